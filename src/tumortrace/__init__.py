@@ -1,0 +1,64 @@
+"""TumorTrace: tumour classifiers for medical image patches that one can defend.
+
+Each verb of the command line is a function here. Nothing heavy is imported before it is used.
+Research software, not a medical device.
+
+Example:
+    >>> import tumortrace
+    >>> cohort = tumortrace.open_cohort("synthetic:patches?count=200")
+    >>> cohort.positive_class
+    'tumour'
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tumortrace.cohorts.audit import Audit as Audit
+    from tumortrace.cohorts.audit import check as check
+    from tumortrace.cohorts.cohort import Cohort as Cohort
+    from tumortrace.cohorts.layouts import open_cohort as open_cohort
+    from tumortrace.cohorts.synthetic import synthesise as synthesise
+    from tumortrace.errors import TumorTraceError as TumorTraceError
+    from tumortrace.inference.evaluate import evaluate as evaluate
+    from tumortrace.inference.explain import explain as explain
+    from tumortrace.inference.predict import predict as predict
+    from tumortrace.models.bundle import Model as Model
+    from tumortrace.models.bundle import load_model as load_model
+    from tumortrace.slides.scan import scan as scan
+    from tumortrace.training.recipe import Recipe as Recipe
+    from tumortrace.training.recipe import load_recipe as load_recipe
+    from tumortrace.training.train import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Audit": "cohorts.audit",
+    "Cohort": "cohorts.cohort",
+    "Model": "models.bundle",
+    "Recipe": "training.recipe",
+    "TumorTraceError": "errors",
+    "check": "cohorts.audit",
+    "evaluate": "inference.evaluate",
+    "explain": "inference.explain",
+    "load_model": "models.bundle",
+    "load_recipe": "training.recipe",
+    "open_cohort": "cohorts.layouts",
+    "predict": "inference.predict",
+    "scan": "slides.scan",
+    "synthesise": "cohorts.synthetic",
+    "train": "training.train",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tumortrace' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tumortrace.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

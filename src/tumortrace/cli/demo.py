@@ -1,0 +1,79 @@
+"""The verb `demo`: the whole road on generated tissue."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from tumortrace.cohorts.audit import check
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.splits import assign_splits
+from tumortrace.cohorts.synthetic import synthesise
+from tumortrace.inference.explain import explain
+from tumortrace.reports.report import write_report
+from tumortrace.runs.files import write_json
+from tumortrace.runs.progress import say
+from tumortrace.runs.provenance import RESEARCH_USE
+from tumortrace.slides.scan import scan
+from tumortrace.training.train import train
+
+PATCHES, QUICK_PATCHES = 2400, 600
+EPOCHS, QUICK_EPOCHS = 12, 4
+
+
+def demo(out: Path, *, seed: int = 0, quick: bool = False) -> Path:
+    """Generate, check, split, train, calibrate, evaluate, explain and scan; returns the path of `report.html`."""
+    started = time.monotonic()
+    count = QUICK_PATCHES if quick else PATCHES
+    data = synthesise("patches", out / "patches", count=count, seed=seed)
+    slide = synthesise("slide", out / "slide.tif", seed=seed)
+    cohort = open_cohort(data)
+    slides = cohort.table["group"].nunique()
+    say(f"synth: {len(cohort):,} patches of {slides} slides in {data}; a whole slide in {slide}")
+
+    audit = check(cohort, splits=assign_splits(cohort, seed=seed))
+    say(f"check: {audit.images:,} images opened, {len(audit.errors)} errors, {len(audit.findings)} findings")
+
+    epochs = QUICK_EPOCHS if quick else EPOCHS
+    run = train(data, out=out / "runs", seed=seed, epochs=epochs)
+    write_json(run / "audit.json", audit.to_json())
+
+    chosen = _telling(cohort, pd.read_csv(run / "predictions.csv", dtype={"id": str}))
+    explain(run, chosen["path"].tolist(), labels=chosen["label"].tolist())
+    say(f"explain: {len(chosen)} patches in {run / 'explanations'}")
+
+    result = scan(run, slide)
+    record = result.record
+    say(f"scan: {record['tiles']} tiles, {record['positive_share']:.1%} positive; {result.folder / 'heatmap.png'}")
+
+    report = write_report(run)
+    _headline(run)
+    say(f"done in {time.monotonic() - started:.0f} s; open {report}")
+    return report
+
+
+def _telling(cohort: Cohort, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The two most confident test images of each kind: right and wrong, positive and negative."""
+    test = predictions[predictions["split"] == "test"]
+    test = test.merge(cohort.table[["id", "path"]], on="id")
+    kinds = []
+    for label in (1, 0):
+        for right in (True, False):
+            part = test[(test["label"] == label) & ((test["prediction"] == label) == right)]
+            confident = part["probability"].sub(0.5).abs().sort_values(ascending=False, kind="stable")
+            kinds.append(part.loc[confident.index[:2]])
+    return pd.concat(kinds, ignore_index=True)
+
+
+def _headline(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())["test"]
+    print(f"Test split, {metrics['n']} images of {metrics['n_groups']} slides, 95 % intervals:")
+    for name in ("auroc", "average_precision", "sensitivity", "specificity", "f1", "ece"):
+        value, interval = metrics[name]["value"], metrics[name]["ci95"]
+        shown = "undefined" if value is None else f"{value:.3f}"
+        print(f"  {name:18} {shown}" + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""))
+    print(RESEARCH_USE)

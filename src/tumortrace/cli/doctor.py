@@ -1,0 +1,24 @@
+"""The verb `doctor`."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+
+from tumortrace.cohorts.store import cache_folder
+from tumortrace.models.device import fast_bfloat16, resolve_device, resolve_precision
+from tumortrace.runs.provenance import machine, versions
+
+
+def doctor() -> None:
+    """Print devices, precision, library versions and the cache folder, a line each."""
+    device = resolve_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
+    print(f"device      {device} ({name}), {torch.get_num_threads()} threads")
+    print(f"precision   {resolve_precision('auto', device)}; bfloat16 in hardware: {'yes' if fast_bfloat16(device) else 'no'}")
+    print(f"cache       {cache_folder()}")
+    has_slides = importlib.util.find_spec("openslide") is not None
+    print(f"slides      {'OpenSlide is installed' if has_slides else 'plain images only; pip install tumortrace[slides]'}")
+    for library, version in versions().items():
+        print(f"{library:18} {version}")

@@ -1,0 +1,44 @@
+"""The command line's door: errors become one line and an exit code here, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import CycloptsError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb and leave: 0 is success, 1 a refusal or failure with its one line, 2 a wrong call."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one verb and return its exit code.
+
+    Example:
+        >>> run(["recipes", "--set", "nothing"])
+        2
+    """
+    from tumortrace.cli.verbs import app
+    from tumortrace.errors import TumorTraceError
+
+    try:
+        code = app(arguments, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        return 2
+    except TumorTraceError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return _refuse("interrupted; what is unfinished was not written.")
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return _refuse(f"{error.filename or 'the system'}: {error.strerror}. What to do: check the path, rights and space.")
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(line: str) -> int:
+    print(f"tumortrace: {line}", file=sys.stderr)
+    return 1

@@ -1,0 +1,1 @@
+"""Labelled images: layouts, audit, splits, patch store, synthetic tissue."""

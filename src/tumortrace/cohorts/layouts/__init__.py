@@ -1,0 +1,122 @@
+"""Data as people keep it, opened into a `Cohort` by looking at what is there.
+
+Each layout is one file of this package: `recognises(path)` looks, `read(path, options)` opens, and registering both
+as a `Layout` makes it known. Adding a layout is adding a file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tumortrace.cohorts.cohort import COLUMNS, Cohort
+from tumortrace.cohorts.labels import binary_labels
+from tumortrace.cohorts.layouts.names import column_groups, parts_of_names
+from tumortrace.errors import CohortError
+from tumortrace.registry import Registry
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says about the data beyond where they are; see `open_cohort`."""
+
+    positive: str | None = None
+    group_column: str | None = None
+    group_from_name: str | None = None
+    label_from_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of keeping data.
+
+    Attributes:
+        recognises: Whether a path looks like this layout, told quickly and without reading images.
+        read: The cohort of a path that does; raises CohortError.
+        rank: Layouts are tried in this order: the more particular ones first.
+        looks_like: What the user would see, for messages.
+    """
+
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Options], Cohort]
+    rank: int
+    looks_like: str
+
+
+LAYOUTS: Registry[Layout] = Registry("layout", "tumortrace.cohorts.layouts", CohortError)
+
+
+def open_cohort(
+    data: str | os.PathLike[str],
+    *,
+    positive: str | None = None,
+    group_column: str | None = None,
+    group_from_name: str | None = None,
+    label_from_name: str | None = None,
+) -> Cohort:
+    """The cohort of data in any known layout, which is found out by looking.
+
+    Args:
+        data: A folder, a table, an HDF5 file, an image, or `synthetic:patches` or `synthetic:mri`.
+        positive: Name of the positive class, where its spelling does not tell.
+        group_column: Column of the user's table that names the slide or patient.
+        group_from_name: Regular expression that finds the slide or patient in each file's name (without extension):
+            its one capturing group, or else all that it matches.
+        label_from_name: The same for the class; it replaces labels found otherwise.
+
+    Returns:
+        The cohort, with notes on everything that was assumed.
+
+    Raises:
+        CohortError: Nothing is there, no layout fits, or the data contradict themselves.
+
+    Example:
+        >>> import tempfile; from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("benign", "malignant"):
+        ...     (folder / name).mkdir()
+        ...     Image.new("RGB", (8, 8)).save(folder / name / f"p7_{name}.png")
+        >>> cohort = open_cohort(folder, group_from_name=r"^(p\\d+)_")
+        >>> cohort.layout, cohort.table["label"].tolist(), cohort.table["group"].tolist()
+        ('class-folders', [0, 1], ['p7', 'p7'])
+    """
+    options = Options(positive, group_column, group_from_name, label_from_name)
+    path = Path(data).expanduser()
+    layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
+    try:
+        layout = next((layout for layout in layouts if layout.recognises(path)), None)
+        if layout is None:
+            there = "no layout that is known here" if path.exists() else "there is no such file or folder"
+            known = "; ".join(layout.looks_like for layout in layouts)
+            raise CohortError(there, where=data, expected=f"one of: {known}")
+        cohort = layout.read(path, options)
+    except OSError as error:
+        raise CohortError(f"cannot be read ({error.strerror or error})", where=error.filename or data) from None
+    cohort = _with_groups(_with_labels(cohort, options), options)
+    own = [column for column in cohort.table if column not in COLUMNS]
+    return replace(cohort, table=cohort.table[[*COLUMNS, *own]])
+
+
+def _with_labels(cohort: Cohort, options: Options) -> Cohort:
+    if options.label_from_name is None:
+        return cohort
+    names = parts_of_names(cohort.table, options.label_from_name, "--label-from-name")
+    labels = binary_labels(names.tolist(), positive=options.positive, where=f"labels in file names of {cohort.name}")
+    notes = (*cohort.notes, f"labels come from file names ({options.label_from_name})")
+    if labels.note:
+        notes += (labels.note,)
+    return replace(cohort, table=cohort.table.assign(label=labels.numbers), classes=labels.classes, notes=notes)
+
+
+def _with_groups(cohort: Cohort, options: Options) -> Cohort:
+    if options.group_from_name is not None:
+        groups = parts_of_names(cohort.table, options.group_from_name, "--group-from-name")
+        note = f"groups come from file names ({options.group_from_name}): {groups.nunique()} groups"
+    else:
+        found = column_groups(cohort.table, options.group_column, where=cohort.name)
+        if found is None:
+            return cohort
+        groups, note = found
+    return replace(cohort, table=cohort.table.assign(group=groups), notes=(*cohort.notes, note))

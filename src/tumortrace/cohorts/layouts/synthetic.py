@@ -1,0 +1,32 @@
+"""Tissue that TumorTrace generates itself: `synthetic:patches`, `synthetic:mri`, or a folder it wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a specification such as `synthetic:patches?count=200&seed=1`, or a folder with its cohort.json."""
+    if str(path).startswith("synthetic:"):
+        return True
+    try:
+        return json.loads((path / "cohort.json").read_text(encoding="utf-8"))["layout"] == "synthetic"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read(path: Path, options: Options) -> Cohort:
+    """The cohort of that tissue, which is generated once and then kept in the cache."""
+    from tumortrace.cohorts.synthetic import cached_synthetic, open_synthetic, parse_synthetic
+
+    if str(path).startswith("synthetic:"):
+        kind, count, seed = parse_synthetic(str(path))
+        path = cached_synthetic(kind, count, seed)
+    return open_synthetic(path)
+
+
+LAYOUTS.register("synthetic")(Layout(recognises, read, 10, "synthetic:patches or synthetic:mri"))

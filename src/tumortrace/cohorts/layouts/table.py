@@ -1,0 +1,105 @@
+"""A CSV or Parquet table with one row per image: where its file is, and what is known about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.labels import binary_labels
+from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+from tumortrace.cohorts.layouts.folders import list_images, subfolders
+from tumortrace.cohorts.layouts.lookup import examples, files_by_id, files_by_path, flat_images, with_files
+from tumortrace.cohorts.layouts.names import unique_ids
+from tumortrace.cohorts.layouts.reading import (
+    TABLE_SUFFIXES,
+    read_header,
+    read_table,
+    refuse_repeats,
+    standard_columns,
+)
+from tumortrace.errors import CohortError
+
+FILE_COLUMNS = ("path", "file", "image", "filename")
+"""Columns that say where an image is, the first found being taken; without any, the id is its name."""
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a table, or a folder with exactly one that has a column of files."""
+    if path.is_file():
+        return path.suffix.lower() in TABLE_SUFFIXES
+    return _table_in(path) is not None
+
+
+def read(path: Path, options: Options) -> Cohort:
+    """The cohort of the table's rows whose file is there."""
+    file = path if path.is_file() else _table_in(path)
+    assert file is not None  # as `recognises` has found
+    table, notes = read_table(file)
+    if file != path:
+        notes.append(f"opened by its table {file.name}")
+    column = next((name for name in (*FILE_COLUMNS, "id") if name in table), None)
+    if column is None:
+        found = f"columns {', '.join(map(str, table.columns))}, of which none says where the images are"
+        raise CohortError(found, where=file, expected=f"a column {', '.join(FILE_COLUMNS)} or id")
+    refuse_repeats(table, "id" if "id" in table else column, file)
+    table, more = _with_files(standard_columns(table, file), column, file)
+    notes += more
+    if "id" not in table:
+        home = os.path.join(os.path.abspath(file.parent), "")
+        ids, repeats = unique_ids([image.removeprefix(home).replace(os.sep, "/") for image in table["path"]])
+        table, notes = table.assign(id=ids), notes + repeats
+    if "label" not in table:
+        notes.append("no column 'label' in the table: all images are unlabelled")
+        table = table.assign(label="")
+    labels = binary_labels(table["label"].tolist(), positive=options.positive, where=file)
+    table = table.assign(label=labels.numbers.to_numpy())
+    notes += [labels.note] if labels.note else []
+    return Cohort(file.stem, "table", table, labels.classes, notes=tuple(notes))
+
+
+def _table_in(folder: Path) -> Path | None:
+    if not folder.is_dir():
+        return None
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.lower().endswith((".csv", ".tsv", ".parquet"))]
+    tables = [folder / name for name in names if not name.startswith(".")]
+    tables = [table for table in tables if set(FILE_COLUMNS) & set(read_header(table))] if len(tables) < 20 else []
+    return tables[0] if len(tables) == 1 else None
+
+
+def _with_files(table: pd.DataFrame, column: str, file: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The rows whose file is there, with its path, and notes.
+
+    Files are looked for beside the table, then in the folder named like it, in `images/` and in `train/`; the
+    first place that has all counts, else the one that has most.
+    """
+    home = Path(os.path.abspath(file.parent))
+    places = [home, *(home / name for name in (file.stem, "images", "train") if name in subfolders(home))]
+    best: list[str | None] = [None] * len(table)
+    source = home
+    for place in places:
+        texts = table[column].tolist()
+        if column == "id":
+            files = files_by_id(texts, place, flat_images(home) if place == home else list_images(place).images)
+        else:
+            files = files_by_path(texts, place)
+        if files.count(None) < best.count(None):
+            best, source = files, place
+        if None not in best:
+            break
+    if not any(best):
+        found = f"none of its {len(table)} files is there: {examples(table, column)}"
+        looked = ", ".join(str(place) for place in places)
+        raise CohortError(found, where=file, expected=f"files in {looked}", remedy=f"correct the column {column!r}")
+    rows, notes = with_files(table, column, best, "the table's folder" if source == home else f"{source.name}/")
+    if source != home:
+        notes.append(f"files were found in {source.name}/ beside the table")
+    return rows, notes
+
+
+LAYOUTS.register("table")(
+    Layout(recognises, read, 40, "a CSV or Parquet table with a column path, file, image, filename or id")
+)

@@ -1,0 +1,41 @@
+"""Images without labels: a folder of them, or one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.images import read_image
+from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+from tumortrace.cohorts.layouts.folders import Listing, absolute_paths, has_images, is_image, list_images
+from tumortrace.cohorts.layouts.names import unique_ids
+from tumortrace.errors import ImageError
+
+
+def recognises(path: Path) -> bool:
+    """Whether there are images, at any depth, or it is one: by its ending, else by its content."""
+    if path.is_dir():
+        return has_images(path)
+    if not path.is_file() or is_image(path.name):
+        return path.is_file()
+    try:
+        read_image(path)
+    except ImageError:
+        return False
+    return True
+
+
+def read(path: Path, options: Options) -> Cohort:
+    """The cohort of these images, without labels."""
+    listing = list_images(path) if path.is_dir() else Listing([path.name], [])
+    ids, repeats = unique_ids(listing.images)
+    paths = absolute_paths(path if path.is_dir() else path.parent, listing.images)
+    table = pd.DataFrame({"id": ids, "path": paths}).assign(label=None, group=None, split=None)
+    name = os.path.basename(os.path.abspath(path))
+    return Cohort(name, "unlabelled", table, notes=(*listing.notes(), *repeats))
+
+
+LAYOUTS.register("unlabelled")(Layout(recognises, read, 60, "a folder of images, or one image"))

@@ -1,0 +1,163 @@
+"""The folder of a synthetic cohort: written so that half of one is never taken as whole, and opened again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from PIL import Image
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.errors import CohortError
+from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.progress import track
+
+PROCEDURE = 1  # raised whenever the same seed gives other pictures
+RECORD, UNFINISHED, TABLE = "cohort.json", "cohort.unfinished.json", "cohort.csv"
+_FOLDERS = ("patches", "masks", "Benign", "Malignant")
+
+
+def record(kind: str, classes: tuple[str, str], resolution: float | None, count: int, seed: int) -> dict[str, Any]:
+    """What `cohort.json` says of a synthetic cohort: all that is needed to make it again."""
+    return {
+        "layout": "synthetic",
+        "kind": kind,
+        "classes": list(classes),
+        "resolution": resolution,
+        "seed": seed,
+        "count": count,
+        "procedure": PROCEDURE,
+    }
+
+
+@contextmanager
+def refusing(where: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CohortError(
+            f"cannot be written: {reason}", where=error.filename or where, remedy="choose another folder or free space"
+        ) from error
+
+
+def write_cohort(
+    out: Path,
+    made_by: dict[str, Any],
+    table: pd.DataFrame,
+    folders: tuple[str, ...],
+    tasks: Iterable[Callable[[], None]],
+    workers: int,
+) -> None:
+    """Write a synthetic cohort, in parallel, and declare it whole at the end.
+
+    Args:
+        out: Folder, made where missing; one that holds an earlier synthetic cohort is written over.
+        made_by: The record.
+        table: What `cohort.csv` holds.
+        folders: Sub-folders to make.
+        tasks: Each draws and writes one picture; must be picklable.
+        workers: Processes.
+
+    Raises:
+        CohortError: When `out` holds anything else.
+    """
+    if out.exists() and not out.is_dir():
+        raise CohortError("is a file", where=out, expected="a folder or a name not in use", remedy="choose another")
+    if out.is_dir() and any(out.iterdir()):
+        _clear(out)
+    for folder in folders:
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    write_json(out / UNFINISHED, made_by)
+    # joblib's processes, unlike concurrent.futures', do not run the user's main module again.
+    done = Parallel(n_jobs=workers, return_as="generator", batch_size=25)(delayed(task)() for task in tasks)
+    for _ in track(done, f"Drawing {made_by['kind']}", total=len(table)):
+        pass
+    write_csv(out / TABLE, table)
+    write_json(out / RECORD, made_by)
+    (out / UNFINISHED).unlink()
+
+
+def _clear(out: Path) -> None:
+    """Remove an earlier synthetic cohort, and nothing else, from `out`."""
+    if not any(is_record(out / name) for name in (RECORD, UNFINISHED)):
+        raise CohortError(
+            "the folder is not empty and holds no synthetic cohort",
+            where=out,
+            expected="an empty or missing folder, or one written by synthesise",
+            remedy="choose another folder; nothing was changed",
+        )
+    for name in (RECORD, TABLE):
+        (out / name).unlink(missing_ok=True)
+    for folder in _FOLDERS:
+        for picture in (out / folder).glob("synthetic-*.png"):
+            picture.unlink()
+        with suppress(OSError):  # missing, or holds something of the user's, which stays
+            (out / folder).rmdir()
+
+
+def is_record(path: Path) -> bool:
+    """Whether `path` is the record of synthetic data."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("layout") == "synthetic"
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture; not flushed one by one, as the record written last vouches for all of them."""
+    Image.fromarray(picture).save(path, "PNG", compress_level=1)
+
+
+def open_synthetic(folder: Path) -> Cohort:
+    """The cohort in a folder that `synthesise` wrote.
+
+    Args:
+        folder: Folder with `cohort.json` and `cohort.csv`.
+
+    Returns:
+        Cohort with layout "synthetic"; paths are absolute. `mask` (absolute) and `scanner` are kept where there.
+
+    Raises:
+        CohortError: When the folder is half written, damaged, or not a synthetic cohort.
+
+    Example:
+        >>> import tempfile; from tumortrace.cohorts.synthetic import synthesise
+        >>> folder = synthesise("patches", Path(tempfile.mkdtemp()), count=16)
+        >>> cohort = open_synthetic(folder)
+        >>> len(cohort), cohort.classes, cohort.resolution
+        (16, ('normal', 'tumour'), 1.0)
+    """
+    folder = Path(folder).resolve()
+    again = "write it again with tumortrace.synthesise"
+    if (folder / UNFINISHED).exists():
+        raise CohortError("a synthetic cohort that was not finished", where=folder, expected=RECORD, remedy=again)
+    if not is_record(folder / RECORD):
+        raise CohortError("no synthetic cohort", where=folder, expected=f"{RECORD} of layout synthetic", remedy=again)
+    made_by = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    try:
+        table = pd.read_csv(folder / TABLE, dtype={"id": str, "group": str, "split": str})
+        for column in {"path", "mask"} & set(table.columns):
+            table[column] = [str(folder / name) for name in table[column]]
+        empty = [path for path in table["path"] if not Path(path).is_file() or Path(path).stat().st_size == 0]
+        if empty:
+            raise CohortError("missing or empty", where=empty[0], expected="a picture", remedy=again)
+        return Cohort(
+            name=f"synthetic-{made_by['kind']}-{made_by['count']}-{made_by['seed']}",
+            layout="synthetic",
+            table=table,
+            classes=(made_by["classes"][0], made_by["classes"][1]),
+            resolution=made_by["resolution"],
+            notes=("pictures were generated, not taken from patients",),
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise CohortError(f"damaged ({error})", where=folder, expected="a synthetic cohort", remedy=again) from error

@@ -1,0 +1,1 @@
+"""Metrics, intervals, thresholds, calibration: pure functions of a predictions table."""

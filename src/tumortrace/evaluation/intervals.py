@@ -1,0 +1,184 @@
+"""Metrics with confidence intervals: Wilson's for proportions, the bootstrap for everything else and for groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+from tumortrace.errors import PredictionsError
+from tumortrace.evaluation.metrics import METRICS, Tally, check_threshold, describe, measure, tally
+from tumortrace.evaluation.table import Predictions, check_table
+
+Floats = NDArray[np.float64]
+PROPORTIONS = ("accuracy", "sensitivity", "specificity", "precision", "npv")
+FEW_GROUPS = 10
+UNDEFINED_ALLOWED = 0.05
+
+
+def evaluate_table(
+    table: pd.DataFrame, threshold: float, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Every metric of a predictions table with its confidence interval.
+
+    Where every image has a group and there are two or more, replicates draw whole groups with replacement (Field &
+    Welsh 2007), because images of one slide or patient resemble each other. Otherwise they draw single images, and
+    plain proportions get Wilson's score interval (Wilson 1927). Bootstrap intervals are percentiles of the replicates
+    (Efron & Tibshirani 1993), except `ece`, whose upward bias grows again in every replicate: there the percentiles
+    are mirrored at the value (the basic bootstrap, Davison & Hinkley 1997), cut off at 0 and widened to the value.
+
+    Args:
+        table: Columns `label` (0 or 1), `probability` (in [0, 1]) and optionally `group`; others are ignored.
+        threshold: An image is called positive where its probability is at or above it.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the replicates; the order of the rows does not matter.
+        confidence: Share of intervals that should contain the truth, in (0, 1).
+
+    Returns:
+        `{metric: {"value": v, "ci95": [low, high]}, "confusion_matrix": {"tn", "fp", "fn", "tp"}, "threshold", "n",
+        "n_groups", "prevalence", "intervals"}`, ready for JSON. `value` is None where the data do not define the
+        metric, `ci95` (`ci90` at confidence .9) also where more than 5 % of the replicates do not; `n_groups` is
+        None unless every image has a group; `intervals` says how the intervals were made and what they leave out.
+
+    Raises:
+        PredictionsError: The table, the threshold, or the settings cannot be used.
+
+    Example:
+        >>> table = pd.DataFrame({"label": [0, 0, 1, 1] * 10, "probability": [0.1, 0.6, 0.4, 0.9] * 10})
+        >>> result = evaluate_table(table, threshold=0.5, replicates=200)
+        >>> result["auroc"]["value"], [round(end, 2) for end in result["accuracy"]["ci95"]]
+        (0.75, [0.35, 0.65])
+    """
+    check_threshold(threshold)
+    check_settings(replicates, confidence)
+    predictions = check_table(table)
+    counts = tally(predictions)
+    points = describe(counts, threshold)
+    drawn = [list(measure(sample, threshold).values()) for sample in resamples(predictions, replicates, seed)]
+    samples = dict(zip(METRICS, np.array(drawn).T, strict=True))
+    by_group = draws_groups(predictions)
+    counted = {} if by_group else _proportions(points["confusion_matrix"])
+    name = f"ci{100 * confidence:g}"
+    result: dict[str, Any] = {}
+    for metric in METRICS:
+        value, interval = points[metric], None
+        if value is not None and metric in counted:
+            interval = [float(end) for end in wilson(*counted[metric], confidence)]
+        elif value is not None:
+            interval = _percentiles(samples[metric], value, confidence, mirrored=metric == "ece")
+        result[metric] = {"value": value, name: interval}
+    stuck = [m for m in METRICS if (ends := result[m][name]) is not None and ends[0] == ends[1]]
+    return result | {
+        "confusion_matrix": points["confusion_matrix"],
+        "threshold": points["threshold"],
+        "n": points["n"],
+        "n_groups": predictions.n_groups,
+        "prevalence": points["prevalence"],
+        "intervals": _method(predictions, replicates, seed, confidence, stuck),
+    }
+
+
+def resamples(predictions: Predictions, replicates: int, seed: int) -> Iterator[Tally]:
+    """Bootstrap replicates of the predictions, as tallies over the same levels.
+
+    Whole groups are drawn where every image has one and there are two or more, else single images. Classes are not
+    drawn apart: their shares vary as those of a new sample would, without which precision, F1 or the calibration error
+    look surer than they are.
+
+    Example:
+        >>> from tumortrace.evaluation.table import check_arrays
+        >>> sample = next(resamples(check_arrays([0, 0, 1], [0.1, 0.2, 0.9]), replicates=1, seed=0))
+        >>> int(sample.positive.sum()) + int(sample.negative.sum())
+        3
+    """
+    random = np.random.default_rng(seed)
+    counts = tally(predictions)
+    levels = len(counts.probability)
+    level = np.searchsorted(counts.probability, predictions.probability)
+    unit, units = predictions.group, predictions.n_groups
+    if unit is None or units is None or not draws_groups(predictions):
+        units = len(level)
+        unit = np.empty(units, dtype=np.int64)
+        unit[np.lexsort((predictions.label, level))] = np.arange(units)  # the order of the rows must not matter
+    classes = [(level[rows], unit[rows]) for rows in (predictions.label == 1, predictions.label == 0)]
+    for _ in range(replicates):
+        times = np.bincount(random.integers(units, size=units), minlength=units).astype(np.float64)
+        positive, negative = (np.bincount(rows, weights=times[of], minlength=levels) for rows, of in classes)
+        yield replace(counts, positive=np.asarray(positive, float), negative=np.asarray(negative, float))
+
+
+def draws_groups(predictions: Predictions) -> bool:
+    """Whether replicates draw whole groups: every image has one, and there are two or more."""
+    return predictions.n_groups is not None and predictions.n_groups >= 2
+
+
+def wilson(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Wilson's score interval of a proportion (Wilson 1927, without continuity correction).
+
+    Args:
+        successes: Counts, any shape.
+        trials: Counts of at least 1, the same shape.
+        confidence: Nominal coverage, in (0, 1).
+
+    Returns:
+        Lower and upper ends, in [0, 1], of the same shape.
+
+    Example:
+        >>> low, high = wilson(9, 10)
+        >>> round(float(low), 4), round(float(high), 4)
+        (0.5958, 0.9821)
+    """
+    k, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    z = norm.ppf((1 + confidence) / 2)
+    centre = (k + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    # Exactly 0 and 1 at the ends, which rounding would miss by 1e-17.
+    return np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half)
+
+
+def check_settings(replicates: int, confidence: float) -> None:
+    """Refuse a number of replicates or a confidence that makes no interval."""
+    if replicates < 1:
+        raise PredictionsError(f"{replicates} replicates", expected="1 or more", remedy="use 1000")
+    if not 0 < confidence < 1:
+        raise PredictionsError(f"confidence {confidence}", expected="a number between 0 and 1", remedy="use 0.95")
+
+
+def _percentiles(samples: Floats, value: float, confidence: float, *, mirrored: bool) -> list[float] | None:
+    defined = samples[~np.isnan(samples)]
+    if len(defined) < (1 - UNDEFINED_ALLOWED) * len(samples):
+        return None
+    low, high = (float(end) for end in np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2]))
+    return [min(max(0.0, 2 * value - high), value), max(value, 2 * value - low)] if mirrored else [low, high]
+
+
+def _proportions(matrix: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Successes and trials behind each plain proportion."""
+    tn, fp, fn, tp = (matrix[name] for name in ("tn", "fp", "fn", "tp"))
+    counts = ((tn + tp, tn + fp + fn + tp), (tp, tp + fn), (tn, tn + fp), (tp, tp + fp), (tn, tn + fn))
+    return dict(zip(PROPORTIONS, counts, strict=True))
+
+
+def _method(predictions: Predictions, replicates: int, seed: int, confidence: float, stuck: list[str]) -> str:
+    """How the intervals were made, for whoever reads them."""
+    share, n_groups, drawn = f"{100 * confidence:g} %", predictions.n_groups, f"{replicates} replicates, seed {seed}"
+    if draws_groups(predictions):
+        text = f"{share} intervals: percentile bootstrap that draws whole groups ({n_groups} groups, {drawn})"
+        rough = f" With fewer than {FEW_GROUPS} groups they are rough, and rather too narrow."
+        notes = rough if n_groups is not None and n_groups < FEW_GROUPS else ""
+    else:
+        text = f"{share} intervals: Wilson score for {', '.join(PROPORTIONS[:-1])} and {PROPORTIONS[-1]}; percentile "
+        text += f"bootstrap of single images ({drawn}) for the others"
+        if n_groups == 1:
+            notes = " All images come from one group: nothing is said about others."
+        else:
+            unknown = "No image" if predictions.ungrouped == len(predictions.label) else "Not every image"
+            notes = f" {unknown} has a group; where several come from one slide or patient, these are too narrow."
+    if stuck:
+        notes += f" No replicate differs in {', '.join(stuck)}: width 0 there is no certainty."
+    return f"{text}; ece by the basic bootstrap.{notes}"

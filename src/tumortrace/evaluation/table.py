@@ -1,0 +1,192 @@
+"""The predictions table: read, checked, and taken apart into the arrays that evaluation works on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from tumortrace.errors import PredictionsError
+
+TEXT_COLUMNS = ("id", "group", "split", "decision")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Checked predictions, one entry per image.
+
+    Attributes:
+        label: 0 negative, 1 positive; shape (n,), int64.
+        probability: Probability of the positive class, shape (n,), float64 in [0, 1].
+        group: Index of the slide or patient, shape (n,), int64 in [0, n_groups); None unless every image has one.
+        n_groups: Number of distinct groups, or None where not every image has one.
+        ungrouped: Number of images without a group.
+    """
+
+    label: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    group: NDArray[np.int64] | None
+    n_groups: int | None
+    ungrouped: int
+
+
+def read_predictions(path: Path | str) -> pd.DataFrame:
+    """The predictions table in a CSV or Parquet file, checked.
+
+    Args:
+        path: File with the columns `label` (0 or 1) and `probability` (of the positive class, in [0, 1]); `id`,
+            `group`, `split` and `decision`, where present, are read as text, so that `007` stays `007` and `NA` stays
+            `NA`; an empty cell is a missing value. Other columns are kept.
+
+    Returns:
+        One row per image; `label` int64 and `probability` float64 with every digit of the file.
+
+    Raises:
+        PredictionsError: The file cannot be read, lacks a column or has a value that cannot be evaluated.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "predictions.csv"
+        >>> _ = file.write_text("id,group,label,probability\\n007,s1,1,0.75\\n008,,0,0.1\\n")
+        >>> table = read_predictions(file)
+        >>> table["id"].tolist(), table["probability"].tolist(), int(table["group"].isna().sum())
+        (['007', '008'], [0.75, 0.1], 1)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PredictionsError("no such file", where=path, expected="a .csv or .parquet file", remedy="check the path")
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": pd.read_parquet}
+    if path.suffix.lower() not in readers:
+        raise PredictionsError(
+            f"unknown kind of file {path.suffix!r}",
+            where=path,
+            expected=" or ".join(readers),
+            remedy="save the predictions as CSV",
+        )
+    try:
+        table = readers[path.suffix.lower()](path)
+    except (OSError, ValueError, pd.errors.ParserWarning) as problem:  # parse errors of pandas, pyarrow: ValueErrors
+        raise PredictionsError(
+            f"cannot be read ({problem})",
+            where=path,
+            expected="a table with the columns label and probability",
+            remedy="open it and see whether it is whole",
+        ) from problem
+    table = table.astype({column: "string" for column in TEXT_COLUMNS if column in table})
+    checked = check_table(table, where=str(path))
+    return table.reset_index(drop=True).assign(label=checked.label, probability=checked.probability)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # longer rows than the header would be cut off
+        return pd.read_csv(
+            path,
+            dtype=dict.fromkeys(TEXT_COLUMNS, "string"),
+            converters={"probability": _exact},
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+            low_memory=False,
+        )
+
+
+def _exact(text: str) -> float | str:
+    """The nearest float, which older pandas misses by a digit; other text stays, to be named."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def check_table(table: pd.DataFrame, where: str = "predictions") -> Predictions:
+    """The arrays of a predictions table.
+
+    Args:
+        table: Columns `label` (0 or 1), `probability` (in [0, 1]) and optionally `group` and `id`.
+        where: Name of the table for messages.
+
+    Raises:
+        PredictionsError: The table is empty, lacks a column, or has a missing or impossible value; row and column
+            are named.
+
+    Example:
+        >>> check_table(pd.DataFrame({"label": [0, 1], "probability": [0.2, 1.5]}))
+        Traceback (most recent call last):
+        tumortrace.errors.PredictionsError: predictions, row 2, column probability: found 1.5; expected a number ...
+    """
+    for column in ("label", "probability"):
+        if column not in table:
+            raise PredictionsError(
+                f"no column {column!r} among {', '.join(map(repr, table.columns)) or 'none'}",
+                where=where,
+                expected="the columns label and probability",
+                remedy="rename or add it",
+            )
+    if table.empty:
+        raise PredictionsError("no rows", where=where, expected="one row per image", remedy="evaluate another split")
+    label = _numbers(table, "label")
+    _refuse(~np.isin(label, (0, 1)), table, "label", where, "0 or 1", "give the image its label or leave out the row")
+    probability = _numbers(table, "probability")
+    impossible = ~((probability >= 0) & (probability <= 1))
+    _refuse(
+        impossible, table, "probability", where, "a number from 0 to 1", "give probabilities, not logits or per cent"
+    )
+    group, n_groups, ungrouped = _groups(table)
+    return Predictions(label.astype(np.int64), probability, group, n_groups, ungrouped)
+
+
+def check_arrays(label: ArrayLike, probability: ArrayLike) -> Predictions:
+    """The same for two arrays of equal length, shape (n,), without groups.
+
+    Raises:
+        PredictionsError: The lengths differ, or a value is missing or impossible.
+
+    Example:
+        >>> check_arrays([0, 1], [0.2, 0.9]).probability
+        array([0.2, 0.9])
+    """
+    labels, probabilities = np.asarray(label), np.asarray(probability)
+    if labels.ndim != 1 or labels.shape != probabilities.shape:
+        raise PredictionsError(
+            f"labels of shape {labels.shape} and probabilities of shape {probabilities.shape}",
+            expected="two flat arrays of one length",
+            remedy="give one label and one probability per image",
+        )
+    return check_table(pd.DataFrame({"label": labels, "probability": probabilities}))
+
+
+def _numbers(table: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """A column as float64; whatever is not a number becomes NaN, for the check that follows to name."""
+    values = pd.to_numeric(table[column], errors="coerce")
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _refuse(bad: NDArray[np.bool_], table: pd.DataFrame, column: str, where: str, expected: str, remedy: str) -> None:
+    """Raise for the first of the `bad` rows, counted from 1 as a reader of the table would."""
+    if not bad.any():
+        return
+    row, count = int(bad.argmax()), int(bad.sum())
+    value = table[column].iloc[row]
+    identity = f" (id {table['id'].iloc[row]})" if "id" in table else ""
+    found = "found nothing" if pd.isna(value) or value == "" else f"found {value}"
+    others = f" and {count - 1} more such rows" if count > 1 else ""
+    raise PredictionsError(
+        found + others, where=f"{where}, row {row + 1}{identity}, column {column}", expected=expected, remedy=remedy
+    )
+
+
+def _groups(table: pd.DataFrame) -> tuple[NDArray[np.int64] | None, int | None, int]:
+    if "group" not in table:
+        return None, None, len(table)
+    names = table["group"].astype("string")
+    unknown = names.isna() | (names.str.strip() == "").fillna(True)
+    if unknown.any():
+        return None, None, int(unknown.sum())
+    codes, distinct = pd.factorize(names, sort=True)  # sorted: the order of rows must not change an interval
+    return codes.astype(np.int64), len(distinct), 0

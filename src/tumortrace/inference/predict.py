@@ -1,0 +1,134 @@
+"""The verb `predict`: predictions for any cohort, or a Kaggle submission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import open_cohort, submission_ids
+from tumortrace.cohorts.store import open_store
+from tumortrace.errors import CohortError
+from tumortrace.models.bundle import Model, load_model
+from tumortrace.runs.files import write_csv
+from tumortrace.runs.progress import say
+
+
+def predict(
+    run: str | Path | Model,
+    data: str | Path | Cohort,
+    *,
+    out: str | Path | None = None,
+    submission: bool = False,
+    labels: bool = False,
+    device: str = "auto",
+    positive: str | None = None,
+    group_column: str | None = None,
+    group_from_name: str | None = None,
+    label_from_name: str | None = None,
+) -> pd.DataFrame:
+    """Predict every image of a cohort.
+
+    Args:
+        run: Run folder, bundle or loaded model.
+        data: Any known layout, a single image, or an opened cohort.
+        out: CSV to write.
+        submission: Give exactly the ids of the data's `sample_submission.csv`, in its order.
+        labels: In a submission, 0 or 1 by the threshold instead of the probability.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        positive: As for `train`.
+        group_column: As for `train`.
+        group_from_name: As for `train`.
+        label_from_name: As for `train`.
+
+    Returns:
+        Columns `id, label, probability, prediction, decision`, one row per image in the cohort's order; `label` is
+        the known one or missing. For a submission: `id, label`.
+
+    Raises:
+        CohortError: An image of the submission is missing, or there is no `sample_submission.csv`.
+        TumorTraceError: The model or the data do not open.
+    """
+    model = run if isinstance(run, Model) else load_model(run, device=device)
+    cohort = data if isinstance(data, Cohort) else open_cohort(
+        data,
+        positive=positive,
+        group_column=group_column,
+        group_from_name=group_from_name,
+        label_from_name=label_from_name,
+    )
+    ids = _submission_ids(data, cohort) if submission else None
+    if ids is not None:
+        cohort = cohort.where(cohort.table["id"].isin(ids))
+    for note in cohort.notes:
+        say(f"note: {note}")
+    table = predict_cohort(model, cohort)
+    warning = prevalence_warning(model, table["prediction"].to_numpy())
+    if warning:
+        say(warning)
+    if ids is not None:
+        table = _submission(table, ids, labels)
+    if out is not None:
+        write_csv(Path(out), table)
+        say(f"predict: {len(table):,} rows in {out}. Research use only, not a medical device")
+    return table
+
+
+def predict_cohort(model: Model, cohort: Cohort) -> pd.DataFrame:
+    """Columns `id, label, probability, prediction, decision` for a cohort's rows, in order."""
+    store = open_store(cohort, size=model.info.patch_size)
+    for note in store.notes:
+        say(f"note: {note}")
+    probability = model.predict(store.images, description="predicting")
+    prediction, decision = model.info.decide(probability)
+    return pd.DataFrame(
+        {
+            "id": cohort.table["id"],
+            "label": cohort.table["label"],
+            "probability": probability,
+            "prediction": prediction,
+            "decision": decision,
+        }
+    )
+
+
+def prevalence_warning(model: Model, predictions: np.ndarray) -> str | None:
+    """One line when the share of positive predictions is far from the share of positives in training.
+
+    Far is: more than .15 away, or less than half, beyond what chance does to so few images (three standard errors).
+    """
+    if len(predictions) == 0:
+        return None
+    share, expected = float(np.mean(predictions)), model.info.training.prevalence
+    chance = 3 * np.sqrt(max(expected * (1 - expected), 1e-4) / len(predictions))
+    if abs(share - expected) <= chance or (abs(share - expected) <= 0.15 and share >= expected / 2):
+        return None
+    return (
+        f"warning: {share:.1%} of {len(predictions):,} images are predicted {model.info.positive_class!r}, in training "
+        f"{expected:.1%} were; look whether these data resemble the training data (scanner, stain, resolution, selection)"
+    )
+
+
+def _submission_ids(data: str | Path | Cohort, cohort: Cohort) -> list[str]:
+    remedy = "give the competition's folder, with sample_submission.csv in it"
+    ids = None if isinstance(data, Cohort) else submission_ids(Path(data))
+    if ids is None:
+        raise CohortError("no sample_submission.csv there", where=data if not isinstance(data, Cohort) else cohort.name, remedy=remedy)
+    if len(ids) != len(set(ids)):
+        raise CohortError("an id stands twice", where=f"{data}, sample_submission.csv", remedy="restore the file")
+    missing = sorted(set(ids) - set(cohort.table["id"]))
+    if missing:
+        raise CohortError(
+            f"{len(missing)} of {len(ids)} ids have no image, the first {missing[0]!r}",
+            where=f"{data}, sample_submission.csv",
+            remedy="restore the missing images; a submission with rows lost is worth nothing",
+        )
+    return ids
+
+
+def _submission(table: pd.DataFrame, ids: list[str], labels: bool) -> pd.DataFrame:
+    chosen = table.set_index("id").loc[ids]
+    value = chosen["prediction"] if labels else chosen["probability"]
+    return pd.DataFrame({"id": ids, "label": value.to_numpy()})

@@ -1,0 +1,247 @@
+"""The model bundle: two files that hold everything needed to predict, and run no code when loaded.
+
+`weights.safetensors` holds the network's weights, `model.json` (see `ModelInfo`) all the rest: architecture,
+preprocessing, class names, calibration, and the SHA-256 of the weights, which is checked on loading.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tumortrace.errors import ModelError
+from tumortrace.evaluation.calibration import apply_temperature
+from tumortrace.evaluation.conformal import decide
+from tumortrace.imaging.augmentation import symmetry
+from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.models.architecture import build_network
+from tumortrace.models.device import resolve_device
+from tumortrace.runs.files import replacing, sha256, write_json
+from tumortrace.runs.progress import track
+
+WEIGHTS, INFO = "weights.safetensors", "model.json"
+
+
+class Architecture(BaseModel):
+    """A registered network family and its arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingData(BaseModel):
+    """What the model was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    prevalence: float = Field(ge=0, le=1)
+    recipe: str
+
+
+class Conformal(BaseModel):
+    """Class-conditional split conformal prediction, from the calibration split."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    coverage: float = Field(gt=0, lt=1)
+    quantiles: tuple[float | None, float | None]
+
+
+class ModelInfo(BaseModel):
+    """The content of `model.json`.
+
+    Attributes:
+        format: Version of this layout.
+        name: Name of the run that made the model.
+        architecture: Registered network family and its arguments.
+        preprocessing: From patches of `patch_size` to the network's input.
+        patch_size: Height and width in pixels of the patches that it was trained on; others are resized to it.
+        classes: Names of the negative and of the positive class.
+        positive_class: The class whose probability is predicted; always `classes[1]`.
+        resolution: Micrometres per pixel of the training patches, or None when not known.
+        symmetries: Whether the logits of the eight rotations and mirrorings are averaged.
+        temperature: Divisor of the logits, from the calibration split.
+        threshold: A probability of at least this is a positive prediction; from the calibration split.
+        threshold_policy: How the threshold was chosen.
+        conformal: Coverage and quantiles behind the decision "refer", or None.
+        training: Fingerprint and prevalence of the training data, and the recipe.
+        versions: Of Python and the libraries.
+        weights_sha256: SHA-256 of `weights.safetensors`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    name: str
+    architecture: Architecture
+    preprocessing: Preprocessing
+    patch_size: tuple[int, int]
+    classes: tuple[str, str]
+    positive_class: str
+    resolution: float | None = None
+    symmetries: bool = False
+    temperature: float = Field(default=1.0, gt=0)
+    threshold: float = 0.5
+    threshold_policy: str = "fixed:0.5"
+    conformal: Conformal | None = None
+    training: TrainingData
+    versions: dict[str, str] = Field(default_factory=dict)
+    weights_sha256: str = ""
+
+    def decide(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions (0 or 1, by the threshold) and decisions ("positive", "negative" or "refer")."""
+        predictions = (probabilities >= self.threshold).astype(np.int64)
+        if self.conformal is None:
+            return predictions, np.where(predictions == 1, "positive", "negative")
+        return predictions, decide(probabilities, self.threshold, self.conformal.quantiles)
+
+
+
+class Model:
+    """A network with its preprocessing and calibration, ready to predict.
+
+    Args:
+        info: What `model.json` says.
+        network: The network; put into inference mode.
+        device: Where it computes.
+    """
+
+    def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device) -> None:
+        self.info = info
+        self.device = device
+        self.network = network.to(device, memory_format=torch.channels_last).eval()
+
+    def logits(
+        self, images: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, description: str | None = None
+    ) -> np.ndarray:
+        """Uncalibrated logits of the positive class.
+
+        Args:
+            images: uint8, shape (N, H, W, 3); H and W are the bundle's `patch_size`. May be memory-mapped.
+            rows: Which of the images, in which order; all when None.
+            description: Text of a progress bar; none is shown when None.
+
+        Returns:
+            float64, shape (number of rows,).
+
+        Raises:
+            ModelError: The images have another shape or type.
+        """
+        if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1:] != (*self.info.patch_size, 3):
+            height, width = self.info.patch_size
+            raise ModelError(
+                f"images of shape {images.shape} and type {images.dtype}",
+                expected=f"uint8 images of shape (N, {height}, {width}, 3)",
+                remedy="resize with tumortrace.cohorts.images.fit",
+            )
+        rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
+        batch_size = 256
+        starts: Any = range(0, len(rows), batch_size)
+        if description:
+            starts = track(starts, description)
+        parts = [self._batch(images[rows[start : start + batch_size]]) for start in starts]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def predict(
+        self, images: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, description: str | None = None
+    ) -> np.ndarray:
+        """Calibrated probabilities of the positive class; arguments as for `logits`.
+
+        Returns:
+            float64, shape (number of rows,), range [0, 1].
+        """
+        return apply_temperature(self.logits(images, rows, description=description), self.info.temperature)
+
+    @torch.inference_mode()
+    def _batch(self, images: np.ndarray) -> np.ndarray:
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
+        pixels = self.info.preprocessing.normalise(self.info.preprocessing.pixels(tensor))
+        square = pixels.shape[2] == pixels.shape[3]
+        views = range(8) if square else (0, 2, 4, 6)
+        if not self.info.symmetries:
+            views = (0,)
+        total: Tensor | float = 0.0
+        for index in views:
+            view = symmetry(pixels, index).contiguous(memory_format=torch.channels_last)
+            total = total + self.network(view).double()
+        assert isinstance(total, Tensor)
+        return (total / len(views)).cpu().numpy()
+
+
+def save_model(folder: Path, info: ModelInfo, network: nn.Module) -> ModelInfo:
+    """Write the bundle into `folder`; returns `info` with the hash of the weights filled in."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(weights, temporary)
+    info = info.model_copy(update={"weights_sha256": sha256(folder / WEIGHTS)})
+    write_json(folder / INFO, info.model_dump(mode="json"))
+    return info
+
+
+def find_bundle(path: str | Path) -> Path:
+    """The bundle's folder, given it or the run folder around it.
+
+    Raises:
+        ModelError: There is none.
+    """
+    for folder in (Path(path), Path(path) / "model"):
+        if (folder / INFO).is_file():
+            return folder
+    found = "a run that has no model yet" if (Path(path) / "run.json").is_file() else "no model there"
+    raise ModelError(
+        found, where=path, expected=f"a run folder or a bundle with {INFO}", remedy="name one, or finish the run"
+    )
+
+
+def load_model(path: str | Path, *, device: str = "auto") -> Model:
+    """Load a model from a run folder or bundle.
+
+    Args:
+        path: Run folder, or the folder `model/` in it.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    Raises:
+        ModelError: There is no bundle, it is damaged, or it does not fit this version.
+    """
+    folder = find_bundle(path)
+    remedy = "copy the bundle again from where it came"
+    try:
+        info = ModelInfo.model_validate(json.loads((folder / INFO).read_bytes()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{folder / INFO}, field {'.'.join(str(part) for part in first['loc'])}"
+        raise ModelError(first["msg"], where=where, remedy=remedy) from error
+    except (ValueError, OSError) as error:
+        raise ModelError(f"not a readable description ({error})", where=folder / INFO, remedy=remedy) from error
+    if info.positive_class != info.classes[1]:
+        raise ModelError(
+            f"positive class {info.positive_class!r} is not the second of {info.classes}",
+            where=folder / INFO,
+            remedy=remedy,
+        )
+    weights = folder / WEIGHTS
+    found = sha256(weights) if weights.is_file() else "no file"
+    if found != info.weights_sha256:
+        raise ModelError(
+            f"SHA-256 is {found}", where=weights, expected=f"{info.weights_sha256} as {INFO} says", remedy=remedy
+        )
+    input_size = info.preprocessing.output_size(info.patch_size)
+    network = build_network(info.architecture.name, input_size, info.architecture.arguments)
+    try:
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        line = str(error).strip().splitlines()[-1].strip()
+        raise ModelError(f"the weights do not fit the network ({line})", where=weights, remedy=remedy) from error
+    return Model(info, network, resolve_device(device))

@@ -1,0 +1,60 @@
+"""Training checkpoints: one safetensors file each, without pickle, whole or not at all, with a hash of its tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tumortrace.errors import RunError
+from tumortrace.runs.files import replacing
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write tensors (by name) and `state` (anything JSON can hold) to `path`.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+        >>> save_checkpoint(path, {"a": torch.ones(2)}, {"epoch": 3})
+        >>> load_checkpoint(path)
+        ({'a': tensor([1., 1.])}, {'epoch': 3})
+    """
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"state": json.dumps(state), "sha256": _digest(tensors)})
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        RunError: The file is missing or damaged.
+    """
+    remedy = "start the training anew"
+    if not path.is_file():
+        raise RunError("no checkpoint there", where=path, remedy=remedy)
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
+        state, sha256 = json.loads(metadata["state"]), metadata["sha256"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"not a readable checkpoint ({error})", where=path, remedy=remedy) from error
+    if _digest(tensors) != sha256:
+        raise RunError("the checkpoint is damaged: its tensors do not have the hash on record", where=path, remedy=remedy)
+    return tensors, state
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""What this machine computes on, and how."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from contextlib import suppress
+
+import torch
+
+from tumortrace.errors import ModelError
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that is there.
+
+    Raises:
+        ModelError: The device is not there.
+
+    Example:
+        >>> resolve_device("cpu")
+        device(type='cpu')
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {device!r} is not available here", expected="auto, cpu, cuda or mps", remedy="use --device auto"
+        ) from error
+    return found
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware; emulated, it is some twenty times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Turn "auto", "32" or "bf16" into Fabric's name for it; auto takes bfloat16 where the hardware has it."""
+    names = {"32": "32-true", "bf16": "bf16-mixed"}
+    if precision == "auto":
+        return names["bf16" if fast_bfloat16(device) else "32"]
+    if precision not in names:
+        raise ModelError(f"precision {precision!r} is not known", expected="auto, 32 or bf16", remedy="use one of these")
+    return names[precision]
+
+
+def keep_memory() -> None:
+    """Let glibc keep large freed blocks for the next batch; returning them costs CPU training a third of its time."""
+    trim_threshold, mmap_threshold = -1, -3
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(mmap_threshold, 32 << 20)  # glibc takes no more
+            libc.mallopt(trim_threshold, 1 << 30)

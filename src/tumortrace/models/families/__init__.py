@@ -1,0 +1,1 @@
+"""Network families: a file here is a family, found by itself."""

@@ -1,0 +1,1 @@
+"""Figures and HTML reports, from the records of a run alone."""

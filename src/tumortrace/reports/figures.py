@@ -1,0 +1,421 @@
+"""Figures of a run, drawn from what its folder has on record."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from tumortrace.errors import RunError
+from tumortrace.evaluation.curves import Curves, curves
+from tumortrace.runs.files import replacing
+
+INK, MUTED, GRID = "#22303a", "#66727d", "#e6eaee"
+NEGATIVE, POSITIVE = "#0072b2", "#d55e00"  # Okabe and Ito: told apart with every kind of colour vision
+LINES = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", INK)
+METRIC_COLOURS = {
+    "sensitivity": POSITIVE,
+    "specificity": NEGATIVE,
+    "precision": LINES[2],
+    "f1": LINES[0],
+    "auroc": INK,
+    "accuracy": LINES[1],
+    "loss": INK,
+}
+METRICS = {
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "precision": "Precision",
+    "npv": "Negative predictive value",
+    "f1": "F1",
+    "mcc": "Matthews correlation",
+    "brier": "Brier score",
+    "nll": "Log loss",
+    "ece": "Calibration error (ECE)",
+}
+CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
+STYLE: Any = {
+    "font.size": 11,
+    "text.color": INK,
+    "text.parse_math": False,  # class names may hold dollar signs
+    "axes.titlesize": 12.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "lines.linewidth": 2.0,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "svg.hashsalt": "tumortrace",  # the same records give the same bytes
+}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON record, or an empty dict where there is none.
+
+    Raises:
+        RunError: The file is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RunError(f"not JSON ({error})", where=path, remedy="restore the file or run the verb again") from error
+    if not isinstance(content, dict):
+        raise RunError("not a record", where=path, expected="a JSON object", remedy="run the verb again")
+    return content
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV record with ids and groups as text, or an empty table where there is none.
+
+    Raises:
+        RunError: The file is not a table.
+    """
+    text = {"id": "string", "group": "string", "split": "string", "decision": "string"}
+    try:
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        return pd.DataFrame()
+    except ValueError as error:
+        raise RunError(f"not a table ({error})", where=path, remedy="restore the file or run the verb again") from error
+
+
+@dataclass(frozen=True)
+class Records:
+    """What the folder of a run or of an evaluation has written down; a missing record is empty."""
+
+    folder: Path
+    run: dict[str, Any]
+    metrics: dict[str, Any]
+    model: dict[str, Any]
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+
+    @cached_property
+    def classes(self) -> tuple[str, str]:
+        """Names of the negative and of the positive class."""
+        records = (self.model, self.run, self.run.get("data", {}))
+        names = next((record["classes"] for record in records if record.get("classes")), ("negative", "positive"))
+        return str(names[0]), str(names[1])
+
+    @cached_property
+    def split(self) -> str:
+        """The split that the run is judged by: test, or validation where there is no test, or what there is."""
+        known = [*self.metrics, *(self.predictions["split"].dropna() if "split" in self.predictions else ())]
+        return next((name for name in ("test", "validation", *known) if name in known), "")
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """The metrics of that split."""
+        return self.metrics.get(self.split, {})
+
+    def scored(self, split: str) -> pd.DataFrame:
+        """The labelled predictions of one split."""
+        table = self.predictions
+        if not {"split", "label", "probability"} <= set(table):
+            return pd.DataFrame({"label": [], "probability": []})
+        return table[(table["split"] == split) & table["label"].notna() & table["probability"].notna()]
+
+    def metric(self, name: str) -> str:
+        """One metric of the judged split as text, such as `.953 [.941, .964]`."""
+        entry = self.judged.get(name) or {}
+        return f"{decimals(entry.get('value'))}{interval(entry, ' ')}"
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold of the judged split's metrics, or the model's."""
+        return self.judged.get("threshold", self.model.get("threshold"))
+
+
+def read_records(run: Path) -> Records:
+    """Read the records of a run folder.
+
+    Raises:
+        RunError: There is no such folder, it holds no record, or one is damaged.
+    """
+    run = Path(run)
+    if not any((run / name).is_file() for name in ("run.json", "metrics.json", "predictions.csv")):
+        raise RunError("no records of a run", where=run, expected="a run folder with run.json", remedy="check the path")
+    origin = read_json(run / "run.json") or read_json(run / "evaluation.json")
+    metrics, model = read_json(run / "metrics.json"), read_json(run / "model" / "model.json")
+    predictions, history = read_table(run / "predictions.csv"), read_table(run / "history.csv")
+    return Records(run, origin, metrics, model, predictions, history)
+
+
+def decimals(value: float | None, places: int = 3) -> str:
+    """A number with `places` decimals and no zero before the point; a dash where it is not defined.
+
+    Example:
+        >>> decimals(0.9534), decimals(-0.25, 2), decimals(1.0), decimals(None)
+        ('.953', '−.25', '1.000', '—')
+    """
+    if value is None or not np.isfinite(value):
+        return "—"
+    text = f"{abs(value):.{places}f}"
+    sign = "−" if value < 0 and float(text) else ""
+    return sign + (text[1:] if text.startswith("0.") else text)
+
+
+def interval(entry: dict[str, Any], before: str = "") -> str:
+    """The 95 % interval of a metric in square brackets, or nothing where there is none."""
+    bounds = entry.get("ci95")
+    return f"{before}[{decimals(bounds[0])}, {decimals(bounds[1])}]" if bounds else ""
+
+
+def draw_figures(run: Path) -> list[Path]:
+    """Draw every figure that the records of a run allow, as PNG (150 dpi) and SVG.
+
+    The figures are roc, precision_recall, reliability, confusion_matrix, probability_histogram (of the test split, or
+    of the validation split where there is no test), threshold (of the calibration split) and learning_curves.
+
+    Args:
+        run: The run folder; its predictions.csv, metrics.json, history.csv, run.json and model.json are read.
+
+    Returns:
+        The files written in `figures/`, PNG before SVG of each figure.
+
+    Raises:
+        RunError: There is no such run, or a record is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> run = Path(tempfile.mkdtemp())
+        >>> _ = (run / "history.csv").write_text("epoch,train_loss,validation_loss\\n1,.7,.6\\n2,.5,.55\\n")
+        >>> _ = (run / "run.json").write_text('{"best_epoch": 2}')
+        >>> [path.name for path in draw_figures(run)]
+        ['learning_curves.png', 'learning_curves.svg']
+    """
+    records = read_records(run)
+    written = []
+    for name, draw in FIGURES.items():
+        with rc_context(STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it in the figure
+            figure = draw(records)
+            if figure is None:
+                continue
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once for both files
+            for suffix in ("png", "svg"):
+                target = records.folder / "figures" / f"{name}.{suffix}"
+                with replacing(target) as temporary:
+                    metadata = {"Date": None} if suffix == "svg" else None
+                    figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
+                written.append(target)
+    return written
+
+
+def _sheet(title: str, x: str, y: str, height: float = 4.4) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, sized to be read at the width of a phone."""
+    figure = Figure(figsize=(5.4, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return figure, axes
+
+
+def _unit_square(axes: Axes) -> None:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+
+
+def _below(axes: Axes, columns: int = 1) -> None:
+    """The legend under the axes, where it hides nothing."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, columnspacing=1.4, handlelength=1.6)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else name[:23] + "…"
+
+
+def _curves(records: Records, split: str) -> Curves | None:
+    """The curves of a split, if both classes are among its labelled predictions."""
+    table = records.scored(split)
+    return curves(table["label"], table["probability"]) if table["label"].nunique() == 2 else None
+
+
+def _value(records: Records, name: str) -> float | None:
+    return (records.judged.get(name) or {}).get("value")
+
+
+def _operating_point(axes: Axes, x: float | None, y: float | None, threshold: float | None) -> None:
+    if x is not None and y is not None:
+        label = f"Operating point, threshold {decimals(threshold)}"
+        axes.plot(x, y, "o", color=POSITIVE, markersize=9, markeredgecolor="white", label=label, zorder=4)
+
+
+def _roc(records: Records) -> Figure | None:
+    points = _curves(records, records.split)
+    if points is None:
+        return None
+    figure, axes = _sheet(f"ROC curve, {records.split} split", "1 − specificity", "Sensitivity", 5.2)
+    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
+    axes.plot(points.fpr, points.tpr, color=INK, label=f"AUROC {records.metric('auroc')}")
+    specificity = _value(records, "specificity")
+    chosen = None if specificity is None else 1 - specificity
+    _operating_point(axes, chosen, _value(records, "sensitivity"), records.threshold)
+    _unit_square(axes)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _precision_recall(records: Records) -> Figure | None:
+    points = _curves(records, records.split)
+    if points is None:
+        return None
+    title = f"Precision and recall, {records.split} split"
+    figure, axes = _sheet(title, "Recall (sensitivity)", "Precision", 5.2)
+    prevalence = records.scored(records.split)["label"].mean()
+    axes.axhline(prevalence, linestyle="--", color=MUTED, linewidth=1, label=f"By chance {decimals(prevalence)}")
+    label = f"Average precision {records.metric('average_precision')}"
+    axes.plot(points.recall, points.precision, color=INK, drawstyle="steps-pre", label=label)
+    _operating_point(axes, _value(records, "sensitivity"), _value(records, "precision"), records.threshold)
+    _unit_square(axes)
+    axes.legend(loc="lower left")
+    return figure
+
+
+def _reliability(records: Records) -> Figure | None:
+    points = _curves(records, records.split)
+    if points is None:
+        return None
+    title = f"Reliability, {records.split} split"
+    figure, axes = _sheet(title, f"Predicted probability of {_short(records.classes[1])}", "Observed share", 5.2)
+    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1, label="Perfectly calibrated")
+    error = np.maximum([points.bin_share - points.bin_low, points.bin_high - points.bin_share], 0)
+    label = f"Model, ECE {records.metric('ece')}"
+    style: dict[str, Any] = {"fmt": "o-", "color": INK, "elinewidth": 1, "markersize": 5}
+    axes.errorbar(points.bin_probability, points.bin_share, error, label=label, **style)
+    _unit_square(axes)
+    axes.legend(loc="upper left")
+    return figure
+
+
+def _confusion_matrix(records: Records) -> Figure | None:
+    cells = records.judged.get("confusion_matrix")
+    if not cells:
+        return None
+    counts = np.array([[cells["tn"], cells["fp"]], [cells["fn"], cells["tp"]]])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    title = f"Confusion matrix, {records.split} split, threshold {decimals(records.threshold)}"
+    figure, axes = _sheet(title, "Predicted", "Actual", 4.8)
+    names = [_short(name) for name in records.classes]
+    axes.imshow(shares, cmap=CONFUSION, vmin=0, vmax=1)
+    axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=names)
+    axes.set_yticklabels(names, rotation=90, va="center")
+    axes.grid(False)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    for row, column in np.ndindex(2, 2):
+        colour = "white" if shares[row, column] > 0.55 else INK
+        place: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
+        axes.text(column, row - 0.07, f"{counts[row, column]:,}", fontsize=19, fontweight="bold", **place)
+        axes.text(column, row + 0.15, f"{100 * shares[row, column]:.1f} % of {names[row]}", fontsize=10, **place)
+    return figure
+
+
+def _learning_curves(records: Records) -> Figure | None:
+    history = records.history
+    if "epoch" not in history:
+        return None
+    columns = [str(name) for name in history]
+    losses = [name for name in columns if name.endswith(("_loss", "_nll"))]
+    scores = [name for name in columns if name.startswith("validation_") and name not in losses]
+    panels = {title: names for title, names in {"Loss": losses, "Validation metrics": scores}.items() if names}
+    figure = Figure(figsize=(5.4, 4.2 * len(panels)), layout=ConstrainedLayoutEngine(hspace=0.06))
+    for number, (title, names) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(len(panels), 1, number)
+        for index, name in enumerate(names):
+            metric = name.removeprefix("validation_")
+            colour = METRIC_COLOURS.get(metric) or LINES[index % len(LINES)]
+            label = name.replace("_", " ") if names is losses else METRICS.get(metric, metric.replace("_", " "))
+            line: dict[str, Any] = {"label": label, "color": colour}
+            if name.startswith("train_"):
+                line |= {"linestyle": ":", "color": MUTED}
+            axes.plot(history["epoch"], history[name], marker="o" if len(history) < 16 else "", markersize=4, **line)
+        if (best := records.run.get("best_epoch")) is not None:
+            axes.axvline(best, linestyle="--", color=MUTED, linewidth=1, label=f"best epoch, {best}")
+        axes.set(title=title, xlabel="Epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _below(axes, 3)
+    return figure if panels else None
+
+
+def _probability_histogram(records: Records) -> Figure | None:
+    table = records.scored(records.split)
+    if table.empty:
+        return None
+    title = f"Probabilities by class, {records.split} split"
+    figure, axes = _sheet(title, f"Predicted probability of {_short(records.classes[1])}", "Images", 5.2)
+    edges = np.linspace(0, 1, 31).tolist()
+    for index, colour in enumerate((NEGATIVE, POSITIVE)):
+        values = table.loc[table["label"] == index, "probability"]
+        style: dict[str, Any] = {"color": colour, "histtype": "stepfilled", "edgecolor": colour, "linewidth": 1.4}
+        axes.hist(values, edges, alpha=0.45, label=f"{_short(records.classes[index])} ({len(values):,})", **style)
+    if records.threshold is not None:
+        label = f"Threshold {decimals(records.threshold)}"
+        axes.axvline(records.threshold, linestyle="--", color=INK, linewidth=1.2, label=label)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _below(axes, 3)
+    return figure
+
+
+def _threshold(records: Records) -> Figure | None:
+    """Metrics of the calibration split, the only one on which a threshold is chosen."""
+    points = _curves(records, "calibration")
+    if points is None:
+        return None
+    lines = {
+        "sensitivity": points.recall,
+        "specificity": 1 - points.fpr[1:],
+        "precision": points.precision,
+        "f1": 2 * points.precision * points.recall / np.maximum(points.precision + points.recall, 1e-12),
+    }
+    figure, axes = _sheet("Metrics by threshold, calibration split", "Threshold", "", 4.8)
+    for name, values in lines.items():
+        # each value holds for the thresholds above the next lower probability, its own included
+        style: dict[str, Any] = {"color": METRIC_COLOURS[name], "drawstyle": "steps-pre"}
+        axes.plot(points.pr_threshold[::-1], values[::-1], label=METRICS[name], **style)
+    chosen = records.model.get("threshold")
+    if chosen is not None:
+        axes.axvline(chosen, linestyle="--", color=INK, linewidth=1.2, label=f"Chosen, {decimals(chosen)}")
+    axes.set(xlim=(0, 1), ylim=(-0.01, 1.01))
+    _below(axes, 3)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Records], Figure | None]] = {
+    "roc": _roc,
+    "precision_recall": _precision_recall,
+    "reliability": _reliability,
+    "confusion_matrix": _confusion_matrix,
+    "learning_curves": _learning_curves,
+    "probability_histogram": _probability_histogram,
+    "threshold": _threshold,
+}

@@ -1,0 +1,1 @@
+"""Run folders, provenance and crash-safe files."""

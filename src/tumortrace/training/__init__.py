@@ -1,0 +1,1 @@
+"""From a recipe and a cohort to a run folder."""

@@ -1,0 +1,131 @@
+"""What follows the fit: calibration on its own split, predictions, metrics with intervals, the bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.splits import Splits
+from tumortrace.cohorts.store import PatchStore
+from tumortrace.evaluation.calibration import apply_temperature, fit_temperature
+from tumortrace.evaluation.conformal import fit_conformal
+from tumortrace.evaluation.intervals import evaluate_table
+from tumortrace.evaluation.thresholds import fit_threshold
+from tumortrace.models.bundle import Conformal, Model, ModelInfo, TrainingData, save_model
+from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.progress import track
+from tumortrace.runs.provenance import versions
+from tumortrace.runs.run import Run
+from tumortrace.training.fit import Progress, Trainer
+from tumortrace.training.recipe import Recipe
+
+EVALUATED = ("validation", "calibration", "test")
+
+
+def finish(
+    run: Run,
+    recipe: Recipe,
+    cohort: Cohort,
+    splits: Splits,
+    store: PatchStore,
+    trainer: Trainer,
+    progress: Progress,
+) -> str:
+    """Calibrate, predict, evaluate and save; returns the headline in one line.
+
+    Temperature, threshold and conformal quantiles see the calibration split alone; validation has chosen the epoch,
+    and test has chosen nothing.
+    """
+    rows = _evaluated_rows(cohort, splits)
+    info = _uncalibrated(run, recipe, cohort, store, splits)
+    logits = Model(info, trainer.evaluated, trainer.device).logits(
+        store.images, rows["row"].to_numpy(), description="predicting"
+    )
+    info, table = calibrate(info, recipe, rows, logits)
+    save_model(run.model_folder, info, trainer.evaluated)
+    columns = ["id", "group", "split", "label", "probability", "prediction", "decision"]
+    write_csv(run.predictions_file, table[columns])
+    parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
+    metrics = {
+        name: evaluate_table(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))
+    }
+    write_json(run.metrics_file, metrics)
+    run.update(epochs=progress.epoch, best_epoch=progress.best_epoch)
+    return _headline(metrics)
+
+
+def calibrate(
+    info: ModelInfo, recipe: Recipe, rows: pd.DataFrame, logits: np.ndarray
+) -> tuple[ModelInfo, pd.DataFrame]:
+    """Fit what the recipe asks for on the rows whose split is `calibration`, and apply it to all rows.
+
+    Returns:
+        The completed bundle record, and `rows` with `probability`, `prediction` and `decision`.
+    """
+    chosen = (rows["split"] == "calibration").to_numpy()
+    label = rows["label"].to_numpy(dtype=np.int64)
+    options = recipe.calibration
+    temperature = fit_temperature(logits[chosen], label[chosen]) if options.temperature else 1.0
+    probability = apply_temperature(logits, temperature)
+    threshold = fit_threshold(label[chosen], probability[chosen], options.threshold)
+    conformal = None
+    if options.coverage is not None:
+        conformal = Conformal(**fit_conformal(label[chosen], probability[chosen], options.coverage))
+    info = info.model_copy(
+        update={
+            "temperature": temperature,
+            "threshold": threshold,
+            "threshold_policy": f"{options.threshold} on the calibration split",
+            "conformal": conformal,
+        }
+    )
+    prediction, decision = info.decide(probability)
+    return info, rows.assign(probability=probability, prediction=prediction, decision=decision)
+
+
+def _evaluated_rows(cohort: Cohort, splits: Splits) -> pd.DataFrame:
+    table = cohort.table.assign(row=np.arange(len(cohort))).drop(columns=["split", "group"])
+    merged = splits.table.merge(table[table["label"].notna()], on="id", how="inner", validate="one_to_one")
+    return merged[merged["split"].isin(EVALUATED)].sort_values("row").reset_index(drop=True)
+
+
+def _uncalibrated(run: Run, recipe: Recipe, cohort: Cohort, store: PatchStore, splits: Splits) -> ModelInfo:
+    training = cohort.table["id"].isin(splits.table.loc[splits.table["split"] == "train", "id"])
+    height, width = store.size
+    return ModelInfo(
+        name=run.folder.name,
+        architecture=recipe.model,
+        preprocessing=recipe.preprocessing,
+        patch_size=(height, width),
+        classes=cohort.classes,
+        positive_class=cohort.positive_class,
+        resolution=cohort.resolution,
+        symmetries=recipe.symmetries,
+        training=TrainingData(
+            fingerprint=cohort.fingerprint,
+            prevalence=float(cohort.table.loc[training, "label"].mean()),
+            recipe=recipe.name,
+        ),
+        versions=versions(),
+    )
+
+
+def _headline(metrics: dict[str, Any]) -> str:
+    name = "test" if "test" in metrics else "validation"
+    return f"{name}: {headline(metrics[name])}"
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """The main figures of one split with their intervals, as one line."""
+
+    def shown(metric: str) -> str:
+        value, interval = metrics[metric]["value"], metrics[metric]["ci95"]
+        if value is None:
+            return f"{metric} undefined"
+        return f"{metric} {value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+    chosen = ("auroc", "sensitivity", "specificity", "ece")
+    return ", ".join(shown(metric) for metric in chosen) + f" on {metrics['n']:,} images"

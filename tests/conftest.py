@@ -1,0 +1,54 @@
+"""Fixtures that all rooms share: a small synthetic cohort, a small trained run, the real data where they are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SMALL = (
+    "preprocessing.crop=32",
+    "model.arguments={stem: 8, widths: [8, 16], depths: [1, 1], dropout: 0.2}",
+    "batch_size=32",
+    "epochs=2",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what the tests decode and generate out of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("TUMORTRACE_CACHE")
+    os.environ["TUMORTRACE_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["TUMORTRACE_CACHE"]
+    else:
+        os.environ["TUMORTRACE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 400 synthetic patches of at least eight slides."""
+    from tumortrace import synthesise
+
+    return synthesise("patches", tmp_path_factory.mktemp("tissue") / "patches", count=400, seed=3)
+
+
+@pytest.fixture(scope="session")
+def small_run(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of the default recipe with a much smaller network. Tests must not write into it."""
+    from tumortrace import train
+
+    return train(tissue, changes=SMALL, out=tmp_path_factory.mktemp("runs"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images that `TUMORTRACE_DATA` names."""
+    folder = os.environ.get("TUMORTRACE_DATA")
+    if not folder:
+        pytest.skip("TUMORTRACE_DATA is not set: no real images to test on")
+    return Path(folder)

@@ -1,0 +1,164 @@
+"""Figures are drawn from what is on record, and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from tumortrace.errors import RunError
+from tumortrace.reports import figures
+from tumortrace.reports.figures import decimals, draw_figures, read_records
+
+NAMES = {
+    "roc",
+    "precision_recall",
+    "reliability",
+    "confusion_matrix",
+    "learning_curves",
+    "probability_histogram",
+    "threshold",
+}
+
+
+def texts(figure: figures.Figure | None) -> str:
+    """Everything that is written in a figure."""
+    assert figure is not None
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def test_every_figure_is_drawn_twice(reported: Path) -> None:
+    """A complete run has seven figures, each as a PNG of 150 dpi and as a well-formed SVG."""
+    drawn = list((reported / "figures").iterdir())
+    assert {path.name for path in drawn} == {f"{name}.{suffix}" for name in NAMES for suffix in ("png", "svg")}
+    for path in drawn:
+        if path.suffix == ".png":
+            assert Image.open(path).info["dpi"] == pytest.approx((150, 150), abs=0.1)
+        else:
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_same_records_give_the_same_bytes(reported: Path, tmp_path: Path) -> None:
+    """A figure drawn twice from the same records is the same file."""
+    for name in ("history.csv", "run.json"):
+        shutil.copy(reported / name, tmp_path / name)
+    again = draw_figures(tmp_path)
+    assert [path.name for path in again] == ["learning_curves.png", "learning_curves.svg"]
+    for path in again:
+        assert path.read_bytes() == (reported / "figures" / path.name).read_bytes()
+
+
+def test_figures_speak_of_the_test_split(run: Path) -> None:
+    """The ROC curve names its split, its area with the interval, and the operating point's threshold."""
+    records = read_records(run)
+    entry = json.loads((run / "metrics.json").read_text())["test"]
+    shown = texts(figures._roc(records))
+    low, high = entry["auroc"]["ci95"]
+    expected = f"AUROC {entry['auroc']['value']:.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".")
+    assert expected in shown
+    assert "test split" in shown
+    assert "threshold .410" in shown
+
+
+def test_validation_stands_in_for_a_missing_test_split(run: Path, tmp_path: Path) -> None:
+    """Where there is no test split the validation split is shown, and named in the title."""
+    table = pd.read_csv(run / "predictions.csv")
+    table[table["split"] != "test"].to_csv(tmp_path / "predictions.csv", index=False)
+    assert "ROC curve, validation split" in texts(figures._roc(read_records(tmp_path)))
+
+
+def test_confusion_matrix_shows_counts_shares_and_names(run: Path) -> None:
+    """Counts, their shares of the actual class and the class names are those on record."""
+    cells = json.loads((run / "metrics.json").read_text())["test"]["confusion_matrix"]
+    shown = texts(figures._confusion_matrix(read_records(run)))
+    for count in cells.values():
+        assert str(count) in shown.splitlines()
+    assert f"{100 * cells['tp'] / (cells['tp'] + cells['fn']):.1f} % of tumour" in shown
+    assert f"{100 * cells['fp'] / (cells['tn'] + cells['fp']):.1f} % of normal" in shown
+
+
+def test_evaluation_names_its_classes(run: Path, tmp_path: Path) -> None:
+    """An evaluation's folder, which holds no run.json, is drawn with the class names in evaluation.json."""
+    shutil.copy(run / "metrics.json", tmp_path)
+    (tmp_path / "evaluation.json").write_text('{"classes": ["benign", "malignant"]}')
+    assert "benign" in texts(figures._confusion_matrix(read_records(tmp_path)))
+
+
+def test_best_epoch_is_marked(run: Path) -> None:
+    """The learning curves carry every validation metric and the best epoch."""
+    shown = texts(figures._learning_curves(read_records(run)))
+    for label in ("train loss", "validation loss", "AUROC", "Accuracy", "Sensitivity", "F1", "best epoch, 11"):
+        assert label in shown
+
+
+def test_threshold_curves_are_those_of_the_calibration_split(run: Path) -> None:
+    """Sensitivity, precision and F1 by threshold equal scikit-learn's on the calibration split, at any threshold."""
+    table = pd.read_csv(run / "predictions.csv")
+    table = table[table["split"] == "calibration"]
+    figure = figures._threshold(read_records(run))
+    assert figure is not None
+    lines = {line.get_label(): line.get_data() for line in figure.axes[0].lines}
+    assert {line.get_drawstyle() for line in figure.axes[0].lines[:-1]} == {"steps-pre"}
+    reference = {"Sensitivity": recall_score, "Precision": precision_score, "F1": f1_score}
+    for threshold in np.random.default_rng(0).uniform(0.1, 0.9, 20):
+        called = table["probability"] >= threshold
+        for name, score in reference.items():
+            levels, values = (np.asarray(axis, float) for axis in lines[name])
+            shown = values[np.searchsorted(levels, threshold)]  # steps before the next probability
+            assert shown == pytest.approx(score(table["label"], called), abs=1e-12)
+    assert lines["Chosen, .410"][0][0] == 0.41
+
+
+def test_one_class_only_draws_no_curves(tmp_path: Path) -> None:
+    """A split with a single class has no ROC curve; what is left is drawn."""
+    lines = ["id,group,split,label,probability", *(f"i{row},,test,1,0.{row}" for row in range(1, 9))]
+    (tmp_path / "predictions.csv").write_text("\n".join(lines))
+    assert {path.stem for path in draw_figures(tmp_path)} == {"probability_histogram"}
+
+
+def test_names_with_markup_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Dollar signs, angle brackets and long names in a class name are text, not markup."""
+    cells = {"confusion_matrix": {"tn": 1, "fp": 2, "fn": 3, "tp": 4}, "threshold": 0.5}
+    (tmp_path / "metrics.json").write_text(json.dumps({"test": cells}))
+    (tmp_path / "run.json").write_text(json.dumps({"data": {"classes": ["$\\frac{$", "<b>&" + "x" * 60]}}))
+    svg = next(path for path in draw_figures(tmp_path) if path.suffix == ".svg")
+    ElementTree.parse(svg)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"), [("run.json", "{", "not JSON"), ("metrics.json", "[1]", "a JSON object")]
+)
+def test_damaged_record_is_refused_by_name(tmp_path: Path, name: str, content: str, told: str) -> None:
+    """A record that cannot be read is named in the refusal."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RunError, match=told) as refusal:
+        draw_figures(tmp_path)
+    assert name in str(refusal.value)
+
+
+def test_folder_without_records_is_refused(tmp_path: Path) -> None:
+    """A folder that is no run is refused, and nothing is written into it."""
+    with pytest.raises(RunError, match="no records of a run"):
+        draw_figures(tmp_path / "nowhere")
+    with pytest.raises(RunError, match="no records of a run"):
+        draw_figures(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_without_leading_zero() -> None:
+    """Numbers are rounded as Python rounds, and a negative number that rounds to nothing loses its sign."""
+    assert [decimals(value) for value in (0.0, 0.9996, -0.0004, 12.5, float("nan"))] == [
+        ".000",
+        "1.000",
+        ".000",
+        "12.500",
+        "—",
+    ]

@@ -1,0 +1,123 @@
+"""Killed and resumed, a run ends bit for bit where an undisturbed one does; the same seed gives the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import SMALL
+from tumortrace.errors import RunError
+from tumortrace.models.checkpoint import load_checkpoint
+from tumortrace.runs.files import sha256
+from tumortrace.training.train import resume, train
+
+# A checkpoint after every step, so that a kill falls within an epoch, often while one is being written.
+PROGRAM = """
+import sys, tumortrace.training.fit as fit
+fit.CHECKPOINT_SECONDS = 0
+from tumortrace.training.train import resume, train
+data, out, run, *changes = sys.argv[1:]
+resume(run) if run else train(data, changes=changes, out=out, seed=1)
+"""
+
+
+def start(data: Path, out: Path, run: Path | str = "") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", PROGRAM, str(data), str(out), str(run), *SMALL]
+    return subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
+
+
+def kill_at_a_checkpoint(process: subprocess.Popen[bytes], out: Path, writes: int, delay: float) -> Path:
+    """Let the process write its checkpoint `writes` times, then kill it without warning."""
+    seen, last, deadline = 0, None, time.monotonic() + 120
+    while seen < writes:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        files = list(out.glob("*/checkpoints/last.safetensors"))
+        changed = files and files[0].stat().st_mtime_ns
+        if changed and changed != last:
+            seen, last = seen + 1, changed
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (run,) = out.iterdir()
+    return run
+
+
+def records(run: Path) -> dict[str, object]:
+    history = pd.read_csv(run / "history.csv").drop(columns="seconds")
+    return {
+        "weights": sha256(run / "model" / "weights.safetensors"),
+        "predictions": (run / "predictions.csv").read_text(),
+        "metrics": json.loads((run / "metrics.json").read_text()),
+        "history": history.to_csv(),
+        "splits": (run / "splits.csv").read_text(),
+    }
+
+
+def test_killed_and_resumed_is_bit_identical(tissue: Path, small_run: Path, tmp_path: Path) -> None:
+    """Killed three times at moments drawn at random, resumed each time: same weights, history, predictions, metrics."""
+    draw = random.Random(7)
+    run: Path | str = ""
+    for _ in range(3):
+        process = start(tissue, tmp_path, run)
+        run = kill_at_a_checkpoint(process, tmp_path, draw.randint(2, 5), draw.random() * 0.05)
+        load_checkpoint(run / "checkpoints" / "last.safetensors")
+        assert json.loads((run / "run.json").read_text())["status"] == "running"
+    resume(run)
+    assert records(Path(run)) == records(small_run)
+    assert json.loads((Path(run) / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_seed_decides(tissue: Path, small_run: Path, tmp_path: Path) -> None:
+    """The same seed gives an identical run, another seed another one."""
+    same = train(tissue, changes=SMALL, out=tmp_path, seed=1)
+    assert records(same) == records(small_run)
+    other = train(tissue, changes=[*SMALL, "epochs=1"], out=tmp_path, seed=2)
+    assert records(other)["weights"] != records(small_run)["weights"]
+
+
+def test_resuming_on_changed_data_is_refused(tmp_path: Path) -> None:
+    """When an image was edited since, the run does not go on as if nothing had happened."""
+    from tumortrace import synthesise
+
+    data = synthesise("patches", tmp_path / "patches", count=200, seed=5)
+    run = train(data, changes=[*SMALL, "epochs=1"], out=tmp_path / "runs")
+    record = run / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"status": "interrupted"}))
+    image = next((data / "patches").iterdir())
+    image.write_bytes(image.read_bytes() + b"\0")
+    with pytest.raises(RunError, match="changed since"):
+        resume(run)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    """A flipped bit in a checkpoint is found, and so is a cut file."""
+    import torch
+
+    from tumortrace.models.checkpoint import save_checkpoint
+
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, {"weight": torch.ones(100)}, {"epoch": 1})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:])
+    with pytest.raises(RunError, match="damaged"):
+        load_checkpoint(path)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match="not a readable checkpoint"):
+        load_checkpoint(path)
+
+
+def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
+    """A folder that is no run is named."""
+    with pytest.raises(RunError, match="not a run folder"):
+        resume(tmp_path)
