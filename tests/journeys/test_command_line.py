@@ -32,8 +32,11 @@ def kaggle_folder(folder: Path, tissue: Path, count: int = 6) -> Path:
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     """`tumortrace --help` imports none of torch, pandas, numpy."""
-    program = "import sys; sys.argv = ['tumortrace', '--help']\nfrom tumortrace.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
-    program += "print(sorted({'torch', 'pandas', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
+    program = (
+        "import sys; from tumortrace.cli.main import run; run(['--help'])\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'sklearn'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert "train" in done.stdout
@@ -119,7 +122,9 @@ def test_predictions_do_not_depend_on_company(tissue: Path, small_run: Path, tmp
     assert found["x"] == pytest.approx(pd.read_csv(alone)["probability"][0], abs=1e-6)
 
 
-def test_a_shift_in_the_share_of_positives_is_said(small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shift_in_the_share_of_positives_is_said(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """White patches alone are all predicted alike, which is nothing like training: a warning says so."""
     folder = tmp_path / "white"
     folder.mkdir()

@@ -95,8 +95,19 @@ def test_evaluation_names_its_classes(run: Path, tmp_path: Path) -> None:
 def test_best_epoch_is_marked(run: Path) -> None:
     """The learning curves carry every validation metric and the best epoch."""
     shown = texts(figures._learning_curves(read_records(run)))
-    for label in ("train loss", "validation loss", "AUROC", "Accuracy", "Sensitivity", "F1", "best epoch, 11"):
+    for label in ("Train loss", "Validation loss", "AUROC", "Accuracy", "Sensitivity", "F1", "Best epoch, 11"):
         assert label in shown
+
+
+def test_only_metrics_are_learning_curves(tmp_path: Path) -> None:
+    """Columns of the history that are no metric (counts, matrices, thresholds) are not drawn among the metrics."""
+    header = "epoch,train_loss,validation_auroc,validation_npv,validation_n,validation_confusion_matrix"
+    (tmp_path / "history.csv").write_text(header + "\n1,0.5,0.9,0.8,412,{'tn': 1}\n2,0.4,0.91,,412,{'tn': 2}\n")
+    figure = figures._learning_curves(read_records(tmp_path))
+    assert figure is not None
+    loss, metrics = (part.axes[0] for part in figure.subfigs)
+    assert [line.get_label() for line in loss.lines] == ["Train loss"]
+    assert [line.get_label() for line in metrics.lines] == ["AUROC", "Negative predictive value"]
 
 
 def test_threshold_curves_are_those_of_the_calibration_split(run: Path) -> None:

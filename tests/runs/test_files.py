@@ -16,9 +16,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     """When writing fails midway, the old content stands and no temporary file is left."""
     target = tmp_path / "a.json"
     write_json(target, {"old": 1})
-    with pytest.raises(RuntimeError), replacing(target) as temporary:
-        temporary.write_text('{"ne')
-        raise RuntimeError
+
+    def write_half() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text('{"ne')
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert json.loads(target.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [target]
 

@@ -41,7 +41,11 @@ def test_metrics_agree_with_scikit_learn(small_run: Path) -> None:
     """metrics.json is what scikit-learn computes from predictions.csv, to 1e-9."""
     table, metrics = predictions(small_run), json.loads((small_run / "metrics.json").read_text())
     for split, part in table.groupby("split"):
-        found = {name: entry["value"] for name, entry in metrics[split].items() if isinstance(entry, dict) and "value" in entry}
+        found = {
+            name: entry["value"]
+            for name, entry in metrics[split].items()
+            if isinstance(entry, dict) and "value" in entry
+        }
         label, probability, predicted = part["label"], part["probability"], part["prediction"]
         assert (predicted == (probability >= metrics[split]["threshold"])).all()
         expected = {
@@ -88,12 +92,20 @@ def test_threshold_and_temperature_see_the_calibration_split_alone(small_run: Pa
 
     info = load_model(small_run).info
     rng = np.random.default_rng(0)
-    rows = pd.DataFrame({"split": ["calibration"] * 60 + ["test"] * 60 + ["validation"] * 60, "label": rng.integers(0, 2, 180)})
+    rows = pd.DataFrame(
+        {"split": ["calibration"] * 60 + ["test"] * 60 + ["validation"] * 60, "label": rng.integers(0, 2, 180)}
+    )
     logits = rng.normal(size=180) + rows["label"].to_numpy()
     first, _ = calibrate(info, load_recipe("tumortrace"), rows, logits)
     other = rows.assign(label=rows["label"].where(rows["split"] == "calibration", 1 - rows["label"]))
-    second, _ = calibrate(info, load_recipe("tumortrace"), other, np.where(rows["split"] == "calibration", logits, -logits))
-    assert (first.temperature, first.threshold, first.conformal) == (second.temperature, second.threshold, second.conformal)
+    second, _ = calibrate(
+        info, load_recipe("tumortrace"), other, np.where(rows["split"] == "calibration", logits, -logits)
+    )
+    assert (first.temperature, first.threshold, first.conformal) == (
+        second.temperature,
+        second.threshold,
+        second.conformal,
+    )
     shifted = rows.assign(label=1 - rows["label"])
     assert calibrate(info, load_recipe("tumortrace"), shifted, logits)[0].temperature != first.temperature
 

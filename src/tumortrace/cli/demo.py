@@ -47,8 +47,7 @@ def demo(out: Path, *, seed: int = 0, quick: bool = False) -> Path:
     say(f"explain: {len(chosen)} patches in {run / 'explanations'}")
 
     result = scan(run, slide)
-    record = result.record
-    say(f"scan: {record['tiles']} tiles, {record['positive_share']:.1%} positive; {result.folder / 'heatmap.png'}")
+    say(f"scan: {result.summary}")
 
     report = write_report(run)
     _headline(run)

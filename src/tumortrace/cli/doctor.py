@@ -16,9 +16,12 @@ def doctor() -> None:
     device = resolve_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
     print(f"device      {device} ({name}), {torch.get_num_threads()} threads")
-    print(f"precision   {resolve_precision('auto', device)}; bfloat16 in hardware: {'yes' if fast_bfloat16(device) else 'no'}")
+    bfloat16 = "yes" if fast_bfloat16(device) else "no"
+    print(f"precision   {resolve_precision('auto', device)}; bfloat16 in hardware: {bfloat16}")
     print(f"cache       {cache_folder()}")
     has_slides = importlib.util.find_spec("openslide") is not None
-    print(f"slides      {'OpenSlide is installed' if has_slides else 'plain images only; pip install tumortrace[slides]'}")
+    print(
+        f"slides      {'OpenSlide is installed' if has_slides else 'plain images only; pip install tumortrace[slides]'}"
+    )
     for library, version in versions().items():
         print(f"{library:18} {version}")

@@ -35,7 +35,9 @@ def run(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:
             raise
-        return _refuse(f"{error.filename or 'the system'}: {error.strerror}. What to do: check the path, rights and space.")
+        return _refuse(
+            f"{error.filename or 'the system'}: {error.strerror}. What to do: check the path, rights and space."
+        )
     return code if isinstance(code, int) else 0
 
 

@@ -43,7 +43,12 @@ NO_OPTIONS = DataOptions()
 
 
 @app.command
-def demo(*, out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("tumortrace-demo"), seed: int = 0, quick: bool = False) -> None:
+def demo(
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("tumortrace-demo"),
+    seed: int = 0,
+    quick: bool = False,
+) -> None:
     """Go through everything on tissue that is generated here, in a few minutes.
 
     Args:
@@ -227,15 +232,20 @@ def scan(
         resolution: Micrometres per pixel of a slide that does not state it.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     """
+    from tumortrace.runs.progress import say
     from tumortrace.slides.scan import scan
 
     for slide in slides:
         folder = None if out is None else out / slide.stem
-        print(scan(run, slide, out=folder, overlap=overlap, resolution=resolution, device=device).folder)
+        result = scan(run, slide, out=folder, overlap=overlap, resolution=resolution, device=device)
+        say(result.summary)
+        print(result.folder)
 
 
 @app.command
-def recipes(name: str | None = None, *, changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None) -> None:
+def recipes(
+    name: str | None = None, *, changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None
+) -> None:
     """List the recipes, or print one with every default spelt out.
 
     Args:

@@ -54,12 +54,16 @@ def evaluate(
         CohortError: No labelled image is left that the run has not seen, or the class names differ.
     """
     model = load_model(run, device=device)
-    cohort = data if isinstance(data, Cohort) else open_cohort(
-        data,
-        positive=positive,
-        group_column=group_column,
-        group_from_name=group_from_name,
-        label_from_name=label_from_name,
+    cohort = (
+        data
+        if isinstance(data, Cohort)
+        else open_cohort(
+            data,
+            positive=positive,
+            group_column=group_column,
+            group_from_name=group_from_name,
+            label_from_name=label_from_name,
+        )
     )
     notes = [*cohort.notes, *_check_classes(cohort, model.info.classes)]
     cohort = cohort.labelled
@@ -93,7 +97,12 @@ def evaluate(
         {
             "verb": "evaluate",
             "model": {"name": model.info.name, "weights_sha256": model.info.weights_sha256},
-            "data": {"name": cohort.name, "layout": cohort.layout, "fingerprint": cohort.fingerprint, "images": len(table)},
+            "data": {
+                "name": cohort.name,
+                "layout": cohort.layout,
+                "fingerprint": cohort.fingerprint,
+                "images": len(table),
+            },
             "classes": list(model.info.classes),
             "notes": notes,
             "versions": versions(),

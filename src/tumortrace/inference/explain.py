@@ -95,7 +95,9 @@ def grad_cam(model: Model, image: np.ndarray) -> np.ndarray:
     maps = LayerGradCam(model.network, layer).attribute(inputs, relu_attributions=True)
     height, width = image.shape[:2]
     crop = (min(steps.crop or height, height), min(steps.crop or width, width))
-    heat = functional.interpolate(maps.detach(), crop, mode="bilinear", align_corners=False)[0, 0].double().cpu().numpy()
+    heat = (
+        functional.interpolate(maps.detach(), crop, mode="bilinear", align_corners=False)[0, 0].double().cpu().numpy()
+    )
     framed = np.zeros((height, width))
     top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
     framed[top : top + crop[0], left : left + crop[1]] = heat

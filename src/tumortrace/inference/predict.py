@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import open_cohort, submission_ids
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts.kaggle import submission_ids
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import CohortError
 from tumortrace.models.bundle import Model, load_model
@@ -52,12 +53,16 @@ def predict(
         TumorTraceError: The model or the data do not open.
     """
     model = run if isinstance(run, Model) else load_model(run, device=device)
-    cohort = data if isinstance(data, Cohort) else open_cohort(
-        data,
-        positive=positive,
-        group_column=group_column,
-        group_from_name=group_from_name,
-        label_from_name=label_from_name,
+    cohort = (
+        data
+        if isinstance(data, Cohort)
+        else open_cohort(
+            data,
+            positive=positive,
+            group_column=group_column,
+            group_from_name=group_from_name,
+            label_from_name=label_from_name,
+        )
     )
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:
@@ -106,8 +111,9 @@ def prevalence_warning(model: Model, predictions: np.ndarray) -> str | None:
     if abs(share - expected) <= chance or (abs(share - expected) <= 0.15 and share >= expected / 2):
         return None
     return (
-        f"warning: {share:.1%} of {len(predictions):,} images are predicted {model.info.positive_class!r}, in training "
-        f"{expected:.1%} were; look whether these data resemble the training data (scanner, stain, resolution, selection)"
+        f"warning: {share:.1%} of {len(predictions):,} images are predicted {model.info.positive_class!r}, "
+        f"in training {expected:.1%} were; look whether these data "
+        "resemble the training data (scanner, stain, resolution, selection)"
     )
 
 
@@ -115,7 +121,9 @@ def _submission_ids(data: str | Path | Cohort, cohort: Cohort) -> list[str]:
     remedy = "give the competition's folder, with sample_submission.csv in it"
     ids = None if isinstance(data, Cohort) else submission_ids(Path(data))
     if ids is None:
-        raise CohortError("no sample_submission.csv there", where=data if not isinstance(data, Cohort) else cohort.name, remedy=remedy)
+        raise CohortError(
+            "no sample_submission.csv there", where=data if not isinstance(data, Cohort) else cohort.name, remedy=remedy
+        )
     if len(ids) != len(set(ids)):
         raise CohortError("an id stands twice", where=f"{data}, sample_submission.csv", remedy="restore the file")
     missing = sorted(set(ids) - set(cohort.table["id"]))

@@ -108,7 +108,6 @@ class ModelInfo(BaseModel):
         return predictions, decide(probabilities, self.threshold, self.conformal.quantiles)
 
 
-
 class Model:
     """A network with its preprocessing and calibration, ready to predict.
 
@@ -121,7 +120,7 @@ class Model:
     def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device) -> None:
         self.info = info
         self.device = device
-        self.network = network.to(device, memory_format=torch.channels_last).eval()
+        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
 
     def logits(
         self, images: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, description: str | None = None
@@ -168,10 +167,9 @@ class Model:
     def _batch(self, images: np.ndarray) -> np.ndarray:
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
         pixels = self.info.preprocessing.normalise(self.info.preprocessing.pixels(tensor))
-        square = pixels.shape[2] == pixels.shape[3]
-        views = range(8) if square else (0, 2, 4, 6)
-        if not self.info.symmetries:
-            views = (0,)
+        views = [0]
+        if self.info.symmetries:  # a rectangle keeps its shape under half turns and mirrorings alone
+            views = list(range(8)) if pixels.shape[2] == pixels.shape[3] else [0, 2, 4, 6]
         total: Tensor | float = 0.0
         for index in views:
             view = symmetry(pixels, index).contiguous(memory_format=torch.channels_last)

@@ -48,7 +48,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"not a readable checkpoint ({error})", where=path, remedy=remedy) from error
     if _digest(tensors) != sha256:
-        raise RunError("the checkpoint is damaged: its tensors do not have the hash on record", where=path, remedy=remedy)
+        raise RunError(
+            "the checkpoint is damaged: its tensors do not have the hash on record", where=path, remedy=remedy
+        )
     return tensors, state
 
 

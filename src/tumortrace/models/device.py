@@ -51,7 +51,9 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision == "auto":
         return names["bf16" if fast_bfloat16(device) else "32"]
     if precision not in names:
-        raise ModelError(f"precision {precision!r} is not known", expected="auto, 32 or bf16", remedy="use one of these")
+        raise ModelError(
+            f"precision {precision!r} is not known", expected="auto, 32 or bf16", remedy="use one of these"
+        )
     return names[precision]
 
 

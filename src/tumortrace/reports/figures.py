@@ -15,8 +15,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.errors import RunError
@@ -34,6 +33,7 @@ METRIC_COLOURS = {
     "auroc": INK,
     "accuracy": LINES[1],
     "loss": INK,
+    "nll": LINES[2],
 }
 METRICS = {
     "auroc": "AUROC",
@@ -51,6 +51,7 @@ METRICS = {
     "ece": "Calibration error (ECE)",
 }
 CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
+SECONDARY = [name for name in METRICS if name not in METRIC_COLOURS]  # dashed, where all metrics are in one figure
 STYLE: Any = {
     "font.size": 11,
     "text.color": INK,
@@ -245,9 +246,9 @@ def _unit_square(axes: Axes) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
 
 
-def _below(axes: Axes, columns: int = 1) -> None:
-    """The legend under the axes, where it hides nothing."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, columnspacing=1.4, handlelength=1.6)
+def _below(figure: FigureBase, columns: int = 2) -> None:
+    """The legend under the axes, where it hides nothing and takes no width from them."""
+    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=1.6)
 
 
 def _short(name: str) -> str:
@@ -313,7 +314,7 @@ def _reliability(records: Records) -> Figure | None:
     style: dict[str, Any] = {"fmt": "o-", "color": INK, "elinewidth": 1, "markersize": 5}
     axes.errorbar(points.bin_probability, points.bin_share, error, label=label, **style)
     _unit_square(axes)
-    axes.legend(loc="upper left")
+    _below(figure)
     return figure
 
 
@@ -346,25 +347,34 @@ def _learning_curves(records: Records) -> Figure | None:
         return None
     columns = [str(name) for name in history]
     losses = [name for name in columns if name.endswith(("_loss", "_nll"))]
-    scores = [name for name in columns if name.startswith("validation_") and name not in losses]
+    scores = [f"validation_{name}" for name in METRICS if f"validation_{name}" in columns and name != "nll"]
     panels = {title: names for title, names in {"Loss": losses, "Validation metrics": scores}.items() if names}
-    figure = Figure(figsize=(5.4, 4.2 * len(panels)), layout=ConstrainedLayoutEngine(hspace=0.06))
-    for number, (title, names) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(len(panels), 1, number)
-        for index, name in enumerate(names):
-            metric = name.removeprefix("validation_")
-            colour = METRIC_COLOURS.get(metric) or LINES[index % len(LINES)]
-            label = name.replace("_", " ") if names is losses else METRICS.get(metric, metric.replace("_", " "))
-            line: dict[str, Any] = {"label": label, "color": colour}
-            if name.startswith("train_"):
-                line |= {"linestyle": ":", "color": MUTED}
-            axes.plot(history["epoch"], history[name], marker="o" if len(history) < 16 else "", markersize=4, **line)
+    if not panels:
+        return None
+    heights = [3.3 + 0.22 * ((len(names) + 2) // 2) for names in panels.values()]
+    figure = Figure(figsize=(5.4, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(panels), height_ratios=heights, squeeze=False)[:, 0]
+    for part, (title, names) in zip(parts, panels.items(), strict=True):
+        axes = part.add_subplot()
+        for name in names:
+            label = METRICS.get(name.removeprefix("validation_"), name.replace("_", " ").capitalize())
+            style = {"marker": "o" if len(history) < 16 else "", "markersize": 4}
+            axes.plot(history["epoch"], history[name], label=label, **style, **_line(name))
         if (best := records.run.get("best_epoch")) is not None:
-            axes.axvline(best, linestyle="--", color=MUTED, linewidth=1, label=f"best epoch, {best}")
+            axes.axvline(best, linestyle="--", color=MUTED, linewidth=1, label=f"Best epoch, {best}")
         axes.set(title=title, xlabel="Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _below(axes, 3)
-    return figure if panels else None
+        _below(part)
+    return figure
+
+
+def _line(name: str) -> dict[str, Any]:
+    """Colour and dashes of a column of the history: a metric looks the same in every figure."""
+    metric = name.removeprefix("validation_")
+    if metric in SECONDARY:
+        return {"color": LINES[SECONDARY.index(metric) % len(LINES)], "linestyle": "--"}
+    trained = name.startswith("train_")
+    return {"color": MUTED if trained else METRIC_COLOURS.get(metric, INK), "linestyle": ":" if trained else "-"}
 
 
 def _probability_histogram(records: Records) -> Figure | None:
@@ -382,7 +392,7 @@ def _probability_histogram(records: Records) -> Figure | None:
         label = f"Threshold {decimals(records.threshold)}"
         axes.axvline(records.threshold, linestyle="--", color=INK, linewidth=1.2, label=label)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _below(axes, 3)
+    _below(figure, 3)
     return figure
 
 
@@ -406,7 +416,7 @@ def _threshold(records: Records) -> Figure | None:
     if chosen is not None:
         axes.axvline(chosen, linestyle="--", color=INK, linewidth=1.2, label=f"Chosen, {decimals(chosen)}")
     axes.set(xlim=(0, 1), ylim=(-0.01, 1.01))
-    _below(axes, 3)
+    _below(figure, 3)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("tumortrace", "torch", "torchvision", "lightning-fabric", "numpy", "pandas", "scikit-learn", "pillow")
+LIBRARIES = ("tumortrace", "torch", "lightning-fabric", "numpy", "pandas", "pillow")
 
 RESEARCH_USE = "Research use only. Not a medical device: not for diagnosis or treatment."
 

@@ -101,7 +101,9 @@ def create_run(out: Path, name: str, record: dict[str, Any]) -> Run:
         except FileExistsError:
             continue
         except OSError as error:
-            raise RunError(f"no folder can be made there ({error.strerror})", where=out, remedy="choose another -o") from error
+            raise RunError(
+                f"no folder can be made there ({error.strerror})", where=out, remedy="choose another -o"
+            ) from error
         run = Run(folder)
         write_json(run.record_file, {"name": folder.name, "status": "running", "started": started} | record)
         return run

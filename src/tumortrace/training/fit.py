@@ -137,7 +137,9 @@ class Trainer:
         """Train until the last epoch or early stopping, then load the best weights into `evaluated`."""
         with progress_bar() as bar:
             total = self.recipe.epochs * self.steps
-            task = bar.add_task("training", total=total, completed=self.progress.epoch * self.steps + self.progress.step)
+            task = bar.add_task(
+                "training", total=total, completed=self.progress.epoch * self.steps + self.progress.step
+            )
             while self.progress.epoch < self.recipe.epochs and not self._stopped():
                 self._train_epoch(lambda: bar.advance(task))
                 self._finish_epoch()

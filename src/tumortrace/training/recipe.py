@@ -102,7 +102,7 @@ class Recipe(_Part):
     averaging: Averaging = Averaging()
     stopping: Stopping = Stopping()
     calibration: Calibration = Calibration()
-    splits: dict[Literal["train", "validation", "calibration", "test"], float] | None = None
+    splits: dict[str, float] | None = None
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default spelt out."""
@@ -169,7 +169,9 @@ def _apply(document: dict[str, Any], change: str) -> None:
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise RecipeError(f"{parent!r} in --set {change!r} holds no further fields", remedy="see `tumortrace recipes NAME`")
+            raise RecipeError(
+                f"{parent!r} in --set {change!r} holds no further fields", remedy="see `tumortrace recipes NAME`"
+            )
     try:
         place[last] = _number(yaml.safe_load(value))
     except yaml.YAMLError as error:

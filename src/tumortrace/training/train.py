@@ -80,7 +80,9 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, changes)
     elif changes:
-        raise RunError("changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself")
+        raise RunError(
+            "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
+        )
     cohort = data if isinstance(data, Cohort) else open_cohort(data, **options)
     splits = assign_splits(cohort, fractions=recipe.splits, seed=seed, by_group=split == "group")
     _require_both_classes(cohort, splits)
@@ -173,11 +175,8 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
         progress = trainer.fit()
         write_seen(run.folder / "seen.csv", store, cohort, splits)
         headline = finish(run, recipe, cohort, splits, store, trainer, progress)
-        run.update(
-            status="finished", finished=now(), duration_s=round(earlier + time.monotonic() - started, 1)
-        )
-        from tumortrace.reports.report import write_model_card
-        from tumortrace.reports.report import draw_figures, write_report
+        run.update(status="finished", finished=now(), duration_s=round(earlier + time.monotonic() - started, 1))
+        from tumortrace.reports.report import draw_figures, write_model_card, write_report
 
         draw_figures(run.folder)
         write_model_card(run.folder)
@@ -266,7 +265,13 @@ def _command(arguments: dict[str, Any]) -> str:
     words = ["tumortrace", "train", arguments["data"] or "COHORT", "--recipe", arguments["recipe"]]
     for change in arguments["set"]:
         words += ["--set", change]
-    for name in ("seed", "split", "device", "precision", *("positive", "group_column", "group_from_name", "label_from_name")):
+    for name in (
+        "seed",
+        "split",
+        "device",
+        "precision",
+        *("positive", "group_column", "group_from_name", "label_from_name"),
+    ):
         if arguments[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(arguments[name])]
     return shlex.join(words)
