@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,7 +31,6 @@ def test_a_spec_is_read(spec: str, expected: tuple[str, int, int]) -> None:
         "synthetic:slide",
         "synthetic:cats",
         "patches",
-        "synthetic:patches?",
         "synthetic:patches?count=ten",
         "synthetic:patches?count=-5",
         "synthetic:patches?count=3",
@@ -136,15 +133,3 @@ def test_the_cache_draws_once_and_mends_itself(tmp_path: Path, monkeypatch: pyte
     assert len(list(first.parent.iterdir())) == 1
     record = json.loads((first / "cohort.json").read_text())
     assert (record["layout"], record["kind"], record["seed"], record["count"]) == ("synthetic", "patches", 5, 16)
-
-
-def test_a_plain_script_may_use_several_processes(tmp_path: Path) -> None:
-    """A script without a main guard runs once, though the pictures are drawn in two processes."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from pathlib import Path\nfrom tumortrace.cohorts.synthetic import synthesise\nprint('once')\n"
-        f"synthesise('patches', Path({str(tmp_path / 'a')!r}), count=16, workers=2)\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=True)
-    assert done.stdout == "once\n"
-    assert len(open_synthetic(tmp_path / "a")) == 16

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +59,17 @@ def test_the_label_says_whether_the_centre_of_the_mask_holds_tumour(written: Pat
 
 
 def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(written: Path, tmp_path: Path) -> None:
-    """Two processes write what one wrote; another seed writes other pictures."""
-    again = synthesise("patches", tmp_path / "b", count=40, seed=7, workers=2)
-    assert digests(again) == digests(written)
+    """Two processes, started by a script without a main guard, write what one wrote; another seed does not."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom tumortrace.cohorts.synthetic import synthesise\nprint('once')\n"
+        f"synthesise('patches', Path({str(tmp_path / 'b')!r}), count=40, seed=7, workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout == "once\n"
+    assert digests(tmp_path / "b") == digests(written)
     other = synthesise("patches", tmp_path / "c", count=40, seed=8, workers=1)
-    pictures = {d for name, d in digests(other).items() if name.startswith("patches")}
+    pictures = {digest for name, digest in digests(other).items() if name.startswith("patches")}
     assert not pictures & set(digests(written).values())
 
 
@@ -71,8 +79,8 @@ def test_a_slide_holds_both_classes_and_comes_from_one_scanner() -> None:
     assert 0.36 < plan["label"].mean() < 0.44
     slides = plan.groupby("group")
     assert slides.ngroups == 48
-    assert (slides["label"].nunique() == 2).all()
-    assert (slides["scanner"].nunique() == 1).all()
+    assert slides["label"].nunique().min() == 2
+    assert slides["scanner"].nunique().max() == 1
     assert set(plan["scanner"]) == set(SCANNERS)
     assert plan.groupby("scanner")["label"].mean().between(0.3, 0.5).all()
     assert plan_patches(16, seed=0).groupby("group")["label"].nunique().eq(2).all()
@@ -80,7 +88,7 @@ def test_a_slide_holds_both_classes_and_comes_from_one_scanner() -> None:
 
 def test_mean_colour_alone_does_not_give_the_label_away() -> None:
     """Logistic regression on mean colour, split by slide, stays under .75; some negatives hold tumour off centre."""
-    images, masks, plan = draw(400, seed=3)
+    images, masks, plan = draw(320, seed=3)
     label, group = plan["label"].to_numpy(), plan["group"].to_numpy()
     colours = images.reshape(len(images), -1, 3).mean(axis=1)
     model = make_pipeline(StandardScaler(), LogisticRegression())

@@ -41,7 +41,8 @@ def model(crop: int | None) -> Model:
 def test_heat_is_the_weighted_activation() -> None:
     """Weights are the gradients' means (2/256, 0, -1/256); what is negative is cut off."""
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    expected = np.maximum(0, 2 * image[..., 0] / 255 - image[..., 2] / 255) / 256
+    red, blue = image[..., 0].astype(float), image[..., 2].astype(float)
+    expected = np.maximum(0, 2 * red - blue) / 255 / 256
     np.testing.assert_allclose(grad_cam(model(None), image), expected, atol=1e-8)
 
 

@@ -16,7 +16,8 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from tumortrace.errors import RunError
 from tumortrace.reports import figures
-from tumortrace.reports.figures import decimals, draw_figures, read_records
+from tumortrace.reports.figures import draw_figures
+from tumortrace.reports.records import decimals, read_records
 
 NAMES = {
     "roc",
@@ -101,6 +102,7 @@ def test_best_epoch_is_marked(run: Path) -> None:
 
 def test_only_metrics_are_learning_curves(tmp_path: Path) -> None:
     """Columns of the history that are no metric (counts, matrices, thresholds) are not drawn among the metrics."""
+    (tmp_path / "run.json").write_text("{}")
     header = "epoch,train_loss,validation_auroc,validation_npv,validation_n,validation_confusion_matrix"
     (tmp_path / "history.csv").write_text(header + "\n1,0.5,0.9,0.8,412,{'tn': 1}\n2,0.4,0.91,,412,{'tn': 2}\n")
     figure = figures._learning_curves(read_records(tmp_path))

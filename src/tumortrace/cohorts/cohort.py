@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import pandas as pd
 
@@ -85,10 +85,10 @@ class Cohort:
             file = path.partition("::")[0]
             if file not in stats:
                 try:
-                    stat = Path(file).stat()
-                    stats[file] = (Path(file).name, stat.st_size, stat.st_mtime_ns)
+                    stat = os.stat(file)
+                    stats[file] = (os.path.basename(file), stat.st_size, stat.st_mtime_ns)
                 except OSError:
-                    stats[file] = (Path(file).name, -1, -1)
+                    stats[file] = (os.path.basename(file), -1, -1)
         columns = [self.table[column].astype(object).where(self.table[column].notna(), None) for column in COLUMNS]
         for identity, path, label, group, split in zip(*columns, strict=True):
             file, _, row = path.partition("::")

@@ -14,7 +14,7 @@ from tumortrace.errors import CohortError
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.inference.predict import predict_cohort
 from tumortrace.models.bundle import find_bundle, load_model
-from tumortrace.reports.report import draw_figures
+from tumortrace.reports.figures import draw_figures
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import RESEARCH_USE, versions

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace.errors import RunError
-from tumortrace.reports.figures import read_json
+from tumortrace.reports.records import read_json
 from tumortrace.reports.report import render
 from tumortrace.runs.files import write_text
 

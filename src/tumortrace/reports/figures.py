@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.errors import RunError
 from tumortrace.evaluation.curves import Curves, curves
+from tumortrace.reports.records import METRICS, Records, decimals, read_records
 from tumortrace.runs.files import replacing
 
 INK, MUTED, GRID = "#22303a", "#66727d", "#e6eaee"
@@ -34,21 +30,6 @@ METRIC_COLOURS = {
     "accuracy": LINES[1],
     "loss": INK,
     "nll": LINES[2],
-}
-METRICS = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision",
-    "npv": "Negative predictive value",
-    "f1": "F1",
-    "mcc": "Matthews correlation",
-    "brier": "Brier score",
-    "nll": "Log loss",
-    "ece": "Calibration error (ECE)",
 }
 CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
 SECONDARY = [name for name in METRICS if name not in METRIC_COLOURS]  # dashed, where all metrics are in one figure
@@ -76,120 +57,6 @@ STYLE: Any = {
     "legend.fontsize": 10,
     "svg.hashsalt": "tumortrace",  # the same records give the same bytes
 }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON record, or an empty dict where there is none.
-
-    Raises:
-        RunError: The file is not a JSON object.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"), parse_constant=lambda _: None)
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise RunError(f"not JSON ({error})", where=path, remedy="restore the file or run the verb again") from error
-    if not isinstance(content, dict):
-        raise RunError("not a record", where=path, expected="a JSON object", remedy="run the verb again")
-    return content
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV record with ids and groups as text, or an empty table where there is none.
-
-    Raises:
-        RunError: The file is not a table.
-    """
-    text = {"id": "string", "group": "string", "split": "string", "decision": "string"}
-    try:
-        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        return pd.DataFrame()
-    except ValueError as error:
-        raise RunError(f"not a table ({error})", where=path, remedy="restore the file or run the verb again") from error
-
-
-@dataclass(frozen=True)
-class Records:
-    """What the folder of a run or of an evaluation has written down; a missing record is empty."""
-
-    folder: Path
-    run: dict[str, Any]
-    metrics: dict[str, Any]
-    model: dict[str, Any]
-    predictions: pd.DataFrame
-    history: pd.DataFrame
-
-    @cached_property
-    def classes(self) -> tuple[str, str]:
-        """Names of the negative and of the positive class."""
-        records = (self.model, self.run, self.run.get("data", {}))
-        names = next((record["classes"] for record in records if record.get("classes")), ("negative", "positive"))
-        return str(names[0]), str(names[1])
-
-    @cached_property
-    def split(self) -> str:
-        """The split that the run is judged by: test, or validation where there is no test, or what there is."""
-        known = [*self.metrics, *(self.predictions["split"].dropna() if "split" in self.predictions else ())]
-        return next((name for name in ("test", "validation", *known) if name in known), "")
-
-    @property
-    def judged(self) -> dict[str, Any]:
-        """The metrics of that split."""
-        return self.metrics.get(self.split, {})
-
-    def scored(self, split: str) -> pd.DataFrame:
-        """The labelled predictions of one split."""
-        table = self.predictions
-        if not {"split", "label", "probability"} <= set(table):
-            return pd.DataFrame({"label": [], "probability": []})
-        return table[(table["split"] == split) & table["label"].notna() & table["probability"].notna()]
-
-    def metric(self, name: str) -> str:
-        """One metric of the judged split as text, such as `.953 [.941, .964]`."""
-        entry = self.judged.get(name) or {}
-        return f"{decimals(entry.get('value'))}{interval(entry, ' ')}"
-
-    @property
-    def threshold(self) -> float | None:
-        """The threshold of the judged split's metrics, or the model's."""
-        return self.judged.get("threshold", self.model.get("threshold"))
-
-
-def read_records(run: Path) -> Records:
-    """Read the records of a run folder.
-
-    Raises:
-        RunError: There is no such folder, it holds no record, or one is damaged.
-    """
-    run = Path(run)
-    if not any((run / name).is_file() for name in ("run.json", "metrics.json", "predictions.csv")):
-        raise RunError("no records of a run", where=run, expected="a run folder with run.json", remedy="check the path")
-    origin = read_json(run / "run.json") or read_json(run / "evaluation.json")
-    metrics, model = read_json(run / "metrics.json"), read_json(run / "model" / "model.json")
-    predictions, history = read_table(run / "predictions.csv"), read_table(run / "history.csv")
-    return Records(run, origin, metrics, model, predictions, history)
-
-
-def decimals(value: float | None, places: int = 3) -> str:
-    """A number with `places` decimals and no zero before the point; a dash where it is not defined.
-
-    Example:
-        >>> decimals(0.9534), decimals(-0.25, 2), decimals(1.0), decimals(None)
-        ('.953', '−.25', '1.000', '—')
-    """
-    if value is None or not np.isfinite(value):
-        return "—"
-    text = f"{abs(value):.{places}f}"
-    sign = "−" if value < 0 and float(text) else ""
-    return sign + (text[1:] if text.startswith("0.") else text)
-
-
-def interval(entry: dict[str, Any], before: str = "") -> str:
-    """The 95 % interval of a metric in square brackets, or nothing where there is none."""
-    bounds = entry.get("ci95")
-    return f"{before}[{decimals(bounds[0])}, {decimals(bounds[1])}]" if bounds else ""
 
 
 def draw_figures(run: Path) -> list[Path]:
@@ -248,7 +115,7 @@ def _unit_square(axes: Axes) -> None:
 
 def _below(figure: FigureBase, columns: int = 2) -> None:
     """The legend under the axes, where it hides nothing and takes no width from them."""
-    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=1.6)
+    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=2.6)
 
 
 def _short(name: str) -> str:

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from tumortrace.errors import RunError
-from tumortrace.reports.figures import METRICS, Records, decimals, draw_figures, interval, read_json, read_records
+from tumortrace.reports.figures import draw_figures
+from tumortrace.reports.records import METRICS, Records, decimals, interval, read_json, read_records
 from tumortrace.runs.files import write_text
 
 HEADLINES = ("auroc", "average_precision", "sensitivity", "specificity", "balanced_accuracy", "ece")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from tumortrace.evaluation.metrics import classification
+from tumortrace.evaluation.metrics import METRICS, classification
 from tumortrace.models.architecture import build_network
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
@@ -222,7 +222,8 @@ class Trainer:
         logit = torch.cat(logits)
         loss = float(functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(labels)))
         probability = torch.sigmoid(logit.double()).numpy()
-        return {"loss": loss, **classification(labels.astype(np.int64), probability, 0.5)}
+        metrics = classification(labels.astype(np.int64), probability, 0.5)
+        return {"loss": loss, **{name: metrics[name] for name in METRICS}}
 
     def _images(self, patches: Patches, indices: np.ndarray) -> Tensor:
         images = torch.from_numpy(patches.images[patches.rows[indices]])

@@ -19,6 +19,7 @@ from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import RunError, SplitError, TumorTraceError
 from tumortrace.models.architecture import count_parameters
+from tumortrace.reports.report import write_model_card, write_report
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
@@ -176,9 +177,6 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
         write_seen(run.folder / "seen.csv", store, cohort, splits)
         headline = finish(run, recipe, cohort, splits, store, trainer, progress)
         run.update(status="finished", finished=now(), duration_s=round(earlier + time.monotonic() - started, 1))
-        from tumortrace.reports.report import draw_figures, write_model_card, write_report
-
-        draw_figures(run.folder)
         write_model_card(run.folder)
         report = write_report(run.folder)
         _log(run, headline)

@@ -80,10 +80,14 @@ def parse_synthetic(spec: str) -> tuple[Kind, int, int]:
     scheme, _, rest = spec.partition(":")
     kind, _, query = rest.partition("?")
     values = {"count": 2000, "seed": 0}
+    said: set[str] = set()
     for part in query.split("&") if query else []:
         name, _, value = part.partition("=")
-        if name not in values or not (value.isascii() and value.isdecimal()) or len(value) > 15:
-            raise CohortError(f"cannot read {part!r}", where=spec, expected="count=N or seed=N", remedy=_SPELLING)
+        if name not in values or name in said or not (value.isascii() and value.isdecimal()) or len(value) > 15:
+            raise CohortError(
+                f"cannot read {part!r}", where=spec, expected="count=N or seed=N, once each", remedy=_SPELLING
+            )
+        said.add(name)
         values[name] = int(value)
     if scheme != "synthetic" or kind not in ("patches", "mri"):
         expected = "synthetic:patches or synthetic:mri"

@@ -153,7 +153,7 @@ def _islands(rng: np.random.Generator, positive: bool) -> Mask:
 
 
 def _nests(rng: np.random.Generator, spread: float) -> list[Outline]:
-    """A sheet of cells, up to three nests, or one or two groups of a few cells, near the centre give or take `spread`."""
+    """A sheet of cells, up to three nests, or two groups of a few cells; `spread` takes them off the centre."""
     low, high, most = ((35, 70, 1), (13, 24, 3), (10, 13, 2))[rng.choice(3, p=[0.35, 0.35, 0.3])]
     radii = rng.uniform(low, high, rng.integers(1, most, endpoint=True))
     places = (_MIDDLE + rng.uniform(-1, 1, 2) * (radius + 12 + spread) for radius in radii)
