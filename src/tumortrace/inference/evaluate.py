@@ -11,10 +11,11 @@ from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.seen import digests, read_seen
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import CohortError
+from tumortrace.evaluation.headline import headline
 from tumortrace.evaluation.intervals import evaluate_table
-from tumortrace.inference.predict import predict_cohort
+from tumortrace.inference.predict import predict_rows
 from tumortrace.models.bundle import find_bundle, load_model
-from tumortrace.reports.figures import draw_figures
+from tumortrace.reports.report import write_report
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import RESEARCH_USE, versions
@@ -34,8 +35,8 @@ def evaluate(
 ) -> Path:
     """Measure a trained model on labelled data, with 95 % intervals, at the threshold that it brings.
 
-    Images that the run was trained, validated or calibrated on are recognised by their pixels and left out; the
-    record says how many. Nothing is fitted here.
+    Images that the run has used are recognised by their pixels and left out; the record says how many. Where nothing
+    but such images is there, those that only chose the epoch are measured and called validation. Nothing is fitted.
 
     Args:
         run: Run folder or bundle.
@@ -48,10 +49,10 @@ def evaluate(
         label_from_name: As for `train`.
 
     Returns:
-        The folder, with `predictions.csv`, `metrics.json`, `evaluation.json` and `figures/`.
+        The folder, with `predictions.csv`, `metrics.json`, `evaluation.json`, `figures/` and `report.html`.
 
     Raises:
-        CohortError: No labelled image is left that the run has not seen, or the class names differ.
+        CohortError: All labelled images were trained or calibrated on, or the class names differ.
     """
     model = load_model(run, device=device)
     cohort = (
@@ -74,24 +75,16 @@ def evaluate(
     seen = read_seen(bundle.parent / "seen.csv")
     if not seen:
         notes.append("whether the model has seen these images is not known: the run's seen.csv is not there")
-    fresh = np.array([d not in seen for d in digests(store.images, np.arange(len(cohort)))])
-    if not fresh.any():
-        raise CohortError(
-            f"all {len(cohort):,} labelled images were used to train, validate or calibrate this model",
-            where=data,
-            remedy="evaluate on other images; the run's own metrics.json has what was measured on its splits",
-        )
-    if not fresh.all():
-        notes.append(f"{(~fresh).sum():,} of {len(fresh):,} images were left out: the run has used them")
-    table = predict_cohort(model, cohort)
-    table.insert(1, "group", cohort.table["group"])
-    table.insert(2, "split", "test")
-    table = table[fresh].reset_index(drop=True)
+    rows, split, note = _usable(cohort, [seen.get(digest) for digest in digests(store.images, np.arange(len(cohort)))])
+    notes += note
+    table = predict_rows(model, cohort, store, rows)
+    table.insert(1, "group", cohort.table["group"].iloc[rows].to_numpy())
+    table.insert(2, "split", split)
     folder = Path(out) if out is not None else bundle.parent / "evaluations" / cohort.name
     folder.mkdir(parents=True, exist_ok=True)
     metrics = evaluate_table(table, model.info.threshold)
     write_csv(folder / "predictions.csv", table)
-    write_json(folder / "metrics.json", {"test": metrics})
+    write_json(folder / "metrics.json", {split: metrics})
     write_json(
         folder / "evaluation.json",
         {
@@ -110,10 +103,33 @@ def evaluate(
             "research_use": RESEARCH_USE,
         },
     )
-    draw_figures(folder)
+    report = write_report(folder)
     for note in notes:
         say(f"note: {note}")
+    say(f"evaluate: {headline(metrics)}; {report}")
     return folder
+
+
+def _usable(cohort: Cohort, used: list[str | None]) -> tuple[np.ndarray, str, list[str]]:
+    """Rows to measure, the name of the split that they are, and what to say; `used` is the run's split per image."""
+    fresh = np.flatnonzero([split is None for split in used])
+    if len(fresh) == len(used):
+        return fresh, "test", []
+    if len(fresh):
+        return (
+            fresh,
+            "test",
+            [f"{len(used) - len(fresh):,} of {len(used):,} images were left out: the run has used them"],
+        )
+    validated = np.flatnonzero([split == "validation" for split in used])
+    if not len(validated):
+        raise CohortError(
+            f"all {len(used):,} labelled images were used to train or calibrate this model",
+            where=cohort.name,
+            remedy="evaluate on other images; the run's own metrics.json has what was measured on its splits",
+        )
+    line = f"the run has used all {len(used):,} images; the {len(validated):,} that only chose its epoch are measured"
+    return validated, "validation", [line]
 
 
 def _check_classes(cohort: Cohort, classes: tuple[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.layouts.kaggle import submission_ids
-from tumortrace.cohorts.store import open_store
+from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.runs.files import write_csv
@@ -69,7 +69,10 @@ def predict(
         cohort = cohort.where(cohort.table["id"].isin(ids))
     for note in cohort.notes:
         say(f"note: {note}")
-    table = predict_cohort(model, cohort)
+    store = open_store(cohort, size=model.info.patch_size)
+    for note in store.notes:
+        say(f"note: {note}")
+    table = predict_rows(model, cohort, store, np.arange(len(cohort)))
     warning = prevalence_warning(model, table["prediction"].to_numpy())
     if warning:
         say(warning)
@@ -81,17 +84,14 @@ def predict(
     return table
 
 
-def predict_cohort(model: Model, cohort: Cohort) -> pd.DataFrame:
-    """Columns `id, label, probability, prediction, decision` for a cohort's rows, in order."""
-    store = open_store(cohort, size=model.info.patch_size)
-    for note in store.notes:
-        say(f"note: {note}")
-    probability = model.predict(store.images, description="predicting")
+def predict_rows(model: Model, cohort: Cohort, store: PatchStore, rows: np.ndarray) -> pd.DataFrame:
+    """Columns `id, label, probability, prediction, decision` for the chosen rows of a cohort, in their order."""
+    probability = model.predict(store.images, rows, description="predicting")
     prediction, decision = model.info.decide(probability)
     return pd.DataFrame(
         {
-            "id": cohort.table["id"],
-            "label": cohort.table["label"],
+            "id": cohort.table["id"].iloc[rows].to_numpy(),
+            "label": cohort.table["label"].iloc[rows].array,
             "probability": probability,
             "prediction": prediction,
             "decision": decision,

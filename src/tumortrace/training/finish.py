@@ -12,6 +12,7 @@ from tumortrace.cohorts.splits import Splits
 from tumortrace.cohorts.store import PatchStore
 from tumortrace.evaluation.calibration import apply_temperature, fit_temperature
 from tumortrace.evaluation.conformal import fit_conformal
+from tumortrace.evaluation.headline import headline
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.thresholds import fit_threshold
 from tumortrace.models.bundle import Conformal, Model, ModelInfo, TrainingData, save_model
@@ -116,16 +117,3 @@ def _uncalibrated(run: Run, recipe: Recipe, cohort: Cohort, store: PatchStore, s
 def _headline(metrics: dict[str, Any]) -> str:
     name = "test" if "test" in metrics else "validation"
     return f"{name}: {headline(metrics[name])}"
-
-
-def headline(metrics: dict[str, Any]) -> str:
-    """The main figures of one split with their intervals, as one line."""
-
-    def shown(metric: str) -> str:
-        value, interval = metrics[metric]["value"], metrics[metric]["ci95"]
-        if value is None:
-            return f"{metric} undefined"
-        return f"{metric} {value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
-
-    chosen = ("auroc", "sensitivity", "specificity", "ece")
-    return ", ".join(shown(metric) for metric in chosen) + f" on {metrics['n']:,} images"

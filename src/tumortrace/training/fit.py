@@ -25,6 +25,7 @@ from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
 from tumortrace.runs.files import write_csv
 from tumortrace.runs.progress import progress_bar
+from tumortrace.training.muon import Muon
 from tumortrace.training.recipe import Averaging, Optimiser, Recipe, Stopping
 from tumortrace.training.schedule import learning_rate
 
@@ -125,12 +126,12 @@ class Trainer:
         self.network.load_state_dict(_part(tensors, "network"))
         if self.average is not None:
             self.average.load_state_dict(_part(tensors, "average"))
-        optimiser = self.optimiser.state_dict()
+        groups = self.optimiser.state_dict()["param_groups"]
         values: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, "optimiser").items():
             index, _, key = name.partition(".")
             values.setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict({"state": values, "param_groups": optimiser["param_groups"]})
+        self.optimiser.load_state_dict({"state": values, "param_groups": groups})
         return True
 
     def fit(self) -> Progress:
@@ -274,8 +275,9 @@ def _optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.name]
-    return kind(groups, lr=options.lr)
+    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
+    optimiser: torch.optim.Optimizer = kinds[options.name](groups, lr=options.lr)
+    return optimiser
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

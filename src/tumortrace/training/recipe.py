@@ -25,12 +25,13 @@ class _Part(BaseModel):
 
 
 class Optimiser(_Part):
-    """Gradient descent: `adam` (Kingma and Ba 2015) or `adamw` (Loshchilov and Hutter 2019).
+    """Gradient descent: `adam` (Kingma and Ba 2015), `adamw` (Loshchilov and Hutter 2019), or `muon` (Jordan 2024).
 
-    Weight decay spares biases, normalisations and other vectors.
+    Muon makes the steps of matrices and convolutions orthogonal, scaled to AdamW's size so that its rates carry over;
+    vectors go through AdamW. Weight decay spares biases, normalisations and other vectors.
     """
 
-    name: Literal["adam", "adamw"] = "adamw"
+    name: Literal["adam", "adamw", "muon"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
 
