@@ -161,4 +161,4 @@ def test_a_small_network_learns_it_but_not_perfectly() -> None:
     network.eval()
     with torch.no_grad():
         scores = network(pixels[held_out])[:, 0].numpy()
-    assert 0.90 < roc_auc_score(label[held_out].numpy(), scores) < 0.995
+    assert 0.90 < roc_auc_score(label[held_out].numpy(), scores) < 0.99

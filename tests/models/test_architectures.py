@@ -10,11 +10,12 @@ from tumortrace.models.architecture import ARCHITECTURES, build_network, count_p
 from tumortrace.models.families.centre_resnet import CentrePooling
 
 
+@pytest.mark.parametrize("size", [(64, 64), (50, 50), (45, 71)])
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_contract_of_every_architecture(name: str) -> None:
-    """One finite logit per image, gradients everywhere, a layer for Grad-CAM that exists."""
-    network = build_network(name, (64, 64), {})
-    logits = network(torch.rand(3, 3, 64, 64))
+def test_contract_of_every_architecture(name: str, size: tuple[int, int]) -> None:
+    """One finite logit per image of any size, gradients everywhere, a layer for Grad-CAM that exists."""
+    network = build_network(name, size, {})
+    logits = network(torch.rand(3, 3, *size))
     assert logits.shape == (3,)
     assert torch.isfinite(logits).all()
     logits.sum().backward()

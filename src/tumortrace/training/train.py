@@ -168,8 +168,10 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
             threads=torch.get_num_threads(),
             weights={"origin": f"random initialisation, seed {record['seed']}", "sha256": None},
             parameters=count_parameters(trainer.network),
-            notes=[*cohort.notes, *splits.notes, *store.notes],
+            notes=[*cohort.notes, *splits.notes, *store.notes, *_unseen_margin(recipe, store.size)],
         )
+        for note in run.read()["notes"]:
+            _log(run, f"note: {note}")
         counts = splits.table["split"].value_counts()
         where = f", resumed at epoch {trainer.progress.epoch + 1}" if resumed else ""
         _log(run, f"train: {recipe.name} on {counts['train']:,} images, leakage {splits.leakage}{where}")
@@ -198,6 +200,17 @@ def _recorded(run: Run) -> Iterator[None]:
         reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
         run.update(status="failed", finished=now(), error=reason)
         raise
+
+
+def _unseen_margin(recipe: Recipe, size: tuple[int, int]) -> list[str]:
+    """A note where the recipe's centre crop leaves most of each image unseen, as one for histology does with MRI."""
+    crop = recipe.preprocessing.crop
+    if crop is None or crop * crop >= 0.25 * size[0] * size[1]:
+        return []
+    return [
+        f"recipe {recipe.name} looks at the centre {crop}x{crop} px of images of {size[1]}x{size[0]} px alone; if the label "
+        "is not decided there, add --set preprocessing.crop=null --set preprocessing.size=64"
+    ]
 
 
 def _log(run: Run, line: str) -> None:
