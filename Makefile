@@ -4,15 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format build clean
+.PHONY: demo test check format build clean
 
 demo: $(READY)
 	$(BIN)/tumortrace demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(READY)
 	$(BIN)/python -m pytest
 
 check: $(READY)

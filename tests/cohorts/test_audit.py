@@ -260,7 +260,6 @@ def real_cohort(name: str, pattern: str) -> Cohort:
 
 
 @real
-@pytest.mark.slow
 def test_pcam_has_the_copies_that_are_known() -> None:
     """Positive patches only: 10,000 files of 9,171 pictures, 1,500 of 1,407, and none across the splits."""
     audit = check(real_cohort("pcam", "*/1/*.jpg"))

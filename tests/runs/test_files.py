@@ -39,4 +39,4 @@ def test_csv_keeps_every_digit(tmp_path: Path) -> None:
     """Floats come back as they were."""
     table = pd.DataFrame({"value": np.random.default_rng(0).random(1000)})
     write_csv(tmp_path / "a.csv", table)
-    assert (pd.read_csv(tmp_path / "a.csv", float_precision="round_trip")["value"] == table["value"]).all()
+    assert [float(line) for line in (tmp_path / "a.csv").read_text().split()[1:]] == table["value"].tolist()

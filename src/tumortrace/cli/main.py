@@ -16,8 +16,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one verb and return its exit code.
 
     Example:
-        >>> run(["recipes", "--set", "nothing"])
-        2
+        >>> run(["recipes", "none"])
+        1
     """
     from tumortrace.cli.verbs import app
     from tumortrace.errors import TumorTraceError

@@ -208,8 +208,8 @@ def _unseen_margin(recipe: Recipe, size: tuple[int, int]) -> list[str]:
     if crop is None or crop * crop >= 0.25 * size[0] * size[1]:
         return []
     return [
-        f"recipe {recipe.name} looks at the centre {crop}x{crop} px of images of {size[1]}x{size[0]} px alone; if the label "
-        "is not decided there, add --set preprocessing.crop=null --set preprocessing.size=64"
+        f"recipe {recipe.name} looks at the centre {crop}x{crop} px of images of {size[1]}x{size[0]} px alone; if the "
+        "label is not decided there, add --set preprocessing.crop=null --set preprocessing.size=64"
     ]
 
 

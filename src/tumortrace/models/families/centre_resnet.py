@@ -23,9 +23,8 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.norm2.weight)  # each block starts as the identity
         shortcut: list[nn.Module] = []
         if stride > 1:
-            shortcut.append(
-                nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
-            )  # odd sizes, as the convolution
+            # like the convolution, it keeps the last row and column of an odd size
+            shortcut.append(nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False))
         if stride > 1 or channels != wide:
             shortcut += [nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide)]
         self.shortcut = nn.Sequential(*shortcut)
