@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -137,7 +138,8 @@ def test_a_shift_in_the_share_of_positives_is_said(
 def test_evaluate_leaves_out_what_the_run_has_used(
     tissue: Path, small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On its own data only the test split is left, renamed copies included; on training images alone it refuses."""
+    """On its own data only the test split is left; renamed copies of training images alone are refused, and images that
+    chose the epoch are measured under the name of validation when there are no others."""
     out = tmp_path / "evaluation"
     assert run(["evaluate", str(small_run), str(tissue), "-o", str(out)]) == 0
     splits = pd.read_csv(small_run / "splits.csv", dtype=str).set_index("id")["split"]
@@ -148,13 +150,14 @@ def test_evaluate_leaves_out_what_the_run_has_used(
 
     source = pd.read_csv(tissue / "cohort.csv", dtype={"id": str})
     for identity, path, label in zip(source["id"], source["path"], source["label"], strict=True):
-        if splits[identity] == "train":
-            target = tmp_path / "copies" / str(label) / f"renamed-{identity}.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(tissue / path, target)
+        target = tmp_path / splits[identity] / str(label) / f"renamed-{identity}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tissue / path, target)
     capsys.readouterr()
-    assert run(["evaluate", str(small_run), str(tmp_path / "copies")]) == 1
+    assert run(["evaluate", str(small_run), str(tmp_path / "train")]) == 1
     assert "were used to train" in capsys.readouterr().err
+    assert run(["evaluate", str(small_run), str(tmp_path / "validation"), "-o", str(out)]) == 0
+    assert json.loads((out / "metrics.json").read_text())["validation"]["n"] == (splits == "validation").sum()
 
 
 def test_explain_and_scan(tissue: Path, small_run: Path, tmp_path: Path) -> None:
@@ -186,8 +189,6 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_train_from_the_command_line(tissue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`train` prints the run folder; cnn-64 has the published number of parameters on record."""
-    import json
-
     call = ["train", str(tissue), "--recipe", "cnn-64", "--epochs", "1", "-o", str(tmp_path), "--seed", "4"]
     assert run(call) == 0
     folder = Path(capsys.readouterr().out.strip())

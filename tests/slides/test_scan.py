@@ -78,7 +78,7 @@ def test_the_record_says_what_the_table_holds(slide: Path, tmp_path: Path) -> No
     assert record["resolution"] == pytest.approx(0.5, rel=1e-5)
     assert record["model"] == {"name": "fake", "weights_sha256": "0" * 64}
     assert record["notes"] == []
-    assert record["research_use"] == "research use only, not a medical device"
+    assert "not a medical device" in record["research_use"].lower()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["heatmap.png", "scan.json", "tiles.csv"]
     with Image.open(tmp_path / "out" / record["files"]["heatmap"]) as picture:
         assert min(picture.size) > 500

@@ -55,16 +55,12 @@ def evaluate(
         CohortError: All labelled images were trained or calibrated on, or the class names differ.
     """
     model = load_model(run, device=device)
-    cohort = (
-        data
-        if isinstance(data, Cohort)
-        else open_cohort(
-            data,
-            positive=positive,
-            group_column=group_column,
-            group_from_name=group_from_name,
-            label_from_name=label_from_name,
-        )
+    cohort = open_cohort(
+        data,
+        positive=positive,
+        group_column=group_column,
+        group_from_name=group_from_name,
+        label_from_name=label_from_name,
     )
     notes = [*cohort.notes, *_check_classes(cohort, model.info.classes)]
     cohort = cohort.labelled

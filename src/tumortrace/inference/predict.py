@@ -53,16 +53,12 @@ def predict(
         TumorTraceError: The model or the data do not open.
     """
     model = run if isinstance(run, Model) else load_model(run, device=device)
-    cohort = (
-        data
-        if isinstance(data, Cohort)
-        else open_cohort(
-            data,
-            positive=positive,
-            group_column=group_column,
-            group_from_name=group_from_name,
-            label_from_name=label_from_name,
-        )
+    cohort = open_cohort(
+        data,
+        positive=positive,
+        group_column=group_column,
+        group_from_name=group_from_name,
+        label_from_name=label_from_name,
     )
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:

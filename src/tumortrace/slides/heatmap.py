@@ -11,8 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tumortrace.runs.files import replacing
-
-RESEARCH_USE = "research use only, not a medical device"
+from tumortrace.runs.provenance import RESEARCH_USE
 
 
 def heat_array(tiles: pd.DataFrame, slide: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.errors import RunError
-from tumortrace.slides.heatmap import RESEARCH_USE
+from tumortrace.runs.provenance import RESEARCH_USE
 from tumortrace.slides.reading import Slide
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ScanResult:
         """The scan in one line."""
         record = self.record
         found = f"{record['positive_tiles']} of {record['tiles']} tiles positive" if record["tiles"] else "no tiles"
-        return f"{record['slide']}: {found}; {self.folder / 'heatmap.png'} ({RESEARCH_USE})"
+        return f"{record['slide']}: {found}; {self.folder / 'heatmap.png'}; {RESEARCH_USE}"
 
 
 def describe(

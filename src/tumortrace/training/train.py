@@ -84,7 +84,7 @@ def train(
         raise RunError(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
-    cohort = data if isinstance(data, Cohort) else open_cohort(data, **options)
+    cohort = open_cohort(data, **options)
     splits = assign_splits(cohort, fractions=recipe.splits, seed=seed, by_group=split == "group")
     _require_both_classes(cohort, splits)
     arguments = {

@@ -49,7 +49,7 @@ LAYOUTS: Registry[Layout] = Registry("layout", "tumortrace.cohorts.layouts", Coh
 
 
 def open_cohort(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Cohort,
     *,
     positive: str | None = None,
     group_column: str | None = None,
@@ -59,7 +59,8 @@ def open_cohort(
     """The cohort of data in any known layout, which is found out by looking.
 
     Args:
-        data: A folder, a table, an HDF5 file, an image, or `synthetic:patches` or `synthetic:mri`.
+        data: A folder, a table, an HDF5 file, an image, or `synthetic:patches` or `synthetic:mri`. A cohort that is
+            open already is returned as it is.
         positive: Name of the positive class, where its spelling does not tell.
         group_column: Column of the user's table that names the slide or patient.
         group_from_name: Regular expression that finds the slide or patient in each file's name (without extension):
@@ -83,6 +84,10 @@ def open_cohort(
         ('class-folders', [0, 1], ['p7', 'p7'])
     """
     options = Options(positive, group_column, group_from_name, label_from_name)
+    if isinstance(data, Cohort):
+        if options != Options():
+            raise CohortError("options for reading", where=data.name, expected="none, as the cohort is open already")
+        return data
     path = Path(data).expanduser()
     layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
     try:
