@@ -53,7 +53,16 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "call", [["trian"], ["train"], ["train", "x", "--nonsense"], ["predict"], ["synth", "cells", "x"], ["check"]]
+    "call",
+    [
+        ["trian"],
+        ["train"],
+        ["train", "x", "--nonsense"],
+        ["train", "x", "--seed=-1"],
+        ["predict"],
+        ["synth", "cells", "x"],
+        ["check"],
+    ],
 )
 def test_a_wrong_call_exits_with_2_or_a_line(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong call is 2, `train` without anything a refusal; neither shows a traceback."""

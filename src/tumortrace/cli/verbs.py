@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from tumortrace import __version__
 
@@ -17,7 +17,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # the door turns it into a line and exit code 1
 )
 
-Seed = Annotated[int, Parameter(name="--seed")]
+Seed = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 Out = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 
 
@@ -46,7 +46,7 @@ NO_OPTIONS = DataOptions()
 def demo(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("tumortrace-demo"),
-    seed: int = 0,
+    seed: Seed = 0,
     quick: bool = False,
 ) -> None:
     """Go through everything on tissue that is generated here, in a few minutes.
@@ -62,7 +62,7 @@ def demo(
 
 
 @app.command
-def synth(kind: Literal["patches", "slide", "mri"], out: Path, *, count: int | None = None, seed: int = 0) -> None:
+def synth(kind: Literal["patches", "slide", "mri"], out: Path, *, count: int | None = None, seed: Seed = 0) -> None:
     """Generate synthetic tissue: H&E-like patches, a whole slide, or breast MRI slices.
 
     Args:
@@ -84,7 +84,7 @@ def check(
     *,
     out: Out = None,
     split: Literal["group", "random"] = "group",
-    seed: int = 0,
+    seed: Seed = 0,
     options: DataOptions = NO_OPTIONS,
 ) -> int:
     """Say what is wrong with a data set, file by file; exit code 1 when there are errors.
@@ -109,7 +109,7 @@ def train(
     epochs: int | None = None,
     resume: Path | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs"),
-    seed: int = 0,
+    seed: Seed = 0,
     split: Literal["group", "random"] = "group",
     device: str = "auto",
     precision: Literal["auto", "32", "bf16"] = "auto",

@@ -173,9 +173,9 @@ class Model:
         total: Tensor | float = 0.0
         for index in views:
             view = symmetry(pixels, index).contiguous(memory_format=torch.channels_last)
-            total = total + self.network(view).double()
+            total = total + self.network(view).float().cpu().double()  # no float64 on some devices
         assert isinstance(total, Tensor)
-        return (total / len(views)).cpu().numpy()
+        return (total / len(views)).numpy()
 
 
 def save_model(folder: Path, info: ModelInfo, network: nn.Module) -> ModelInfo:
