@@ -72,7 +72,7 @@ def evaluate(
     if not seen:
         notes.append("whether the model has seen these images is not known: the run's seen.csv is not there")
     rows, split, note = _usable(cohort, [seen.get(digest) for digest in digests(store.images, np.arange(len(cohort)))])
-    notes += note
+    notes += [*store.notes, *note]
     table = predict_rows(model, cohort, store, rows)
     table.insert(1, "group", cohort.table["group"].iloc[rows].to_numpy())
     table.insert(2, "split", split)
@@ -100,8 +100,8 @@ def evaluate(
         },
     )
     report = write_report(folder)
-    for note in notes:
-        say(f"note: {note}")
+    for line in notes:
+        say(f"note: {line}")
     say(f"evaluate: {headline(metrics)}; {report}")
     return folder
 

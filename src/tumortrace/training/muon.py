@@ -51,11 +51,12 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is None:
+                gradient = parameter.grad
+                if gradient is None:
                     continue
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 direction = _matrix_step if parameter.ndim > 1 and len(parameter) > 1 else _vector_step
-                parameter.sub_(direction(parameter, self.state[parameter], group), alpha=group["lr"])
+                parameter.sub_(direction(gradient, self.state[parameter], group), alpha=group["lr"])
         return loss
 
 
@@ -76,22 +77,22 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-def _matrix_step(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+def _matrix_step(gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
     if not state:
-        state["momentum"] = torch.zeros_like(parameter)
-    momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-    nesterov = parameter.grad.lerp(momentum, group["momentum"]).reshape(len(parameter), -1)
+        state["momentum"] = torch.zeros_like(gradient)
+    momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+    nesterov = gradient.lerp(momentum, group["momentum"]).reshape(len(gradient), -1)
     scale = 0.2 * max(nesterov.shape) ** 0.5
-    return (scale * orthogonalise(nesterov)).view_as(parameter)
+    return (scale * orthogonalise(nesterov)).view_as(gradient)
 
 
-def _vector_step(parameter: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+def _vector_step(gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
     if not state:
         state["step"] = torch.zeros((), dtype=torch.float64)
-        state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["first"], state["second"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
     beta1, beta2 = group["betas"]
     state["step"] += 1
     count = float(state["step"])
-    first = state["first"].lerp_(parameter.grad, 1 - beta1)
-    second = state["second"].lerp_(parameter.grad.square(), 1 - beta2)
+    first = state["first"].lerp_(gradient, 1 - beta1)
+    second = state["second"].lerp_(gradient.square(), 1 - beta2)
     return first / (1 - beta1**count) / ((second / (1 - beta2**count)).sqrt() + 1e-8)
