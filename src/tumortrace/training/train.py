@@ -158,6 +158,7 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
             precision=record["arguments"]["precision"],
         )
         resumed = trainer.resume()
+        notes = [*cohort.notes, *splits.notes, *store.notes, *_unseen_margin(recipe, store.size)]
         run.update(
             tumortrace=versions()["tumortrace"],
             versions=versions(),
@@ -168,9 +169,9 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
             threads=torch.get_num_threads(),
             weights={"origin": f"random initialisation, seed {record['seed']}", "sha256": None},
             parameters=count_parameters(trainer.network),
-            notes=[*cohort.notes, *splits.notes, *store.notes, *_unseen_margin(recipe, store.size)],
+            data=record["data"] | {"notes": notes},
         )
-        for note in run.read()["notes"]:
+        for note in notes:
             _log(run, f"note: {note}")
         counts = splits.table["split"].value_counts()
         where = f", resumed at epoch {trainer.progress.epoch + 1}" if resumed else ""
