@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tumortrace.cohorts.images import read_image
 from tumortrace.cohorts.layouts import open_cohort
@@ -238,3 +239,17 @@ def test_synthetic_tissue_opens_by_name_and_by_folder(tmp_path, monkeypatch):
     assert open_cohort(folder).fingerprint == cohort.fingerprint
     with pytest.raises(CohortError, match="nonsense"):
         open_cohort("synthetic:nonsense")
+
+
+def test_a_resolution_can_be_stated(tmp_path: Path) -> None:
+    """`resolution` fills in what the data do not say; nonsense is refused, and so are options for an open cohort."""
+    for name in ("benign", "malignant"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / f"{name}.png")
+    cohort = open_cohort(tmp_path, resolution=0.97)
+    assert cohort.resolution == 0.97
+    assert open_cohort(cohort) is cohort
+    with pytest.raises(CohortError, match="micrometres per pixel"):
+        open_cohort(tmp_path, resolution=-1)
+    with pytest.raises(CohortError, match="open already"):
+        open_cohort(cohort, resolution=0.5)

@@ -23,6 +23,7 @@ def check(
     group_column: str | None = None,
     group_from_name: str | None = None,
     label_from_name: str | None = None,
+    resolution: float | None = None,
 ) -> int:
     """Audit a cohort, write `audit.json`, `audit.html` and `quarantine.csv`; 1 when there are errors, else 0."""
     cohort = open_cohort(
@@ -31,6 +32,7 @@ def check(
         group_column=group_column,
         group_from_name=group_from_name,
         label_from_name=label_from_name,
+        resolution=resolution,
     )
     try:
         splits = assign_splits(cohort, seed=seed, by_group=split == "group") if len(cohort.labelled) else None

@@ -31,12 +31,14 @@ class DataOptions:
         group_column: Column of a table that names slide or patient.
         group_from_name: Regular expression that finds slide or patient in a file name.
         label_from_name: Regular expression that finds the label in a file name.
+        resolution: Micrometres per pixel of the images, where the data do not say.
     """
 
     positive: str | None = None
     group_column: str | None = None
     group_from_name: str | None = None
     label_from_name: str | None = None
+    resolution: float | None = None
 
 
 NO_OPTIONS = DataOptions()
@@ -130,11 +132,12 @@ def train(
         precision: `auto` takes bfloat16 where the hardware has it.
     """
     from tumortrace.errors import RunError
-    from tumortrace.training.train import resume as resume_run
-    from tumortrace.training.train import train
 
     if (data is None) == (resume is None):
         raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
+    from tumortrace.training.train import resume as resume_run
+    from tumortrace.training.train import train
+
     if resume is not None:
         print(resume_run(resume))
         return 0
@@ -238,7 +241,9 @@ def scan(
     for slide in slides:
         folder = None if out is None else out / slide.stem
         result = scan(run, slide, out=folder, overlap=overlap, resolution=resolution, device=device)
-        say(result.summary)
+        for note in result.record["notes"]:
+            say(f"note: {note}")
+        say(f"scan: {result.summary}")
         print(result.folder)
 
 

@@ -32,6 +32,7 @@ def evaluate(
     group_column: str | None = None,
     group_from_name: str | None = None,
     label_from_name: str | None = None,
+    resolution: float | None = None,
 ) -> Path:
     """Measure a trained model on labelled data, with 95 % intervals, at the threshold that it brings.
 
@@ -47,6 +48,7 @@ def evaluate(
         group_column: As for `train`.
         group_from_name: As for `train`.
         label_from_name: As for `train`.
+        resolution: As for `train`.
 
     Returns:
         The folder, with `predictions.csv`, `metrics.json`, `evaluation.json`, `figures/` and `report.html`.
@@ -61,6 +63,7 @@ def evaluate(
         group_column=group_column,
         group_from_name=group_from_name,
         label_from_name=label_from_name,
+        resolution=resolution,
     )
     notes = [*cohort.notes, *_check_classes(cohort, model.info.classes)]
     cohort = cohort.labelled

@@ -29,6 +29,7 @@ def predict(
     group_column: str | None = None,
     group_from_name: str | None = None,
     label_from_name: str | None = None,
+    resolution: float | None = None,
 ) -> pd.DataFrame:
     """Predict every image of a cohort.
 
@@ -43,6 +44,7 @@ def predict(
         group_column: As for `train`.
         group_from_name: As for `train`.
         label_from_name: As for `train`.
+        resolution: As for `train`.
 
     Returns:
         Columns `id, label, probability, prediction, decision`, one row per image in the cohort's order; `label` is
@@ -59,6 +61,7 @@ def predict(
         group_column=group_column,
         group_from_name=group_from_name,
         label_from_name=label_from_name,
+        resolution=resolution,
     )
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:

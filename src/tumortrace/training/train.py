@@ -28,6 +28,9 @@ from tumortrace.training.finish import finish
 from tumortrace.training.fit import Patches, Trainer
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 
+#: Arguments that say how to read the data.
+READING = ("positive", "group_column", "group_from_name", "label_from_name", "resolution")
+
 
 def train(
     data: str | Path | Cohort,
@@ -44,6 +47,7 @@ def train(
     group_column: str | None = None,
     group_from_name: str | None = None,
     label_from_name: str | None = None,
+    resolution: float | None = None,
 ) -> Path:
     """Train, calibrate and evaluate a classifier; write everything about it into a new run folder.
 
@@ -61,6 +65,7 @@ def train(
         group_column: Column of a table that names slide or patient.
         group_from_name: Regular expression that finds slide or patient in a file name.
         label_from_name: Regular expression that finds the label in a file name.
+        resolution: Micrometres per pixel of the images, where the data do not say; `scan` needs it.
 
     Returns:
         The run folder.
@@ -70,11 +75,12 @@ def train(
     """
     if split not in ("group", "random"):
         raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
-    options = {
+    options: dict[str, Any] = {
         "positive": positive,
         "group_column": group_column,
         "group_from_name": group_from_name,
         "label_from_name": label_from_name,
+        "resolution": resolution,
     }
     if epochs is not None:
         changes = [*changes, f"epochs={epochs}"]
@@ -127,8 +133,7 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
             raise RunError(
                 "the run was given an opened cohort", where=run.folder, remedy="call resume(run, data=cohort)"
             )
-        names = ("positive", "group_column", "group_from_name", "label_from_name")
-        data = open_cohort(arguments["data"], **{name: arguments[name] for name in names})
+        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
     if data.fingerprint != record["data"]["fingerprint"]:
         raise RunError(
             "the data have changed since the run began",
@@ -282,7 +287,7 @@ def _command(arguments: dict[str, Any]) -> str:
         "split",
         "device",
         "precision",
-        *("positive", "group_column", "group_from_name", "label_from_name"),
+        *READING,
     ):
         if arguments[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(arguments[name])]

@@ -55,6 +55,7 @@ def open_cohort(
     group_column: str | None = None,
     group_from_name: str | None = None,
     label_from_name: str | None = None,
+    resolution: float | None = None,
 ) -> Cohort:
     """The cohort of data in any known layout, which is found out by looking.
 
@@ -66,6 +67,7 @@ def open_cohort(
         group_from_name: Regular expression that finds the slide or patient in each file's name (without extension):
             its one capturing group, or else all that it matches.
         label_from_name: The same for the class; it replaces labels found otherwise.
+        resolution: Micrometres per pixel, where the data do not say; it replaces what they say.
 
     Returns:
         The cohort, with notes on everything that was assumed.
@@ -84,8 +86,10 @@ def open_cohort(
         ('class-folders', [0, 1], ['p7', 'p7'])
     """
     options = Options(positive, group_column, group_from_name, label_from_name)
+    if resolution is not None and not 0 < resolution < 1000:
+        raise CohortError(f"--resolution {resolution}", expected="micrometres per pixel, such as 0.5 or 0.97")
     if isinstance(data, Cohort):
-        if options != Options():
+        if options != Options() or resolution is not None:
             raise CohortError("options for reading", where=data.name, expected="none, as the cohort is open already")
         return data
     path = Path(data).expanduser()
@@ -101,7 +105,7 @@ def open_cohort(
         raise CohortError(f"cannot be read ({error.strerror or error})", where=error.filename or data) from None
     cohort = _with_groups(_with_labels(cohort, options), options)
     own = [column for column in cohort.table if column not in COLUMNS]
-    return replace(cohort, table=cohort.table[[*COLUMNS, *own]])
+    return replace(cohort, table=cohort.table[[*COLUMNS, *own]], resolution=resolution or cohort.resolution)
 
 
 def _with_labels(cohort: Cohort, options: Options) -> Cohort:
