@@ -21,7 +21,7 @@ def doctor() -> None:
     print(f"cache       {cache_folder()}")
     has_slides = importlib.util.find_spec("openslide") is not None
     print(
-        f"slides      {'OpenSlide is installed' if has_slides else 'plain images only; pip install tumortrace[slides]'}"
+        f"slides      {'OpenSlide is installed' if has_slides else 'not installed: pip install openslide-python openslide-bin'}"
     )
     for library, version in versions().items():
         print(f"{library:18} {version}")

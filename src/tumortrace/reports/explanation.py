@@ -31,11 +31,14 @@ def draw_explanation(path: Path, image: np.ndarray, heat: np.ndarray, title: str
         corner = ((width - CENTRE) / 2 - 0.5, (height - CENTRE) / 2 - 0.5)
         left.add_patch(Rectangle(corner, CENTRE, CENTRE, fill=False, edgecolor="#2ca02c", linewidth=1.5))
     right.imshow(image)
-    top = max(float(heat.max()), 1e-12)
-    shown = right.imshow(heat, cmap="inferno", alpha=0.25 + 0.5 * heat / top, vmin=0, vmax=top)
-    bar = figure.colorbar(shown, ax=right, fraction=0.046)
-    bar.set_label(f"evidence for {positive_class} (logit)", fontsize=8, parse_math=False)
-    bar.ax.tick_params(labelsize=7)
+    top = float(heat.max())
+    if top > 0:
+        shown = right.imshow(heat, cmap="inferno", alpha=0.25 + 0.5 * heat / top, vmin=0, vmax=top)
+        bar = figure.colorbar(shown, ax=right, fraction=0.046)
+        bar.set_label(f"evidence for {positive_class} (logit)", fontsize=8, parse_math=False)
+        bar.ax.tick_params(labelsize=7)
+    else:
+        right.set_title(f"no evidence for {positive_class}", fontsize=8, parse_math=False)
     for axes in (left, right):
         axes.set_axis_off()
     figure.suptitle(title, fontsize=9, parse_math=False)

@@ -142,7 +142,7 @@ def _open_with_openslide(path: Path) -> Any:
         import openslide
     except ImportError as error:
         raise MissingDependencyError(
-            f"slides need OpenSlide ({error})", where=path, remedy='pip install "tumortrace[slides]"'
+            f"slides need OpenSlide ({error})", where=path, remedy="pip install openslide-python openslide-bin"
         ) from error
     try:
         return openslide.OpenSlide(path)
