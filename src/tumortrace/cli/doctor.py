@@ -20,8 +20,6 @@ def doctor() -> None:
     print(f"precision   {resolve_precision('auto', device)}; bfloat16 in hardware: {bfloat16}")
     print(f"cache       {cache_folder()}")
     has_slides = importlib.util.find_spec("openslide") is not None
-    print(
-        f"slides      {'OpenSlide is installed' if has_slides else 'not installed: pip install openslide-python openslide-bin'}"
-    )
+    print(f"slides      {'OpenSlide' if has_slides else 'none: pip install openslide-python openslide-bin'}")
     for library, version in versions().items():
         print(f"{library:18} {version}")

@@ -40,7 +40,7 @@ def fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 
