@@ -139,7 +139,7 @@ def test_a_small_network_learns_it_but_not_perfectly() -> None:
     images, _, plan = draw(2000, seed=1)
     torch.manual_seed(0)
     pixels = torch.from_numpy(images[:, 24:72, 24:72]).permute(0, 3, 1, 2).contiguous().float() / 255
-    label = torch.from_numpy(plan["label"].to_numpy()).float()
+    label = torch.tensor(plan["label"].to_numpy()).float()
     held_out = torch.from_numpy((plan["group"].str[-4:].astype(int) % 4 == 0).to_numpy())
     blocks = [
         nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))

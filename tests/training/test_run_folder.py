@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as reference
 
+from tests.conftest import SMALL
 from tumortrace import load_model, open_cohort
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import SplitError
@@ -128,3 +129,27 @@ def test_one_class_in_a_split_is_refused(tissue: Path, tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="calibration"):
         train(type(cohort)("bad", "table", table, cohort.classes), out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_unlabelled_images_serve_no_training(tissue: Path, tmp_path: Path) -> None:
+    """Images without a label stand in no split, are not decoded, and do not change what is learnt from the others."""
+    cohort = open_cohort(tissue)
+    label = cohort.table["label"].where(cohort.table.index % 10 != 0)
+    run = train(
+        type(cohort)("part", "table", cohort.table.assign(label=label), cohort.classes),
+        changes=[*SMALL, "epochs=1"],
+        out=tmp_path,
+    )
+    splits = pd.read_csv(run / "splits.csv", dtype=str)
+    assert set(splits["id"]) == set(cohort.table["id"][label.notna()])
+    assert json.loads((run / "run.json").read_text())["data"]["images"] == label.notna().sum()
+
+
+def test_breast_mri_slices_train_and_the_crop_is_pointed_out(tmp_path: Path) -> None:
+    """Grey slices by patient go through the same road; that a histology crop sees only their centre is said."""
+    run = train("synthetic:mri?count=80", changes=[*SMALL, "epochs=1"], out=tmp_path)
+    record = json.loads((run / "run.json").read_text())
+    assert record["data"]["positive_class"] == "malignant"
+    assert record["leakage"].startswith("ruled out")
+    assert any("centre 32x32 px of images of 224x224 px alone" in note for note in record["data"]["notes"])
+    assert "centre 32x32 px" in (run / "report.html").read_text(encoding="utf-8")

@@ -33,7 +33,6 @@ def digests(images: np.ndarray, rows: np.ndarray) -> list[str]:
 def write_seen(path: Path, store: PatchStore, cohort: Cohort, splits: Splits) -> None:
     """Write `digest,split` for the training, validation and calibration images to `path`."""
     split = cohort.table["id"].map(splits.table.set_index("id")["split"])
-    split = split.where(cohort.table["label"].notna())
     rows = np.flatnonzero(split.isin(["train", "validation", "calibration"]))
     table = pd.DataFrame({"digest": digests(store.images, rows), "split": split.iloc[rows].to_numpy()})
     write_csv(path, table.drop_duplicates())

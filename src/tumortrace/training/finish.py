@@ -89,7 +89,7 @@ def calibrate(
 
 def _evaluated_rows(cohort: Cohort, splits: Splits) -> pd.DataFrame:
     table = cohort.table.assign(row=np.arange(len(cohort))).drop(columns=["split", "group"])
-    merged = splits.table.merge(table[table["label"].notna()], on="id", how="inner", validate="one_to_one")
+    merged = splits.table.merge(table, on="id", how="inner", validate="one_to_one")
     return merged[merged["split"].isin(EVALUATED)].sort_values("row").reset_index(drop=True)
 
 

@@ -90,7 +90,7 @@ def train(
         raise RunError(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
-    cohort = open_cohort(data, **options)
+    cohort = open_cohort(data, **options).labelled
     splits = assign_splits(cohort, fractions=recipe.splits, seed=seed, by_group=split == "group")
     _require_both_classes(cohort, splits)
     arguments = {
@@ -134,6 +134,7 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
                 "the run was given an opened cohort", where=run.folder, remedy="call resume(run, data=cohort)"
             )
         data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
+    data = data.labelled
     if data.fingerprint != record["data"]["fingerprint"]:
         raise RunError(
             "the data have changed since the run began",
@@ -227,13 +228,13 @@ def _log(run: Run, line: str) -> None:
 
 def _patches(cohort: Cohort, store: PatchStore, splits: Splits, name: str) -> Patches:
     rows = split_rows(cohort, splits, name)
-    return Patches(store.images, rows, cohort.table["label"].to_numpy(dtype=np.float32, na_value=np.nan)[rows])
+    return Patches(store.images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows])
 
 
 def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
     """Rows of the cohort's table (and so of its patch store) that stand in split `name`; int64."""
     chosen = set(splits.table.loc[splits.table["split"] == name, "id"])
-    return np.flatnonzero(cohort.table["id"].isin(chosen) & cohort.table["label"].notna())
+    return np.flatnonzero(cohort.table["id"].isin(chosen))
 
 
 def _require_both_classes(cohort: Cohort, splits: Splits) -> None:
