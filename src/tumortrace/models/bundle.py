@@ -24,7 +24,7 @@ from tumortrace.evaluation.conformal import decide
 from tumortrace.imaging.augmentation import symmetry
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network
-from tumortrace.models.device import resolve_device
+from tumortrace.models.device import keep_memory, resolve_device
 from tumortrace.runs.files import replacing, sha256, write_json
 from tumortrace.runs.progress import track
 
@@ -118,6 +118,7 @@ class Model:
     """
 
     def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device) -> None:
+        keep_memory()
         self.info = info
         self.device = device
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
