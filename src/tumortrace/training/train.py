@@ -150,7 +150,7 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
 
 def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path:
     record = run.read()
-    started, earlier = time.monotonic(), record.get("duration_s", 0.0)
+    started = time.monotonic()
     with _recorded(run):
         store = open_store(cohort)
         trainer = Trainer(
@@ -164,6 +164,7 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
             precision=record["arguments"]["precision"],
         )
         resumed = trainer.resume()
+        earlier = sum(epoch["seconds"] for epoch in trainer.progress.history)  # before a kill, whole epochs alone
         notes = [*cohort.notes, *splits.notes, *store.notes, *_unseen_margin(recipe, store.size)]
         run.update(
             tumortrace=versions()["tumortrace"],
