@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tumortrace.slides.scan import scan as scan
     from tumortrace.training.recipe import Recipe as Recipe
     from tumortrace.training.recipe import load_recipe as load_recipe
+    from tumortrace.training.train import resume as resume
     from tumortrace.training.train import train as train
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOMES = {
     "load_recipe": "training.recipe",
     "open_cohort": "cohorts.layouts",
     "predict": "inference.predict",
+    "resume": "training.train",
     "scan": "slides.scan",
     "synthesise": "cohorts.synthetic",
     "train": "training.train",

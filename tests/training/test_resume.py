@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RunError, match="not a readable checkpoint"):
         load_checkpoint(path)
+
+
+def test_a_run_killed_before_its_report_still_gets_one(small_run: Path, tmp_path: Path) -> None:
+    """A kill between the last record and the report loses neither: resuming writes it and changes no result."""
+    run = Path(shutil.copytree(small_run, tmp_path / small_run.name))
+    (run / "report.html").unlink()
+    resume(run)
+    assert (run / "report.html").stat().st_size > 0
+    assert records(run) == records(small_run)
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tumortrace.reports.figures import draw_figures
 from tumortrace.reports.records import METRICS, Records, decimals, interval, read_json, read_records
 from tumortrace.runs.files import write_text
 
+REPORT = "report.html"
 HEADLINES = ("auroc", "average_precision", "sensitivity", "specificity", "balanced_accuracy", "ece")
 MISTAKES = 10  # rows in the table of confident mistakes
 PICTURES = 12  # explanations that are embedded
@@ -70,8 +71,8 @@ def write_report(run: Path) -> Path:
         explanations=_explanations(run / "explanations"),
         scans=[_scan(path.parent) for path in sorted(run.glob("scans/*/scan.json"))],
     )
-    write_text(run / "report.html", page)
-    return run / "report.html"
+    write_text(run / REPORT, page)
+    return run / REPORT
 
 
 def write_model_card(run: Path) -> Path:

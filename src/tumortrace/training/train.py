@@ -19,7 +19,7 @@ from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import RunError, SplitError, TumorTraceError
 from tumortrace.models.architecture import count_parameters
-from tumortrace.reports.report import write_model_card, write_report
+from tumortrace.reports.report import REPORT, write_model_card, write_report
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
@@ -124,7 +124,7 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
     record = run.read()
     if record.get("verb") != "train":
         raise RunError(f"a run of {record.get('verb')!r}", where=run.folder, expected="a run of `train`")
-    if record["status"] == "finished":
+    if record["status"] == "finished" and (run.folder / REPORT).is_file():  # the report is written last
         say(f"{run.folder} is finished; nothing to resume")
         return run.folder
     arguments = record["arguments"]
@@ -144,7 +144,7 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
         )
     recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
     splits = read_splits(run.splits_file, data, by_group=arguments["split"] == "group")
-    run.update(status="running")
+    run.update(status="running", error=None)
     return _carry_out(run, data, splits, recipe)
 
 
