@@ -19,9 +19,11 @@ def run(arguments: list[str] | None = None) -> int:
         >>> run(["recipes", "none"])
         1
     """
-    from tumortrace.cli.verbs import app
+    from tumortrace.cli.app import app
+    from tumortrace.cli.verbs import load_verbs
     from tumortrace.errors import TumorTraceError
 
+    load_verbs()
     try:
         code = app(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:

@@ -7,6 +7,7 @@ killed at any moment and resumed ends bit for bit where an undisturbed one does 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,12 @@ class Trainer:
         self.optimiser.load_state_dict({"state": values, "param_groups": groups})
         return True
 
-    def fit(self) -> Progress:
-        """Train until the last epoch or early stopping, then load the best weights into `evaluated`."""
+    def fit(self, after_epoch: Callable[[dict[str, Any]], bool] | None = None) -> Progress:
+        """Train until the last epoch or early stopping, then load the best weights into `evaluated`.
+
+        Args:
+            after_epoch: Called with the epoch's row of the history; training ends when it returns true.
+        """
         with progress_bar() as bar:
             total = self.recipe.epochs * self.steps
             task = bar.add_task(
@@ -147,6 +152,8 @@ class Trainer:
                 last = self.progress.history[-1]
                 line = f"training, validation AUROC {_shown(last['validation_auroc'])}"
                 bar.update(task, description=line, completed=self.progress.epoch * self.steps)
+                if after_epoch is not None and after_epoch(last):
+                    break
         if self.progress.best_epoch:
             tensors, _ = load_checkpoint(self.checkpoints / "best.safetensors")
             self.evaluated.load_state_dict(tensors)

@@ -1,0 +1,40 @@
+"""`tumortrace scan`: run over whole slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tumortrace.cli.app import Out, app
+
+
+@app.command
+def scan(
+    run: Path,
+    slides: list[Path],
+    /,
+    *,
+    out: Out = None,
+    overlap: float = 0.0,
+    resolution: float | None = None,
+    device: str = "auto",
+) -> None:
+    """Run over whole slides: tissue, tiles at the model's resolution, heat map, table of tiles.
+
+    Args:
+        run: Run folder or bundle.
+        slides: Slides to scan.
+        out: Folder to write; default `scans` in the run folder; each slide gets a folder in it.
+        overlap: Share of its side by which a tile overlaps the next, from 0 to 0.9.
+        resolution: Micrometres per pixel of a slide that does not state it.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+    """
+    from tumortrace.runs.progress import say
+    from tumortrace.slides.scan import scan
+
+    for slide in slides:
+        folder = None if out is None else out / slide.stem
+        result = scan(run, slide, out=folder, overlap=overlap, resolution=resolution, device=device)
+        for note in result.record["notes"]:
+            say(f"note: {note}")
+        say(f"scan: {result.summary}")
+        print(result.folder)

@@ -1,0 +1,67 @@
+"""`tumortrace train`: train a classifier."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from tumortrace.cli.app import NO_OPTIONS, DataOptions, Seed, app
+
+
+@app.command
+def train(
+    data: str | None = None,
+    *,
+    recipe: str = "tumortrace",
+    changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    epochs: int | None = None,
+    resume: Path | None = None,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs"),
+    seed: Seed = 0,
+    split: Literal["group", "random"] = "group",
+    device: str = "auto",
+    precision: Literal["auto", "32", "bf16"] = "auto",
+    options: DataOptions = NO_OPTIONS,
+) -> int:
+    """Train, calibrate and evaluate a classifier; write everything about it into a run folder.
+
+    Args:
+        data: Any known layout, or `synthetic:patches`, `synthetic:mri`.
+        recipe: A shipped recipe's name, or the path of a YAML file.
+        changes: A change to the recipe, as in `optimiser.lr=0.01`; may be given several times.
+        epochs: Instead of the recipe's number of epochs.
+        resume: Run folder to continue instead of starting a new one; takes everything from its record.
+        out: Folder in which the run folder is made.
+        seed: Seed of splits, weights, order and augmentation.
+        split: Keep slides or patients together (`group`), or do not, and say so (`random`).
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        precision: `auto` takes bfloat16 where the hardware has it.
+    """
+    from tumortrace.errors import RunError
+
+    if (data is None) == (resume is None):
+        raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
+    from tumortrace.training.train import resume as resume_run
+    from tumortrace.training.train import train
+
+    if resume is not None:
+        print(resume_run(resume))
+        return 0
+    assert data is not None
+    folder = train(
+        data,
+        recipe=recipe,
+        changes=changes or (),
+        epochs=epochs,
+        out=out,
+        seed=seed,
+        split=split,
+        device=device,
+        precision=precision,
+        **asdict(options),
+    )
+    print(folder)
+    return 0
