@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import ARCHITECTURES, build_network, count_parameters
-from tumortrace.models.families.centre_resnet import CentrePooling
+from tumortrace.models.layers import CentreAttention, CentrePooling, build_head
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 50), (45, 71)])
@@ -21,6 +24,8 @@ def test_contract_of_every_architecture(name: str, size: tuple[int, int]) -> Non
     logits.sum().backward()
     assert all(p.grad is not None for p in network.parameters())
     network.get_submodule(str(network.attention_layer))
+    assert network.get_submodule("body") is not None
+    assert name == "ensemble" or network.get_submodule("top") is not None
 
 
 def test_parameters_of_system_a_first_cnn() -> None:
@@ -30,7 +35,7 @@ def test_parameters_of_system_a_first_cnn() -> None:
         13 * 13 * 32 * 256 + 256, 256 + 1,
     ]  # fmt: skip
     assert sum(by_hand) == 1_401_617
-    network = build_network("plain-cnn", (64, 64), {"blocks": [16, 32], "dense": [256]})
+    network = build_network("plain-cnn", (64, 64), {"blocks": [16, 32], "head": [{"dense": 256}]})
     assert [m.weight.numel() + m.bias.numel() for m in network.modules() if hasattr(m, "weight")] == by_hand
     assert count_parameters(network) == {"total": 1_401_617, "trainable": 1_401_617}
 
@@ -50,3 +55,77 @@ def test_centre_pooling_prefers_the_centre_at_first() -> None:
     assert at_centre[0] > 3 * at_corner[0]
     torch.testing.assert_close(at_centre[1], at_corner[1])
     torch.testing.assert_close(pooling(torch.full((1, 1, 8, 8), 7.0)), torch.full((1, 2), 7.0))
+
+
+@pytest.mark.parametrize("name", ["plain-cnn", "backbone"])
+@pytest.mark.parametrize("pooling", ["flatten", "average", "centre"])
+def test_attention_to_the_centre_is_an_option_of_every_convolutional_network(name: str, pooling: str) -> None:
+    """With any pooling the network learns, and its map of weights gets gradients."""
+    network = build_network(name, (64, 64), {"pooling": pooling, "attention": True})
+    network(torch.rand(2, 3, 64, 64)).sum().backward()
+    attention = [m for m in network.modules() if isinstance(m, CentreAttention)]
+    assert attention
+    assert all(m.position.grad is not None for m in attention)
+
+
+def test_attention_keeps_the_size_of_features() -> None:
+    """Weights have a mean of 1 for each image."""
+    weighed = CentreAttention(3, (5, 7))(torch.ones(2, 3, 5, 7))
+    torch.testing.assert_close(weighed.mean((2, 3)), torch.ones(2, 3))
+
+
+def test_two_outputs_are_a_softmax() -> None:
+    """The logit's sigmoid is the softmax of the second output."""
+    head = build_head(4, outputs=2)
+    features = torch.randn(5, 4)
+    both = head[0](features)
+    torch.testing.assert_close(torch.sigmoid(head(features)).view(-1), both.softmax(1)[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"head": [{"dense": 0}]}, "head step"),
+        ({"head": [{"dropout": 1.0}]}, "head step"),
+        ({"head": [{"pool": True}]}, "head step"),
+        ({"pooling": "max"}, "pooling 'max'"),
+        ({"outputs": 3}, "outputs: 3"),
+        ({"blocks": [{"channels": 0}]}, "channels"),
+        ({"blocks": [{"width": 3}]}, "width"),
+        ({"padding": "full"}, "padding"),
+        ({"depth": 3}, "do not fit"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(arguments: dict[str, object], says: str) -> None:
+    """The message names what is wrong."""
+    with pytest.raises(ModelError) as refused:
+        build_network("plain-cnn", (64, 64), arguments)
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_neighbours_vote_as_scikit_learn() -> None:
+    """The share of positives among the 5 nearest in standardised features is that of KNeighborsClassifier."""
+    random = np.random.default_rng(1)
+    features, labels = random.normal(size=(60, 4)) * [1, 5, 0.1, 2] + 3, random.integers(0, 2, 60)
+    scale = StandardScaler().fit(features)
+    reference = KNeighborsClassifier(5).fit(scale.transform(features), labels)
+    head = build_head(4, [{"neighbours": 5, "images": 60}])
+    learnt = {"features": features, "labels": labels, "mean": scale.mean_, "scale": scale.scale_}
+    head[-1].load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in learnt.items()})
+    unseen = random.normal(size=(30, 4)) * [1, 5, 0.1, 2] + 3
+    found = torch.sigmoid(head(torch.from_numpy(unseen).float())).view(-1).numpy()
+    expected = reference.predict_proba(scale.transform(unseen))[:, 1]
+    np.testing.assert_allclose(found, (5 * expected + 0.5) / 6, atol=1e-6)
+
+
+def test_an_ensemble_is_the_mean_probability() -> None:
+    """Of members with preprocessing of their own."""
+    members = [{"name": "plain-cnn"}, {"name": "plain-cnn", "preprocessing": {"crop": 48, "normalisation": "imagenet"}}]
+    network = build_network("ensemble", (64, 64), {"members": members}).eval()
+    images = torch.rand(3, 3, 64, 64)
+    first, second = network.get_submodule("body").children()
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    parts = [torch.sigmoid(first(images)), torch.sigmoid(second((images[..., 8:56, 8:56] - mean) / deviation))]
+    torch.testing.assert_close(torch.sigmoid(network(images)), (parts[0] + parts[1]) / 2)

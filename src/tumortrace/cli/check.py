@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tumortrace.cohorts.audit import check as audit_cohort
-from tumortrace.cohorts.layouts import open_cohort
-from tumortrace.cohorts.splits import assign_splits
+from tumortrace.cohorts.audit import Audit
+from tumortrace.cohorts.audit import check as audit
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.source import open_source
+from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.errors import SplitError
 from tumortrace.reports.audit_report import write_audit_report
 from tumortrace.runs.files import write_csv, write_json
@@ -19,14 +21,15 @@ def check(
     out: Path | None = None,
     split: str = "group",
     seed: int = 0,
+    strict: bool = False,
     positive: str | None = None,
     group_column: str | None = None,
     group_from_name: str | None = None,
     label_from_name: str | None = None,
     resolution: float | None = None,
 ) -> int:
-    """Audit a cohort, write `audit.json`, `audit.html` and `quarantine.csv`; 1 when there are errors, else 0."""
-    cohort = open_cohort(
+    """Audit a data set, write `audit.json`, `audit.html` and `quarantine.csv`; 1 when it does not pass, else 0."""
+    source = open_source(
         data,
         positive=positive,
         group_column=group_column,
@@ -34,18 +37,44 @@ def check(
         label_from_name=label_from_name,
         resolution=resolution,
     )
-    try:
-        splits = assign_splits(cohort, seed=seed, by_group=split == "group") if len(cohort.labelled) else None
-    except SplitError as error:
-        say(f"check: no splits to look at: {error}")
-        splits = None
-    audit = audit_cohort(cohort, splits=splits)
-    folder = out or Path(f"check-{cohort.name}")
+    found = audit(source, splits=_splits(source.cohort, split, seed))
+    report = write_audit(found, out or Path(f"check-{source.cohort.name}"))
+    _print(found)
+    say(f"check: {found.images:,} images opened; {_summary(found)}; {report}")
+    return 1 if found.errors or (strict and found.warnings) else 0
+
+
+def write_audit(audit: Audit, folder: Path) -> Path:
+    """Write `audit.json`, `quarantine.csv` and `audit.html` into `folder`; returns the path of the last."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "audit.json", audit.to_json())
     write_csv(folder / "quarantine.csv", audit.quarantine)
-    report = write_audit_report(folder)
+    return write_audit_report(folder)
+
+
+def _splits(cohort: Cohort, split: str, seed: int) -> Splits | None:
+    if not len(cohort.labelled):
+        return None
+    try:
+        return assign_splits(cohort, seed=seed, by_group=split == "group")
+    except SplitError as error:
+        say(f"check: no splits to look at: {error}")
+        return None
+
+
+def _print(audit: Audit) -> None:
+    for note in audit.notes:
+        say(f"note: {note}")
     for finding in audit.findings:
-        print(f"{finding.verdict:8} {finding.name}: {finding.message}")
-    say(f"check: {audit.images:,} images, {len(audit.errors)} kinds of error; {report}")
-    return 1 if audit.errors else 0
+        names = ", ".join(example.id for example in finding.examples[:3])
+        such = f" ({names}{', ...' if len(finding.examples) > 3 else ''})" if names else ""
+        print(f"{finding.verdict:7}  {finding.name}: {finding.message}{such}")
+        if finding.remedy and finding.verdict != "note":
+            print(f"{'':7}  -> {finding.remedy}")
+
+
+def _summary(audit: Audit) -> str:
+    if not audit.findings:
+        return "nothing found"
+    counts = {kind: sum(finding.verdict == kind for finding in audit.findings) for kind in ("error", "warning", "note")}
+    return ", ".join(f"{number} {kind}{'s' if number > 1 else ''}" for kind, number in counts.items() if number)

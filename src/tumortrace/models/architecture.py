@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -11,7 +11,8 @@ from tumortrace.registry import Registry
 
 #: Builders `(input_size: (height, width), **arguments) -> nn.Module`. The network takes float32 images of shape
 #: (N, 3, height, width), normalised, and returns logits of the positive class, shape (N,). Its attribute
-#: `attention_layer` names the submodule whose activations Grad-CAM weighs.
+#: `attention_layer` names the submodule whose activations Grad-CAM weighs, or is None. `body` is the part that
+#: `freeze: [body]` freezes, `top` the rest.
 ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry("model", "tumortrace.models.families", ModelError)
 
 
@@ -22,7 +23,7 @@ def build_network(name: str, input_size: tuple[int, int], arguments: dict[str, o
         ModelError: The name is unknown or the arguments do not fit.
 
     Example:
-        >>> network = build_network("plain-cnn", (64, 64), {"blocks": [16, 32], "dense": [256]})
+        >>> network = build_network("plain-cnn", (64, 64), {"blocks": [16, 32], "head": [{"dense": 256}]})
         >>> count_parameters(network)
         {'total': 1401617, 'trainable': 1401617}
     """
@@ -41,3 +42,45 @@ def count_parameters(network: nn.Module) -> dict[str, int]:
     frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
     running = sum(b.numel() for b in network.buffers() if b.is_floating_point())
     return {"total": trainable + frozen + running, "trainable": trainable}
+
+
+def freeze(network: nn.Module, parts: Sequence[str]) -> None:
+    """Freeze submodules and thaw everything else; frozen ones are put into inference mode by `train_unfrozen`.
+
+    Args:
+        network: The network.
+        parts: Names of submodules, as "body" or "body.layer1".
+
+    Raises:
+        ModelError: The network has no such part.
+
+    Example:
+        >>> network = build_network("backbone", (32, 32), {"body": "resnet18"})
+        >>> freeze(network, ["body"])
+        >>> count_parameters(network)["trainable"]
+        513
+    """
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    for module in _parts(network, parts):
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+
+
+def train_unfrozen(network: nn.Module, parts: Sequence[str]) -> None:
+    """Put the network into training mode; batch norm and dropout of its frozen parts stay as in inference."""
+    network.train()
+    for module in _parts(network, parts):
+        module.eval()
+
+
+def _parts(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    try:
+        return [network.get_submodule(name) for name in names]
+    except AttributeError as error:
+        known = ", ".join(name for name, _ in network.named_modules() if len(name) > 0 and name.count(".") < 2)
+        raise ModelError(
+            f"no part of the network to freeze: {error}",
+            expected=f"parts such as {known[:120]}",
+            remedy="mend `freeze` in the recipe",
+        ) from error

@@ -7,6 +7,7 @@ preprocessing, class names, calibration, and the SHA-256 of the weights, which i
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tumortrace.evaluation.conformal import decide
 from tumortrace.imaging.augmentation import symmetry
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network
-from tumortrace.models.device import keep_memory, resolve_device
+from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.runs.files import replacing, sha256, write_json
 from tumortrace.runs.progress import track
 
@@ -71,6 +72,7 @@ class ModelInfo(BaseModel):
         classes: Names of the negative and of the positive class.
         positive_class: The class whose probability is predicted; always `classes[1]`.
         resolution: Micrometres per pixel of the training patches, or None when not known.
+        preparation: How `prepare` made the training images, where it did; what is predicted must be made likewise.
         symmetries: Whether the logits of the eight rotations and mirrorings are averaged.
         temperature: Divisor of the logits, from the calibration split.
         threshold: A probability of at least this is a positive prediction; from the calibration split.
@@ -91,6 +93,7 @@ class ModelInfo(BaseModel):
     classes: tuple[str, str]
     positive_class: str
     resolution: float | None = None
+    preparation: dict[str, Any] | None = None
     symmetries: bool = False
     temperature: float = Field(default=1.0, gt=0)
     threshold: float = 0.5
@@ -124,7 +127,12 @@ class Model:
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
 
     def logits(
-        self, images: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, description: str | None = None
+        self,
+        images: np.ndarray,
+        rows: Sequence[int] | np.ndarray | None = None,
+        *,
+        description: str | None = None,
+        prepared: bool = False,
     ) -> np.ndarray:
         """Uncalibrated logits of the positive class.
 
@@ -132,6 +140,7 @@ class Model:
             images: uint8, shape (N, H, W, 3); H and W are the bundle's `patch_size`. May be memory-mapped.
             rows: Which of the images, in which order; all when None.
             description: Text of a progress bar; none is shown when None.
+            prepared: Whether the images have been through `Preprocessing.prepare` already.
 
         Returns:
             float64, shape (number of rows,).
@@ -139,19 +148,23 @@ class Model:
         Raises:
             ModelError: The images have another shape or type.
         """
-        if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1:] != (*self.info.patch_size, 3):
-            height, width = self.info.patch_size
+        steps = self.info.preprocessing
+        height, width = self.info.patch_size
+        if prepared and steps.prepares:
+            height, width = steps.prepared_size((height, width))
+        if images.ndim != 4 or images.dtype != np.uint8 or images.shape[1:] != (height, width, 3):
             raise ModelError(
                 f"images of shape {images.shape} and type {images.dtype}",
                 expected=f"uint8 images of shape (N, {height}, {width}, 3)",
                 remedy="resize with tumortrace.cohorts.images.fit",
             )
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
-        batch_size = 256
+        batch_size = prediction_batch(steps.output_size(self.info.patch_size))
         starts: Any = range(0, len(rows), batch_size)
         if description:
             starts = track(starts, description)
-        parts = [self._batch(images[rows[start : start + batch_size]]) for start in starts]
+        batches = (images[rows[start : start + batch_size]] for start in starts)
+        parts = [self._batch(batch if prepared else steps.prepare(batch)) for batch in batches]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def predict(
@@ -180,13 +193,37 @@ class Model:
 
 
 def save_model(folder: Path, info: ModelInfo, network: nn.Module) -> ModelInfo:
-    """Write the bundle into `folder`; returns `info` with the hash of the weights filled in."""
+    """Write the bundle into `folder`; returns `info` with the hash of the weights filled in.
+
+    A generator of super-resolution is copied into it.
+    """
+    info = info.model_copy(update={"preprocessing": _with_own_generator(folder, info.preprocessing)})
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
     info = info.model_copy(update={"weights_sha256": sha256(folder / WEIGHTS)})
     write_json(folder / INFO, info.model_dump(mode="json"))
     return info
+
+
+def _with_own_generator(folder: Path, steps: Preprocessing) -> Preprocessing:
+    enlarger = steps.super_resolution
+    if enlarger is None or not enlarger.weights:
+        return steps
+    source = Path(enlarger.weights)
+    name = "super_resolution" + source.suffix
+    with replacing(folder / name) as temporary:
+        shutil.copyfile(source, temporary)
+    own = enlarger.model_copy(update={"weights": name, "sha256": sha256(folder / name)})
+    return steps.model_copy(update={"super_resolution": own})
+
+
+def _with_whole_path(folder: Path, steps: Preprocessing) -> Preprocessing:
+    enlarger = steps.super_resolution
+    if enlarger is None or not enlarger.weights:
+        return steps
+    found = enlarger.model_copy(update={"weights": str(folder / enlarger.weights)})
+    return steps.model_copy(update={"super_resolution": found})
 
 
 def find_bundle(path: str | Path) -> Path:
@@ -236,6 +273,7 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
         raise ModelError(
             f"SHA-256 is {found}", where=weights, expected=f"{info.weights_sha256} as {INFO} says", remedy=remedy
         )
+    info = info.model_copy(update={"preprocessing": _with_whole_path(folder, info.preprocessing)})
     input_size = info.preprocessing.output_size(info.patch_size)
     network = build_network(info.architecture.name, input_size, info.architecture.arguments)
     try:

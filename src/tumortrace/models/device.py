@@ -65,3 +65,13 @@ def keep_memory() -> None:
             libc = ctypes.CDLL("libc.so.6")
             libc.mallopt(mmap_threshold, 32 << 20)  # glibc takes no more
             libc.mallopt(trim_threshold, 1 << 30)
+
+
+def prediction_batch(size: tuple[int, int]) -> int:
+    """Images of (height, width) pixels to predict at once: 256 up to 96x96 px, fewer of larger ones.
+
+    Example:
+        >>> prediction_batch((96, 96)), prediction_batch((224, 224))
+        (256, 47)
+    """
+    return max(8, min(256, 256 * 96 * 96 // (size[0] * size[1])))

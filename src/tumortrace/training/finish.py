@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import nn
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.splits import Splits
@@ -15,38 +18,51 @@ from tumortrace.evaluation.conformal import fit_conformal
 from tumortrace.evaluation.headline import headline
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.thresholds import fit_threshold
-from tumortrace.models.bundle import Conformal, Model, ModelInfo, TrainingData, save_model
+from tumortrace.models.bundle import Architecture, Conformal, Model, ModelInfo, TrainingData, save_model
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import track
 from tumortrace.runs.provenance import versions
 from tumortrace.runs.run import Run
-from tumortrace.training.fit import Progress, Trainer
 from tumortrace.training.recipe import Recipe
 
 EVALUATED = ("validation", "calibration", "test")
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A network that has learnt.
+
+    Attributes:
+        network: With the weights to keep.
+        architecture: What builds it again.
+        device: Where it computes.
+        epochs: How many it took; 0 where there are none.
+        best_epoch: Whose weights these are, from 1.
+    """
+
+    network: nn.Module
+    architecture: Architecture
+    device: torch.device
+    epochs: int = 0
+    best_epoch: int = 0
+
+
 def finish(
-    run: Run,
-    recipe: Recipe,
-    cohort: Cohort,
-    splits: Splits,
-    store: PatchStore,
-    trainer: Trainer,
-    progress: Progress,
+    run: Run, recipe: Recipe, cohort: Cohort, splits: Splits, store: PatchStore, prepared: np.ndarray, fitted: Fitted
 ) -> str:
     """Calibrate, predict, evaluate and save; returns the headline in one line.
 
-    Temperature, threshold and conformal quantiles see the calibration split alone; validation has chosen the epoch,
-    and test has chosen nothing.
+    `prepared` holds the store's images after `Preprocessing.prepare`, uint8, shape (N, h, w, 3). Temperature,
+    threshold and conformal quantiles see the calibration split alone; validation has chosen the epoch, and test has
+    chosen nothing.
     """
     rows = _evaluated_rows(cohort, splits)
-    info = _uncalibrated(run, recipe, cohort, store, splits)
-    logits = Model(info, trainer.evaluated, trainer.device).logits(
-        store.images, rows["row"].to_numpy(), description="predicting"
+    info = uncalibrated(run, recipe, cohort, store, splits, fitted.architecture)
+    logits = Model(info, fitted.network, fitted.device).logits(
+        prepared, rows["row"].to_numpy(), description="predicting", prepared=True
     )
     info, table = calibrate(info, recipe, rows, logits)
-    save_model(run.model_folder, info, trainer.evaluated)
+    save_model(run.model_folder, info, fitted.network)
     columns = ["id", "group", "split", "label", "probability", "prediction", "decision"]
     write_csv(run.predictions_file, table[columns])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
@@ -54,7 +70,7 @@ def finish(
         name: evaluate_table(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))
     }
     write_json(run.metrics_file, metrics)
-    run.update(epochs=progress.epoch, best_epoch=progress.best_epoch)
+    run.update(epochs=fitted.epochs, best_epoch=fitted.best_epoch)
     return _headline(metrics)
 
 
@@ -93,17 +109,26 @@ def _evaluated_rows(cohort: Cohort, splits: Splits) -> pd.DataFrame:
     return merged[merged["split"].isin(EVALUATED)].sort_values("row").reset_index(drop=True)
 
 
-def _uncalibrated(run: Run, recipe: Recipe, cohort: Cohort, store: PatchStore, splits: Splits) -> ModelInfo:
+def uncalibrated(
+    run: Run,
+    recipe: Recipe,
+    cohort: Cohort,
+    store: PatchStore,
+    splits: Splits,
+    architecture: Architecture | None = None,
+) -> ModelInfo:
+    """The bundle's record before calibration; `architecture` is the recipe's unless given."""
     training = cohort.table["id"].isin(splits.table.loc[splits.table["split"] == "train", "id"])
     height, width = store.size
     return ModelInfo(
         name=run.folder.name,
-        architecture=recipe.model,
+        architecture=architecture or recipe.model,
         preprocessing=recipe.preprocessing,
         patch_size=(height, width),
         classes=cohort.classes,
         positive_class=cohort.positive_class,
         resolution=cohort.resolution,
+        preparation=cohort.preparation,
         symmetries=recipe.symmetries,
         training=TrainingData(
             fingerprint=cohort.fingerprint,
@@ -117,3 +142,6 @@ def _uncalibrated(run: Run, recipe: Recipe, cohort: Cohort, store: PatchStore, s
 def _headline(metrics: dict[str, Any]) -> str:
     name = "test" if "test" in metrics else "validation"
     return f"{name}: {headline(metrics[name])}"
+
+
+_uncalibrated = uncalibrated

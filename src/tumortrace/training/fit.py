@@ -6,6 +6,7 @@ killed at any moment and resumed ends bit for bit where an undisturbed one does 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,40 +19,53 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 
+from tumortrace.errors import RunError
 from tumortrace.evaluation.metrics import METRICS, classification
-from tumortrace.models.architecture import build_network
+from tumortrace.models.architecture import build_network, freeze, train_unfrozen
+from tumortrace.models.bundle import Architecture
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
-from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
+from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
+from tumortrace.models.families.backbone import Backbone
+from tumortrace.models.weights import load_weights
 from tumortrace.runs.files import write_csv
 from tumortrace.runs.progress import progress_bar
-from tumortrace.training.muon import Muon
-from tumortrace.training.recipe import Averaging, Optimiser, Recipe, Stopping
+from tumortrace.training.features import frozen_features
+from tumortrace.training.optimiser import build_average, build_optimiser
+from tumortrace.training.patches import Patches, epoch_order
+from tumortrace.training.recipe import FALLING, Recipe, Stopping
 from tumortrace.training.schedule import learning_rate
 
 CHECKPOINT_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Patches:
-    """Images of one split: rows of a patch store, with labels.
+class Stage:
+    """Epochs with one set of frozen parts and one peak learning rate."""
 
-    Attributes:
-        images: uint8, shape (M, H, W, 3), memory-mapped; M is the whole cohort.
-        rows: int64, shape (N,): which of the images.
-        labels: float32, shape (N,): 0 or 1.
-    """
-
-    images: np.ndarray
-    rows: np.ndarray
-    labels: np.ndarray
+    epochs: int
+    lr: float
+    freeze: tuple[str, ...]
 
 
 @dataclass
 class Progress:
-    """Where a training stands; all of it goes into the checkpoint as JSON."""
+    """Where a training stands; all of it goes into the checkpoint as JSON.
 
+    Attributes:
+        stage: Which stage, from 0.
+        stage_epoch: Finished epochs of the stage.
+        epoch: Finished epochs of all stages.
+        step: Steps of the epoch so far.
+        loss_sum: Loss of the epoch so far, summed over its images.
+        seconds: Of the epoch so far.
+        best_epoch: From 1; 0 before the first.
+        best_value: Of the metric that stops.
+        history: One row per epoch.
+    """
+
+    stage: int = 0
+    stage_epoch: int = 0
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
@@ -69,15 +83,24 @@ def seed_everything(*numbers: int) -> None:
 class Trainer:
     """Fits a recipe's network to the training split and keeps the weights that are best on the validation split.
 
+    Where the body is frozen throughout and nothing is augmented, its features are computed once and the head alone is
+    trained on them, with the same result.
+
     Args:
         recipe: What to train and how.
-        training: Training split.
-        validation: Validation split; never augmented.
+        training: Training split; images after `Preprocessing.prepare`.
+        validation: Validation split, likewise; never augmented.
         checkpoints: Folder for `last.safetensors` and `best.safetensors`.
         history_file: CSV with one row per epoch.
         seed: Seed of initial weights, order, augmentation and dropout.
         device: "auto", "cpu", "cuda" ...
         precision: "auto", "32" or "bf16".
+        data_key: Names the images, so that features of a frozen body are kept in the cache; None keeps none.
+        keep_features: Whether to compute the features of a frozen body once.
+
+    Attributes:
+        network: The network that learns.
+        weights: Where its weights come from: `origin`, `sha256`, `unused`.
     """
 
     def __init__(
@@ -91,31 +114,50 @@ class Trainer:
         seed: int,
         device: str = "auto",
         precision: str = "auto",
+        data_key: str | None = None,
+        keep_features: bool = True,
     ) -> None:
         keep_memory()
         self.recipe, self.training, self.validation = recipe, training, validation
+        self.preprocessing = recipe.preprocessing
         self.checkpoints, self.history_file, self.seed = checkpoints, history_file, seed
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         indices: list[int] | int = [self.device.index] if self.device.index is not None else 1
         self.fabric = Fabric(accelerator=self.device.type, devices=indices, precision=self.precision)  # type: ignore[arg-type]
         seed_everything(seed)
-        height, width = training.images.shape[1:3]
-        input_size = recipe.preprocessing.output_size((height, width))
-        self.network = build_network(recipe.model.name, input_size, recipe.model.arguments)
-        self.network.to(memory_format=torch.channels_last)
-        self.average = _average(self.network, recipe.averaging)
-        self.optimiser = _optimiser(self.network, recipe.optimiser)
-        self.wrapped, self.wrapped_optimiser = self.fabric.setup(self.network, self.optimiser)
-        if self.average is not None:
-            self.average.to(self.device)
+        pixels = self.preprocessing.pixels(training.tensor(np.zeros(1, np.int64), torch.device("cpu")))
+        self.input_size = (pixels.shape[2], pixels.shape[3])
+        self.network = build_network(recipe.model.name, self.input_size, recipe.model.arguments)
+        self.weights = load_weights(self.network, recipe.weights, recipe.model.arguments.get("body"))
+        self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.stages = [Stage(recipe.epochs, recipe.optimiser.lr, tuple(recipe.freeze))]
+        if recipe.fine_tuning:
+            second = recipe.fine_tuning
+            self.stages.append(Stage(second.epochs, second.lr, tuple(second.freeze)))
+        self.trains_head = keep_features and self._body_stays()
+        if self.trains_head:
+            self._keep_features(data_key)
         self.steps = max(1, round(len(training.rows) / recipe.batch_size))
         self.progress = Progress()
+        self.outputs: list[Tensor] = []  # logits and labels of the epoch's steps so far
+        self._enter_stage()
 
     @property
     def evaluated(self) -> nn.Module:
         """The network that is validated and kept: the averaged one where the recipe averages."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None or not int(self.average.n_averaged) else self.average.module
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the bundle has to say to build the network again, without any network connection."""
+        arguments = self.recipe.model.arguments | getattr(self.network, "resolved_arguments", {})
+        return Architecture(name=self.recipe.model.name, arguments=arguments)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that the training is in."""
+        return self.stages[self.progress.stage]
 
     def resume(self) -> bool:
         """Continue from the last checkpoint; false when there is none yet."""
@@ -124,6 +166,7 @@ class Trainer:
             return False
         tensors, state = load_checkpoint(path)
         self.progress = Progress(**state)
+        self._enter_stage()
         self.network.load_state_dict(_part(tensors, "network"))
         if self.average is not None:
             self.average.load_state_dict(_part(tensors, "average"))
@@ -133,6 +176,7 @@ class Trainer:
             index, _, key = name.partition(".")
             values.setdefault(int(index), {})[key] = value
         self.optimiser.load_state_dict({"state": values, "param_groups": groups})
+        self.outputs = [tensors["outputs"]] if "outputs" in tensors else []
         return True
 
     def fit(self, after_epoch: Callable[[dict[str, Any]], bool] | None = None) -> Progress:
@@ -140,41 +184,83 @@ class Trainer:
 
         Args:
             after_epoch: Called with the epoch's row of the history; training ends when it returns true.
+
+        Raises:
+            RunError: The loss is no longer a number.
         """
         with progress_bar() as bar:
-            total = self.recipe.epochs * self.steps
-            task = bar.add_task(
-                "training", total=total, completed=self.progress.epoch * self.steps + self.progress.step
-            )
-            while self.progress.epoch < self.recipe.epochs and not self._stopped():
-                self._train_epoch(lambda: bar.advance(task))
-                self._finish_epoch()
-                last = self.progress.history[-1]
-                line = f"training, validation AUROC {_shown(last['validation_auroc'])}"
-                bar.update(task, description=line, completed=self.progress.epoch * self.steps)
-                if after_epoch is not None and after_epoch(last):
-                    break
+            total = sum(stage.epochs for stage in self.stages) * self.steps
+            done = self.progress.epoch * self.steps + self.progress.step
+            task = bar.add_task("training", total=total, completed=done)
+            ended = False
+            while not ended:
+                while self.progress.stage_epoch < self.stage.epochs and not self._stopped() and not ended:
+                    self._train_epoch(lambda: bar.advance(task))
+                    self._finish_epoch()
+                    last = self.progress.history[-1]
+                    line = f"training, validation AUROC {_shown(last['validation_auroc'])}"
+                    bar.update(task, description=line, completed=self.progress.epoch * self.steps)
+                    ended = after_epoch is not None and after_epoch(last)
+                ended = ended or self.progress.stage + 1 == len(self.stages)
+                if not ended:
+                    self._next_stage()
         if self.progress.best_epoch:
-            tensors, _ = load_checkpoint(self.checkpoints / "best.safetensors")
-            self.evaluated.load_state_dict(tensors)
+            self._load_best()
         return self.progress
 
-    def _train_epoch(self, advance: Any) -> None:
+    def _body_stays(self) -> bool:
+        frozen = all("body" in stage.freeze for stage in self.stages)
+        return frozen and isinstance(self.network, Backbone) and self.recipe.augmentation.identity
+
+    def _keep_features(self, data_key: str | None) -> None:
+        assert isinstance(self.network, Backbone)
+        key = None if data_key is None else f"{data_key} {self.precision}"
+        self.training, self.validation = (
+            frozen_features(
+                self.network,
+                self.preprocessing,
+                patches,
+                device=self.device,
+                autocast=self.fabric.autocast(),
+                key=key,
+            )
+            for patches in (self.training, self.validation)
+        )
+
+    def _enter_stage(self) -> None:
+        freeze(self.network, self.stage.freeze)
+        learning = self.network.top if self.trains_head else self.network
+        assert isinstance(learning, nn.Module)
+        self.average = build_average(self.network, self.recipe.averaging)
+        self.optimiser = build_optimiser(self.network, self.recipe.optimiser)
+        self.wrapped, self.wrapped_optimiser = self.fabric.setup(learning, self.optimiser)
+        if self.average is not None:
+            self.average.to(self.device)
+
+    def _next_stage(self) -> None:
+        if self.progress.best_epoch:
+            tensors, _ = load_checkpoint(self.checkpoints / "best.safetensors")
+            self.network.load_state_dict(tensors)
+        self.progress.stage, self.progress.stage_epoch = self.progress.stage + 1, 0
+        self._enter_stage()
+        self._save_last()
+
+    def _load_best(self) -> None:
+        tensors, _ = load_checkpoint(self.checkpoints / "best.safetensors")
+        self.evaluated.load_state_dict(tensors)
+
+    def _train_epoch(self, advance: Callable[[], None]) -> None:
         recipe, state = self.recipe, self.progress
-        order = np.random.default_rng([self.seed, state.epoch]).permutation(len(self.training.rows))
+        order = epoch_order(self.training.labels, recipe.sampling == "balanced", (self.seed, state.epoch))
         batches = np.array_split(order, self.steps)  # sizes differ by one at most: no image is dropped
-        self.wrapped.train()
+        train_unfrozen(self.network, self.stage.freeze)
         started = saved = time.monotonic()
         while state.step < self.steps:
             batch = batches[state.step]
             seed_everything(self.seed, state.epoch, state.step)
-            rate = learning_rate(
-                recipe.schedule, recipe.optimiser.lr, state.epoch * self.steps + state.step, recipe.epochs * self.steps
-            )
             for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            loss = self._step(batch)
-            state.loss_sum += loss * len(batch)
+                group["lr"] = self._rate() * group["scale"]
+            state.loss_sum += self._step(batch) * len(batch)
             state.step += 1
             advance()
             if time.monotonic() - saved > CHECKPOINT_SECONDS and state.step < self.steps:
@@ -183,108 +269,143 @@ class Trainer:
                 started = saved = time.monotonic()
         state.seconds += time.monotonic() - started
 
+    def _rate(self) -> float:
+        state, schedule = self.progress, self.recipe.schedule
+        rows = state.history[len(state.history) - state.stage_epoch :]
+        return learning_rate(
+            schedule,
+            self.stage.lr,
+            state.stage_epoch * self.steps + state.step,
+            self.stage.epochs * self.steps,
+            epoch=state.stage_epoch,
+            watched=[row[f"validation_{schedule.metric}"] for row in rows],
+        )
+
     def _step(self, batch: np.ndarray) -> float:
-        pixels = self.recipe.preprocessing.pixels(self._images(self.training, batch))
-        pixels = self.recipe.augmentation(pixels)
-        inputs = self.recipe.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
-        labels = torch.from_numpy(self.training.labels[batch]).to(self.device)
-        loss = functional.binary_cross_entropy_with_logits(self.wrapped(inputs).float(), labels)
+        found = self.training.tensor(batch, self.device)
+        targets = torch.from_numpy(self.training.learnt(batch)).to(self.device)
+        if not self.trains_head:
+            pixels = self.recipe.augmentation(self.preprocessing.pixels(found))
+            pixels, targets = self.recipe.augmentation.mix(pixels, targets)
+            found = self.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
+        logits = self.wrapped(found).float().view(-1)
+        loss = self._loss(logits, targets)
         self.wrapped_optimiser.zero_grad()
         self.fabric.backward(loss)
+        clip = self.recipe.optimiser.clip_norm
+        if clip is not None:
+            nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], clip)
         self.wrapped_optimiser.step()
-        if self.average is not None:
+        if self.average is not None and self.recipe.averaging.name == "ema":
             self.average.update_parameters(self.network)
-        return float(loss.detach())
+        value = float(loss.detach())
+        self._require_number(value)
+        labels = torch.from_numpy(self.training.labels[batch])
+        self.outputs.append(torch.stack([logits.detach().cpu(), labels], 1))
+        return value
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        options = self.recipe.loss
+        weights = None
+        if options.class_weights == "balanced":
+            share = float(self.training.labels.mean())
+            weights = (1 - targets) * 0.5 / (1 - share) + targets * 0.5 / share
+        smoothed = targets * (1 - options.label_smoothing) + options.label_smoothing / 2
+        return functional.binary_cross_entropy_with_logits(logits, smoothed, weights)
+
+    def _require_number(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss} at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}",
+                remedy="lower optimiser.lr, or set optimiser.clip_norm=1",
+            )
 
     def _finish_epoch(self) -> None:
         state = self.progress
         started = time.monotonic()
+        averaging = self.recipe.averaging
+        if (
+            self.average is not None
+            and averaging.name == "swa"
+            and state.stage_epoch >= averaging.start * self.stage.epochs
+        ):
+            self.average.update_parameters(self.network)
+        seen = torch.cat(self.outputs).numpy()
+        training = classification(seen[:, 1].astype(np.int64), _sigmoid(seen[:, 0]), 0.5)
         metrics = self._validate()
         row = {
             "epoch": state.epoch + 1,
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "stage": state.stage + 1,
+            "learning_rate": self._last_rate(),
             "train_loss": state.loss_sum / len(self.training.rows),
             **{f"validation_{name}": value for name, value in metrics.items()},
+            **{f"train_{name}": training[name] for name in METRICS},
         }
         value = metrics[self.recipe.stopping.metric]
-        if _improves(value, state.best_value, self.recipe.stopping):
+        if improves(value, state.best_value, self.recipe.stopping):
             state.best_value, state.best_epoch = value, state.epoch + 1
             save_checkpoint(
                 self.checkpoints / "best.safetensors", dict(self.evaluated.state_dict()), {"epoch": state.epoch + 1}
             )
         row["seconds"] = round(state.seconds + time.monotonic() - started, 3)
         state.history.append(row)
-        state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
+        state.epoch, state.stage_epoch = state.epoch + 1, state.stage_epoch + 1
+        state.step, state.loss_sum, state.seconds, self.outputs = 0, 0.0, 0.0, []
         self._save_last()
         write_csv(self.history_file, pd.DataFrame(state.history))
+
+    def _last_rate(self) -> float:
+        group = self.optimiser.param_groups[-1]
+        return float(group["lr"] / group["scale"])
 
     @torch.inference_mode()
     def _validate(self) -> dict[str, float | None]:
         network = self.evaluated.eval()
-        rows, labels = self.validation.rows, self.validation.labels
+        labels = self.validation.labels
+        size = 4096 if self.trains_head else prediction_batch(self.input_size)
         logits = []
-        for start in range(0, len(rows), 256):
-            images = self._images(self.validation, np.arange(start, min(start + 256, len(rows))))
-            inputs = self.recipe.preprocessing.normalise(self.recipe.preprocessing.pixels(images))
+        for start in range(0, len(labels), size):
+            found = self.validation.tensor(np.arange(start, min(start + size, len(labels))), self.device)
+            if self.trains_head:
+                logits.append(network.top(found).float().cpu().view(-1))  # type: ignore[operator]
+                continue
+            inputs = self.preprocessing.normalise(self.preprocessing.pixels(found))
             logits.append(network(inputs.contiguous(memory_format=torch.channels_last)).float().cpu())
         logit = torch.cat(logits)
         loss = float(functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(labels)))
-        probability = torch.sigmoid(logit.double()).numpy()
-        metrics = classification(labels.astype(np.int64), probability, 0.5)
+        self._require_number(loss)
+        metrics = classification(labels.astype(np.int64), _sigmoid(logit.numpy()), 0.5)
         return {"loss": loss, **{name: metrics[name] for name in METRICS}}
-
-    def _images(self, patches: Patches, indices: np.ndarray) -> Tensor:
-        images = torch.from_numpy(patches.images[patches.rows[indices]])
-        return images.to(self.device).permute(0, 3, 1, 2)
 
     def _save_last(self) -> None:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for index, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": value for name, value in values.items()}
+            found = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+            tensors |= {f"optimiser.{index}.{name}": value for name, value in found.items()}
+        if self.outputs:
+            tensors["outputs"] = torch.cat(self.outputs)
         save_checkpoint(self.checkpoints / "last.safetensors", tensors, vars(self.progress))
 
     def _stopped(self) -> bool:
         state = self.progress
-        return state.best_epoch > 0 and state.epoch - state.best_epoch >= self.recipe.stopping.patience
+        since = max(state.best_epoch, state.epoch - state.stage_epoch)
+        return state.epoch - since >= self.recipe.stopping.patience
 
 
-def _improves(value: float | None, best: float | None, stopping: Stopping) -> bool:
-    if value is None:  # undefined on this validation split: every epoch counts as the best so far
+def improves(value: float | None, best: float | None, stopping: Stopping) -> bool:
+    """Whether a value of the stopping metric beats the best so far; None is an undefined one."""
+    if value is None:  # undefined on this validation split: the first epoch counts
         return best is None
     if best is None:
         return True
-    gain = best - value if stopping.metric == "loss" else value - best
+    gain = best - value if stopping.metric in FALLING else value - best
     return gain > stopping.least_improvement
 
 
-def _average(network: nn.Module, averaging: Averaging) -> AveragedModel | None:
-    if averaging.name == "none":
-        return None
-
-    @torch.no_grad()
-    def update(averages: Any, values: Any, count: Tensor | int) -> None:
-        steps = int(count)
-        decay = min(averaging.decay, (1 + steps) / (10 + steps))  # a short memory first, as early weights are poor
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
-            else:
-                average.copy_(value)
-
-    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
-
-
-def _optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
-    optimiser: torch.optim.Optimizer = kinds[options.name](groups, lr=options.lr)
-    return optimiser
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return torch.sigmoid(torch.from_numpy(logits).double()).numpy()
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

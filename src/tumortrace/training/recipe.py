@@ -25,40 +25,131 @@ class _Part(BaseModel):
 
 
 class Optimiser(_Part):
-    """Gradient descent: `adam` (Kingma and Ba 2015), `adamw` (Loshchilov and Hutter 2019), or `muon` (Jordan 2024).
+    """Gradient descent.
 
-    Muon makes the steps of matrices and convolutions orthogonal, scaled to AdamW's size so that its rates carry over;
-    vectors go through AdamW. Weight decay spares biases, normalisations and other vectors.
+    `sgd` with `momentum`; `adam` (Kingma and Ba 2015), whose weight decay is added to the gradient as in `sgd`; `adamw`
+    (Loshchilov and Hutter 2019); `muon` (Jordan 2024), which makes the steps of matrices and convolutions orthogonal,
+    scaled to AdamW's size so that its rates carry over, and sends vectors through AdamW.
+
+    Attributes:
+        name: Which of them.
+        lr: Learning rate at its peak.
+        weight_decay: Weight decay; biases, normalisations and other vectors are spared.
+        momentum: Of `sgd` alone.
+        clip_norm: The gradient's largest norm, or None.
+        layer_decay: Factor on the learning rate from each layer to the one before it; 1 treats all alike. Clark et al.
+            (2020), "ELECTRA".
     """
 
-    name: Literal["adam", "adamw", "muon"] = "adamw"
+    name: Literal["sgd", "adam", "adamw", "muon"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    clip_norm: float | None = Field(default=None, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+
+
+Metric = Literal[
+    "loss", "auroc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision",
+    "npv", "f1", "mcc", "brier", "nll", "ece",
+]  # fmt: skip
+#: Metrics of which less is better.
+FALLING = ("loss", "brier", "nll", "ece")
 
 
 class Schedule(_Part):
-    """Learning rate over the steps: `constant`, or `one_cycle` (Smith and Topin 2018) with a share of warm-up."""
+    """Learning rate over the steps of a stage.
 
-    name: Literal["constant", "one_cycle"] = "constant"
-    warmup: float = Field(default=0.25, ge=0, lt=1)
+    `constant`; `one_cycle` (Smith and Topin 2018); `cosine` down to `floor` (Loshchilov and Hutter 2017); `step`, times
+    `factor` every `every` epochs; `plateau`, times `factor` after `patience` epochs without a better `metric`.
+
+    Attributes:
+        name: Which of them.
+        warmup: Share of the steps over which the rate rises to its peak; None is .25 for `one_cycle`, else 0.
+        every: Epochs between two steps.
+        factor: Of `step` and `plateau`.
+        floor: Smallest learning rate of `cosine`, `step` and `plateau`.
+        patience: Epochs without improvement that `plateau` waits.
+        metric: What `plateau` watches on the validation split.
+    """
+
+    name: Literal["constant", "one_cycle", "cosine", "step", "plateau"] = "constant"
+    warmup: float | None = Field(default=None, ge=0, lt=1)
+    every: int = Field(default=10, ge=1)
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    floor: float = Field(default=0.0, ge=0)
+    patience: int = Field(default=2, ge=0)
+    metric: Metric = "loss"
+
+
+class Loss(_Part):
+    """Binary cross-entropy.
+
+    Attributes:
+        label_smoothing: Share s by which labels are drawn to the middle: 0 and 1 become s/2 and 1 - s/2.
+        distillation: Share of a teacher's probability in what is learnt, the rest being the label; without a teacher
+            of no effect. Hinton et al. (2015), "Distilling the knowledge in a neural network", at temperature 1.
+        class_weights: "balanced" weighs each class by the inverse of its share among the training images.
+    """
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    distillation: float = Field(default=0.5, ge=0, le=1)
+    class_weights: Literal["none", "balanced"] = "none"
 
 
 class Averaging(_Part):
-    """Averaged weights: `none`, or `ema`, an exponential moving average over the steps."""
+    """Averaged weights.
 
-    name: Literal["none", "ema"] = "none"
+    `ema`: exponential moving average over the steps. `swa`: plain mean of the weights at the ends of the epochs after
+    the share `start` of them (Izmailov et al. 2018); running statistics of batch norm are averaged with them.
+    """
+
+    name: Literal["none", "ema", "swa"] = "none"
     decay: float = Field(default=0.998, gt=0, lt=1)
+    start: float = Field(default=0.75, ge=0, lt=1)
 
 
 class Stopping(_Part):
-    """Early stopping; the best epoch's weights are kept in any case.
+    """Early stopping on a metric of the validation split; the best epoch's weights are kept in any case.
 
-    `metric` is measured on the validation split: `loss` (smaller is better) or a metric's name (larger is better).
+    Attributes:
+        metric: `loss` and other errors are the better the smaller, all else the larger.
+        patience: Epochs without improvement after which a stage ends.
+        least_improvement: What counts as one.
     """
 
-    metric: Literal["loss", "auroc", "average_precision", "accuracy", "balanced_accuracy", "f1", "mcc"] = "auroc"
+    metric: Metric = "auroc"
     patience: int = Field(default=5, ge=1)
     least_improvement: float = Field(default=0.0, ge=0)
+
+
+class FineTuning(_Part):
+    """A second stage, from the best weights of the first, usually with less frozen and at a lower rate.
+
+    Attributes:
+        epochs: At most so many.
+        lr: Learning rate at its peak.
+        freeze: Parts of the network that stay frozen.
+    """
+
+    epochs: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    freeze: list[str] = Field(default_factory=list)
+
+
+class Probe(_Part):
+    """Instead of gradient descent: simple classifiers on the features of a frozen body, the best on validation kept.
+
+    Attributes:
+        heads: `logistic`, L2-regularised logistic regression, and `knn`, nearest neighbours, both on standardised
+            features.
+        inverse_penalties: Candidates for scikit-learn's C of `logistic`.
+        neighbours: Candidates for the number of neighbours of `knn`.
+    """
+
+    heads: list[Literal["logistic", "knn"]] = Field(default=["logistic", "knn"], min_length=1)
+    inverse_penalties: list[float] = Field(default=[0.0001, 0.001, 0.01, 0.1, 1.0], min_length=1)
+    neighbours: list[int] = Field(default=[5, 20, 50], min_length=1)
 
 
 class Calibration(_Part):
@@ -81,6 +172,31 @@ class Calibration(_Part):
 class Recipe(_Part):
     """How a model is made. Every field can be changed with `--set field.field=value`.
 
+    Attributes:
+        name: Lower case, digits, dots, dashes.
+        description: One line.
+        source: The reference system it comes from, or "own".
+        published: What was published about it, on which data.
+        corrected: What is done otherwise than in the source, and why.
+        preprocessing: From a stored patch to the network's input; part of the bundle.
+        augmentation: What training images go through.
+        model: Registered family and its arguments.
+        weights: "random", "imagenet" (published weights of the body, from its hub) or a file; see `load_weights`.
+        freeze: Parts of the network that do not learn, as "body"; their batch norm stays in inference mode.
+        probe: Instead of gradient descent.
+        symmetries: Whether the bundle averages the eight rotations and mirrorings.
+        epochs: At most so many.
+        batch_size: Images of a step, give or take one.
+        sampling: "balanced" draws both classes equally often, the rarer with repeats.
+        loss: What is minimised.
+        optimiser: How.
+        schedule: Learning rate over the steps.
+        averaging: Averaged weights.
+        stopping: Early stopping.
+        fine_tuning: A second stage.
+        calibration: What is fitted on the calibration split.
+        splits: Shares of the splits where the data bring none of their own.
+
     Example:
         >>> recipe = load_recipe("cnn-64", ["optimiser.lr=0.01"])
         >>> recipe.optimiser.lr, recipe.batch_size
@@ -95,13 +211,19 @@ class Recipe(_Part):
     preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation = Augmentation()
     model: Architecture
+    weights: str = "random"
+    freeze: list[str] = Field(default_factory=list)
+    probe: Probe | None = None
     symmetries: bool = False
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=64, ge=2)
+    sampling: Literal["natural", "balanced"] = "natural"
+    loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
     schedule: Schedule = Schedule()
     averaging: Averaging = Averaging()
     stopping: Stopping = Stopping()
+    fine_tuning: FineTuning | None = None
     calibration: Calibration = Calibration()
     splits: dict[str, float] | None = None
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,22 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
-from tumortrace.cohorts.store import PatchStore, open_store
-from tumortrace.errors import RunError, SplitError, TumorTraceError
+from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
+from tumortrace.errors import RunError, SplitError
+from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import count_parameters
 from tumortrace.reports.report import REPORT, write_model_card, write_report
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
-from tumortrace.training.finish import finish
-from tumortrace.training.fit import Patches, Trainer
+from tumortrace.training.distil import teacher_targets
+from tumortrace.training.finish import Fitted, finish
+from tumortrace.training.fit import Trainer
+from tumortrace.training.patches import Patches
+from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
-
-#: Arguments that say how to read the data.
-READING = ("positive", "group_column", "group_from_name", "label_from_name", "resolution")
+from tumortrace.training.record import READING, command, data_record, device_name, log, recorded, require_both_classes
 
 
 def train(
@@ -38,8 +39,11 @@ def train(
     recipe: str | Path | Recipe = "tumortrace",
     changes: Sequence[str] = (),
     epochs: int | None = None,
+    weights: str | Path | None = None,
+    distil: str | Path | None = None,
     out: str | Path = "runs",
     seed: int = 0,
+    split_seed: int | None = None,
     split: str = "group",
     device: str = "auto",
     precision: str = "auto",
@@ -56,8 +60,11 @@ def train(
         recipe: Name of a shipped recipe, path of a YAML file, or a recipe.
         changes: `key=value` each, as `--set` takes them.
         epochs: Instead of the recipe's number of epochs.
+        weights: Instead of the recipe's: "random", "imagenet", or a file.
+        distil: Run folder or bundle of a teacher whose probabilities are learnt beside the labels.
         out: Folder in which the run folder is made.
         seed: Seed of splits, weights, order and augmentation. Two runs from one seed are identical (CPU).
+        split_seed: Seed of the splits alone; None takes `seed`.
         split: "group" keeps slides or patients together; "random" does not, and the report says so.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
@@ -84,27 +91,34 @@ def train(
     }
     if epochs is not None:
         changes = [*changes, f"epochs={epochs}"]
+    if weights is not None:
+        changes = [*changes, f"weights={json.dumps(str(weights))}"]
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, changes)
     elif changes:
         raise RunError(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
+    recipe = _with_whole_paths(recipe)
     cohort = open_cohort(data, **options).labelled
-    splits = assign_splits(cohort, fractions=recipe.splits, seed=seed, by_group=split == "group")
-    _require_both_classes(cohort, splits)
+    splits = assign_splits(
+        cohort, fractions=recipe.splits, seed=seed if split_seed is None else split_seed, by_group=split == "group"
+    )
+    require_both_classes(cohort, splits)
     arguments = {
         "data": None if isinstance(data, Cohort) else str(data),
         "recipe": recipe.name,
         "set": list(changes),
         "seed": seed,
+        "split_seed": split_seed,
         "split": split,
         "device": device,
         "precision": precision,
+        "distil": None if distil is None else str(Path(distil).resolve()),
         **options,
     }
-    record = {"verb": "train", "command": _command(arguments), "arguments": arguments, "seed": seed}
-    run = create_run(Path(out), recipe.name, record | _data_record(cohort, splits))
+    record = {"verb": "train", "command": command(arguments), "arguments": arguments, "seed": seed}
+    run = create_run(Path(out), recipe.name, record | data_record(cohort, splits))
     write_text(run.recipe_file, recipe.to_yaml())
     write_csv(run.splits_file, splits.table)
     return _carry_out(run, cohort, splits, recipe)
@@ -150,64 +164,71 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
 
 def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path:
     record = run.read()
+    arguments = record["arguments"]
     started = time.monotonic()
-    with _recorded(run):
+    with recorded(run):
         store = open_store(cohort)
-        trainer = Trainer(
+        prepared = prepare_store(store, recipe.preprocessing)
+        training = split_patches(cohort, prepared.images, splits, "train")
+        taught, teacher_notes = training, list[str]()
+        if arguments.get("distil"):
+            taught, teacher_notes = teacher_targets(
+                arguments["distil"], cohort, store, splits, training, recipe.loss.distillation
+            )
+        kind = Trainer if recipe.probe is None else ProbeTrainer
+        trainer = kind(
             recipe,
-            _patches(cohort, store, splits, "train"),
-            _patches(cohort, store, splits, "validation"),
+            taught,
+            split_patches(cohort, prepared.images, splits, "validation"),
             checkpoints=run.checkpoints,
             history_file=run.history_file,
             seed=record["seed"],
-            device=record["arguments"]["device"],
-            precision=record["arguments"]["precision"],
+            device=arguments["device"],
+            precision=arguments["precision"],
+            data_key=f"{cohort.fingerprint} {store.size} {recipe.preprocessing.preparation_key}",
         )
         resumed = trainer.resume()
         earlier = sum(epoch["seconds"] for epoch in trainer.progress.history)  # before a kill, whole epochs alone
-        notes = [*cohort.notes, *splits.notes, *store.notes, *_unseen_margin(recipe, store.size)]
+        notes = [*cohort.notes, *splits.notes, *prepared.notes, *_unseen_margin(recipe, store.size), *teacher_notes]
         run.update(
             tumortrace=versions()["tumortrace"],
             versions=versions(),
             machine=machine(),
             device=str(trainer.device),
-            device_name=_device_name(trainer.device),
+            device_name=device_name(trainer.device),
             precision=trainer.precision,
             threads=torch.get_num_threads(),
-            weights={"origin": f"random initialisation, seed {record['seed']}", "sha256": None},
+            weights=trainer.weights | {"seed": record["seed"]},
             parameters=count_parameters(trainer.network),
             data=record["data"] | {"notes": notes},
         )
         for note in notes:
-            _log(run, f"note: {note}")
+            log(run, f"note: {note}")
         counts = splits.table["split"].value_counts()
         where = f", resumed at epoch {trainer.progress.epoch + 1}" if resumed else ""
-        _log(run, f"train: {recipe.name} on {counts['train']:,} images, leakage {splits.leakage}{where}")
+        log(run, f"train: {recipe.name} on {counts['train']:,} images, leakage {splits.leakage}{where}")
         progress = trainer.fit()
+        fitted = Fitted(trainer.evaluated, trainer.architecture, trainer.device, progress.epoch, progress.best_epoch)
         write_seen(run.folder / "seen.csv", store, cohort, splits)
-        headline = finish(run, recipe, cohort, splits, store, trainer, progress)
+        headline = finish(run, recipe, cohort, splits, store, prepared.images, fitted)
         run.update(status="finished", finished=now(), duration_s=round(earlier + time.monotonic() - started, 1))
-        write_model_card(run.folder)
-        report = write_report(run.folder)
-        _log(run, headline)
-        _log(run, f"report: {report}")
+        write_reports(run, headline)
     return run.folder
 
 
-@contextmanager
-def _recorded(run: Run) -> Iterator[None]:
-    """Leave the run's true status in `run.json` however the work ends, short of a kill."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        run.update(status="interrupted", finished=now())
-        raise RunError(
-            "interrupted", where=run.folder, remedy=f"continue with `tumortrace train --resume {run.folder}`"
-        ) from None
-    except BaseException as error:
-        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
-        run.update(status="failed", finished=now(), error=reason)
-        raise
+def write_reports(run: Run, headline: str) -> None:
+    """The model card and the report of a finished run, and its last lines."""
+    write_model_card(run.folder)
+    report = write_report(run.folder)
+    log(run, headline)
+    log(run, f"report: {report}")
+
+
+def prepare_store(store: PatchStore, preprocessing: Preprocessing) -> PatchStore:
+    """The store's images after `Preprocessing.prepare`, done once and kept where that is more than a crop."""
+    if not preprocessing.prepares:
+        return store
+    return prepared_store(store, preprocessing.preparation_key, preprocessing.prepare, "preparing")
 
 
 def _unseen_margin(recipe: Recipe, size: tuple[int, int]) -> list[str]:
@@ -221,15 +242,10 @@ def _unseen_margin(recipe: Recipe, size: tuple[int, int]) -> list[str]:
     ]
 
 
-def _log(run: Run, line: str) -> None:
-    say(line)
-    with open(run.folder / "log.txt", "a", encoding="utf-8") as file:
-        file.write(f"{now()} {line}\n")
-
-
-def _patches(cohort: Cohort, store: PatchStore, splits: Splits, name: str) -> Patches:
+def split_patches(cohort: Cohort, images: np.ndarray, splits: Splits, name: str) -> Patches:
+    """The images and labels of split `name`; `images` has the rows of the cohort's table."""
     rows = split_rows(cohort, splits, name)
-    return Patches(store.images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows])
+    return Patches(images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows])
 
 
 def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
@@ -238,63 +254,20 @@ def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
     return np.flatnonzero(cohort.table["id"].isin(chosen))
 
 
-def _require_both_classes(cohort: Cohort, splits: Splits) -> None:
-    labels = cohort.table.set_index("id")["label"]
-    for name in ("train", "validation", "calibration"):
-        ids = splits.table.loc[splits.table["split"] == name, "id"]
-        found = labels.loc[ids].dropna().unique()
-        if len(found) < 2:
-            raise SplitError(
-                f"split {name!r} holds {len(ids)} images of {len(found)} class(es)",
-                where=cohort.name,
-                expected="images of both classes in train, validation and calibration",
-                remedy="add labelled images or groups, or give your own split column",
-            )
+def _with_whole_paths(recipe: Recipe) -> Recipe:
+    """Files that a recipe names by whole paths, so that a run is resumed from anywhere."""
+    if recipe.weights not in ("random", "imagenet"):
+        recipe = recipe.model_copy(update={"weights": str(Path(recipe.weights).expanduser().resolve())})
+    enlarger = recipe.preprocessing.super_resolution
+    if enlarger is not None and enlarger.weights:
+        enlarger = enlarger.model_copy(update={"weights": str(Path(enlarger.weights).expanduser().resolve())})
+        steps = recipe.preprocessing.model_copy(update={"super_resolution": enlarger})
+        recipe = recipe.model_copy(update={"preprocessing": steps})
+    return recipe
 
 
-def _data_record(cohort: Cohort, splits: Splits) -> dict[str, Any]:
-    rows = splits.table.merge(cohort.table[["id", "label"]], on="id", how="left")
-    shares = {
-        name: {
-            "images": len(part),
-            "positives": int(part["label"].sum()),
-            "groups": int(part["group"].nunique()) if cohort.has_groups else None,
-        }
-        for name, part in rows.groupby("split", sort=False)
-    }
-    order = [name for name in ("train", "validation", "calibration", "test") if name in shares]
-    return {
-        "data": {
-            "name": cohort.name,
-            "layout": cohort.layout,
-            "fingerprint": cohort.fingerprint,
-            "images": len(cohort),
-            "groups": int(cohort.table["group"].nunique()) if cohort.has_groups else None,
-            "classes": list(cohort.classes),
-            "positive_class": cohort.positive_class,
-            "resolution": cohort.resolution,
-            "notes": list(cohort.notes),
-            "splits": {name: shares[name] for name in order},
-        },
-        "leakage": splits.leakage,
-    }
+_data_record, _device_name, _log, _require_both_classes = data_record, device_name, log, require_both_classes
 
 
-def _command(arguments: dict[str, Any]) -> str:
-    words = ["tumortrace", "train", arguments["data"] or "COHORT", "--recipe", arguments["recipe"]]
-    for change in arguments["set"]:
-        words += ["--set", change]
-    for name in (
-        "seed",
-        "split",
-        "device",
-        "precision",
-        *READING,
-    ):
-        if arguments[name] is not None:
-            words += [f"--{name.replace('_', '-')}", str(arguments[name])]
-    return shlex.join(words)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
+def _patches(cohort: Cohort, store: PatchStore, splits: Splits, name: str) -> Patches:
+    return split_patches(cohort, store.images, splits, name)

@@ -25,4 +25,4 @@ def recipes(
         print(load_recipe(name, changes or ()).to_yaml(), end="")
         return
     for known in recipe_names():
-        print(f"{known:24} {load_recipe(known).description}")
+        print(f"{known:28} {load_recipe(known).description}")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from tumortrace.cli.app import NO_OPTIONS, DataOptions, Seed, app
 
@@ -18,9 +18,13 @@ def train(
     recipe: str = "tumortrace",
     changes: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     epochs: int | None = None,
+    weights: str | None = None,
+    members: int = 1,
+    distil: Path | None = None,
     resume: Path | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs"),
     seed: Seed = 0,
+    split_seed: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
     split: Literal["group", "random"] = "group",
     device: str = "auto",
     precision: Literal["auto", "32", "bf16"] = "auto",
@@ -33,9 +37,13 @@ def train(
         recipe: A shipped recipe's name, or the path of a YAML file.
         changes: A change to the recipe, as in `optimiser.lr=0.01`; may be given several times.
         epochs: Instead of the recipe's number of epochs.
+        weights: Instead of the recipe's: `random`, `imagenet`, or a file of weights of the body.
+        members: Train so many, from different weights on the same splits, and join them in an ensemble.
+        distil: Run or bundle of a teacher, whose probabilities are learnt beside the labels.
         resume: Run folder to continue instead of starting a new one; takes everything from its record.
         out: Folder in which the run folder is made.
         seed: Seed of splits, weights, order and augmentation.
+        split_seed: Seed of the splits alone; default the seed.
         split: Keep slides or patients together (`group`), or do not, and say so (`random`).
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto` takes bfloat16 where the hardware has it.
@@ -44,6 +52,7 @@ def train(
 
     if (data is None) == (resume is None):
         raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
+    from tumortrace.training.ensemble import train_members
     from tumortrace.training.train import resume as resume_run
     from tumortrace.training.train import train
 
@@ -51,17 +60,19 @@ def train(
         print(resume_run(resume))
         return 0
     assert data is not None
-    folder = train(
-        data,
-        recipe=recipe,
-        changes=changes or (),
-        epochs=epochs,
-        out=out,
-        seed=seed,
-        split=split,
-        device=device,
-        precision=precision,
+    arguments = {
+        "recipe": recipe,
+        "changes": changes or (),
+        "epochs": epochs,
+        "weights": weights,
+        "distil": distil,
+        "out": out,
+        "seed": seed,
+        "split_seed": split_seed,
+        "split": split,
+        "device": device,
+        "precision": precision,
         **asdict(options),
-    )
-    print(folder)
+    }
+    print(train(data, **arguments) if members == 1 else train_members(data, members, **arguments))
     return 0

@@ -1,26 +1,50 @@
-"""Plain convolutional networks: blocks of valid 3x3 convolutions and pooling, then dense layers (System A)."""
+"""Plain convolutional networks: blocks of convolutions and pooling, then dense layers (Systems A to D)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import ARCHITECTURES
+from tumortrace.models.layers import CentreAttention, build_head, build_pooling, glorot
+
+
+class Block(BaseModel):
+    """Convolutions of equal width, each with ReLU, then 2x2 max pooling.
+
+    Attributes:
+        channels: Filters of each convolution.
+        kernel: Side of the filters in pixels.
+        convolutions: How many of them.
+        pool: Whether 2x2 max pooling follows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: int = Field(ge=1)
+    kernel: int = Field(default=3, ge=1)
+    convolutions: int = Field(default=2, ge=1)
+    pool: bool = True
 
 
 class PlainCNN(nn.Module):
-    """Blocks of two valid 3x3 convolutions and 2x2 max pooling, flatten, dense layers, one logit.
+    """Blocks of convolutions and 2x2 max pooling, then dense layers and one logit.
 
     Weights start from Glorot's uniform distribution and biases from zero, as in Keras.
 
     Args:
         input_size: Height and width in pixels.
-        blocks: Channels of each block.
-        dense: Units of each dense layer before the last.
+        blocks: For each block its number of channels (two 3x3 convolutions), or the fields of `Block`.
+        head: Layers before the last, see `build_head`.
         batch_norm: Whether each convolution is followed by batch norm.
-        dropout: Share of units dropped before each dense layer, in [0, 1).
+        padding: "valid" convolutions lose a margin, "same" ones do not.
+        pooling: "flatten", "average" or "centre", see `build_pooling`.
+        attention: Whether positions are weighed before pooling, the centre more at first.
+        outputs: 1, or 2 for a softmax over both classes.
     """
 
     attention_layer = "body"
@@ -28,46 +52,57 @@ class PlainCNN(nn.Module):
     def __init__(
         self,
         input_size: tuple[int, int],
-        blocks: Sequence[int] = (16, 32),
-        dense: Sequence[int] = (256,),
+        blocks: Sequence[int | Mapping[str, Any]] = (16, 32),
+        head: Sequence[Mapping[str, Any]] = ({"dense": 256},),
         batch_norm: bool = False,
-        dropout: float = 0.0,
+        padding: str = "valid",
+        pooling: str = "flatten",
+        attention: bool = False,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
+        if padding not in ("valid", "same"):
+            raise ModelError(f"padding {padding!r}", expected="valid or same")
         layers: list[nn.Module] = []
         channels, (height, width) = 3, input_size
-        for wide in blocks:
-            for _ in range(2):
-                layers.append(nn.Conv2d(channels, wide, 3))
+        for block in [_block(block) for block in blocks]:
+            for _ in range(block.convolutions):
+                layers.append(nn.Conv2d(channels, block.channels, block.kernel, padding=padding))
                 if batch_norm:
-                    layers.append(nn.BatchNorm2d(wide, eps=1e-3, momentum=0.01))
+                    layers.append(nn.BatchNorm2d(block.channels, eps=1e-3, momentum=0.01))
                 layers.append(nn.ReLU())
-                channels = wide
-            layers.append(nn.MaxPool2d(2))
-            height, width = (height - 4) // 2, (width - 4) // 2
-        if height < 1 or width < 1:
-            raise ModelError(
-                f"{len(blocks)} blocks leave nothing of an input of {input_size[0]}x{input_size[1]} px",
-                remedy="set preprocessing.size to a larger value or use fewer blocks",
-            )
-        self.body = nn.Sequential(*layers)
-        head: list[nn.Module] = [nn.Flatten()]
-        units = channels * height * width
-        for wide in dense:
-            if dropout:
-                head.append(nn.Dropout(dropout))
-            head += [nn.Linear(units, wide), nn.ReLU()]
-            units = wide
-        self.head = nn.Sequential(*head, nn.Linear(units, 1))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                channels = block.channels
+            if padding == "valid":
+                height, width = (side - block.convolutions * (block.kernel - 1) for side in (height, width))
+            if block.pool:
+                layers.append(nn.MaxPool2d(2))
+                height, width = height // 2, width // 2
+            if height < 1 or width < 1:
+                raise ModelError(
+                    f"{len(blocks)} blocks leave nothing of an input of {input_size[0]}x{input_size[1]} px",
+                    remedy="set preprocessing.size to a larger value or use fewer blocks",
+                )
+        self.body = glorot(nn.Sequential(*layers))
+        pool, units = build_pooling(pooling, channels, (height, width))
+        weigh = [CentreAttention(channels, (height, width))] if attention else []
+        self.top = nn.Sequential(*weigh, pool, build_head(units, head, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.body(images))
+        logits: Tensor = self.top(self.body(images))
         return logits.squeeze(1)
+
+
+def _block(value: int | Mapping[str, Any]) -> Block:
+    try:
+        return Block(channels=value) if isinstance(value, int) else Block.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ModelError(
+            f"{first['msg']} (found {first['input']!r})",
+            where=f"model.arguments.blocks, field {field}",
+            expected="a number of channels, or channels, kernel, convolutions, pool",
+        ) from error
 
 
 ARCHITECTURES.register("plain-cnn")(PlainCNN)

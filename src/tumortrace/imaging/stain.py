@@ -1,0 +1,183 @@
+"""Stain normalisation: every patch as if one laboratory had stained it and one scanner had seen it.
+
+The reference is fixed and published, so that a patch looks the same whenever and beside whatever it is prepared.
+Each patch is estimated by itself, and where its estimate cannot be trusted it stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Method = Literal["macenko", "vahadane", "reinhard"]
+Floats = NDArray[np.float32]
+
+#: Optical densities (red, green, blue) of haematoxylin and eosin, one row each, and the 99th percentile of their
+#: concentrations: the reference of Macenko et al. (ISBI 2009), as in the authors' MATLAB code.
+REFERENCE = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]], np.float32)
+REFERENCE_CONCENTRATIONS = np.array([1.9705, 1.0308], np.float32)
+#: Mean and standard deviation of tissue in the l, alpha, beta of Reinhard et al. (natural logarithms of [0, 255]):
+#: `synthetic:patches?count=200` in the reference above, averaged over its patches.
+REFERENCE_LAB = np.array([[8.529, -0.0693, 0.0474], [0.4015, 0.0760, 0.0137]], np.float32)
+
+LIGHT = 240  # grey level of light that passes nothing, as the reference was measured
+TISSUE = 0.15  # optical density above which, in every channel, a pixel is tissue (Macenko's beta)
+LEAST_TISSUE = 0.05  # share of a patch below which there is too little to estimate stains from
+LEAST_ANGLE = 0.10  # radians between two stains; the reference's are 0.39 apart, one stain with noise 0.05
+LEAST_STRENGTH = 0.2  # of a stain or of the spread of colours, as a share of the reference's: less is mostly noise
+
+_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / LIGHT)
+_TO_LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]], np.float32)
+_TO_LAB = np.array([[3**-0.5] * 3, [6**-0.5, 6**-0.5, -2 * 6**-0.5], [2**-0.5, -(2**-0.5), 0]], np.float32)
+
+
+def normalise_stain(images: NDArray[np.uint8], method: Method) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Patches in the stain of the fixed reference, and which of them were changed.
+
+    - "macenko": stains are the extreme angles in the plane of the two main directions of optical density
+      (Macenko et al., ISBI 2009).
+    - "vahadane": stains by sparse non-negative factorisation of optical density (Vahadane et al., IEEE Trans. Med.
+      Imaging 35:1962, 2016).
+    - "reinhard": mean and standard deviation of tissue in l-alpha-beta (Reinhard et al., IEEE Comput. Graph. Appl.
+      21:34, 2001).
+
+    Glass stays as it is.
+
+    Args:
+        images: uint8, shape (N, H, W, 3), RGB; may be memory-mapped.
+        method: Which of these.
+
+    Returns:
+        uint8 of the same shape, and bool (N,): false where a patch holds less than 5 % tissue, or where two stains
+        cannot be told apart in it, and it was left as it was.
+
+    Example:
+        >>> glass = np.full((1, 16, 16, 3), 240, np.uint8)
+        >>> result, changed = normalise_stain(glass, "macenko")
+        >>> bool((result == glass).all()), changed.tolist()
+        (True, [False])
+    """
+    normalise = _METHODS[method]
+    result = np.array(images)
+
+    def one(image: NDArray[np.uint8]) -> bool:
+        pixels = np.ascontiguousarray(image.reshape(-1, 3).T)
+        density = _DENSITY[pixels]
+        tissue = np.all(density > TISSUE, axis=0)
+        if tissue.sum() < max(3, LEAST_TISSUE * len(tissue)):
+            return False
+        normalised = normalise(pixels, density, tissue)
+        if normalised is None or not np.isfinite(normalised).all():
+            return False
+        share = np.clip(2 * density.max(axis=0) / TISSUE - 1, 0, 1)  # from glass to tissue without an edge
+        blended = share * normalised + (1 - share) * pixels
+        image.reshape(-1, 3)[...] = np.clip(np.rint(blended), 0, 255).T
+        return True
+
+    return result, np.fromiter(map(one, result), bool, len(result))
+
+
+def _macenko(pixels: NDArray[np.uint8], density: Floats, tissue: NDArray[np.bool_]) -> Floats | None:
+    return _restained(macenko_stains(density[:, tissue]), density, tissue)
+
+
+def macenko_stains(density: Floats) -> Floats:
+    """Unit optical densities of haematoxylin and eosin, one row each.
+
+    Args:
+        density: float32, shape (3, pixels): optical density of tissue.
+    """
+    mean = density.mean(axis=1, keepdims=True)
+    centred = density - mean
+    plane = np.linalg.eigh(centred @ centred.T)[1][:, 1:].T
+    # The plane is turned to have its mean direction ahead, so that no angle is near the seam at 180 degrees.
+    ahead = (plane @ mean).ravel()
+    ahead = ahead / np.linalg.norm(ahead)
+    plane = np.stack([ahead, np.array([-ahead[1], ahead[0]], np.float32)]) @ plane
+    along, across = plane @ density
+    angles = np.percentile(np.arctan2(across, along), [1, 99])
+    return _haematoxylin_first(np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane)
+
+
+def _vahadane(pixels: NDArray[np.uint8], density: Floats, tissue: NDArray[np.bool_]) -> Floats | None:
+    return _restained(vahadane_stains(density[:, tissue]), density, tissue)
+
+
+def vahadane_stains(density: Floats, *, sparsity: float = 0.1, sample: int = 1000, rounds: int = 60) -> Floats:
+    """Unit optical densities of haematoxylin and eosin, one row each.
+
+    Concentrations and stains are improved in turn (concentrations exactly, stains by block coordinate descent as in
+    Mairal et al., J. Mach. Learn. Res. 11:19, 2010), starting from the reference.
+
+    Args:
+        density: float32, shape (3, pixels): optical density of tissue.
+        sparsity: Weight of the L1 norm of the concentrations.
+        sample: Pixels to estimate from, evenly spaced; fewer than twice as many are all taken.
+        rounds: Improvements at most; it ends earlier when the stains stand still.
+    """
+    density = np.ascontiguousarray(density[:, :: max(1, density.shape[1] // sample)])
+    stains = REFERENCE / np.linalg.norm(REFERENCE, axis=1, keepdims=True)
+    for _ in range(rounds):
+        amounts = _concentrations(density, stains, sparsity)
+        within, between = amounts @ amounts.T, amounts @ density.T
+        before = stains.copy()
+        for stain in range(2):
+            if within[stain, stain] > 1e-6:
+                step = (between[stain] - within[stain] @ stains) / within[stain, stain]
+                improved = np.maximum(stains[stain] + step, 0)
+                stains[stain] = improved / max(float(np.linalg.norm(improved)), 1e-6)
+        if np.abs(stains - before).max() < 2e-4:
+            break
+    return _haematoxylin_first(stains)
+
+
+def _concentrations(density: Floats, stains: Floats, sparsity: float) -> Floats:
+    """The non-negative c (2, pixels) that minimise |density - stains.T @ c|^2 / 2 + sparsity * |c|, exactly."""
+    overlap = stains[0] @ stains[1]
+    first, second = stains @ density - np.float32(sparsity)
+    share = 1 / max(1 - overlap * overlap, np.float32(1e-6))
+    # Where the best amount of one stain is negative, it is none, and the other explains what it can.
+    both = (first - overlap * second) * share, (second - overlap * first) * share
+    amounts = np.stack([np.where(both[1] < 0, first, both[0]), np.where(both[0] < 0, second, both[1])])
+    return np.maximum(amounts, 0, out=amounts)
+
+
+def _restained(stains: Floats, density: Floats, tissue: NDArray[np.bool_]) -> Floats | None:
+    """Grey levels (3, pixels) of the same concentrations in the reference's stains, scaled to its 99th percentile.
+
+    Concentrations are non-negative least squares, else noise comes out bright red. The percentile is that of tissue:
+    over the whole patch, the less tissue there is, the more would the rest be darkened.
+    """
+    if np.arccos(np.clip(stains[0] @ stains[1], -1, 1)) < LEAST_ANGLE:
+        return None
+    concentrations = _concentrations(density, stains, 0.0)
+    strongest = np.percentile(concentrations[:, tissue], 99, axis=1).astype(np.float32)
+    if (strongest < LEAST_STRENGTH * REFERENCE_CONCENTRATIONS).any():
+        return None
+    restained = REFERENCE.T * (REFERENCE_CONCENTRATIONS / strongest)
+    return LIGHT * np.exp(-restained @ concentrations)
+
+
+def _reinhard(pixels: NDArray[np.uint8], density: Floats, tissue: NDArray[np.bool_]) -> Floats | None:
+    lab = _TO_LAB @ np.log(_TO_LMS @ np.maximum(pixels, 1))
+    stained = lab[:, density.max(axis=0) > TISSUE]  # pale pink too, which lets red through
+    mean, deviation = stained.mean(axis=1), stained.std(axis=1)
+    if (deviation < LEAST_STRENGTH * REFERENCE_LAB[1]).any():
+        return None
+    lab = (lab - mean[:, None]) * (REFERENCE_LAB[1] / deviation)[:, None] + REFERENCE_LAB[0][:, None]
+    return np.linalg.inv(_TO_LMS) @ np.exp(np.linalg.inv(_TO_LAB) @ lab)
+
+
+def _haematoxylin_first(stains: NDArray[np.floating]) -> Floats:
+    """The two stains with haematoxylin, which absorbs more red, in the first row."""
+    return np.asarray(stains if stains[0, 0] > stains[1, 0] else stains[::-1], np.float32)
+
+
+_METHODS: dict[str, Callable[[NDArray[np.uint8], Floats, NDArray[np.bool_]], Floats | None]] = {
+    "macenko": _macenko,
+    "vahadane": _vahadane,
+    "reinhard": _reinhard,
+}

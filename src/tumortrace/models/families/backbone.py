@@ -1,0 +1,175 @@
+"""Published bodies (timm, torchvision, model hubs) with a head of our own (Systems A, B, D and E, probes)."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from tumortrace.errors import ModelError
+from tumortrace.models.architecture import ARCHITECTURES
+from tumortrace.models.layers import CentreAttention, build_head, build_pooling
+
+TORCHVISION, HUB = "torchvision/", "hf-hub:"
+BY_HAND = "name timm's architecture in model.arguments.body and give --weights FILE"
+
+
+class TorchvisionBody(nn.Module):
+    """The convolutional part of a torchvision model; its weights have the names that they have there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.features: nn.Module = torchvision.models.get_model(name, weights=None).features
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.features(images)
+        return features
+
+
+class Backbone(nn.Module):
+    """A published body, pooling, a head and one logit; weights are random until `load_weights` fills the body.
+
+    Args:
+        input_size: Height and width in pixels.
+        body: A name of timm ("resnet50", "hf-hub:owner/name") or, for models with a convolutional part called
+            `features`, of torchvision ("torchvision/squeezenet1_1").
+        options: Further arguments of timm's builder of the body.
+        pooling: "flatten", "average" or "centre" (see `build_pooling`), or "own": the body's own, as for transformers.
+        attention: Whether positions are weighed before pooling, the centre more at first.
+        head: Layers before the last, see `build_head`.
+        outputs: 1, or 2 for a softmax over both classes.
+    """
+
+    def __init__(
+        self,
+        input_size: tuple[int, int],
+        body: str = "resnet18",
+        options: Mapping[str, Any] | None = None,
+        pooling: str = "average",
+        attention: bool = False,
+        head: Sequence[Mapping[str, Any]] = (),
+        outputs: int = 1,
+    ) -> None:
+        super().__init__()
+        self.own_pooling = pooling == "own"
+        body, options = _resolved(body, dict(options or {}))
+        #: What a bundle names instead of a hub's name, so that loading it needs no network.
+        self.resolved_arguments = {"body": body, "options": options}
+        self.body = _build_body(body, options, keep_pooling=self.own_pooling)
+        shape = self._shape(body, input_size)
+        if len(shape) == 2:
+            if attention:
+                raise ModelError(
+                    f"body {body!r} gives no map of features to weigh", remedy="leave model.arguments.attention out"
+                )
+            pool: nn.Module = nn.Identity()
+            units = shape[1]
+        else:
+            pool, units = build_pooling(pooling, shape[1], (shape[2], shape[3]))
+        if attention:
+            pool = nn.Sequential(CentreAttention(shape[1], (shape[2], shape[3])), pool)
+        learnt = any(True for _ in pool.parameters())
+        self.pool = nn.Identity() if learnt else pool  # what is not learnt belongs to the features, which are kept
+        self.top = nn.Sequential(*([pool] if learnt else []), build_head(units, head, outputs))
+        info = getattr(self.body, "feature_info", None)
+        self.attention_layer = None if len(shape) == 2 else f"body.{info[-1]['module']}" if info else "body"
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the body makes of images, pooled unless the pooling learns; `top` takes it from there."""
+        features: Tensor = self.pool(self._map(images))
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.top(self.features(images))
+        return logits.squeeze(1)
+
+    def _map(self, images: Tensor) -> Tensor:
+        if self.own_pooling or isinstance(self.body, TorchvisionBody):
+            features: Tensor = self.body(images)
+        else:
+            features = self.body.forward_features(images)  # type: ignore[operator]
+        return features
+
+    @torch.no_grad()
+    def _shape(self, name: str, input_size: tuple[int, int]) -> tuple[int, ...]:
+        self.body.eval()
+        try:
+            shape = tuple(self._map(torch.zeros(1, 3, *input_size)).shape)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(
+                f"body {name!r} does not take images of {input_size[0]}x{input_size[1]} px ({error})",
+                remedy="set preprocessing.size to what the body was made for, often 224",
+            ) from error
+        self.body.train()
+        maps = len(shape) == 4 and shape[1] == getattr(self.body, "num_features", shape[1])
+        if not (len(shape) == 2 if self.own_pooling else maps):
+            raise ModelError(
+                f"body {name!r} gives features of shape {shape}",
+                remedy="set model.arguments.pooling to " + ("average" if self.own_pooling else "own"),
+            )
+        return shape
+
+
+def _resolved(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A hub's name becomes timm's name of the architecture and its options, as the hub's `config.json` says."""
+    if not name.startswith(HUB):
+        return name, options
+    hub = name.removeprefix(HUB)
+    address = f"https://huggingface.co/{hub}/resolve/main/config.json"
+    require_connection(address, f"the description of {name!r}")
+    try:
+        _, architecture, arguments = timm.models.load_model_config_from_hf(hub)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the description of {name!r} could not be fetched ({type(error).__name__})",
+            remedy=f"see that {address} opens for you (some need a login), or {BY_HAND}",
+        ) from error
+    return architecture, {**(arguments or {}), **options}
+
+
+def require_connection(address: str, what: str, remedy: str | None = None) -> None:
+    """Refuse at once where there is no network; libraries below would try for a minute.
+
+    Raises:
+        ModelError: Nobody answers at `address`. An answer of any kind, refusals included, will do.
+    """
+    if os.environ.get("HF_HUB_OFFLINE"):  # whoever sets it has the files in the hub's cache
+        return
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=20).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{what} could not be fetched from {address}: no connection", remedy=remedy or f"connect, or {BY_HAND}"
+        ) from error
+
+
+def _build_body(name: str, options: dict[str, Any], keep_pooling: bool) -> nn.Module:
+    if name.startswith(TORCHVISION):
+        try:
+            return TorchvisionBody(name.removeprefix(TORCHVISION))
+        except (ValueError, AttributeError) as error:
+            raise ModelError(
+                f"torchvision has no model {name.removeprefix(TORCHVISION)!r} with a part `features`",
+                remedy="name another, or one of timm",
+            ) from error
+    try:
+        body: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]) or "see timm.list_models()"
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"timm cannot build {name!r} ({reason})", expected=near, remedy="name another body") from error
+    if not keep_pooling and hasattr(body, "pre_logits"):
+        body.pre_logits = nn.Identity()  # VGG's two layers of 4096, which only its own classifier uses
+    return body
+
+
+ARCHITECTURES.register("backbone")(Backbone)

@@ -1,0 +1,177 @@
+"""Parts that network families share: pooling, attention to the centre, and the head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tumortrace.errors import ModelError
+
+POOLINGS = ("flatten", "average", "centre")
+
+
+class CentreAttention(nn.Module):
+    """Weighs positions, the centre more at first.
+
+    The weights are a softmax over a learnt map, which begins as a Gaussian bump over the centre, plus a learnt
+    linear score of the features there: the label is decided in the centre 32x32 px, its surroundings are context.
+    They are scaled to a mean of 1, so that the size of the features stays.
+
+    Args:
+        channels: Channels C of the features.
+        size: Height and width of the features.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        rows = torch.linspace(-1, 1, size[0]).view(-1, 1)
+        columns = torch.linspace(-1, 1, size[1]).view(1, -1)
+        self.position = nn.Parameter(-2 * (rows**2 + columns**2))
+        self.score = nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.score.weight)
+        nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        score = self.score(features) + self.position
+        weights = score.flatten(1).softmax(1).view_as(score) * score[0].numel()
+        return features * weights
+
+
+class CentrePooling(nn.Module):
+    """A mean over positions weighted by `CentreAttention` beside the plain one; 2 C features."""
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.attention = CentreAttention(channels, size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([self.attention(features).mean((2, 3)), features.mean((2, 3))], 1)
+
+
+class GlobalAverage(nn.Module):
+    """The mean over positions."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3))
+
+
+def build_pooling(name: str, channels: int, size: tuple[int, int]) -> tuple[nn.Module, int]:
+    """A layer from features of shape (N, C, h, w) to (N, units), and the number of units.
+
+    Args:
+        name: "flatten"; "average", the mean over positions; "centre", see `CentrePooling`.
+        channels: C.
+        size: h and w.
+
+    Raises:
+        ModelError: The name is unknown.
+    """
+    if name == "flatten":
+        return nn.Flatten(), channels * size[0] * size[1]
+    if name == "average":
+        return GlobalAverage(), channels
+    if name == "centre":
+        return CentrePooling(channels, size), 2 * channels
+    raise ModelError(f"pooling {name!r}", expected="one of " + ", ".join(POOLINGS), remedy="choose one of these")
+
+
+class Difference(nn.Module):
+    """The logit of the second of two classes; softmax over two outputs is the sigmoid of their difference."""
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs[:, 1:] - outputs[:, :1]
+
+
+class Neighbours(nn.Module):
+    """Logit of the share of positives among the nearest training images, in standardised features.
+
+    Half a neighbour of each class is added, so that the logit stays finite.
+
+    Args:
+        units: Features D of an image.
+        count: Neighbours that vote.
+        images: Training images N, whose features (N, D) and labels (N,) are buffers.
+    """
+
+    def __init__(self, units: int, count: int, images: int) -> None:
+        super().__init__()
+        self.count = count
+        self.register_buffer("features", torch.zeros(images, units))
+        self.register_buffer("labels", torch.zeros(images))
+        self.register_buffer("mean", torch.zeros(units))
+        self.register_buffer("scale", torch.ones(units))
+
+    def forward(self, features: Tensor) -> Tensor:
+        distance = torch.cdist((features - self.mean) / self.scale, (self.features - self.mean) / self.scale)  # type: ignore[operator]
+        nearest = distance.topk(self.count, largest=False).indices
+        positives: Tensor = self.labels[nearest].sum(1, keepdim=True)  # type: ignore[index]
+        return torch.log((positives + 0.5) / (self.count - positives + 0.5))
+
+
+def build_head(units: int, steps: Sequence[Mapping[str, Any]] = (), outputs: int = 1) -> nn.Sequential:
+    """Layers from pooled features of shape (N, units) to logits of shape (N, 1).
+
+    Args:
+        units: Features that come in.
+        steps: Layers before the last, each a mapping of one key: `{dense: 256}` (linear and ReLU),
+            `{dropout: 0.5}` (share of units dropped in training), `{batch_norm: true}`. A last step
+            `{neighbours: 20, images: 500}` (see `Neighbours`) takes the place of the last layer.
+        outputs: Units of the last layer: 1, or 2 for a softmax over both classes.
+
+    Raises:
+        ModelError: A step is not one of these.
+
+    Example:
+        >>> head = build_head(2048, [{"dense": 16}, {"dropout": 0.3}])
+        >>> head(torch.zeros(5, 2048)).shape
+        torch.Size([5, 1])
+    """
+    layers: list[nn.Module] = []
+    for step in steps:
+        match dict(step):
+            case {"dense": int(wide)} if len(step) == 1 and wide > 0:
+                layers += [nn.Linear(units, wide), nn.ReLU()]
+                units = wide
+            case {"dropout": int(share) | float(share)} if len(step) == 1 and 0 <= share < 1:
+                layers.append(nn.Dropout(share))
+            case {"batch_norm": True} if len(step) == 1:
+                layers.append(nn.BatchNorm1d(units, eps=1e-3, momentum=0.01))
+            case {"neighbours": int(count), "images": int(images)} if len(step) == 2 and step is steps[-1]:
+                return nn.Sequential(*layers, Neighbours(units, count, images))
+            case _:
+                raise ModelError(
+                    f"head step {dict(step)}",
+                    expected="{dense: units}, {dropout: share below 1} or {batch_norm: true}",
+                    remedy="mend model.arguments.head",
+                )
+    if outputs not in (1, 2):
+        raise ModelError(f"outputs: {outputs!r}", expected="1, or 2 for a softmax over both classes")
+    layers.append(nn.Linear(units, outputs))
+    if outputs == 2:
+        layers.append(Difference())
+    return glorot(nn.Sequential(*layers))
+
+
+def glorot(module: nn.Sequential) -> nn.Sequential:
+    """Start convolutions and linear layers from Glorot's uniform distribution and zero biases, as Keras does.
+
+    Glorot and Bengio (2010), "Understanding the difficulty of training deep feedforward neural networks".
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return module
+
+
+@torch.no_grad()
+def features_of(body: nn.Module, input_size: tuple[int, int]) -> torch.Size:
+    """Shape of what `body` makes of one RGB image of `input_size`, without changing the body."""
+    was = body.training
+    shape = body.eval()(torch.zeros(1, 3, *input_size)).shape
+    body.train(was)
+    return shape

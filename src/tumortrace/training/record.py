@@ -1,0 +1,107 @@
+"""What a run writes down about itself: its data, its command, its device, how it ended."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.splits import Splits
+from tumortrace.errors import RunError, SplitError, TumorTraceError
+from tumortrace.runs.progress import say
+from tumortrace.runs.provenance import machine
+from tumortrace.runs.run import Run, now
+
+#: Arguments that say how to read the data.
+READING = ("positive", "group_column", "group_from_name", "label_from_name", "resolution")
+
+
+@contextmanager
+def recorded(run: Run) -> Iterator[None]:
+    """Leave the run's true status in `run.json` however the work ends, short of a kill."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.update(status="interrupted", finished=now())
+        raise RunError(
+            "interrupted", where=run.folder, remedy=f"continue with `tumortrace train --resume {run.folder}`"
+        ) from None
+    except BaseException as error:
+        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
+        run.update(status="failed", finished=now(), error=reason)
+        raise
+
+
+def log(run: Run, line: str) -> None:
+    """Say a line and keep it in the run's `log.txt`."""
+    say(line)
+    with open(run.folder / "log.txt", "a", encoding="utf-8") as file:
+        file.write(f"{now()} {line}\n")
+
+
+def require_both_classes(cohort: Cohort, splits: Splits) -> None:
+    """Refuse splits to learn from or calibrate on that lack a class.
+
+    Raises:
+        SplitError: One does.
+    """
+    labels = cohort.table.set_index("id")["label"]
+    for name in ("train", "validation", "calibration"):
+        ids = splits.table.loc[splits.table["split"] == name, "id"]
+        found = labels.loc[ids].dropna().unique()
+        if len(found) < 2:
+            raise SplitError(
+                f"split {name!r} holds {len(ids)} images of {len(found)} class(es)",
+                where=cohort.name,
+                expected="images of both classes in train, validation and calibration",
+                remedy="add labelled images or groups, or give your own split column",
+            )
+
+
+def data_record(cohort: Cohort, splits: Splits) -> dict[str, Any]:
+    """Fields `data` and `leakage` of `run.json`."""
+    rows = splits.table.merge(cohort.table[["id", "label"]], on="id", how="left")
+    shares = {
+        name: {
+            "images": len(part),
+            "positives": int(part["label"].sum()),
+            "groups": int(part["group"].nunique()) if cohort.has_groups else None,
+        }
+        for name, part in rows.groupby("split", sort=False)
+    }
+    order = [name for name in ("train", "validation", "calibration", "test") if name in shares]
+    return {
+        "data": {
+            "name": cohort.name,
+            "layout": cohort.layout,
+            "fingerprint": cohort.fingerprint,
+            "images": len(cohort),
+            "groups": int(cohort.table["group"].nunique()) if cohort.has_groups else None,
+            "classes": list(cohort.classes),
+            "positive_class": cohort.positive_class,
+            "resolution": cohort.resolution,
+            "notes": list(cohort.notes),
+            "splits": {name: shares[name] for name in order},
+        },
+        "leakage": splits.leakage,
+    }
+
+
+def command(arguments: dict[str, Any]) -> str:
+    """The command line that the arguments of `train` stand for."""
+    words = ["tumortrace", "train", arguments["data"] or "COHORT", "--recipe", arguments["recipe"]]
+    for change in arguments["set"]:
+        words += ["--set", change]
+    for name in ("seed", "split_seed", "split", "device", "precision", "distil", *READING):
+        if arguments.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(arguments[name])]
+    return shlex.join(words)
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the GPU, or of the machine."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else machine()

@@ -1,0 +1,251 @@
+"""The Optuna study behind a search: one SQLite file that several processes share, and that survives their end.
+
+A trial is one thing from its first to its last epoch, however often it is interrupted: it keeps its number, its drawn
+values and its checkpoint, and whoever comes next goes on with it. A process holds a lock on the trial at which it
+works; the operating system drops the lock when the process ends, which tells abandoned trials from running ones.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution
+from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from tumortrace.errors import RunError
+from tumortrace.training.space import Pruner, Sampler, Space
+
+MOST_INTERRUPTIONS = 5  # in one epoch: a trial that takes its process down each time must not do so for ever
+FEWEST_FAILURES, FAILURES_PER_SUCCESS = 10, 4  # with more of them than both allow, a search is given up
+FEWEST_FOR_IMPORTANCE = 4
+
+
+def seed_of(*numbers: int) -> int:
+    """A seed below 2^31 that follows from whole numbers.
+
+    Example:
+        >>> seed_of(0, 7) == seed_of(0, 7), seed_of(0, 7) == seed_of(0, 8)
+        (True, False)
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
+
+
+class SeededSampler(BaseSampler):
+    """Draws each parameter from a random state of its own, named by the study's seed, the trial and the parameter.
+
+    So what a trial draws depends on the trials before it alone, and not on which process draws it or on kills.
+
+    Args:
+        options: Which sampler draws.
+        seed: The study's seed.
+    """
+
+    def __init__(self, options: Sampler, seed: int) -> None:
+        self._options, self._seed = options, seed
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Nothing: every parameter is drawn by itself."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing: every parameter is drawn by itself."""
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The value of one parameter of one trial."""
+        seed = seed_of(self._seed, trial.number, zlib.crc32(param_name.encode()))
+        sampler: BaseSampler = RandomSampler(seed=seed)
+        if self._options.name == "tpe":
+            sampler = TPESampler(seed=seed, n_startup_trials=self._options.startup)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def open_study(folder: Path, space: Space, seed: int, epochs: int) -> optuna.Study:
+    """The study of a folder, made in its `study.db` if it is not there yet; its trials take `epochs` at most."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    file = folder / "study.db"
+    # A creator instead of an URL, in which some characters of the path would mean something.
+    options = {"creator": lambda: sqlite3.connect(file, timeout=120, check_same_thread=False)}
+    return optuna.create_study(
+        storage=optuna.storages.RDBStorage("sqlite://", engine_kwargs=options),
+        study_name=space.name,  # Hyperband's brackets follow from it
+        direction="maximize" if space.objective.direction == "maximise" else "minimize",
+        sampler=SeededSampler(space.sampler, seed),
+        pruner=_pruner(space.pruner, epochs),
+        load_if_exists=True,
+    )
+
+
+def _pruner(options: Pruner, epochs: int) -> BasePruner:
+    if options.name == "hyperband":
+        return HyperbandPruner(
+            min_resource=min(options.least_epochs, epochs), max_resource=epochs, reduction_factor=options.reduction
+        )
+    if options.name == "median":
+        return MedianPruner(n_startup_trials=options.startup, n_warmup_steps=options.least_epochs)
+    return NopPruner()
+
+
+def study_lock(folder: Path) -> FileLock:
+    """The lock under which processes claim trials and write the study's records, one after the other."""
+    return FileLock(folder / "study.lock")
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Where a trial keeps its recipe, history and checkpoints."""
+    return folder / "trials" / f"{number:04}"
+
+
+@contextmanager
+def claimed(study: optuna.Study, folder: Path, wanted: int) -> Iterator[optuna.Trial | None]:
+    """A trial for this process alone: one that was abandoned, else a new one, or None if nothing is left to begin.
+
+    Args:
+        study: The study.
+        folder: Its folder.
+        wanted: How many trials are to be finished or pruned in the end; failed ones come on top.
+
+    Raises:
+        RunError: More trials have failed than are wanted.
+    """
+    with study_lock(folder):
+        trial, lock = _claim(study, folder, wanted)
+    try:
+        yield trial
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _claim(study: optuna.Study, folder: Path, wanted: int) -> tuple[optuna.Trial | None, FileLock | None]:
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        lock = _lock(folder, trial.number)
+        if lock is None:
+            continue
+        taken = optuna.Trial(study, trial._trial_id)
+        interrupted_at = [*trial.user_attrs.get("interrupted_at", []), trial.last_step]
+        taken.set_user_attr("interrupted_at", interrupted_at)
+        if interrupted_at.count(trial.last_step) <= MOST_INTERRUPTIONS:
+            return taken, lock
+        fail(study, taken, f"interrupted {len(interrupted_at)} times, without an epoch's progress in the end")
+        lock.release()
+    counts = count(study)
+    done = counts["finished"] + counts["pruned"]
+    if counts["failed"] > max(FEWEST_FAILURES, FAILURES_PER_SUCCESS * done):
+        errors = [trial.user_attrs["error"] for trial in study.get_trials(deepcopy=False) if state(trial) == "failed"]
+        raise RunError(
+            f"{counts['failed']} of {sum(counts.values())} trials failed, the last with: {errors[-1].rstrip('.')}",
+            where=folder,
+            remedy="change the space or the recipe so that more of its networks can be trained, and start anew",
+        )
+    if done + counts["unfinished"] >= wanted:
+        return None, None
+    begun = study.ask()
+    lock = _lock(folder, begun.number)
+    return begun, lock
+
+
+def _lock(folder: Path, number: int) -> FileLock | None:
+    """The lock of a trial, taken, or None where another process holds it."""
+    path = trial_folder(folder, number) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def fail(study: optuna.Study, trial: optuna.Trial, error: str) -> None:
+    """Record that a trial failed, and why.
+
+    To Optuna it is pruned: samplers learn from pruned trials, the worst of which are those without a value, and take no
+    notice of failed ones, so that they would go on proposing networks that cannot be built.
+    """
+    trial.set_user_attr("error", error)
+    step = study.trials[trial.number].last_step
+    if step is not None:
+        trial.report(float("nan"), step + 1)
+    study.tell(trial, state=TrialState.PRUNED)
+
+
+def state(trial: FrozenTrial) -> str:
+    """`finished`, `pruned`, `failed` or `unfinished`."""
+    if not trial.state.is_finished():
+        return "unfinished"
+    if trial.state == TrialState.COMPLETE:
+        return "finished"
+    return "failed" if "error" in trial.user_attrs else "pruned"
+
+
+def count(study: optuna.Study) -> dict[str, int]:
+    """Numbers of trials that are finished, pruned, failed and unfinished."""
+    states = [state(trial) for trial in study.get_trials(deepcopy=False)]
+    return {name: states.count(name) for name in ("finished", "pruned", "failed", "unfinished")}
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The finished trial of the best value (the first of equals), or None; pruned ones do not count."""
+    return study.best_trial if study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]) else None
+
+
+def trials_table(study: optuna.Study) -> pd.DataFrame:
+    """Every trial: `number, state, value, epochs, best_epoch, seconds, seed, interruptions, error`, then parameters.
+
+    `value` is the objective at the epoch whose weights were kept; for a pruned trial, at its last epoch.
+    """
+    columns = ["number", "state", "value", "epochs", "best_epoch", "seconds", "seed", "interruptions", "error"]
+    rows = [
+        {"number": trial.number, "state": state(trial), "value": trial.value}
+        | {name: trial.user_attrs.get(name) for name in columns[3:]}
+        | {"interruptions": len(trial.user_attrs.get("interrupted_at", []))}
+        | trial.params
+        for trial in study.get_trials(deepcopy=False)
+    ]
+    table = pd.DataFrame(rows)
+    # As they were drawn: those of the trial with the most first.
+    drawn = sorted((trial.params for trial in study.get_trials(deepcopy=False)), key=len, reverse=True)
+    parameters = list(dict.fromkeys(name for names in drawn for name in names))
+    table = table.reindex(columns=[*columns, *parameters])
+    counts = ["epochs", "best_epoch", "seed", "interruptions"]
+    return table.astype(dict.fromkeys(counts, "Int64"))
+
+
+def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
+    """Share of each parameter in the differences between finished trials, by two methods; empty where there are few.
+
+    `ped_anova` (Watanabe et al. 2023) takes in parameters that only some trials have; `fanova` (Hutter et al. 2014)
+    those that all finished trials have.
+    """
+    finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if len(finished) < FEWEST_FOR_IMPORTANCE or len({trial.value for trial in finished}) < 2:
+        return {}
+    evaluators = {"fanova": FanovaImportanceEvaluator(seed=0), "ped_anova": PedAnovaImportanceEvaluator()}
+    found = {}
+    for name, evaluator in evaluators.items():
+        shares = get_param_importances(study, evaluator=evaluator)
+        found[name] = {parameter: round(float(share), 6) for parameter, share in shares.items() if np.isfinite(share)}
+    return found
+
+
+def logarithmic(study: optuna.Study) -> list[str]:
+    """Names of the parameters that are drawn on a logarithmic scale."""
+    drawn = [pair for trial in study.get_trials(deepcopy=False) for pair in trial.distributions.items()]
+    return sorted({name for name, distribution in drawn if getattr(distribution, "log", False)})

@@ -1,0 +1,137 @@
+"""One trial of a search: draw a recipe, train it, report each epoch, end early where the pruner says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from optuna.trial import TrialState
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.splits import Splits
+from tumortrace.cohorts.store import PatchStore
+from tumortrace.errors import TumorTraceError
+from tumortrace.models.bundle import Model
+from tumortrace.runs.files import write_csv, write_text
+from tumortrace.runs.run import Run
+from tumortrace.training.finish import uncalibrated
+from tumortrace.training.fit import Trainer
+from tumortrace.training.recipe import Recipe
+from tumortrace.training.space import Space, changed
+from tumortrace.training.study import fail, seed_of, trial_folder
+from tumortrace.training.train import prepare_store, split_patches
+
+#: What a network that cannot be built or trained raises: its trial fails, and the search goes on.
+FAILURES = (TumorTraceError, RuntimeError, ValueError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What every trial of a study shares."""
+
+    run: Run
+    space: Space
+    recipe: Recipe
+    cohort: Cohort
+    splits: Splits
+    store: PatchStore
+    study: optuna.Study
+    arguments: dict[str, Any]
+
+    def value(self, row: dict[str, Any]) -> float | None:
+        """The objective in a row of a history."""
+        found = row[f"validation_{self.space.objective.metric}"]
+        return None if found is None or not np.isfinite(found) else float(found)
+
+
+def total_epochs(recipe: Recipe) -> int:
+    """The most epochs that a training takes, its second stage with it."""
+    return recipe.epochs + (recipe.fine_tuning.epochs if recipe.fine_tuning else 0)
+
+
+def attempt(search: Search, trial: optuna.Trial) -> None:
+    """Train what the trial draws, or go on with it; afterwards it is finished, pruned or failed."""
+    try:
+        state, value = _train(search, trial)
+    except FAILURES as error:
+        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
+        fail(search.study, trial, " ".join(reason.split())[:500])
+        return
+    if state == TrialState.COMPLETE and value is None:
+        fail(
+            search.study, trial, f"validation {search.space.objective.metric} is not defined at the epoch that was kept"
+        )
+        return
+    search.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+
+
+def _train(search: Search, trial: optuna.Trial) -> tuple[TrialState, float | None]:
+    folder, seed = trial_folder(search.run.folder, trial.number), seed_of(search.arguments["seed"], trial.number)
+    trial.set_user_attr("seed", seed)
+    recipe = changed(search.recipe, search.space.suggest(trial), f"trial {trial.number}")
+    write_text(folder / "recipe.yaml", recipe.to_yaml())
+    images = prepare_store(search.store, recipe.preprocessing).images
+    trainer = Trainer(
+        recipe,
+        split_patches(search.cohort, images, search.splits, "train"),
+        split_patches(search.cohort, images, search.splits, "validation"),
+        checkpoints=folder / "checkpoints",
+        history_file=folder / "history.csv",
+        seed=seed,
+        device=search.arguments["device"],
+        precision=search.arguments["precision"],
+        data_key=f"{search.cohort.fingerprint} {search.store.size} {recipe.preprocessing.preparation_key}",
+    )
+    trainer.resume()
+    judge = _Judge(search, trial, total_epochs(recipe))
+    pruned = judge.catch_up(trainer.progress.history)
+    progress = trainer.progress if pruned else trainer.fit(after_epoch=judge)
+    trial.set_user_attr("epochs", progress.epoch)
+    trial.set_user_attr("best_epoch", progress.best_epoch)
+    trial.set_user_attr("seconds", round(sum(row["seconds"] for row in progress.history), 3))
+    if judge.pruned:
+        return TrialState.PRUNED, search.value(progress.history[-1])
+    write_csv(folder / "predictions.csv", _predictions(search, recipe, trainer, images))
+    return TrialState.COMPLETE, search.value(progress.history[progress.best_epoch - 1])
+
+
+class _Judge:
+    """Reports each epoch to the study, and ends a trial that the pruner gives up."""
+
+    def __init__(self, search: Search, trial: optuna.Trial, epochs: int) -> None:
+        self.search, self.trial, self.epochs = search, trial, epochs
+        self.pruned = False
+
+    def __call__(self, row: dict[str, Any]) -> bool:
+        """Report the row of an epoch that has ended; true where the trial ends with it."""
+        self._report(row)
+        self.pruned = row["epoch"] < self.epochs and self.trial.should_prune()  # a last epoch leaves nothing to save
+        return self.pruned
+
+    def catch_up(self, history: list[dict[str, Any]]) -> bool:
+        """Report what an interrupted process had not come to."""
+        for row in history[:-1]:
+            self._report(row)
+        return bool(history) and self(history[-1])
+
+    def _report(self, row: dict[str, Any]) -> None:
+        if row["epoch"] not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
+            value = self.search.value(row)
+            self.trial.report(float("nan") if value is None else value, row["epoch"])
+
+
+def _predictions(search: Search, recipe: Recipe, trainer: Trainer, images: np.ndarray) -> pd.DataFrame:
+    """Validation split with probabilities as the search measures them: one look at each image, no temperature."""
+    cohort = search.cohort
+    chosen = search.splits.table[search.splits.table["split"] == "validation"]
+    table = cohort.table.assign(row=np.arange(len(cohort))).drop(columns=["split", "group"])
+    table = chosen.merge(table, on="id", how="inner", validate="one_to_one").sort_values("row")
+    info = uncalibrated(search.run, recipe, cohort, search.store, search.splits, trainer.architecture)
+    model = Model(info.model_copy(update={"symmetries": False}), trainer.evaluated, trainer.device)
+    logits = model.logits(images, table["row"].to_numpy(), description="predicting", prepared=True)
+    probability = torch.sigmoid(torch.from_numpy(np.asarray(logits, dtype=np.float64))).numpy()
+    return table.assign(probability=probability)[["id", "group", "split", "label", "probability"]]

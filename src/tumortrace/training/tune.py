@@ -1,0 +1,276 @@
+"""The verb `tune`: a search over recipes, with every trial on record and the best one as a recipe of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.splits import assign_splits, read_splits
+from tumortrace.cohorts.store import open_store
+from tumortrace.errors import RecipeError, RunError, SplitError, TumorTraceError
+from tumortrace.models.device import resolve_device, resolve_precision
+from tumortrace.reports.report import REPORT
+from tumortrace.runs.files import write_csv, write_text
+from tumortrace.runs.progress import say
+from tumortrace.runs.provenance import machine, versions
+from tumortrace.runs.run import Run, create_run, now
+from tumortrace.training.conclusion import command_line, conclude, record_trials
+from tumortrace.training.recipe import parse_recipe
+from tumortrace.training.record import READING, data_record, device_name, log, require_both_classes
+from tumortrace.training.space import Space, load_space, parse_space
+from tumortrace.training.study import claimed, count, open_study, study_lock
+from tumortrace.training.train import _with_whole_paths
+from tumortrace.training.trial import Search, attempt, total_epochs
+
+
+def tune(
+    data: str | Path | Cohort,
+    *,
+    space: str | Path | Space = "augmentation-optimiser",
+    changes: Sequence[str] = (),
+    trials: int | None = None,
+    epochs_max: int | None = None,
+    objective: str | None = None,
+    out: str | Path = "runs",
+    seed: int = 0,
+    split: str = "group",
+    workers: int = 1,
+    device: str = "auto",
+    precision: str = "auto",
+    positive: str | None = None,
+    group_column: str | None = None,
+    group_from_name: str | None = None,
+    label_from_name: str | None = None,
+    resolution: float | None = None,
+) -> Path:
+    """Search for the best recipe in a space; write every trial, the best recipe and a report into a new folder.
+
+    Trials train on the training split and are judged on the validation split. The calibration and test splits are made
+    and left alone, so that the best recipe, trained from the same seed, can be judged on them.
+
+    Args:
+        data: Any known layout, or an opened cohort.
+        space: Name of a shipped space, path of a YAML file, or a space.
+        changes: `key=value` each, applied to the space's recipe; a parameter set so is not searched over.
+        trials: Instead of the space's number of trials.
+        epochs_max: Instead of the space's most epochs of one trial.
+        objective: Instead of the space's objective: `loss` or a metric's name.
+        out: Folder in which the study's folder is made.
+        seed: Seed of splits and trials. One process draws the same trials from the same seed (CPU).
+        split: "group" keeps slides or patients together; "random" does not, and the report says so.
+        workers: Processes that search at the same time; they share the processor's cores.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: "auto", "32" or "bf16".
+        positive: Name of the positive class, where the data do not make it plain.
+        group_column: Column of a table that names slide or patient.
+        group_from_name: Regular expression that finds slide or patient in a file name.
+        label_from_name: Regular expression that finds the label in a file name.
+        resolution: Micrometres per pixel of the images, where the data do not say.
+
+    Returns:
+        The study's folder; `best.yaml` in it is a recipe for `train`.
+
+    Raises:
+        TumorTraceError: The data, the space or the machine do not allow it; the message says what to do.
+    """
+    if split not in ("group", "random"):
+        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
+    if workers > 1 and isinstance(data, Cohort):
+        raise RunError("several workers, which cannot share an opened cohort", remedy="give the path of the data")
+    named = space.name if isinstance(space, Space) else str(space)
+    space, notes = _adapted(space, changes, trials, epochs_max, objective)
+    recipe = _with_whole_paths(space.base(changes))
+    if recipe.probe is not None:
+        raise RecipeError(f"{recipe.name} is a probe, which has no epochs to search with", remedy="name another recipe")
+    device_found = resolve_device(device)
+    resolve_precision(precision, device_found)
+    options: dict[str, Any] = {
+        "positive": positive,
+        "group_column": group_column,
+        "group_from_name": group_from_name,
+        "label_from_name": label_from_name,
+        "resolution": resolution,
+    }
+    cohort = open_cohort(data, **options).labelled
+    splits = assign_splits(cohort, fractions=recipe.splits, seed=seed, by_group=split == "group")
+    require_both_classes(cohort, splits)
+    arguments = {
+        "data": None if isinstance(data, Cohort) else str(data),
+        "space": named,
+        "set": list(changes),
+        "trials": space.trials,
+        "epochs_max": space.epochs,
+        "objective": space.objective.metric,
+        "seed": seed,
+        "split": split,
+        "device": device,
+        "precision": precision,
+        **options,
+    }
+    record = {"verb": "tune", "command": command_line("tune", arguments), "arguments": arguments, "seed": seed}
+    run = create_run(Path(out), f"tune-{space.name}", record | data_record(cohort, splits))
+    write_text(run.folder / "space.yaml", space.to_yaml())
+    write_text(run.recipe_file, recipe.to_yaml())
+    write_csv(run.splits_file, splits.table)
+    run.update(
+        tumortrace=versions()["tumortrace"],
+        versions=versions() | {"optuna": optuna.__version__},
+        machine=machine(),
+        device=str(device_found),
+        device_name=device_name(device_found),
+        notes=[*notes, *cohort.notes, *splits.notes],
+    )
+    open_study(run.folder, space, seed, total_epochs(recipe))
+    log(run, f"tune: space {space.name} on {splits.table['split'].eq('train').sum():,} images, {splits.leakage}")
+    return _carry_out(run, cohort, workers)
+
+
+def resume_tuning(run_folder: str | Path, data: Cohort | None = None, *, workers: int = 1) -> Path:
+    """Go on with a search that was interrupted or killed, or join one that is under way; trials begun are continued.
+
+    Args:
+        run_folder: The study's folder.
+        data: The cohort, where `tune` was given one that was opened already.
+        workers: Processes that search at the same time.
+
+    Raises:
+        RunError: The folder is no study, or the data have changed since.
+    """
+    run = Run(Path(run_folder))
+    record = run.read()
+    if record.get("verb") != "tune":
+        raise RunError(f"a run of {record.get('verb')!r}", where=run.folder, expected="a study of `tune`")
+    if _finished(run):
+        say(f"{run.folder} is finished; nothing to resume")
+        return run.folder
+    arguments = record["arguments"]
+    if data is None:
+        if arguments["data"] is None:
+            raise RunError(
+                "the study was given an opened cohort",
+                where=run.folder,
+                remedy="call resume_tuning(folder, data=cohort)",
+            )
+        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
+    elif workers > 1:
+        raise RunError("several workers, which cannot share an opened cohort", remedy="use one")
+    data = data.labelled
+    if data.fingerprint != record["data"]["fingerprint"]:
+        raise RunError(
+            "the data have changed since the study began",
+            where=arguments["data"] or data.name,
+            expected=f"fingerprint {record['data']['fingerprint'][:12]}",
+            remedy="restore the files, or start a new study",
+        )
+    with study_lock(run.folder):
+        run.update(status="running", error=None)
+    return _carry_out(run, data, workers)
+
+
+def join_tuning(run_folder: str | Path) -> int:
+    """Work on a study as one of several processes; errors become a line, and the exit code is returned."""
+    try:
+        resume_tuning(run_folder)
+    except TumorTraceError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+def _carry_out(run: Run, cohort: Cohort, workers: int) -> Path:
+    with _recorded(run):
+        if workers > 1:
+            _employ(run.folder, workers)
+            if _finished(run):
+                return run.folder
+        arguments = run.read()["arguments"]
+        space = load_space(run.folder / "space.yaml")
+        recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
+        search = Search(
+            run,
+            space,
+            recipe,
+            cohort,
+            read_splits(run.splits_file, cohort, by_group=arguments["split"] == "group"),
+            open_store(cohort),
+            open_study(run.folder, space, arguments["seed"], total_epochs(recipe)),
+            arguments,
+        )
+        while True:
+            with claimed(search.study, run.folder, space.trials) as trial:
+                if trial is None:
+                    break
+                attempt(search, trial)
+            with study_lock(run.folder):
+                record_trials(search, trial.number)
+        with study_lock(run.folder):
+            if left := count(search.study)["unfinished"]:
+                say(f"other processes are at work on {left} trials; the last of them writes best.yaml and the report")
+            elif not _finished(run):
+                conclude(search)
+    return run.folder
+
+
+def _adapted(
+    space: str | Path | Space, changes: Sequence[str], trials: int | None, epochs: int | None, objective: str | None
+) -> tuple[Space, list[str]]:
+    """The space with the caller's wishes in it, and what has to be said about them."""
+    if not isinstance(space, Space):
+        space = load_space(space)
+    document = space.model_dump(mode="json")
+    document |= {name: value for name, value in {"trials": trials, "epochs": epochs}.items() if value is not None}
+    if objective is not None:
+        document["objective"] = {"metric": objective}
+    set_keys = {change.partition("=")[0].strip() for change in changes}
+    if "epochs" in set_keys:
+        raise RecipeError("--set epochs", expected="--epochs-max", remedy="write it so")
+    fixed = set_keys & set(document["parameters"])
+    document["parameters"] = {path: form for path, form in document["parameters"].items() if path not in fixed}
+    notes = [f"not searched over, because set: {', '.join(sorted(fixed))}"] if fixed else []
+    return parse_space(document, f"space {space.name}"), notes
+
+
+def _finished(run: Run) -> bool:
+    return run.read()["status"] == "finished" and (run.folder / REPORT).is_file()  # the report is written last
+
+
+def _employ(folder: Path, workers: int) -> None:
+    """Let several processes work on the study, with a share of the cores each, and wait for them."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TTY_COMPATIBLE": "0"}
+    program = "import sys; from tumortrace.training.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
+    command = [sys.executable, "-c", program, str(folder)]
+    processes = [subprocess.Popen(command, env=environment) for _ in range(workers)]
+    try:
+        for process in processes:
+            process.wait()
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+@contextmanager
+def _recorded(run: Run) -> Iterator[None]:
+    """Leave the study's true status in `run.json` however the work ends, short of a kill."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with study_lock(run.folder):
+            run.update(status="interrupted", finished=now())
+        raise RunError(
+            "interrupted", where=run.folder, remedy=f"continue with `tumortrace tune --resume {run.folder}`"
+        ) from None
+    except BaseException as error:
+        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
+        with study_lock(run.folder):
+            run.update(status="failed", finished=now(), error=reason)
+        raise

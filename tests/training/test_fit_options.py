@@ -1,0 +1,197 @@
+"""Options of training: frozen parts, stages, losses, sampling, averages, and features computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tumortrace.errors import ModelError, RunError
+from tumortrace.models.architecture import build_network, freeze
+from tumortrace.models.checkpoint import load_checkpoint
+from tumortrace.training.fit import Trainer
+from tumortrace.training.optimiser import build_average, build_optimiser
+from tumortrace.training.patches import Patches, epoch_order
+from tumortrace.training.recipe import Averaging, Optimiser, Recipe, load_recipe
+
+RESNET = ["model.name=backbone", "model.arguments={body: resnet18}", "preprocessing.size=32", "batch_size=16"]
+
+
+@pytest.fixture(scope="module")
+def patches() -> Patches:
+    """Forty-eight noisy 32x32 images whose class is their brightness, 12 of them positive."""
+    random = np.random.default_rng(0)
+    labels = (np.arange(48) % 4 == 0).astype(np.float32)
+    images = random.integers(0, 160, (48, 32, 32, 3)) + 80 * labels[:, None, None, None].astype(int)
+    return Patches(images.astype(np.uint8), np.arange(48), labels)
+
+
+def trainer(patches: Patches, folder: Path, changes: list[str], base: str = "cnn-64", **options: Any) -> Trainer:
+    recipe = load_recipe(base, [*changes])
+    return Trainer(
+        recipe, patches, patches, checkpoints=folder / "c", history_file=folder / "history.csv", seed=3, **options
+    )
+
+
+def test_features_computed_once_give_what_the_slow_way_gives(patches: Patches, tmp_path: Path) -> None:
+    """A head trained on kept features has the weights and history of one trained behind the frozen body."""
+    changes = [*RESNET, "freeze=[body]", "epochs=2", "model.arguments.head=[{dense: 16}, {dropout: 0.5}]"]
+    fast = trainer(patches, tmp_path / "fast", changes)
+    slow = trainer(patches, tmp_path / "slow", changes, keep_features=False)
+    assert fast.trains_head
+    assert not slow.trains_head
+    histories = [fast.fit().history, slow.fit().history]
+    for quick, full in zip(*histories, strict=True):
+        assert quick["train_loss"] == pytest.approx(full["train_loss"], abs=1e-5)
+        assert quick["validation_loss"] == pytest.approx(full["validation_loss"], abs=1e-5)
+    for (name, a), b in zip(fast.network.state_dict().items(), slow.network.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_features_are_not_kept_where_that_would_change_the_result(patches: Patches, tmp_path: Path) -> None:
+    """Augmentation, or a second stage that thaws the body, goes the slow way."""
+    frozen = [*RESNET, "freeze=[body]"]
+    assert not trainer(patches, tmp_path / "a", [*frozen, "augmentation.symmetries=true"]).trains_head
+    assert not trainer(patches, tmp_path / "b", [*frozen, "fine_tuning={epochs: 1, lr: 0.001}"]).trains_head
+
+
+def test_a_frozen_body_keeps_weights_and_statistics(patches: Patches, tmp_path: Path) -> None:
+    """Neither weights nor running statistics of batch norm move, though the images are augmented."""
+    fit = trainer(patches, tmp_path, [*RESNET, "freeze=[body]", "epochs=1", "augmentation.symmetries=true"])
+    before = {name: value.clone() for name, value in fit.network.state_dict().items()}
+    fit.fit()
+    after = fit.network.state_dict()
+    moved = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"top"}
+
+
+def test_two_stages(patches: Patches, tmp_path: Path) -> None:
+    """The second stage starts from the best of the first, thaws what it names not, at its own rate."""
+    changes = [*RESNET, "freeze=[body]", "epochs=2", "fine_tuning={epochs: 1, lr: 0.00005, freeze: [body.conv1]}"]
+    fit = trainer(patches, tmp_path, changes)
+    before = {name: value.clone() for name, value in fit.network.state_dict().items()}
+    history = fit.fit().history
+    assert [(row["stage"], row["learning_rate"]) for row in history] == [(1, 0.001), (1, 0.001), (2, 0.00005)]
+    last, _ = load_checkpoint(tmp_path / "c" / "last.safetensors")
+    same = {name for name in before if torch.equal(before[name], last[f"network.{name}"])}
+    assert "body.conv1.weight" in same
+    assert "body.layer1.0.conv1.weight" not in same
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_stages_resume_bit_for_bit(patches: Patches, tmp_path: Path, after: int) -> None:
+    """Ended after any epoch and resumed, also across the stages, with SWA: the same weights as undisturbed."""
+    changes = [
+        "preprocessing.size=32", "batch_size=16", "epochs=2", "averaging={name: swa, start: 0.4}",
+        "fine_tuning={epochs: 2, lr: 0.0005, freeze: [body]}", "optimiser.name=sgd", "augmentation.mixup=0.4",
+    ]  # fmt: skip
+    whole = trainer(patches, tmp_path / "whole", changes)
+    whole.fit()
+    first = trainer(patches, tmp_path / "parts", changes)
+    first.fit(lambda row: row["epoch"] == after)
+    second = trainer(patches, tmp_path / "parts", changes)
+    assert second.resume()
+    second.fit()
+    for row, other in zip(whole.progress.history, second.progress.history, strict=True):
+        assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    for a, b in zip(whole.evaluated.state_dict().values(), second.evaluated.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_part_that_is_not_there_is_refused(patches: Patches, tmp_path: Path) -> None:
+    """The message names the parts there are."""
+    with pytest.raises(ModelError, match=r"body\.layer1"):
+        trainer(patches, tmp_path, [*RESNET, "freeze=[body.layer9]"])
+
+
+def test_a_loss_that_is_no_number_ends_the_training(patches: Patches, tmp_path: Path) -> None:
+    """One line says where and what to do."""
+    with pytest.raises(RunError, match=r"lower optimiser\.lr"):
+        trainer(patches, tmp_path, ["preprocessing.size=32", "optimiser={name: sgd, lr: 1e20}"]).fit()
+
+
+def loss_of(patches: Patches, folder: Path, changes: list[str], logits: list[float], targets: list[float]) -> float:
+    fit = trainer(patches, folder, ["preprocessing.size=32", *changes])
+    return float(fit._loss(torch.tensor(logits), torch.tensor(targets)))
+
+
+def test_losses_by_hand(patches: Patches, tmp_path: Path) -> None:
+    """Cross-entropy of logits 0 and ln 3 (probabilities .5 and .75), smoothed by .2, and weighed 1/(2 share)."""
+    logits, targets, ln = [0.0, float(np.log(3))], [0.0, 1.0], np.log
+    assert loss_of(patches, tmp_path, [], logits, targets) == pytest.approx((ln(2) - ln(0.75)) / 2, abs=1e-6)
+    smoothed = (ln(2) - 0.9 * ln(0.75) - 0.1 * ln(0.25)) / 2
+    assert loss_of(patches, tmp_path, ["loss.label_smoothing=0.2"], logits, targets) == pytest.approx(
+        smoothed, abs=1e-6
+    )
+    weighed = (ln(2) * 0.5 / 0.75 - ln(0.75) * 0.5 / 0.25) / 2
+    found = loss_of(patches, tmp_path, ["loss.class_weights=balanced"], logits, targets)
+    assert found == pytest.approx(weighed, abs=1e-6)
+
+
+def test_balanced_sampling_shows_both_classes_equally_often(patches: Patches) -> None:
+    """Half of the places each; no image of the frequent class twice; another seed, another order."""
+    order = epoch_order(patches.labels, True, (1, 2))
+    assert len(order) == 48
+    assert patches.labels[order].sum() == 24
+    frequent = order[patches.labels[order] == 0]
+    assert len(set(frequent)) == len(frequent)
+    assert sorted(epoch_order(patches.labels, False, (1, 2))) == list(range(48))
+    assert not np.array_equal(order, epoch_order(patches.labels, True, (1, 3)))
+
+
+def test_gradients_are_clipped(patches: Patches, tmp_path: Path) -> None:
+    """With a tiny largest norm and plain SGD a step is no longer than rate times norm."""
+    options = ["preprocessing.size=32", "batch_size=48", "epochs=1", "optimiser={name: sgd, lr: 0.5, clip_norm: 0.001}"]
+    fit = trainer(patches, tmp_path, options)
+    before = torch.cat([p.detach().flatten().clone() for p in fit.network.parameters()])
+    fit.fit()
+    moved = torch.cat([p.detach().flatten() for p in fit.network.parameters()]) - before
+    assert 0 < float(moved.norm()) <= 0.0005 * 1.001
+
+
+def test_swa_is_the_plain_mean() -> None:
+    """Three updates with weights 1, 2 and 6 average to 3."""
+    network = nn.Linear(1, 1, bias=False)
+    average = build_average(network, Averaging(name="swa"))
+    assert average is not None
+    for value in (1.0, 2.0, 6.0):
+        nn.init.constant_(network.weight, value)
+        average.update_parameters(network)
+    assert average.module.weight.item() == pytest.approx(3.0)
+
+
+def test_layers_nearer_to_the_image_learn_more_slowly() -> None:
+    """With a decay of .5 each layer's factor is at most that of the next; the head's is 1; all parameters are there."""
+    for name, arguments in (("backbone", {"body": "resnet18"}), ("plain-cnn", {}), ("centre-resnet", {})):
+        network = build_network(name, (64, 64), arguments)
+        optimiser = build_optimiser(network, Optimiser(name="sgd", lr=0.1, layer_decay=0.5))
+        scale = {id(p): group["scale"] for group in optimiser.param_groups for p in group["params"]}
+        assert len(scale) == len(list(network.parameters()))
+        along = [scale[id(p)] for p in network.parameters()]
+        assert min(along[:1]) < 0.5 < max(along)
+        assert scale[id(list(network.parameters())[-1])] == 1.0
+        if name == "backbone":
+            assert (
+                scale[id(network.get_parameter("body.conv1.weight"))]
+                < scale[id(network.get_parameter("body.layer4.1.conv2.weight"))]
+            )
+
+
+def test_frozen_parameters_are_left_out_of_the_optimiser() -> None:
+    """Only the head's two tensors are stepped."""
+    network = build_network("backbone", (32, 32), {"body": "resnet18"})
+    freeze(network, ["body"])
+    groups = build_optimiser(network, Optimiser()).param_groups
+    assert sum(len(group["params"]) for group in groups) == 2
+
+
+def test_unknown_options_are_refused_by_field() -> None:
+    """A recipe says which field is wrong."""
+    document = load_recipe("cnn-64").model_dump()
+    for field, value in (("sampling", "fair"), ("freeze", "body"), ("fine_tuning", {"epochs": 0, "lr": 1})):
+        with pytest.raises(ValueError, match=field):
+            Recipe.model_validate(document | {field: value})
