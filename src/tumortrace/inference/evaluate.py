@@ -65,6 +65,7 @@ def evaluate(
         label_from_name=label_from_name,
         resolution=resolution,
     )
+    model.require_preparation(cohort.preparation, cohort.name)
     notes = [*cohort.notes, *_check_classes(cohort, model.info.classes)]
     cohort = cohort.labelled
     if not len(cohort):

@@ -11,6 +11,7 @@ from captum.attr import LayerGradCam
 from torch.nn import functional
 
 from tumortrace.cohorts.images import fit, read_image
+from tumortrace.errors import ModelError
 from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.reports.explanation import draw_explanation
 from tumortrace.runs.files import write_json
@@ -40,8 +41,10 @@ def explain(
 
     Raises:
         ImageError: An image cannot be decoded.
+        ModelError: The network has no map of features to weigh.
     """
     model = load_model(run, device=device)
+    model.require_preparation(None, "the images")
     folder = Path(out) if out is not None else find_bundle(run).parent / "explanations"
     folder.mkdir(parents=True, exist_ok=True)
     labels = list(labels) if labels is not None else [None] * len(images)
@@ -87,9 +90,18 @@ def grad_cam(model: Model, image: np.ndarray) -> np.ndarray:
     Returns:
         float64, shape (H, W), range [0, inf), in units of the logit: positive evidence alone; zero outside of
         the crop that the network sees.
+
+    Raises:
+        ModelError: The network has no map of features to weigh.
     """
     steps = model.info.preprocessing
-    tensor = torch.from_numpy(image[None]).permute(0, 3, 1, 2).to(model.device)
+    if model.network.attention_layer is None:
+        raise ModelError(
+            f"Grad-CAM needs a map of features, which {model.info.architecture.arguments.get('body')} has not",
+            where=model.info.name,
+            remedy="explain a convolutional model",
+        )
+    tensor = torch.from_numpy(np.ascontiguousarray(steps.prepare(image[None]))).permute(0, 3, 1, 2).to(model.device)
     inputs = steps.normalise(steps.pixels(tensor)).requires_grad_()
     layer = model.network.get_submodule(str(model.network.attention_layer))
     maps = LayerGradCam(model.network, layer).attribute(inputs, relu_attributions=True)

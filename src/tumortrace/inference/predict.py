@@ -63,6 +63,7 @@ def predict(
         label_from_name=label_from_name,
         resolution=resolution,
     )
+    model.require_preparation(cohort.preparation, cohort.name)
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:
         cohort = cohort.where(cohort.table["id"].isin(ids))

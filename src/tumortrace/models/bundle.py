@@ -177,6 +177,26 @@ class Model:
         """
         return apply_temperature(self.logits(images, rows, description=description), self.info.temperature)
 
+    def require_preparation(self, preparation: dict[str, Any] | None, where: object) -> None:
+        """Refuse images that were not prepared as the training images were.
+
+        Args:
+            preparation: A cohort's, or None for images as they are.
+            where: Names the images.
+
+        Raises:
+            ModelError: They differ.
+        """
+        wanted = (self.info.preparation or {}).get("steps")
+        found = (preparation or {}).get("steps")
+        if wanted != found:
+            raise ModelError(
+                f"images {_told(found)}",
+                where=where,
+                expected=f"images {_told(wanted)}, as model {self.info.name} was trained on",
+                remedy="make them so with `tumortrace prepare`" if wanted else "give the images from before `prepare`",
+            )
+
     @torch.inference_mode()
     def _batch(self, images: np.ndarray) -> np.ndarray:
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
@@ -190,6 +210,13 @@ class Model:
             total = total + self.network(view).float().cpu().double()  # no float64 on some devices
         assert isinstance(total, Tensor)
         return (total / len(views)).numpy()
+
+
+def _told(steps: dict[str, Any] | None) -> str:
+    if not steps:
+        return "as they are"
+    said = [f"{name} {value}" for name, value in steps.items() if value not in (None, "none")]
+    return "prepared with " + ", ".join(said)
 
 
 def save_model(folder: Path, info: ModelInfo, network: nn.Module) -> ModelInfo:

@@ -1,0 +1,133 @@
+"""Probes against scikit-learn, ensembles calibrated as one, pupils that learn from a teacher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tests.conftest import SMALL
+from tumortrace import ensemble, load_model, open_cohort, train
+from tumortrace.cohorts.store import open_store
+from tumortrace.errors import RecipeError, RunError
+from tumortrace.training.ensemble import train_members
+from tumortrace.training.patches import Patches
+from tumortrace.training.probe import ProbeTrainer
+from tumortrace.training.recipe import load_recipe
+
+PROBE = ["weights=random", "model.arguments.body=resnet18", "preprocessing.size=32"]
+
+
+def probe(tmp_path: Path, patches: Patches, changes: list[str]) -> ProbeTrainer:
+    recipe = load_recipe("probe", [*PROBE, *changes])
+    return ProbeTrainer(
+        recipe, patches, patches, checkpoints=tmp_path / "c", history_file=tmp_path / "history.csv", seed=1
+    )
+
+
+@pytest.fixture(scope="module")
+def patches() -> Patches:
+    """Sixty 32x32 images of noise, the positives a little brighter."""
+    random = np.random.default_rng(0)
+    labels = (np.arange(60) % 3 == 0).astype(np.float32)
+    images = random.integers(0, 150, (60, 32, 32, 3)) + 20 * labels[:, None, None, None].astype(int)
+    return Patches(images.astype(np.uint8), np.arange(60), labels)
+
+
+def test_a_logistic_probe_is_scikit_learns(patches: Patches, tmp_path: Path) -> None:
+    """The folded linear layer gives the probabilities of a scaled LogisticRegression on the body's features."""
+    fit = probe(tmp_path, patches, ["probe={heads: [logistic], inverse_penalties: [0.05]}"])
+    fit.fit()
+    network = fit.evaluated.eval()
+    steps = fit.recipe.preprocessing
+    inputs = steps.normalise(steps.pixels(patches.tensor(np.arange(60), torch.device("cpu"))))
+    with torch.no_grad():
+        features = network.features(inputs).numpy()  # type: ignore[operator]
+        found = torch.sigmoid(network(inputs)).numpy()
+    reference = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=2000)).fit(features, patches.labels)
+    np.testing.assert_allclose(found, reference.predict_proba(features)[:, 1], atol=1e-3)
+
+
+def test_the_best_head_on_validation_is_kept(patches: Patches, tmp_path: Path) -> None:
+    """Each candidate has a row; the bundle's network is that of the best one."""
+    fit = probe(tmp_path, patches, ["probe={inverse_penalties: [0.001, 1.0], neighbours: [3, 500]}"])
+    progress = fit.fit()
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert list(history["head"]) == ["logistic, C 0.001", "logistic, C 1", "3 neighbours", "60 neighbours"]
+    assert progress.best_epoch == history["validation_auroc"].argmax() + 1
+
+
+def test_a_pooling_that_learns_cannot_be_probed(patches: Patches, tmp_path: Path) -> None:
+    """Nor can a plain network."""
+    with pytest.raises(RecipeError, match="a probe of backbone"):
+        probe(tmp_path, patches, ["model.arguments.pooling=centre"])
+
+
+def test_a_knn_probe_makes_a_run(tissue: Path, tmp_path: Path) -> None:
+    """The bundle, which holds the training features, predicts what the run has on record after reloading."""
+    run = train(tissue, recipe="probe", changes=[*PROBE, "probe={heads: [knn], neighbours: [9]}"], out=tmp_path)
+    table = pd.read_csv(run / "predictions.csv", dtype={"id": str})
+    cohort = open_cohort(tissue)
+    rows = cohort.table.reset_index().set_index("id").loc[table["id"], "index"].to_numpy()
+    found = load_model(run).predict(open_store(cohort).images, rows)
+    np.testing.assert_allclose(found, table["probability"], atol=1e-5)
+    assert "9 neighbours" in (run / "history.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def members(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ensemble of two, with its members beside it."""
+    return train_members(tissue, 2, changes=SMALL, epochs=1, out=tmp_path_factory.mktemp("members"), seed=4)
+
+
+def test_members_differ_and_are_joined(members: Path, tissue: Path) -> None:
+    """Same splits, different weights; the ensemble's probability is the mean, calibrated anew on calibration alone."""
+    record = json.loads((members / "run.json").read_text())
+    runs = [Path(folder) for folder in record["arguments"]["runs"]]
+    assert record["verb"] == "ensemble"
+    assert len({(run / "splits.csv").read_bytes() for run in runs}) == 1
+    assert len({entry["weights_sha256"] for entry in record["members"]}) == 2
+    cohort = open_cohort(tissue)
+    images = open_store(cohort).images[:40]
+    logits = [load_model(run).logits(images) for run in runs]
+    mean = np.mean([1 / (1 + np.exp(-values)) for values in logits], axis=0)
+    joined = load_model(members)
+    # symmetries are averaged within the ensemble, so the mean over members is of each view
+    if not joined.info.symmetries:
+        np.testing.assert_allclose(1 / (1 + np.exp(-joined.logits(images))), mean, atol=1e-5)
+    else:
+        np.testing.assert_allclose(1 / (1 + np.exp(-joined.logits(images))), mean, atol=0.05)
+    assert (members / "report.html").stat().st_size > 0
+    assert joined.info.temperature != load_model(runs[0]).info.temperature
+
+
+def test_runs_that_do_not_fit_are_refused(members: Path, tissue: Path, tmp_path: Path) -> None:
+    """One alone; two with other splits: an image that one has learnt from would test the other."""
+    other = train(tissue, changes=SMALL, epochs=1, out=tmp_path / "other", split="random")
+    with pytest.raises(RunError, match="at least two"):
+        ensemble([other], out=tmp_path / "runs")
+    first = json.loads((members / "run.json").read_text())["arguments"]["runs"][0]
+    with pytest.raises(RunError, match="split otherwise"):
+        ensemble([first, other], out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_pupil_learns_from_a_teacher(members: Path, tissue: Path, tmp_path: Path) -> None:
+    """It is recorded and said aloud; a teacher that knows the pupil's test images is refused."""
+    options = {"changes": SMALL, "epochs": 1, "out": tmp_path, "split_seed": 4}
+    pupil = train(tissue, distil=members, seed=9, **options)
+    record = json.loads((pupil / "run.json").read_text())
+    assert record["arguments"]["distil"] == str(members)
+    assert any(note.startswith("distilled from") for note in record["data"]["notes"])
+    alone = train(tissue, seed=9, **options)
+    losses = [pd.read_csv(run / "history.csv")["train_loss"][0] for run in (pupil, alone)]
+    assert losses[0] != losses[1]
+    with pytest.raises(RunError, match="has learnt from"):
+        train(tissue, distil=members, seed=9, **options, split="random")
