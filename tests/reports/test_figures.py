@@ -96,7 +96,7 @@ def test_evaluation_names_its_classes(run: Path, tmp_path: Path) -> None:
 def test_best_epoch_is_marked(run: Path) -> None:
     """The learning curves carry every validation metric and the best epoch."""
     shown = texts(figures._learning_curves(read_records(run)))
-    for label in ("Train loss", "Validation loss", "AUROC", "Accuracy", "Sensitivity", "F1", "Best epoch, 11"):
+    for label in ("Training", "Validation", "Loss", "AUROC", "Accuracy", "Sensitivity", "F1", "Kept, epoch 11"):
         assert label in shown
 
 
@@ -107,9 +107,8 @@ def test_only_metrics_are_learning_curves(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text(header + "\n1,0.5,0.9,0.8,412,{'tn': 1}\n2,0.4,0.91,,412,{'tn': 2}\n")
     figure = figures._learning_curves(read_records(tmp_path))
     assert figure is not None
-    loss, metrics = (part.axes[0] for part in figure.subfigs)
-    assert [line.get_label() for line in loss.lines] == ["Train loss"]
-    assert [line.get_label() for line in metrics.lines] == ["AUROC", "Negative predictive value"]
+    assert [axes.get_title() for axes in figure.axes] == ["Loss", "AUROC", "Negative predictive value"]
+    assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.9, 0.91]]
 
 
 def test_threshold_curves_are_those_of_the_calibration_split(run: Path) -> None:

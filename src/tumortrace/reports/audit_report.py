@@ -1,24 +1,35 @@
-"""The HTML report of an audit, from audit.json."""
+"""The HTML report of an audit, from audit.json and the images that it names."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tumortrace.errors import RunError
+from PIL import Image
+
+from tumortrace.cohorts.images import read_image
+from tumortrace.errors import ImageError, RunError
 from tumortrace.reports.records import read_json
 from tumortrace.reports.report import render
 from tumortrace.runs.files import write_text
 
 ORDER = ("error", "warning", "note")
+_THUMBNAIL = 192  # pixels of the longer side: sharp on screens with two pixels per point
+_MEANS = {
+    "error": "Results on these data would be wrong. Repair them before training.",
+    "warning": "Training works, but results may mislead. Look at these before you trust a number.",
+    "note": "Good to know; nothing has to be done.",
+}
 
 
 def write_audit_report(folder: Path) -> Path:
     """Write audit.html, one file that opens anywhere, from the audit.json of a folder.
 
     Args:
-        folder: Folder that holds audit.json.
+        folder: Folder that holds audit.json. Images that it names are shown where they are still there.
 
     Returns:
         Path of audit.html, in the same folder.
@@ -38,8 +49,17 @@ def write_audit_report(folder: Path) -> Path:
     if not audit:
         raise RunError("no audit.json", where=folder, expected="the folder of an audit", remedy="run the check first")
     findings = sorted(audit.get("findings", []), key=lambda finding: _rank(finding.get("verdict")))
+    findings = [finding | {"sets": _sets(finding.get("examples") or [])} for finding in findings]
     target = Path(folder) / "audit.html"
-    write_text(target, render("audit.html.j2", audit=audit | {"findings": findings}, verdict=_verdict(findings)))
+    page = render(
+        "audit.html.j2",
+        audit=audit | {"findings": findings},
+        verdict=_verdict(findings),
+        kinds=[
+            (kind, means, [each for each in findings if each.get("verdict") == kind]) for kind, means in _MEANS.items()
+        ],
+    )
+    write_text(target, page)
     return target
 
 
@@ -56,3 +76,31 @@ def _verdict(findings: list[dict[str, Any]]) -> str:
     if counts["warning"]:
         return f"These data can be trained on, with care: {found}."
     return f"Nothing stands against training on these data{f': {found}' if found else ''}."
+
+
+def _sets(examples: list[Any]) -> list[list[dict[str, Any]]]:
+    """Examples with their pictures, those that belong together side by side; plain text is an example without one."""
+    sets: dict[int, list[dict[str, Any]]] = {}
+    for number, example in enumerate(examples):
+        known = (
+            example
+            if isinstance(example, dict)
+            else {"id": example if isinstance(example, str) else ", ".join(example)}
+        )
+        key = known.get("set") or -number - 1
+        sets.setdefault(key, []).append(known | {"picture": _thumbnail(known.get("path"))})
+    return list(sets.values())
+
+
+def _thumbnail(path: str | None) -> str | None:
+    """A small picture as a data URI; None where there is none to see."""
+    if not path:
+        return None
+    try:
+        image = Image.fromarray(read_image(path))
+    except ImageError:
+        return None
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

@@ -32,7 +32,6 @@ METRIC_COLOURS = {
     "nll": LINES[2],
 }
 CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
-SECONDARY = [name for name in METRICS if name not in METRIC_COLOURS]  # dashed, where all metrics are in one figure
 STYLE: Any = {
     "font.size": 11,
     "text.color": INK,
@@ -209,39 +208,34 @@ def _confusion_matrix(records: Records) -> Figure | None:
 
 
 def _learning_curves(records: Records) -> Figure | None:
+    """A small panel for the loss and each metric, training beside validation."""
     history = records.history
-    if "epoch" not in history:
+    metrics = ("loss", *(name for name in METRICS if name != "nll"))  # the loss of validation is its log loss
+    names = [name for name in metrics if {f"validation_{name}", f"train_{name}"} & set(history)]
+    if "epoch" not in history or not names:
         return None
-    columns = [str(name) for name in history]
-    losses = [name for name in columns if name.endswith(("_loss", "_nll"))]
-    scores = [f"validation_{name}" for name in METRICS if f"validation_{name}" in columns and name != "nll"]
-    panels = {title: names for title, names in {"Loss": losses, "Validation metrics": scores}.items() if names}
-    if not panels:
-        return None
-    heights = [3.3 + 0.22 * ((len(names) + 2) // 2) for names in panels.values()]
-    figure = Figure(figsize=(5.4, sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(panels), height_ratios=heights, squeeze=False)[:, 0]
-    for part, (title, names) in zip(parts, panels.items(), strict=True):
-        axes = part.add_subplot()
-        for name in names:
-            label = METRICS.get(name.removeprefix("validation_"), name.replace("_", " ").capitalize())
-            style = {"marker": "o" if len(history) < 16 else "", "markersize": 4}
-            axes.plot(history["epoch"], history[name], label=label, **style, **_line(name))
-        if (best := records.run.get("best_epoch")) is not None:
-            axes.axvline(best, linestyle="--", color=MUTED, linewidth=1, label=f"Best epoch, {best}")
-        axes.set(title=title, xlabel="Epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _below(part)
+    candidates = "head" in history  # of a probe, which has no epochs
+    rows = -(-len(names) // 2)
+    figure = Figure(figsize=(5.4, 0.9 + 1.9 * rows), layout="constrained")
+    best = records.run.get("best_epoch")
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(rows, 2, place + 1)
+        for side, colour in (("train", MUTED), ("validation", INK)):
+            if f"{side}_{name}" in history:
+                label = f"{'Training' if side == 'train' else 'Validation'}" if place == 0 else None
+                style = {"marker": "o" if len(history) < 16 else "", "markersize": 3, "linewidth": 1.6}
+                line = "none" if candidates else ":" if side == "train" else "-"
+                axes.plot(history["epoch"], history[f"{side}_{name}"], color=colour, label=label, ls=line, **style)
+        if best:
+            label = f"Kept, {'candidate' if candidates else 'epoch'} {best}" if place == 0 else None
+            axes.axvline(best, linestyle="--", color=METRIC_COLOURS["sensitivity"], linewidth=1, label=label)
+        axes.set_title(METRICS.get(name, name.capitalize()), fontsize=10.5, pad=4)
+        axes.tick_params(labelsize=8.5)
+        if place >= len(names) - 2:
+            axes.set_xlabel("Candidate" if candidates else "Epoch", fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    _below(figure, 3)
     return figure
-
-
-def _line(name: str) -> dict[str, Any]:
-    """Colour and dashes of a column of the history: a metric looks the same in every figure."""
-    metric = name.removeprefix("validation_")
-    if metric in SECONDARY:
-        return {"color": LINES[SECONDARY.index(metric) % len(LINES)], "linestyle": "--"}
-    trained = name.startswith("train_")
-    return {"color": MUTED if trained else METRIC_COLOURS.get(metric, INK), "linestyle": ":" if trained else "-"}
 
 
 def _probability_histogram(records: Records) -> Figure | None:

@@ -226,7 +226,7 @@ def _alternative_texts(records: Records) -> dict[str, str]:
         "precision_recall": f"Precision-recall curve {on}: average precision {records.metric('average_precision')}",
         "reliability": f"Observed share against predicted probability {on}: ECE {records.metric('ece')}",
         "confusion_matrix": f"Confusion matrix {on}: {counts}",
-        "learning_curves": f"Loss and validation metrics over {len(records.history)} epochs",
+        "learning_curves": f"Loss and metrics, training and validation, over {len(records.history)} epochs",
         "probability_histogram": f"Histogram of predicted probabilities by class {on}",
         "threshold": f"Sensitivity, specificity, precision and F1 by threshold; {chosen} was chosen",
     }

@@ -1,1 +1,1 @@
-"""Hand-made descriptors of texture and colour."""
+"""Hand-made descriptors of texture and colour: one file each, found by the registry in `descriptor`."""

@@ -1,0 +1,289 @@
+"""Measure super-resolution on real patches, and write docs/super-resolution.md from the records.
+
+    python benchmarks/super_resolution.py learn -o OUT        a generator learnt on PatchCamelyon's training patches
+    python benchmarks/super_resolution.py restore -o OUT      PSNR and SSIM on its validation patches, pictures
+    python benchmarks/super_resolution.py classify -o OUT     whether a classifier gains by it
+    python benchmarks/super_resolution.py document -o OUT     the page, from what the others have written
+
+The patches lie in the folder `pcam` of the one that TUMORTRACE_DATA names. An interrupted `learn` is taken up again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from tumortrace import open_cohort, train
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.store import open_store
+from tumortrace.imaging.super_resolution import SuperResolution, downsample, restoration_quality
+from tumortrace.runs.files import replacing, write_csv, write_json, write_text
+
+SCALE = 4
+GENERATOR, RESTORATION, CLASSIFIER = "generator.safetensors", "restoration.json", "classifier.json"
+RESTORED, CROPS = "restored.png", "centre-crops.png"
+SHOWN = 4  # patches in the pictures, spread over the held-out ones
+SAME = ("preprocessing.crop=32", "preprocessing.size=64", "preprocessing.filter=lanczos")
+
+
+def pcam() -> Cohort:
+    """The real patches, with PatchCamelyon's own splits, which share no slide."""
+    folder = os.environ.get("TUMORTRACE_DATA")
+    if not folder:
+        raise SystemExit("TUMORTRACE_DATA is not set: no real patches to measure on")
+    return open_cohort(Path(folder) / "pcam")
+
+
+def rows_of(cohort: Cohort, split: str, count: int, images: np.ndarray | None = None) -> np.ndarray:
+    """Rows of `count` images of a split, drawn from seed 0; distinct pictures where `images` are given."""
+    rows = np.flatnonzero(cohort.table["split"] == split)
+    if images is not None:
+        rows = rows[np.unique([images[row].tobytes() for row in rows], return_index=True)[1]]
+    return np.sort(np.random.default_rng(0).permutation(rows)[:count])
+
+
+def learn(options: argparse.Namespace) -> None:
+    """Learn a generator on the training split; a sample of the validation split is measured, and chooses nothing."""
+    from tumortrace.preparation.learn_super_resolution import learn_super_resolution
+
+    cohort = pcam()
+    images = open_store(cohort).images
+    learn_super_resolution(
+        images,
+        rows_of(cohort, "train", len(cohort)),
+        options.out / GENERATOR,
+        held_out=rows_of(cohort, "validation", 200),
+        scale=SCALE,
+        steps=options.steps,
+        blocks=options.blocks,
+        filters=options.filters,
+        device=options.device,
+    )
+
+
+def restore(options: argparse.Namespace) -> None:
+    """Reduce held-out patches of 96x96 px to 24x24 and restore them, as the centre crops have no truth at 4x."""
+    enlarge = generator(options)
+    cohort = pcam()
+    images = open_store(cohort).images
+    patches = images[rows_of(cohort, "validation", options.patches, images)]
+    quality = restoration_quality(enlarge, patches, scale=SCALE)
+    write_json(options.out / RESTORATION, {"generator": enlarge.describe(), "quality": quality})
+    shown = patches[np.linspace(0, len(patches) - 1, SHOWN).astype(int)]
+    small, crops = downsample(shown, SCALE), np.ascontiguousarray(shown[:, 32:64, 32:64])
+    bicubic = [Image.fromarray(each).resize((96, 96), Image.Resampling.BICUBIC) for each in small]
+    lanczos = SuperResolution(scale=SCALE)
+    columns = {"reduced to 24x24": small, "bicubic": bicubic, "Lanczos": lanczos(small)}
+    sheet(options.out / RESTORED, columns | {"generator": enlarge(small), "truth, 96x96": shown})
+    columns = {"centre 32x32": crops, "Lanczos 128x128": lanczos(crops), "generator 128x128": enlarge(crops)}
+    sheet(options.out / CROPS, columns)
+
+
+def classify(options: argparse.Namespace) -> None:
+    """The same recipe on the same centre crops, enlarged to 64x64 by Lanczos or by the generator and then Lanczos."""
+    enlarge = generator(options).pinned()
+    table = tables(options)
+    weights = (
+        f"preprocessing.super_resolution={{weights: {json.dumps(str(enlarge.weights))}, sha256: {enlarge.sha256}}}"
+    )
+    arms = {"lanczos": SAME, "generator": (*SAME, weights)}
+    runs: dict[str, list[Path]] = {name: [] for name in arms}
+    for seed in range(options.seeds):
+        for name, changes in arms.items():
+            run = train(
+                table,
+                recipe=options.recipe,
+                changes=changes,
+                epochs=options.epochs,
+                out=options.out / "runs",
+                seed=seed,
+            )
+            runs[name].append(run)
+    record = {"generator": enlarge.describe(), "recipe": options.recipe, "epochs": options.epochs}
+    write_json(options.out / CLASSIFIER, record | {"trained_on": options.images, **compare(runs)})
+
+
+def tables(options: argparse.Namespace) -> Path:
+    """A table for training: a sample of PatchCamelyon's training split, and its validation split as the test."""
+    cohort = pcam()
+    chosen = [
+        cohort.table.iloc[rows_of(cohort, "train", options.images)].assign(split="train"),
+        cohort.table.iloc[rows_of(cohort, "validation", options.tested)].assign(split="test"),
+    ]
+    file: Path = options.out / "patches.csv"
+    write_csv(file, pd.concat(chosen)[["id", "path", "label", "split"]])
+    return file
+
+
+def compare(runs: dict[str, list[Path]]) -> dict[str, Any]:
+    """AUROC on the test split per run, and the mean difference with a paired bootstrap over patches."""
+    predictions = {}
+    for name, folders in runs.items():
+        read = [pd.read_csv(run / "predictions.csv", dtype={"id": str}) for run in folders]
+        predictions[name] = [each[each["split"] == "test"].set_index("id").sort_index() for each in read]
+    first = predictions["lanczos"][0]
+    labels, ids = first["label"].to_numpy(), first.index
+    scores = {name: np.stack([each["probability"].loc[ids] for each in tables]) for name, tables in predictions.items()}
+
+    def aurocs(name: str, drawn: np.ndarray) -> list[float]:
+        return [float(roc_auc_score(labels[drawn], each[drawn])) for each in scores[name]]
+
+    whole = np.arange(len(labels))
+    draw = np.random.default_rng(0)
+    gains = []
+    for _ in range(500):
+        drawn = draw.choice(whole, len(whole))
+        gains.append(np.mean(aurocs("generator", drawn)) - np.mean(aurocs("lanczos", drawn)))
+    values = {name: aurocs(name, whole) for name in scores}
+    gain = float(np.mean(values["generator"]) - np.mean(values["lanczos"]))
+    low, high = np.quantile(gains, (0.025, 0.975))
+    return {"tested_on": len(labels), "auroc": values, "gain": {"value": gain, "ci95": [float(low), float(high)]}}
+
+
+def generator(options: argparse.Namespace) -> SuperResolution:
+    """The generator to measure: a published one where `--weights` names it, else the one that `learn` wrote."""
+    return SuperResolution(scale=SCALE, weights=str((options.weights or options.out / GENERATOR).resolve()))
+
+
+def sheet(target: Path, columns: dict[str, Any]) -> None:
+    """A picture of patches, one per row, enlarged without smoothing."""
+    figure, axes = plt.subplots(SHOWN, len(columns), figsize=(2.2 * len(columns), 2.2 * SHOWN), squeeze=False)
+    for column, (title, images) in enumerate(columns.items()):
+        axes[0, column].set_title(title, fontsize=10)
+        for row, image in enumerate(images):
+            axes[row, column].imshow(np.asarray(image), interpolation="nearest")
+            axes[row, column].axis("off")
+    figure.tight_layout(pad=0.4)
+    with replacing(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=90)
+    plt.close(figure)
+
+
+HEAD = """# Super-resolution
+
+Generated by `benchmarks/super_resolution.py` from its records. In brackets 95 % intervals by bootstrap of patches;
+those of one slide resemble each other, and the slides are not known here, so the intervals are too narrow. Research
+use only, not a medical device.
+"""
+
+CAUTION = """The centre crops that a classifier sees have no truth at four times their resolution. What is measured
+is how patches of 96x96 px are restored that were reduced to 24x24; the generator then enlarges crops at a finer
+resolution than it has learnt from. What it adds is likely detail, not detail that was seen. The patches have been
+through JPEG (quality 75), and its artefacts count as truth.
+"""
+
+
+def document(options: argparse.Namespace) -> None:
+    """Write the page and put the pictures beside it."""
+    records = {name: read(options.out / name) for name in ("generator.json", RESTORATION, CLASSIFIER)}
+    parts = [HEAD, *learnt(records["generator.json"]), *restored(records[RESTORATION], options)]
+    parts += classified(records[CLASSIFIER])
+    write_text(options.page, "\n".join(parts))
+
+
+def learnt(record: dict[str, Any] | None) -> list[str]:
+    """How the generator was made."""
+    if record is None:
+        return []
+    settings, images = record["settings"], record["images"]
+    last = settings["steps"] - record["pixel_steps"]
+    line = f"""ESRGAN's generator (blocks: {settings["blocks"]}, filters: {settings["filters"]},
+parameters: {record["parameters"]:,}), learnt from {images["learnt_from"]:,} training patches of PatchCamelyon:
+{settings["steps"]:,} steps of {settings["batch_size"]} crops, the last {last:,} with an adversarial loss of weight
+{settings["adversarial_weight"]}; {record["seconds"] / 60:.1f} minutes of wall time on {record["device"]}, threads:
+{record["threads"]}."""
+    before = record["held_out_pixel_loss_alone"]
+    if before:
+        ends = [shown(each["generator"]["psnr"], 2) for each in (before, record["held_out"])]
+        line += f" PSNR on {before['patches']} held-out patches before the adversarial part: {ends[0]} dB;"
+        line += f" after it: {ends[1]} dB."
+    return ["## The generator\n", line + "\n"]
+
+
+def restored(record: dict[str, Any] | None, options: argparse.Namespace) -> list[str]:
+    """The table of PSNR and SSIM, and the pictures."""
+    if record is None:
+        return []
+    quality, names = record["quality"], {"bicubic": "bicubic", "lanczos": "Lanczos", "generator": "generator"}
+    names["gain_over_bicubic"] = "generator minus bicubic, paired"
+    lines = [f"## Restoration of {quality['patches']:,} held-out patches, 24x24 to 96x96\n", CAUTION]
+    lines += ["| | PSNR (dB) | SSIM |", "| --- | --- | --- |"]
+    lines += [
+        f"| {names[key]} | {shown(quality[key]['psnr'], 2)} | {shown(quality[key]['ssim'], 3)} |" for key in names
+    ]
+    made = record["generator"]
+    lines.append(f"\nGenerator: {made['architecture']}, SHA-256 `{made['sha256']}`.\n")
+    for picture, text in ((RESTORED, "Reduced and restored"), (CROPS, "Centre crops before and after")):
+        name = f"{options.page.stem}-{picture}"
+        with replacing(options.page.with_name(name)) as temporary:
+            shutil.copyfile(options.out / picture, temporary)
+        lines.append(f"![{text}]({name})\n")
+    return lines
+
+
+def classified(record: dict[str, Any] | None) -> list[str]:
+    """Whether the classifier gains."""
+    if record is None:
+        return []
+    low, high = record["gain"]["ci95"]
+    verdict = "it helps" if low > 0 else "it harms" if high < 0 else "no difference can be told"
+    epochs = f", epochs: {record['epochs']}" if record["epochs"] else ""
+    lines = [
+        "## Does it help the classifier?\n",
+        f"""Recipe `{record["recipe"]}`{epochs}; training patches: {record["trained_on"]:,}. The centre 32x32 px are
+enlarged to 64x64: by Lanczos alone, or four times by the generator and then by Lanczos to 64x64. AUROC on
+{record["tested_on"]:,} patches of other slides, one column per seed:\n""",
+        "| | " + " | ".join(f"seed {seed}" for seed in range(len(record["auroc"]["lanczos"]))) + " | mean |",
+        "| --- " * (len(record["auroc"]["lanczos"]) + 2) + "|",
+    ]
+    for name, values in record["auroc"].items():
+        lines.append(f"| {name} | " + " | ".join(f"{each:.3f}" for each in (*values, np.mean(values))) + " |")
+    lines.append(f"\nMean gain {shown(record['gain'], 4)} (paired over patches, for these seeds): {verdict}.\n")
+    return lines
+
+
+def shown(entry: dict[str, Any], digits: int) -> str:
+    """A value with its interval."""
+    low, high = entry["ci95"]
+    return f"{entry['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """A record, or None where that part has not been measured."""
+    return json.loads(file.read_text("utf-8")) if file.exists() else None
+
+
+def main() -> None:
+    """Do one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("learn", "restore", "classify", "document"))
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for records and pictures")
+    parser.add_argument("--weights", type=Path, help="a published generator to measure instead of the learnt one")
+    parser.add_argument("--steps", type=int, default=1500, help="learn: gradient steps")
+    parser.add_argument("--blocks", type=int, default=1, help="learn: residual-in-residual dense blocks")
+    parser.add_argument("--filters", type=int, default=24, help="learn: channels between the blocks")
+    parser.add_argument("--device", default="auto", help="learn: where to compute")
+    parser.add_argument("--patches", type=int, default=1000, help="restore: distinct held-out patches")
+    parser.add_argument("--recipe", default="cnn-64", help="classify: recipe, whose input is made 64x64")
+    parser.add_argument("--images", type=int, default=20000, help="classify: training patches")
+    parser.add_argument("--tested", type=int, default=3000, help="classify: patches to test on")
+    parser.add_argument("--epochs", type=int, help="classify: instead of the recipe's")
+    parser.add_argument("--seeds", type=int, default=3, help="classify: runs of each kind")
+    parser.add_argument("--page", type=Path, default=Path("docs/super-resolution.md"), help="document: the page")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    {"learn": learn, "restore": restore, "classify": classify, "document": document}[options.part](options)
+
+
+if __name__ == "__main__":
+    main()

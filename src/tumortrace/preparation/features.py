@@ -1,0 +1,223 @@
+"""The verb `features`: texture descriptors of every image as a table, and pictures of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+from joblib import Parallel, cpu_count, delayed
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.store import PatchStore, cache_folder, open_store
+from tumortrace.errors import DataError
+from tumortrace.runs.files import replacing, write_json
+from tumortrace.runs.progress import say, track
+from tumortrace.runs.provenance import RESEARCH_USE, versions
+from tumortrace.texture.descriptor import SMALLEST, choose, describe
+
+FORMATS = (".parquet", ".csv")
+_CHUNK_PIXELS = 2_400_000  # what an interruption loses at most, per worker
+_ROWS_AT_ONCE = 4096  # rows of a table in memory
+_METADATA = b"tumortrace"
+
+
+def features(
+    data: str | Path | Cohort,
+    *,
+    out: str | Path = "features.parquet",
+    descriptors: Sequence[str] | None = None,
+    changes: Sequence[str] = (),
+    pictures: int = 0,
+    workers: int | None = None,
+    positive: str | None = None,
+    group_column: str | None = None,
+    group_from_name: str | None = None,
+    label_from_name: str | None = None,
+    resolution: float | None = None,
+) -> Path:
+    """Compute texture descriptors of every image of a cohort and write them as one table.
+
+    Columns are `id, group, split, label` and then one per feature, named `<descriptor>_<...>`, float64, never missing;
+    rows stand in the cohort's order. Which descriptors, with which arguments, of which data: Parquet holds it as JSON
+    under the key `tumortrace` of its schema, a CSV file has it beside it, with `.json` added to its name. A call
+    that was interrupted is taken up where it stopped; the table appears whole or not at all.
+
+    Args:
+        data: Any known layout, or an opened cohort.
+        out: Table to write: `.parquet` or `.csv`.
+        descriptors: Names, default all; see `tumortrace.texture.descriptor.DESCRIPTORS`.
+        changes: `descriptor.argument=value` each, as in `glcm.distances=[1,2]`.
+        pictures: For how many images of each class to draw the descriptors, into the folder `<out>-pictures`.
+        workers: Processes; default one per core.
+        positive: As for `train`.
+        group_column: As for `train`.
+        group_from_name: As for `train`.
+        label_from_name: As for `train`.
+        resolution: As for `train`.
+
+    Returns:
+        The table's path.
+
+    Raises:
+        DataError: The table's extension is not known, images are smaller than 8x8 px or cannot be decoded.
+        RecipeError: A change is not valid.
+        TumorTraceError: There is no such descriptor, or the data do not open.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in FORMATS:
+        raise DataError(f"no table format {out.suffix!r}", where=out, expected=" or ".join(FORMATS))
+    if pictures < 0:
+        raise DataError(f"{pictures} pictures", expected="0 or more of each class")
+    chosen = choose(descriptors, changes)
+    cohort = open_cohort(
+        data,
+        positive=positive,
+        group_column=group_column,
+        group_from_name=group_from_name,
+        label_from_name=label_from_name,
+        resolution=resolution,
+    )
+    for note in cohort.notes:
+        say(f"note: {note}")
+    store = open_store(cohort)
+    for note in store.notes:
+        say(f"note: {note}")
+    if min(store.size) < SMALLEST:
+        raise DataError(f"images of {store.size[1]}x{store.size[0]} px", where=cohort.name, expected="8x8 px or more")
+    names, _ = describe(store.images[:1], chosen)
+    record = _record(cohort, store, chosen, len(names))
+    key = hashlib.sha256(json.dumps([record, cohort.table["id"].tolist()], sort_keys=True).encode()).hexdigest()[:32]
+    parts = cache_folder() / "features" / key
+    parts.mkdir(parents=True, exist_ok=True)
+    with FileLock(parts.with_suffix(".lock")):
+        chunks = _compute(store.images, chosen, parts, workers)
+        _write(out, _tables(cohort, names, chunks), record)
+        shutil.rmtree(parts, ignore_errors=True)
+    if pictures:
+        folder = out.with_name(f"{out.stem}-pictures")
+        _draw(cohort, store, pictures, folder)
+        say(f"features: pictures in {folder}")
+    say(f"features: {len(cohort):,} rows, {len(names):,} features in {out}. {RESEARCH_USE}")
+    return out
+
+
+def read_features(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table that `features` wrote, and the record of how.
+
+    Raises:
+        DataError: There is no such table, or `features` did not write it.
+    """
+    path = Path(path)
+    expected = "a table written by `tumortrace features`"
+    try:
+        if path.suffix.lower() == ".csv":
+            types: Any = {"id": "string", "group": "string", "split": "string", "label": "Int64"}
+            return pd.read_csv(path, dtype=types), json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
+        return pd.read_parquet(path), json.loads((pq.read_schema(path).metadata or {})[_METADATA])
+    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are among these
+        raise DataError(f"cannot be read as features ({error})", where=path, expected=expected) from None
+
+
+def _record(cohort: Cohort, store: PatchStore, chosen: dict[str, dict[str, Any]], count: int) -> dict[str, Any]:
+    """How the features came to be, as JSON."""
+    record = {
+        "descriptors": chosen,
+        "features": count,
+        "data": {
+            "name": cohort.name,
+            "layout": cohort.layout,
+            "fingerprint": cohort.fingerprint,
+            "images": len(cohort),
+            "classes": list(cohort.classes),
+            "positive_class": cohort.positive_class,
+            "resolution": cohort.resolution,
+            "size": list(store.size),
+            "notes": [*cohort.notes, *store.notes],
+        },
+        "versions": versions(),
+        "research_use": RESEARCH_USE,
+    }
+    return json.loads(json.dumps(record))  # tuples become lists, as they will be read back
+
+
+def _compute(images: np.ndarray, chosen: dict[str, dict[str, Any]], folder: Path, workers: int | None) -> list[Path]:
+    """The files of all chunks in order, each computed unless it is there from an interrupted call."""
+    step = max(1, _CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
+    starts = range(0, len(images), step)
+    chunks = [folder / f"{start:09d}.npy" for start in starts]
+    missing = [(start, chunk) for start, chunk in zip(starts, chunks, strict=True) if not chunk.exists()]
+    if len(missing) < len(chunks):
+        say(f"features: continuing, {len(chunks) - len(missing)} of {len(chunks)} chunks are there")
+    parallel = Parallel(min(workers or cpu_count(), max(1, len(missing))), return_as="generator_unordered")
+    todo = (delayed(_compute_chunk)(images[start : start + step], chosen, chunk) for start, chunk in missing)
+    for _ in track(parallel(todo), "describing images", len(missing)):
+        pass
+    return chunks
+
+
+def _compute_chunk(images: np.ndarray, chosen: dict[str, dict[str, Any]], target: Path) -> None:
+    values = describe(images, chosen)[1]
+    with replacing(target) as temporary, open(temporary, "wb") as file:
+        np.save(file, values)
+
+
+def _tables(cohort: Cohort, names: list[str], chunks: list[Path]) -> Iterator[pd.DataFrame]:
+    """The table in pieces of a few thousand rows."""
+    about = cohort.table[["id", "group", "split", "label"]]
+    waiting: list[np.ndarray] = []
+    start = 0
+    for number, chunk in enumerate(chunks, 1):
+        waiting.append(np.load(chunk))
+        rows = sum(map(len, waiting))
+        if rows >= _ROWS_AT_ONCE or number == len(chunks):
+            values = pd.DataFrame(np.concatenate(waiting), columns=names)
+            yield pd.concat([about.iloc[start : start + rows].reset_index(drop=True), values], axis=1)
+            start, waiting = start + rows, []
+
+
+def _write(out: Path, tables: Iterator[pd.DataFrame], record: dict[str, Any]) -> None:
+    with replacing(out) as temporary:
+        if out.suffix.lower() == ".csv":
+            write_json(Path(f"{out}.json"), record)
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                for number, table in enumerate(tables):
+                    table.to_csv(file, index=False, header=number == 0, lineterminator="\n")
+            return
+        writer: pq.ParquetWriter | None = None
+        for table in tables:
+            arrow = pa.Table.from_pandas(table, preserve_index=False)
+            if writer is None:
+                metadata = {**(arrow.schema.metadata or {}), _METADATA: json.dumps(record, ensure_ascii=False)}
+                writer = pq.ParquetWriter(temporary, arrow.schema.with_metadata(metadata), compression="zstd")
+            writer.write_table(arrow.cast(writer.schema))
+        if writer is not None:
+            writer.close()
+
+
+def _draw(cohort: Cohort, store: PatchStore, count: int, folder: Path) -> None:
+    """Draw `count` images of each class, spread evenly over the cohort."""
+    from tumortrace.reports.texture_figure import draw_texture  # here, as each process would wait for matplotlib
+
+    label = cohort.table["label"]
+    kinds = {name: label == number for number, name in enumerate(cohort.classes)} | {"unlabelled": label.isna()}
+    chosen = []
+    for name, member in kinds.items():
+        rows = np.flatnonzero(member.fillna(False))
+        if len(rows):
+            spread = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
+            chosen += [(name, number, rows[each]) for number, each in enumerate(spread)]
+    for name, number, row in track(chosen, "drawing", len(chosen)):
+        identity = cohort.table["id"].iloc[row]
+        file = re.sub(r"[^\w.-]+", "_", f"{name}-{number:02d}-{identity}")[:120]
+        draw_texture(folder / f"{file}.png", np.array(store.images[row]), f"{identity} ({name})")

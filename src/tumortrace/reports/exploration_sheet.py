@@ -1,0 +1,68 @@
+"""What the figures of an exploration share: colours, sizes, and how they are written."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from tumortrace.reports.figures import MUTED, NEGATIVE, POSITIVE, STYLE
+from tumortrace.runs.files import replacing
+
+CLASS_COLOURS = (NEGATIVE, POSITIVE, MUTED)  # negative, positive, unlabelled
+WIDTH = 5.4  # inches: read at the width of a phone
+MOST_GROUPS = 120  # drawn side by side
+
+
+def sheet(title: str, x: str, y: str, height: float = 4.2) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return figure, axes
+
+
+def legend_below(figure: Figure, columns: int = 3) -> None:
+    """The legend under the axes, where it hides nothing and takes no width from them."""
+    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=1.6)
+
+
+def called(name: str) -> str:
+    """What to call a class: its name, which a number alone would not make plain.
+
+    Example:
+        >>> called("1"), called("tumour")
+        ('class 1', 'tumour')
+    """
+    return f"class {name}" if name.strip().lstrip("+-").isdecimal() else name
+
+
+def percent_axis(axis: Axis) -> None:
+    """Ticks of shares as per cent."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+
+
+def short(name: str, most: int = 24) -> str:
+    """A name cut to what a figure has room for.
+
+    Example:
+        >>> short("adenocarcinoma", 8)
+        'adenoca…'
+    """
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as NAME.png (150 dpi) and NAME.svg; the same numbers give the same bytes."""
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it in the figure
+        for suffix in ("png", "svg"):
+            with replacing(folder / f"{name}.{suffix}") as temporary:
+                metadata = {"Date": None} if suffix == "svg" else None
+                figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
+            figure.set_layout_engine("none")  # laid out once for both files
