@@ -177,9 +177,10 @@ use only, not a medical device.
 """
 
 CAUTION = """The centre crops that a classifier sees have no truth at four times their resolution. What is measured
-is how patches of 96x96 px are restored that were reduced to 24x24; the generator then enlarges crops at a finer
-resolution than it has learnt from. What it adds is likely detail, not detail that was seen. The patches have been
-through JPEG (quality 75), and its artefacts count as truth.
+is how patches of 96x96 px are restored that were reduced to 24x24. On a crop, the generator works at a resolution four
+times finer than it has learnt from, and may take fine texture for what was of that size in the reduced patches: look in
+the second picture for nuclei that are not there. What it adds is likely detail, not detail that was seen. The patches
+have been through JPEG (quality 75), and its artefacts count as truth.
 """
 
 

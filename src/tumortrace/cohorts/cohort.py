@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -28,6 +29,7 @@ class Cohort:
         classes: Names of the negative and of the positive class, in this order.
         resolution: Micrometres per pixel, or None when not known.
         notes: What was assumed while opening, to be said aloud.
+        preparation: The record of what was done to the images by `tumortrace prepare`, or None.
 
     Example:
         >>> table = pd.DataFrame({"id": ["a"], "path": ["a.png"], "label": [1], "group": [None], "split": [None]})
@@ -42,6 +44,7 @@ class Cohort:
     classes: tuple[str, str] = ("negative", "positive")
     resolution: float | None = None
     notes: tuple[str, ...] = field(default=())
+    preparation: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.table]

@@ -1,32 +1,30 @@
-"""The patch store: every image decoded once, into one memory-mapped array in the cache."""
+"""The patch store: every image decoded (and prepared) once, into one memory-mapped array in the cache."""
 
 from __future__ import annotations
 
-import errno
-import json
+import hashlib
 import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import platformdirs
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from joblib import Parallel, delayed
 
+from tumortrace.cohorts.array_file import ArrayFile, read_record, telling
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.images import fit, read_image
 from tumortrace.errors import DataError, ImageError
 from tumortrace.runs.files import write_json
-from tumortrace.runs.progress import say, track
+from tumortrace.runs.progress import track
 
 CHUNK_BYTES = 64 << 20  # what an interruption loses at most
 SAMPLE = 256  # images looked at to find the usual size
-_ROOM = "free space, or set TUMORTRACE_CACHE to a folder on another disk"
+PIECE = 64  # images prepared at a time
+_POOL_FROM = 1000  # images; below, starting processes takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,14 @@ class PatchStore:
         ids: Id of each row.
         size: Height and width in pixels.
         notes: How many images were resized, and which first.
+        folder: Where the array lies in the cache.
     """
 
     images: np.ndarray
     ids: tuple[str, ...]
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 def cache_folder() -> Path:
@@ -81,27 +81,65 @@ def open_store(
     if not len(cohort):
         raise DataError("no image to decode", where=cohort.name, expected="at least one")
     home = (cache or cache_folder()) / "stores" / cohort.fingerprint[:32]
-    try:
-        size = size or _usual_size(cohort, home)
-        folder = home / f"{size[0]}x{size[1]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        if not _complete(_progress(folder, cohort, size), cohort):
-            with _locked(folder):
-                _fill(folder, cohort, size, workers or os.cpu_count() or 1)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        remedy = _ROOM if full else "set TUMORTRACE_CACHE to a folder that can be written"
-        raise DataError(f"the patch store cannot be written ({error.strerror})", where=home, remedy=remedy) from None
-    images = np.load(folder / "images.npy", mmap_mode="r")
-    resized = _progress(folder, cohort, size)["resized"]
-    return PatchStore(images, tuple(cohort.table["id"]), size, _notes(resized, cohort, size))
+    with telling(home):
+        size = size or _kept_usual_size(cohort, home)
+        array = ArrayFile(home / f"{size[0]}x{size[1]}", len(cohort), size)
+        if not array.complete:
+            with array.locked("decoding"):
+                _fill(array, cohort, workers or os.cpu_count() or 1)
+    notes = _notes(array.record["resized"], cohort, size)
+    return PatchStore(array.open(), tuple(cohort.table["id"]), size, notes, array.folder)
 
 
-def _usual_size(cohort: Cohort, home: Path) -> tuple[int, int]:
-    """The most frequent (height, width) of a sample spread over the cohort, kept for the next time."""
-    kept = _read_json(home / "size.json")
-    if kept.get("size"):
-        return kept["size"][0], kept["size"][1]
+def prepared_store(
+    store: PatchStore,
+    key: str,
+    function: Callable[[np.ndarray], np.ndarray],
+    description: str,
+    *,
+    workers: int | None = None,
+) -> PatchStore:
+    """The same rows after `function`, which is applied at the first call and not afterwards.
+
+    The array lies in the cache beside the store's own, under `key`. As there, an interrupted call is taken up where
+    it stopped, a file damaged in length is made again, and a second process waits for the first.
+
+    Args:
+        store: What `open_store` opened.
+        key: Says all that the outcome depends on besides the images, such as `Preprocessing.preparation_key`.
+        function: From uint8 (N, H, W, 3) to uint8 (N, h, w, 3), each image by itself; must be picklable.
+        description: Text of the progress bar.
+        workers: Processes; default one per core, at most 8, for a store big enough to gain by it.
+
+    Raises:
+        DataError: The cache cannot be written, or there is no room on the disk; and what `function` raises.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> store = PatchStore(np.zeros((3, 8, 8, 3), np.uint8), ("a", "b", "c"), (8, 8), folder=folder)
+        >>> prepared = prepared_store(store, "inner", lambda images: images[:, 2:6, 2:6] + 1, "preparing images")
+        >>> prepared.images.shape, int(prepared.images.min()), prepared.size
+        ((3, 4, 4, 3), 1, (4, 4))
+    """
+    if store.folder is None:
+        raise ValueError("the store does not lie in the cache")
+    folder = store.folder / "prepared" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    height, width = function(store.images[:1]).shape[1:3]
+    with telling(folder):
+        array = ArrayFile(folder, len(store.images), (height, width))
+        if not array.complete:
+            with array.locked("preparing"):
+                _prepare(array, store.images, function, description, workers)
+    return replace(store, images=array.open(), size=(height, width), folder=folder)
+
+
+def usual_size(cohort: Cohort) -> tuple[int, int]:
+    """The most frequent (height, width) in pixels of a sample spread over the cohort.
+
+    Raises:
+        DataError: None of the sample can be decoded.
+    """
     sizes: Counter[tuple[int, int]] = Counter()
     for row in np.unique(np.linspace(0, len(cohort) - 1, SAMPLE).astype(int)):
         try:
@@ -111,80 +149,68 @@ def _usual_size(cohort: Cohort, home: Path) -> tuple[int, int]:
         sizes[height, width] += 1
     if not sizes:
         raise DataError("none of the images sampled can be decoded", where=cohort.name, remedy="run `tumortrace check`")
-    size = max(sizes, key=lambda each: (sizes[each], each))
+    return max(sizes, key=lambda each: (sizes[each], each))
+
+
+def _kept_usual_size(cohort: Cohort, home: Path) -> tuple[int, int]:
+    """The usual size, kept for the next time."""
+    kept = read_record(home / "size.json").get("size")
+    if kept:
+        return kept[0], kept[1]
+    size = usual_size(cohort)
     write_json(home / "size.json", {"size": size})
     return size
 
 
-def _locked(folder: Path) -> AcquireReturnProxy:
-    """The lock of a folder, taken; the system drops it when its holder ends, however it ends."""
-    lock = FileLock(folder / "lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        say("another process is decoding the same images: waiting for it")
-        return lock.acquire()
-
-
-def _progress(folder: Path, cohort: Cohort, size: tuple[int, int]) -> dict[str, Any]:
-    """The record of a store: how many `rows` are done, which were `resized` and which `failed`; empty if unsound."""
-    record = _read_json(folder / "store.json")
-    file = folder / "images.npy"
-    image_bytes = size[0] * size[1] * 3
-    header = len(_header(len(cohort), size))
-    if record and file.is_file() and file.stat().st_size >= header + record["rows"] * image_bytes:
-        whole = file.stat().st_size == header + len(cohort) * image_bytes
-        if record["rows"] < len(cohort) or whole:
-            return record
-    return {"rows": 0, "resized": [], "failed": []}
-
-
-def _complete(record: dict[str, Any], cohort: Cohort) -> bool:
-    return record["rows"] == len(cohort) and not record["failed"]
-
-
-def _fill(folder: Path, cohort: Cohort, size: tuple[int, int], workers: int) -> None:
+def _fill(array: ArrayFile, cohort: Cohort, workers: int) -> None:
     """Decode what is not decoded yet, or raise what could not be."""
-    record = _progress(folder, cohort, size)
-    if _complete(record, cohort):  # by another process, while this one waited
+    if array.complete:  # by another process, while this one waited
         return
-    file = folder / "images.npy"
-    if not record["rows"]:
-        file.unlink(missing_ok=True)  # and not overwritten: whoever has it mapped keeps what he sees
-    todo = len(cohort) - record["rows"]
-    needed = todo * size[0] * size[1] * 3
-    if shutil.disk_usage(folder).free < needed:
-        raise DataError(f"no room for {needed / 1e9:.1f} GB of decoded images", where=folder, remedy=_ROOM)
-    for _ in track(_decoding(folder, cohort, size, record, workers), "decoding images", total=todo):
+    for _ in track(_decoding(array, cohort, workers), "decoding images", total=array.count - array.rows):
         pass
-    if record["failed"]:
-        file.unlink()
-        raise _undecodable(cohort.table["path"].iloc[record["failed"]].tolist(), len(cohort))
+    if array.record["failed"]:
+        array.file.unlink()
+        raise _undecodable(cohort.table["path"].iloc[array.record["failed"]].tolist(), len(cohort))
 
 
-def _decoding(
-    folder: Path, cohort: Cohort, size: tuple[int, int], record: dict[str, Any], workers: int
-) -> Iterator[None]:
-    """Fill the array chunk by chunk, yielding after each image; pixels to disk first, then the record of them."""
+def _decoding(array: ArrayFile, cohort: Cohort, workers: int) -> Iterator[None]:
+    """Fill the array chunk by chunk, yielding after each image."""
     paths = cohort.table["path"].tolist()
-    image_bytes = size[0] * size[1] * 3
-    header = _header(len(paths), size)
-    step = max(1, CHUNK_BYTES // image_bytes)
-    with open(folder / "images.npy", "r+b" if record["rows"] else "wb") as file, ThreadPoolExecutor(workers) as pool:
-        file.write(header)
-        for start in range(record["rows"], len(paths), step):
+    step = max(1, CHUNK_BYTES // (array.size[0] * array.size[1] * 3))
+    with array.filling() as file, ThreadPoolExecutor(workers) as pool:
+        for start in range(array.rows, len(paths), step):
             chunk = paths[start : start + step]
-            pixels = np.zeros((len(chunk), *size, 3), np.uint8)
+            pixels = np.zeros((len(chunk), *array.size, 3), np.uint8)
             for row, outcome in enumerate(pool.map(_decode, chunk, pixels), start):
                 if outcome:
-                    record[outcome].append(row)
+                    array.record[outcome].append(row)
                 yield
-            file.seek(len(header) + start * image_bytes)
-            file.write(pixels.data)
-            file.flush()
-            os.fsync(file.fileno())
-            record["rows"] = start + len(chunk)
-            write_json(folder / "store.json", record)
+            array.append(file, pixels)
+
+
+def _prepare(
+    array: ArrayFile,
+    images: np.ndarray,
+    function: Callable[[np.ndarray], np.ndarray],
+    description: str,
+    workers: int | None,
+) -> None:
+    """Apply `function` to what is not prepared yet, piece by piece in parallel."""
+    if array.complete:  # by another process, while this one waited
+        return
+    first, todo = array.rows, array.count - array.rows
+    jobs = workers or (min(os.cpu_count() or 1, 8) if todo >= _POOL_FROM else 1)
+    pieces = (delayed(function)(images[start : start + PIECE]) for start in range(first, array.count, PIECE))
+    done: list[np.ndarray] = []
+    with array.filling() as file:
+        prepared = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="4*n_jobs")(pieces)
+        for image in track((image for piece in prepared for image in piece), description, total=todo):
+            done.append(image)
+            if len(done) * image.nbytes >= CHUNK_BYTES:
+                array.append(file, np.stack(done))
+                done.clear()
+        if done:
+            array.append(file, np.stack(done))
 
 
 def _decode(path: str, target: np.ndarray) -> str:
@@ -211,18 +237,3 @@ def _notes(resized: list[int], cohort: Cohort, size: tuple[int, int]) -> tuple[s
         return ()
     first = ", ".join(cohort.table["id"][row] for row in resized[:3]) + (", ..." if len(resized) > 3 else "")
     return (f"{len(resized)} of {len(cohort)} images are not {size[1]}x{size[0]} pixels and are resized: {first}",)
-
-
-def _header(rows: int, size: tuple[int, int]) -> bytes:
-    """The bytes that stand before the pixels in a .npy file."""
-    buffer = BytesIO()
-    description = {"descr": "|u1", "fortran_order": False, "shape": (rows, *size, 3)}
-    np.lib.format.write_array_header_1_0(buffer, description)
-    return buffer.getvalue()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,8 @@ def equalise(images: NDArray[np.uint8], method: Literal["histogram", "clahe"]) -
             return image
         lab = rgb2lab(image)
         lab[..., 0] = 100 * function(lab[..., 0] / 100)
-        return np.rint(lab2rgb(lab) * 255).astype(np.uint8)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Conversion from CIE-LAB")  # colours that cannot be shown
+            return np.rint(lab2rgb(lab) * 255).astype(np.uint8)
 
     return np.stack([one(image) for image in images]) if len(images) else np.array(images)

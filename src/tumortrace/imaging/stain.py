@@ -61,7 +61,7 @@ def normalise_stain(images: NDArray[np.uint8], method: Method) -> tuple[NDArray[
         (True, [False])
     """
     normalise = _METHODS[method]
-    result = np.array(images)
+    result = np.array(images, order="C")
 
     def one(image: NDArray[np.uint8]) -> bool:
         pixels = np.ascontiguousarray(image.reshape(-1, 3).T)

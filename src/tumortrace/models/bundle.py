@@ -187,8 +187,8 @@ class Model:
         Raises:
             ModelError: They differ.
         """
-        wanted = (self.info.preparation or {}).get("steps")
-        found = (preparation or {}).get("steps")
+        wanted = (self.info.preparation or {}).get("preprocessing")
+        found = (preparation or {}).get("preprocessing")
         if wanted != found:
             raise ModelError(
                 f"images {_told(found)}",

@@ -1,1 +1,1 @@
-"""Data made ready once: stain, equalisation, super-resolution, written as a cohort of its own."""
+"""Data looked at and made ready: explored before training, and rewritten once as a cohort of its own."""

@@ -80,6 +80,7 @@ def scan(
             from tumortrace.models.bundle import load_model
 
             model = load_model(Path(run), device=device)
+            model.require_preparation(None, opened.name)
         notes = list(opened.notes)
         resolution = resolution or opened.resolution
         scale = _scale(model, opened, resolution, notes)

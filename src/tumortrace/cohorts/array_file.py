@@ -1,0 +1,137 @@
+"""Images in one memory-mapped .npy file that is filled in chunks and survives interruption, damage and company."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from tumortrace.errors import DataError
+from tumortrace.runs.files import write_json
+from tumortrace.runs.progress import say
+
+_ROOM = "free space, or set TUMORTRACE_CACHE to a folder on another disk"
+
+
+class ArrayFile:
+    """A uint8 array of shape (count, height, width, 3) in `images.npy`, and how far it is in `store.json`.
+
+    Args:
+        folder: Where both lie; made where missing.
+        count: Images in the end.
+        size: Height and width in pixels.
+
+    Attributes:
+        record: `rows` that are done, which of them were `resized` and which `failed`.
+
+    Example:
+        >>> import tempfile
+        >>> array = ArrayFile(Path(tempfile.mkdtemp()), 3, (4, 4))
+        >>> with array.filling() as file:
+        ...     array.append(file, np.ones((3, 4, 4, 3), np.uint8))
+        >>> array.complete, array.open().shape
+        (True, (3, 4, 4, 3))
+    """
+
+    def __init__(self, folder: Path, count: int, size: tuple[int, int]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.count, self.size = folder, count, size
+        self.file = folder / "images.npy"
+        self._header = _header(count, size)
+        self._image_bytes = size[0] * size[1] * 3
+        self.record = self._sound_record()
+
+    @property
+    def rows(self) -> int:
+        """How many images are done."""
+        return self.record["rows"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are there."""
+        return self.rows == self.count and not self.record["failed"]
+
+    def open(self) -> np.ndarray:
+        """The array, read-only and memory-mapped."""
+        return np.load(self.file, mmap_mode="r")
+
+    @contextmanager
+    def locked(self, doing: str) -> Iterator[None]:
+        """Hold the folder's lock, which the system drops when its holder ends, and read the record anew."""
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"another process is {doing} the same images: waiting for it")
+            lock.acquire()
+        try:
+            self.record = self._sound_record()
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def filling(self) -> Iterator[BinaryIO]:
+        """The file, open for `append`; with no room on the disk for the rest, DataError."""
+        if not self.rows:
+            self.file.unlink(missing_ok=True)  # and not overwritten: whoever has it mapped keeps what he sees
+        needed = (self.count - self.rows) * self._image_bytes
+        if shutil.disk_usage(self.folder).free < needed:
+            raise DataError(f"no room for {needed / 1e9:.1f} GB of decoded images", where=self.folder, remedy=_ROOM)
+        with open(self.file, "r+b" if self.rows else "wb") as file:
+            file.write(self._header)
+            yield file
+
+    def append(self, file: BinaryIO, pixels: np.ndarray) -> None:
+        """Write the next rows: pixels to disk first, then the record of them."""
+        file.seek(len(self._header) + self.rows * self._image_bytes)
+        file.write(np.ascontiguousarray(pixels).data)
+        file.flush()
+        os.fsync(file.fileno())
+        self.record["rows"] += len(pixels)
+        write_json(self.folder / "store.json", self.record)
+
+    def _sound_record(self) -> dict[str, Any]:
+        """The record, or an empty one where the file does not hold what it promises."""
+        record = read_record(self.folder / "store.json")
+        if record and self.file.is_file():
+            length, promised = self.file.stat().st_size, len(self._header) + record["rows"] * self._image_bytes
+            if length == promised or (record["rows"] < self.count and length > promised):
+                return record
+        return {"rows": 0, "resized": [], "failed": []}
+
+
+@contextmanager
+def telling(home: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one line."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        remedy = _ROOM if full else "set TUMORTRACE_CACHE to a folder that can be written"
+        raise DataError(f"the patch store cannot be written ({error.strerror})", where=home, remedy=remedy) from None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _header(count: int, size: tuple[int, int]) -> bytes:
+    """The bytes that stand before the pixels in a .npy file."""
+    buffer = BytesIO()
+    description = {"descr": "|u1", "fortran_order": False, "shape": (count, *size, 3)}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    return buffer.getvalue()

@@ -1,0 +1,214 @@
+"""A data set looked at before training: numbers, figures and one page."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from tumortrace.runs.provenance import versions
+from tumortrace.cohorts.audit import check
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.images import fit, read_image
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample
+from tumortrace.cohorts.statistics.embedding import place
+from tumortrace.cohorts.statistics.measure import Measured, measure
+from tumortrace.cohorts.statistics.sample import draw_sample
+from tumortrace.cohorts.statistics.stains import describe_stains
+from tumortrace.imaging.augmentation import Augmentation
+from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.imaging.stain import LEAST_ANGLE, LEAST_TISSUE, LIGHT, TISSUE, macenko_stains
+from tumortrace.reports.augmentation_figure import augmentation_figure
+from tumortrace.reports.exploration import write_exploration
+from tumortrace.reports.exploration_figures import draw_exploration
+from tumortrace.reports.exploration_pictures import (
+    CENTRE,
+    LARGEST_OUTLINED,
+    edges_figure,
+    mean_images_figure,
+    samples_figure,
+)
+from tumortrace.reports.exploration_sheet import called, save_figure
+from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.progress import say
+from tumortrace.runs.provenance import versions
+
+SAMPLES, EDGES, AUGMENTED, DRAWS = 12, 4, 4, 4  # pictures per class, of edges, augmented, and how often
+_PIXELS = 4096  # from which the stains of one image are estimated, at most
+
+
+def explore(
+    data: str | os.PathLike[str] | Cohort,
+    *,
+    out: Path | None = None,
+    sample: int = 2000,
+    seed: int = 0,
+    preprocessing: Preprocessing | None = None,
+    augmentation: Augmentation | None = None,
+    recipe: str | None = None,
+    audit: bool = True,
+    positive: str | None = None,
+    group_column: str | None = None,
+    group_from_name: str | None = None,
+    label_from_name: str | None = None,
+    resolution: float | None = None,
+) -> Path:
+    """A folder with `report.html` to read before training, `statistics.json`, `sample.csv` and `figures/`.
+
+    Counts are of all images. What needs their pixels is measured on a sample, drawn at random by class.
+
+    Args:
+        data: Any known layout, or an open cohort.
+        out: Folder to write; default `explore-<name>`. What an earlier exploration wrote there is replaced.
+        sample: Number of images to measure.
+        seed: Seed of the sample, of the draws of augmentation and of bootstraps.
+        preprocessing: What comes before augmentation; default none.
+        augmentation: What to show the effect of; default nothing is shown.
+        recipe: Name of the recipe that both belong to, for captions.
+        audit: Whether to run `check` on all images, which takes most of the time, and tell its findings.
+        positive, group_column, group_from_name, label_from_name, resolution: As for `open_cohort`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CohortError: The data do not open, or the sample is smaller than 1.
+        DataError: Not one image of the sample can be decoded.
+    """
+    cohort = open_cohort(
+        data,
+        positive=positive,
+        group_column=group_column,
+        group_from_name=group_from_name,
+        label_from_name=label_from_name,
+        resolution=resolution,
+    )
+    folder = Path(out) if out is not None else Path(f"explore-{cohort.name}")
+    measured = measure(draw_sample(cohort, sample, seed), stains=_stains_of)
+    names = class_names(cohort)
+    table, placed = place(measured.table, seed)
+    statistics: dict[str, Any] = {
+        "tumortrace": versions()["tumortrace"],
+        "seed": seed,
+        "cohort": describe_cohort(cohort),
+        "sample": {"asked": sample, **describe_sample(measured, names)},
+        "stains": describe_stains(measured.table),
+        "map": placed,
+        "augmentation": _augmentation_record(preprocessing, augmentation, recipe, measured.size),
+        "audit": _findings(cohort) if audit else None,
+    }
+    pictures = _pictures(measured)
+    statistics["shown"] = {str(label): [name for name, _ in part] for label, part in pictures.items()}
+    write_json(folder / "statistics.json", statistics)
+    write_csv(folder / "sample.csv", table.drop(columns="path"))
+    figures = [*draw_exploration(folder), *_draw_pictures(folder / "figures", pictures, measured, names)]
+    if augmentation is not None:
+        figure = _augmented(pictures, names, measured.size, preprocessing or Preprocessing(), augmentation, seed)
+        save_figure(figure, folder / "figures", "augmentation")
+        figures.append("augmentation")
+    report = write_exploration(folder, figures)
+    say(f"explore: {len(cohort):,} images, {len(table):,} of them measured; {report}")
+    return folder
+
+
+def _stains_of(image: np.ndarray) -> np.ndarray | None:
+    """Unit optical densities of haematoxylin and eosin of one image, by Macenko's method, or None where unsure."""
+    pixels = image.reshape(-1, 3)
+    pixels = pixels[:: max(1, len(pixels) // _PIXELS)]
+    density = -np.log((pixels.astype(np.float32) + 1) / LIGHT)
+    tissue = density[(density > TISSUE).all(axis=1)]
+    if len(tissue) < max(50, LEAST_TISSUE * len(density)):
+        return None
+    stains = macenko_stains(tissue.T)
+    apart = np.arccos(np.clip(stains[0] @ stains[1], -1, 1))
+    return np.asarray(stains, dtype=float) if apart >= LEAST_ANGLE and (stains >= 0).all() else None
+
+
+def _findings(cohort: Cohort) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": finding.name,
+            "verdict": finding.verdict,
+            "count": int(finding.count),
+            "message": finding.message,
+            "remedy": getattr(finding, "remedy", ""),
+        }
+        for finding in check(cohort).findings
+    ]
+
+
+def _augmentation_record(
+    preprocessing: Preprocessing | None, augmentation: Augmentation | None, recipe: str | None, usual: tuple[int, int]
+) -> dict[str, Any] | None:
+    if augmentation is None:
+        return None
+    steps = (preprocessing or Preprocessing()).model_dump(mode="json", exclude_defaults=True)
+    changes = augmentation.model_dump(mode="json", exclude_defaults=True)
+    size = preprocessing.output_size(usual) if preprocessing else usual
+    crop = min(preprocessing.crop or max(usual), max(usual)) if preprocessing else max(usual)
+    return {
+        "recipe": recipe,
+        "preprocessing": steps,
+        "augmentation": changes,
+        "draws": DRAWS,
+        "input_size": {"width": size[1], "height": size[0]},
+        "area_kept": min(crop, usual[0]) * min(crop, usual[1]) / (usual[0] * usual[1]),
+    }
+
+
+Pictures = dict[int, list[tuple[str, np.ndarray]]]
+
+
+def _pictures(measured: Measured) -> Pictures:
+    """By label, the ids and pixels of the first images of the sample, which is in random order."""
+    labels = measured.table["label"].fillna(2).astype(int)
+    return {
+        int(label): [(str(name), read_image(str(path))) for name, path in rows[["id", "path"]].head(SAMPLES).to_numpy()]
+        for label, rows in measured.table.groupby(labels)
+    }
+
+
+def _draw_pictures(folder: Path, pictures: Pictures, measured: Measured, names: dict[int, str]) -> list[str]:
+    images = {label: [image for _, image in part] for label, part in pictures.items()}
+    figures = {f"samples_{label}": samples_figure(part, names[label], label) for label, part in images.items()}
+    figures["mean_images"] = mean_images_figure(measured.mean_images, names)
+    figures["edges"] = edges_figure({label: part[:EDGES] for label, part in images.items()}, names)
+    for name, figure in figures.items():
+        save_figure(figure, folder, name)
+    return list(figures)
+
+
+def _augmented(
+    pictures: Pictures,
+    names: dict[int, str],
+    size: tuple[int, int],
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    seed: int,
+) -> Figure:
+    """What the network sees of some images, drawn several times, beside them at the usual size."""
+    turns = [
+        (called(names[label]), fit(part[turn][1], size))
+        for turn in range(AUGMENTED)
+        for label, part in pictures.items()
+        if turn < len(part)
+    ][:AUGMENTED]
+    originals = np.stack([image for _, image in turns])
+    prepared = np.ascontiguousarray(preprocessing.prepare(originals))
+    pixels = preprocessing.pixels(torch.from_numpy(prepared).permute(0, 3, 1, 2)).repeat_interleave(DRAWS, dim=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        changed = augmentation(pixels)
+    shown = (changed.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return augmentation_figure(
+        originals,
+        shown.reshape(len(originals), DRAWS, *shown.shape[1:]),
+        names=[name for name, _ in turns],
+        centre=CENTRE if max(size) <= LARGEST_OUTLINED else 0,
+        scale=shown.shape[1] / min(size[0], preprocessing.crop or size[0]),
+    )
