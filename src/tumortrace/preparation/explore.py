@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from tumortrace.runs.provenance import versions
 from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.images import fit, read_image

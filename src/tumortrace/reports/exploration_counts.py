@@ -22,8 +22,6 @@ from tumortrace.reports.exploration_sheet import (
 )
 from tumortrace.reports.figures import INK, POSITIVE
 
-WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-
 
 def _classes(statistics: dict[str, Any], table: pd.DataFrame) -> Figure:
     classes = statistics["cohort"]["classes"]
@@ -99,17 +97,13 @@ def _sizes(statistics: dict[str, Any], table: pd.DataFrame) -> Figure | None:
     sizes = statistics["sample"]["sizes"]
     if len(sizes) < 2:
         return None
-    figure, axes = sheet("Sizes in the sample", "Width in pixels", "Height in pixels", 4.6)
     images = np.array([size["images"] for size in sizes])
+    usual = f"{sizes[0]['width']} × {sizes[0]['height']}"
+    title = f"Sizes: {100 * images[0] / images.sum():.1f} % are {usual}"
+    figure, axes = sheet(title, "Width in pixels", "Height in pixels", 4.6)
     area = 14 + 900 * images / images.sum()
     places = [size["width"] for size in sizes], [size["height"] for size in sizes]
     axes.scatter(*places, area, color=INK, alpha=0.55, linewidth=0, clip_on=False, zorder=3)
-    largest = sizes[0]
-    text = f"{largest['width']} × {largest['height']}: {100 * images[0] / images.sum():.1f} %"
-    right = largest["width"] > 0.6 * max(places[0])
-    offset = (-18, -4) if right else (18, -4)
-    style: dict[str, Any] = {"ha": "right" if right else "left", "va": "center", "fontweight": "bold", "bbox": WHITE}
-    axes.annotate(text, (largest["width"], largest["height"]), offset, textcoords="offset points", **style)
     axes.set(xlim=(0, 1.05 * max(places[0])), ylim=(0, 1.08 * max(places[1])))
     return figure
 

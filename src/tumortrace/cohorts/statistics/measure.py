@@ -1,0 +1,184 @@
+"""Each image of a sample opened once, and what is measured in it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from skimage.filters import sobel
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.images import fit, read_image
+from tumortrace.cohorts.statistics.stains import EOSIN, HAEMATOXYLIN
+from tumortrace.errors import DataError, ImageError
+from tumortrace.runs.progress import track
+
+CHANNELS = ("red", "green", "blue")
+QUANTILES = (5, 50, 95)
+SCALES = (1, 2)
+MEASURES = (
+    *(f"{channel}_mean" for channel in CHANNELS),
+    *(f"{channel}_sd" for channel in CHANNELS),
+    *(f"{channel}_p{quantile}" for channel in CHANNELS for quantile in QUANTILES),
+    *(f"sobel_{scale}" for scale in SCALES),
+)
+"""What describes an image: mean, standard deviation and percentiles of each channel (0 to 255), and the mean Sobel
+magnitude (grey levels per pixel) of the image at full and at half size."""
+NO_COLOUR = 1.0  # mean difference between channels, of 255, below which an image is grey
+LARGEST = 512  # pixels of the longer side from which on an image is measured at a reduced size
+MEAN_SIDE = 256  # of the mean images, at most
+_BATCH = 32  # images per task of a thread
+
+Stains = Callable[[np.ndarray], np.ndarray | None]
+"""From an image, uint8 (H, W, 3), to the unit optical densities of haematoxylin and eosin, (2, 3), where it can."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured in a sample.
+
+    Attributes:
+        table: One row per image that could be decoded: the cohort's columns; `height`, `width` in pixels; `mode` as
+            stored; `grey` (without colour); `MEASURES`; `HAEMATOXYLIN` and `EOSIN`, missing where not known.
+        histograms: Counts of the 256 grades, int64, shape (images, 3, 256), rows as in the table.
+        mean_images: By label (0, 1, or 2 for unlabelled), the mean of the images at the usual size, at most
+            `MEAN_SIDE` pixels: float64, shape (height, width, 3), range [0, 255].
+        size: The usual height and width in pixels.
+        undecodable: Ids of the images that could not be decoded.
+    """
+
+    table: pd.DataFrame
+    histograms: np.ndarray
+    mean_images: dict[int, np.ndarray]
+    size: tuple[int, int]
+    undecodable: tuple[str, ...]
+
+
+def measure(sample: Cohort, *, stains: Stains | None = None, workers: int | None = None) -> Measured:
+    """Open and measure each image of a sample.
+
+    Args:
+        sample: The images; see `draw_sample`.
+        stains: Estimates the stains of an image that is not grey; default none.
+        workers: Threads; default one per core.
+
+    Raises:
+        DataError: Not one of the images can be decoded.
+
+    Example:
+        >>> import tempfile
+        >>> file = tempfile.mkdtemp() + "/a.png"
+        >>> Image.new("RGB", (8, 8), (200, 100, 50)).save(file)
+        >>> table = pd.DataFrame({"id": ["a"], "path": [file], "label": [1], "group": None, "split": None})
+        >>> measured = measure(Cohort("mine", "table", table))
+        >>> measured.table[["red_mean", "blue_sd", "sobel_1"]].to_numpy().tolist(), measured.size
+        ([[200.0, 0.0, 0.0]], (8, 8))
+    """
+    paths = sample.table["path"].tolist()
+    labels = sample.table["label"].fillna(2).astype(int).tolist()
+    size = _usual_size(paths, sample.name)
+    scale = min(1, MEAN_SIDE / max(size))
+    shape = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    starts = range(0, len(paths), _BATCH)
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        parts = pool.map(lambda start: _look(paths[start : start + _BATCH], labels[start:], shape, stains), starts)
+        looked = list(track(parts, "measuring images", len(starts)))
+    rows = [row for part in looked for row in part[0]]
+    decoded = np.array([row is not None for row in rows])
+    measures = pd.DataFrame([row for row in rows if row is not None])
+    table = pd.concat([sample.table[decoded].reset_index(drop=True), measures], axis=1)
+    sums = {label: sum(part[2][label] for part in looked if label in part[2]) for label in (0, 1, 2)}
+    counts = Counter(label for label, whole in zip(labels, decoded, strict=True) if whole)
+    means = {label: np.asarray(sums[label]) / counts[label] for label in sorted(counts)}
+    histograms = np.concatenate([part[1] for part in looked])
+    return Measured(table, histograms, means, size, tuple(sample.table["id"][~decoded]))
+
+
+def _usual_size(paths: list[str], name: str) -> tuple[int, int]:
+    """The most frequent height and width of the first images that can be decoded."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for path in paths:
+        with suppress(ImageError):
+            height, width = read_image(path).shape[:2]
+            sizes[height, width] += 1
+        if sizes.total() == 2 * _BATCH:
+            break
+    if not sizes:
+        found = f"none of {len(paths)} images can be decoded"
+        raise DataError(found, where=name, remedy="run `tumortrace check` to see why")
+    return max(sizes, key=lambda each: (sizes[each], each))
+
+
+def _look(
+    paths: Sequence[str], labels: Sequence[int], shape: tuple[int, int], stains: Stains | None
+) -> tuple[list[dict[str, object] | None], np.ndarray, dict[int, np.ndarray]]:
+    """Measures (None where not decodable), histograms, and the sum of the images by label; sums are whole numbers."""
+    rows: list[dict[str, object] | None] = []
+    histograms: list[np.ndarray] = []
+    sums: dict[int, np.ndarray] = {}
+    for path, label in zip(paths, labels, strict=False):
+        try:
+            image = read_image(path)
+        except ImageError:
+            rows.append(None)
+            continue
+        height, width = image.shape[:2]
+        sums[label] = sums.get(label, np.zeros((*shape, 3), np.int64)) + fit(image, shape)
+        if max(height, width) > LARGEST:
+            reduction = LARGEST / max(height, width)
+            image = fit(image, (max(1, round(height * reduction)), max(1, round(width * reduction))))
+        histogram = np.stack([np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)])
+        histograms.append(histogram)
+        rows.append({"height": height, "width": width, "mode": _mode(path), **_measures(image, histogram, stains)})
+    return rows, np.array(histograms, np.int64).reshape(-1, 3, 256), sums
+
+
+def _measures(image: np.ndarray, histogram: np.ndarray, stains: Stains | None) -> dict[str, object]:
+    grades, pixels = np.arange(256), histogram[0].sum()
+    means = histogram @ grades / pixels
+    deviations = np.sqrt(np.maximum(histogram @ grades**2 / pixels - means**2, 0))
+    cumulated = histogram.cumsum(axis=1)
+    # the smallest grade at or under which so many per cent of the pixels lie
+    quantiles = [np.searchsorted(row, pixels * quantile / 100) for row in cumulated for quantile in QUANTILES]
+    values = [*means.tolist(), *deviations.tolist(), *map(float, quantiles), *_edges(image)]
+    height, width = image.shape[:2]
+    thinned = image[:: max(1, height // 32), :: max(1, width // 32)].reshape(-1, 3).T.astype(int)
+    grey = float((thinned.max(axis=0) - thinned.min(axis=0)).mean()) < NO_COLOUR
+    vectors = None if grey or stains is None else stains(image)
+    stained = np.full(6, np.nan) if vectors is None else vectors.ravel()
+    return {
+        "grey": grey,
+        **dict(zip(MEASURES, values, strict=True)),
+        **dict(zip((*HAEMATOXYLIN, *EOSIN), stained.tolist(), strict=True)),
+    }
+
+
+def _edges(image: np.ndarray) -> list[float]:
+    """Mean Sobel magnitude at each of `SCALES`, as scikit-image defines it; 0 where an image is too small."""
+    means = []
+    for scale in SCALES:
+        height, width = image.shape[0] // scale, image.shape[1] // scale
+        if min(height, width) < 3:
+            means.append(0.0)
+            continue
+        grey = np.asarray(Image.fromarray(fit(image, (height, width))).convert("L"), dtype=np.float32)
+        means.append(float(sobel(grey).mean()))
+    return means
+
+
+def _mode(path: str) -> str:
+    """Pillow's name for how a file keeps its pixels (RGB, L for grey, P for palette ...), from its first bytes."""
+    if "::" in path:
+        return "RGB"
+    try:
+        with Image.open(path) as file:
+            return file.mode
+    except Exception:  # what Pillow does not know, another decoder has read
+        return "other"
