@@ -8,6 +8,7 @@ works; the operating system drops the lock when the process ends, which tells ab
 from __future__ import annotations
 
 import sqlite3
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -240,7 +241,9 @@ def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     evaluators = {"fanova": FanovaImportanceEvaluator(seed=0), "ped_anova": PedAnovaImportanceEvaluator()}
     found = {}
     for name, evaluator in evaluators.items():
-        shares = get_param_importances(study, evaluator=evaluator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on few trials, which the report says itself
+            shares = get_param_importances(study, evaluator=evaluator)
         found[name] = {parameter: round(float(share), 6) for parameter, share in shares.items() if np.isfinite(share)}
     return found
 

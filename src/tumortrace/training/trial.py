@@ -86,7 +86,8 @@ def _train(search: Search, trial: optuna.Trial) -> tuple[TrialState, float | Non
         precision=search.arguments["precision"],
         data_key=f"{search.cohort.fingerprint} {search.store.size} {recipe.preprocessing.preparation_key}",
     )
-    trainer.resume()
+    if trainer.resume():  # a kill may have come between the checkpoint and the file
+        write_csv(folder / "history.csv", pd.DataFrame(trainer.progress.history))
     judge = _Judge(search, trial, total_epochs(recipe))
     pruned = judge.catch_up(trainer.progress.history)
     progress = trainer.progress if pruned else trainer.fit(after_epoch=judge)

@@ -24,11 +24,12 @@ from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
 from tumortrace.training.conclusion import command_line, conclude, record_trials
+from tumortrace.training.fit import Trainer
 from tumortrace.training.recipe import parse_recipe
 from tumortrace.training.record import READING, data_record, device_name, log, require_both_classes
 from tumortrace.training.space import Space, load_space, parse_space
 from tumortrace.training.study import claimed, count, open_study, study_lock
-from tumortrace.training.train import _with_whole_paths
+from tumortrace.training.train import _with_whole_paths, trainer_of
 from tumortrace.training.trial import Search, attempt, total_epochs
 
 
@@ -89,8 +90,8 @@ def tune(
     named = space.name if isinstance(space, Space) else str(space)
     space, notes = _adapted(space, changes, trials, epochs_max, objective)
     recipe = _with_whole_paths(space.base(changes))
-    if recipe.probe is not None:
-        raise RecipeError(f"{recipe.name} is a probe, which has no epochs to search with", remedy="name another recipe")
+    if trainer_of(recipe) is not Trainer:
+        raise RecipeError(f"{recipe.name} is not trained in epochs, which a search needs", remedy="name another recipe")
     device_found = resolve_device(device)
     resolve_precision(precision, device_found)
     options: dict[str, Any] = {
@@ -214,7 +215,7 @@ def _carry_out(run: Run, cohort: Cohort, workers: int) -> Path:
                 record_trials(search, trial.number)
         with study_lock(run.folder):
             if left := count(search.study)["unfinished"]:
-                say(f"other processes are at work on {left} trials; the last of them writes best.yaml and the report")
+                say(f"left to other processes: {left}; the last of them writes best.yaml and the report")
             elif not _finished(run):
                 conclude(search)
     return run.folder
