@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.findings import NEARLY_BLANK, Finding, conflicting_copies, find_all, spilled_copies
-from tumortrace.cohorts.images import read_image
+from tumortrace.cohorts.cohort import SPLITS, Cohort
+from tumortrace.cohorts.findings import NEARLY_BLANK, Evidence, Finding, find_all
+from tumortrace.cohorts.inspection import Look, as_table, glance, inspect
+from tumortrace.cohorts.near_copies import components, near_copies
+from tumortrace.cohorts.source import Source, open_source
 from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import ImageError
-from tumortrace.runs.progress import track
-
-_BATCH = 64  # images per task of a thread
+from tumortrace.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -30,14 +27,21 @@ class Audit:
         cohort_name: The cohort's name.
         images: How many images there are.
         classes: Labelled images per class name.
-        findings: Errors first, then warnings, then notes.
-        quarantine: Columns `id`, `path`, `finding`: images that should be left out, once each.
+        groups: How many slides or patients are known.
+        splits: Images per split and class.
+        findings: Errors first, then warnings, then notes; none where nothing is to be said against the data.
+        notes: What was assumed on opening, and what is known about leakage.
+        quarantine: Columns `id`, `path`, `finding`, `reason`: images that should be left out, once each, for the
+            worst that stands against them.
     """
 
     cohort_name: str
     images: int
     classes: dict[str, int]
+    groups: int
+    splits: dict[str, dict[str, int]]
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
     quarantine: pd.DataFrame
 
     @property
@@ -45,34 +49,55 @@ class Audit:
         """The findings that would make results wrong."""
         return tuple(finding for finding in self.findings if finding.verdict == "error")
 
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that may mislead."""
+        return tuple(finding for finding in self.findings if finding.verdict == "warning")
+
     def to_json(self) -> dict[str, Any]:
         """The audit as plain dictionaries, lists, strings and numbers, as `audit.json` holds it."""
         return {
             "cohort": self.cohort_name,
             "images": self.images,
             "classes": self.classes,
-            "findings": [asdict(finding) | {"examples": list(finding.examples)} for finding in self.findings],
+            "groups": self.groups,
+            "splits": self.splits,
+            "findings": [finding.to_json() for finding in self.findings],
+            "notes": list(self.notes),
+            "quarantined": len(self.quarantine),
         }
 
 
-def check(cohort: Cohort, *, splits: Splits | None = None, workers: int | None = None) -> Audit:
+def check(
+    data: str | os.PathLike[str] | Cohort | Source,
+    *,
+    splits: Splits | None = None,
+    quick: bool = False,
+    pixels: np.ndarray | None = None,
+    workers: int | None = None,
+) -> Audit:
     """What is wrong with a data set, after opening every file of it.
 
-    Looked for are: files that cannot be decoded; sizes other than the usual one; blank and nearly blank images; grey
-    images among coloured ones; missing labels, an absent class, class balance; ids that come twice; exact copies
-    (the same decoded pixels) within a split, with both labels, across splits and across groups; groups that are not
-    known or stand in several splits, or are each of one class; size, file type or lack of colour that alone tells the
-    label. Blank images, which are alike everywhere, are no leak. Near-copies (shifted, recompressed) are not looked
-    for.
+    Looked for are: files that are missing, unlabelled, cut off, unreadable or misnamed; odd sizes, kinds of pixels,
+    EXIF orientations, masks; blank pictures, pictures out of focus, ink; ids and groups that repeat or differ in
+    case only; labels that are missing, not binary or spelled in several ways, absent and rare classes; exact and
+    near copies, turned and mirrored ones too, with both labels, across splits, across groups and within; groups in
+    several splits; group, scanner, size, format or kind of pixels that tells the label.
 
     Args:
-        cohort: The images.
+        data: A cohort, or a path of any known layout; of a path, also the rows and files are judged that do not
+            become part of the cohort.
         splits: The splits to be used; default those that the data bring, if any.
-        workers: Threads that decode; default one per core.
+        quick: Look at tables and at whether files are there, and open none.
+        pixels: For a quick audit: the decoded images, uint8, shape (N, height, width, 3), in the order of the cohort
+            (as a patch store has them), in which exact copies are looked for.
+        workers: How many decode at once; default one per core.
 
     Returns:
-        The findings and the images to leave out: undecodable ones, copies with both labels, and those copies across
-        splits that stand nearer to training.
+        The findings and the images to leave out.
+
+    Raises:
+        CohortError: `data` is a path that does not open as a cohort.
 
     Example:
         >>> import tempfile; from PIL import Image
@@ -82,53 +107,90 @@ def check(cohort: Cohort, *, splits: Splits | None = None, workers: int | None =
         >>> [(finding.verdict, finding.name) for finding in check(Cohort("mine", "table", table)).findings]
         [('error', 'class-absent'), ('warning', 'blank')]
     """
-    seen = cohort.table.join(_look_at_all(cohort.table["path"].tolist(), workers or os.cpu_count() or 1))
-    seen["own_split"] = seen["split"]
-    findings: list[Finding] = []
+    source = data if isinstance(data, Source) else open_source(data)
+    cohort = source.cohort
+    table = cohort.table
+    seen, small = _quickly(table, pixels) if quick else inspect(table["path"].tolist(), workers)
+    table = table.drop(columns=[column for column in table if column in Look._fields]).join(seen)
+    table["own_split"] = table["split"]
     if splits is not None:
         assigned = splits.table.drop_duplicates("id").set_index("id")["split"]
-        seen["split"] = seen["id"].map(assigned).astype("string").fillna(seen["own_split"])
-        findings = [Finding("split", "note", 1, note) for note in (splits.leakage, *splits.notes)]
-    labels = seen["label"]
-    classes = {name: int((labels == label).sum()) for label, name in enumerate(cohort.classes)}
-    found = (*find_all(seen, cohort), *findings)
-    return Audit(cohort.name, len(cohort), classes, found, _quarantine(seen))
+        table["split"] = table["id"].map(assigned).astype("string").fillna(table["own_split"])
+    if len(small):
+        table = table.join(_near(table, small))
+    findings = find_all(Evidence(table, cohort, source.listed, source.unlisted, source.refusal))
+    notes = cohort.notes if splits is None else (*cohort.notes, f"leakage is {splits.leakage}", *splits.notes)
+    return Audit(
+        cohort.name,
+        len(cohort),
+        _counts(table, cohort.classes),
+        int(table["group"].nunique()),
+        {
+            name: _counts(table[table["split"] == name], cohort.classes)
+            for name in SPLITS
+            if (table["split"] == name).any()
+        },
+        findings,
+        notes,
+        _quarantine(table, findings),
+    )
 
 
-def _quarantine(seen: pd.DataFrame) -> pd.DataFrame:
-    sound = seen[seen["problem"].isna()]
-    reasons = {
-        "unreadable": seen[seen["problem"].notna()],
-        "copies-conflict": conflicting_copies(sound),
-        "copies-across-splits": spilled_copies(sound[sound["spread"] >= NEARLY_BLANK]),
-    }
-    rows = pd.concat([table.assign(finding=name) for name, table in reasons.items()])
-    return rows.loc[~rows.index.duplicated(), ["id", "path", "finding"]].reset_index(drop=True)
+def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:
+    """Nothing, if every error of the audit is allowed; the names of those that were needed, for the record.
+
+    Args:
+        audit: The audit.
+        allow: Names of findings that the user overrides.
+
+    Raises:
+        DataError: Naming the errors that are not.
+
+    Example:
+        >>> refuse(Audit("mine", 0, {}, 0, {}, (), (), pd.DataFrame()))
+        ()
+    """
+    standing = [finding for finding in audit.errors if finding.name not in allow]
+    if standing:
+        told = "; ".join(f"{finding.name}: {finding.message}" for finding in standing)
+        flags = " ".join(f"--allow {finding.name}" for finding in standing)
+        remedy = f"run `tumortrace check` and repair them, or override knowingly with {flags}"
+        raise DataError(told, where=audit.cohort_name, expected="data without errors", remedy=remedy)
+    return tuple(finding.name for finding in audit.errors)
 
 
-def _look_at_all(paths: list[str], workers: int) -> pd.DataFrame:
-    """What decoding shows of each image, one row per path."""
-    batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
-    with ThreadPoolExecutor(workers) as pool:
-        looked = [row for batch in track(pool.map(_look, batches), "opening files", len(batches)) for row in batch]
-    columns = {"problem": "string", "height": "Int64", "width": "Int64", "digest": "string"}
-    table = pd.DataFrame(looked, columns=[*columns, "spread", "colour"])
-    return table.astype({**columns, "spread": float, "colour": float})
+def _quickly(table: pd.DataFrame, pixels: np.ndarray | None) -> tuple[pd.DataFrame, np.ndarray]:
+    """What is seen without opening a file: whether it is there, and of decoded images their digest and spread."""
+    if pixels is not None:
+        return as_table([glance(image) for image in pixels]), np.zeros(0)
+    files = table["path"].str.partition("::")[0]
+    there = {file: os.path.exists(file) for file in files.unique()}
+    return as_table([Look(problem=None if there[file] else "missing") for file in files]), np.zeros(0)
 
 
-def _look(paths: Sequence[str]) -> list[tuple[object, ...]]:
-    return [_look_once(path) for path in paths]
+def _near(table: pd.DataFrame, small: np.ndarray) -> pd.DataFrame:
+    """Columns `near` (number of the set of near-copies, missing for most) and `turned`; exact copies count as one."""
+    sound = table["digest"].notna() & (table["spread"] >= NEARLY_BLANK) & ~table["two_valued"].fillna(True)
+    rows = np.flatnonzero((sound & ~table["digest"].duplicated()).to_numpy())
+    sides = table[["height", "width"]].min(axis=1).fillna(0).to_numpy(int)[rows]
+    pairs = near_copies(small[rows], sides)
+    sets = components(pairs, len(rows))
+    turned = np.zeros(len(rows), bool)
+    turned[pairs.first[pairs.turned]] = turned[pairs.second[pairs.turned]] = True
+    known = pd.DataFrame({"near": sets, "turned": turned}, index=table["digest"].iloc[rows])[sets >= 0]
+    near = table["digest"].where(sound).map(known["near"]).astype("Int64")
+    return pd.DataFrame({"near": near, "turned": table["digest"].map(known["turned"]).fillna(False).astype(bool)})
 
 
-def _look_once(path: str) -> tuple[object, ...]:
-    """Problem, height, width, digest of shape and pixels, spread and colour; the last two from a thinned grid."""
-    try:
-        image = read_image(path)
-    except ImageError as error:
-        return error.found, None, None, None, np.nan, np.nan
-    height, width = image.shape[:2]
-    digest = hashlib.blake2b(image.tobytes(), digest_size=16, person=f"{height}x{width}".encode()[:16]).hexdigest()
-    thinned = image[:: max(1, height // 32), :: max(1, width // 32)].reshape(-1, 3)
-    channels = np.ascontiguousarray(thinned.T, dtype=np.float32)
-    colour = (channels.max(axis=0) - channels.min(axis=0)).mean()
-    return None, height, width, digest, float(channels.std(axis=1).max()), float(colour)
+def _counts(table: pd.DataFrame, classes: tuple[str, str]) -> dict[str, int]:
+    return {name: int((table["label"] == label).sum()) for label, name in enumerate(classes)}
+
+
+def _quarantine(table: pd.DataFrame, findings: tuple[Finding, ...]) -> pd.DataFrame:
+    rows = [(row, finding.name, reason) for finding in findings for row, reason in finding.leave_out.items()]
+    found = pd.DataFrame(rows, columns=["row", "finding", "reason"]).drop_duplicates("row").sort_values("row")
+    return (
+        table.loc[found["row"], ["id", "path"]]
+        .reset_index(drop=True)
+        .join(found[["finding", "reason"]].reset_index(drop=True))
+    )

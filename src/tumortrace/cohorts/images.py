@@ -12,7 +12,7 @@ import stat
 import warnings
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -42,6 +42,26 @@ with suppress(OSError, AttributeError):  # where Pillow's own libtiff cannot be 
     _libtiff.TIFFSetWarningHandler(None)
 
 
+class Facts(NamedTuple):
+    """How an image is stored, as far as its file tells.
+
+    Attributes:
+        format: What the content is: `JPEG`, `PNG`, `TIFF`, ...
+        kind: Kind of pixels: `RGB`, `RGBA`, `grey`, `palette`, `CMYK`, `16 bit`, `1 bit` or what else there is.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        frames: Pictures in the file, of which the first is read.
+        origin: Camera, scanner or software that signed the file; blank where nothing did.
+        quality: Quality of a JPEG on libjpeg's scale of 1 to 100, as far as its quantisation tells; else 0.
+    """
+
+    format: str
+    kind: str = "RGB"
+    orientation: int = 1
+    frames: int = 1
+    origin: str = ""
+    quality: int = 0
+
+
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Pixels of one image as 8-bit RGB, told by content and not by extension.
 
@@ -64,26 +84,45 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         >>> read_image(file).shape, read_image(file)[0, 0].tolist()
         ((2, 4, 3), [7, 7, 7])
     """
+    return read_with_facts(path)[0]
+
+
+def read_with_facts(path: str | os.PathLike[str]) -> tuple[np.ndarray, Facts]:
+    """Pixels of one image as `read_image` gives them, and how the file stores them, in one reading.
+
+    Args:
+        path: An image file, or `file.h5::row`.
+
+    Raises:
+        ImageError: As `read_image` does.
+
+    Example:
+        >>> import tempfile; from PIL import Image
+        >>> file = tempfile.mkdtemp() + "/a.jpg"
+        >>> Image.new("L", (4, 2), 7).save(file, "PNG")
+        >>> read_with_facts(file)[1]
+        Facts(format='PNG', kind='grey', orientation=1, frames=1, origin='', quality=0)
+    """
     path = os.fspath(path)
     file, _, row = path.rpartition("::")
     if file and row.isdecimal():
-        return _hdf5_row(file, int(row))
+        return _hdf5_row(file, int(row)), Facts("HDF5")
     _check_file(path)
+    read: tuple[np.ndarray, Facts] | None = None
     try:
-        pixels: np.ndarray | None = _with_pillow(path)
+        read = _with_pillow(path)
     except ImageError:
         raise
     except UnidentifiedImageError:
-        pixels = None
+        pass
     except PermissionError as error:
         raise ImageError(f"cannot be read ({error.strerror})", where=path) from None
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise ImageError(f"damaged or truncated ({error})", where=path, remedy=_RESTORE) from None
-    if pixels is None:
-        pixels = _with_tifffile(path)
+    pixels, facts = read or (_with_tifffile(path), Facts("TIFF", "numbers of an unusual type"))
     if pixels.size == 0:
         raise ImageError("an image without pixels", where=path)
-    return pixels
+    return pixels, facts
 
 
 def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -127,16 +166,45 @@ def _check_pixels(path: str, width: int, height: int) -> None:
         )
 
 
-def _with_pillow(path: str) -> np.ndarray:
+def _with_pillow(path: str) -> tuple[np.ndarray, Facts]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             _check_pixels(path, *image.size)
+            facts = _facts(image)
             image.load()
             with suppress(Exception):  # a damaged EXIF block says nothing about orientation
                 ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image, path)
+            return _rgb(image, path), facts
     except Image.DecompressionBombError:
         raise ImageError("too many pixels", where=path, expected="at most 100 megapixels") from None
+
+
+_KINDS = {"L": "grey", "LA": "RGBA", "P": "palette", "PA": "palette", "1": "1 bit", "I": "16 bit"}
+_ORIENTATION, _MAKER, _MODEL, _SOFTWARE = 274, 271, 272, 305  # tags of EXIF and TIFF
+
+
+def _facts(image: Any) -> Facts:
+    """How an opened image that is not loaded yet is stored; Pillow halves 16-bit colours while loading."""
+    with suppress(Exception):  # damaged tags say nothing
+        deep = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
+        tags = image.getexif()
+        signs = (str(tags.get(tag) or "").strip("\0 ") for tag in (_MAKER, _MODEL, _SOFTWARE))
+        tables = getattr(image, "quantization", None) or {}
+        return Facts(
+            image.format,
+            "16 bit" if deep else _KINDS.get(image.mode, image.mode),
+            int(tags.get(_ORIENTATION) or 1),
+            getattr(image, "n_frames", 1),
+            " ".join(sign for sign in signs if sign),
+            _jpeg_quality(sum(tables[0])) if tables else 0,
+        )
+    return Facts(image.format, _KINDS.get(image.mode, image.mode))
+
+
+def _jpeg_quality(total: int) -> int:
+    """The libjpeg quality whose luminance table adds up to `total`; at 50 it adds up to 3692."""
+    scale = total / 36.92
+    return int(np.clip(round(5000 / scale if scale > 100 else (200 - scale) / 2), 1, 100))
 
 
 def _rgb(image: Image.Image, path: str) -> np.ndarray:

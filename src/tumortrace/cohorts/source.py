@@ -25,6 +25,7 @@ from tumortrace.cohorts.layouts.table import FILE_COLUMNS
 from tumortrace.errors import CohortError
 
 _TABLES = (".csv", ".tsv", ".parquet")
+_READ_FURTHER = ["split", "x", "y", "width", "height"]
 
 
 def _no_rows() -> pd.DataFrame:
@@ -171,7 +172,10 @@ def _leniently(
         raise refusal
     table = rows.loc[usable.index].drop(columns=["path"], errors="ignore")
     table = table.assign(id=usable["id"], path=usable["file"], label=usable["text"].map(texts))
-    table = standard_columns(table, file)
+    try:
+        table = standard_columns(table, file)
+    except CohortError:  # a split or a number that is none, as the refusal says
+        table = standard_columns(table.drop(columns=_READ_FURTHER, errors="ignore"), file)
     groups = column_groups(table, reading.get("group_column"), where=file)
     table = table if groups is None else table.assign(group=groups[0])
     notes = (f"cannot be trained on as it is: {refusal}", *([groups[1]] if groups else []))

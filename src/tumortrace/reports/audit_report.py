@@ -87,8 +87,9 @@ def _sets(examples: list[Any]) -> list[list[dict[str, Any]]]:
             if isinstance(example, dict)
             else {"id": example if isinstance(example, str) else ", ".join(example)}
         )
-        key = known.get("set") or -number - 1
-        sets.setdefault(key, []).append(known | {"picture": _thumbnail(known.get("path"))})
+        sets.setdefault(int(known.get("set") or -number - 1), []).append(
+            known | {"picture": _thumbnail(known.get("path"))}
+        )
     return list(sets.values())
 
 
