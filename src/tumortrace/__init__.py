@@ -22,16 +22,25 @@ if TYPE_CHECKING:
     from tumortrace.cohorts.layouts import open_cohort as open_cohort
     from tumortrace.cohorts.synthetic import synthesise as synthesise
     from tumortrace.errors import TumorTraceError as TumorTraceError
+    from tumortrace.inference.compare import compare as compare
     from tumortrace.inference.evaluate import evaluate as evaluate
     from tumortrace.inference.explain import explain as explain
     from tumortrace.inference.predict import predict as predict
     from tumortrace.models.bundle import Model as Model
     from tumortrace.models.bundle import load_model as load_model
+    from tumortrace.preparation.explore import explore as explore
+    from tumortrace.preparation.features import features as features
+    from tumortrace.preparation.prepare import prepare as prepare
     from tumortrace.slides.scan import scan as scan
+    from tumortrace.training.crossval import crossval as crossval
+    from tumortrace.training.crossval import resume_crossval as resume_crossval
+    from tumortrace.training.ensemble import ensemble as ensemble
     from tumortrace.training.recipe import Recipe as Recipe
     from tumortrace.training.recipe import load_recipe as load_recipe
     from tumortrace.training.train import resume as resume
     from tumortrace.training.train import train as train
+    from tumortrace.training.tune import resume_tuning as resume_tuning
+    from tumortrace.training.tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -42,16 +51,25 @@ _HOMES = {
     "Recipe": "training.recipe",
     "TumorTraceError": "errors",
     "check": "cohorts.audit",
+    "compare": "inference.compare",
+    "crossval": "training.crossval",
+    "ensemble": "training.ensemble",
     "evaluate": "inference.evaluate",
     "explain": "inference.explain",
+    "explore": "preparation.explore",
+    "features": "preparation.features",
     "load_model": "models.bundle",
     "load_recipe": "training.recipe",
     "open_cohort": "cohorts.layouts",
     "predict": "inference.predict",
+    "prepare": "preparation.prepare",
     "resume": "training.train",
+    "resume_crossval": "training.crossval",
+    "resume_tuning": "training.tune",
     "scan": "slides.scan",
     "synthesise": "cohorts.synthetic",
     "train": "training.train",
+    "tune": "training.tune",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -18,6 +18,13 @@ from tumortrace.training.recipe import load_recipe, recipe_names
 
 LARGEST = {"plain-cnn": 112, "backbone": 64}  # px; what the networks are made of does not depend on it
 
+#: Parameters of small learners.
+FEW = {
+    "bagging": {"n_estimators": 5},
+    "forest": {"n_estimators": 5},
+    "boosting": {"max_iter": 5, "min_samples_leaf": 2, "learning_rate": {"float": [0.05, 0.2], "log": True}},
+}
+
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -45,6 +52,10 @@ def small(name: str) -> list[str]:
         changes.append("fine_tuning.epochs=1")
     if "hf-hub" in str(recipe.model.arguments.get("body")) or recipe.probe:
         changes.append("model.arguments.body=resnet18")
+    if recipe.learner:
+        parameters = FEW.get(recipe.learner.name, {})
+        learner = recipe.learner.model_dump() | {"folds": 2, "trials": 2, "parameters": parameters}
+        changes += ["model.arguments.descriptors=[glcm, stain, lbp-uniform]", f"learner={json.dumps(learner)}"]
     return changes
 
 

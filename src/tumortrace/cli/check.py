@@ -10,6 +10,8 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.source import open_source
 from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.errors import SplitError
+from tumortrace.preparation.canary import canary
+from tumortrace.preparation.second_look import second_look
 from tumortrace.reports.audit_report import write_audit_report
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import say
@@ -22,6 +24,8 @@ def check(
     split: str = "group",
     seed: int = 0,
     strict: bool = False,
+    probe: bool = False,
+    run: Path | None = None,
     positive: str | None = None,
     group_column: str | None = None,
     group_from_name: str | None = None,
@@ -37,8 +41,16 @@ def check(
         label_from_name=label_from_name,
         resolution=resolution,
     )
+    folder = out or Path(f"check-{source.cohort.name}")
+    doubted, doubtful = second_look(source.cohort, run) if run else (None, None)
     found = audit(source, splits=_splits(source.cohort, split, seed))
-    report = write_audit(found, out or Path(f"check-{source.cohort.name}"))
+    if probe:
+        found = found.extended(canary(source.cohort, seed=seed))
+    if doubtful is not None:
+        found = found.extended((doubtful,))
+    report = write_audit(found, folder)
+    if doubted is not None:
+        write_csv(folder / "second_look.csv", doubted)
     _print(found)
     say(f"check: {found.images:,} images opened; {_summary(found)}; {report}")
     return 1 if found.errors or (strict and found.warnings) else 0

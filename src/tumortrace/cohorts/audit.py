@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort
-from tumortrace.cohorts.findings import NEARLY_BLANK, Evidence, Finding, find_all
+from tumortrace.cohorts.findings import NEARLY_BLANK, VERDICTS, Evidence, Finding, find_all
 from tumortrace.cohorts.inspection import Look, as_table, glance, inspect
 from tumortrace.cohorts.near_copies import components, near_copies
 from tumortrace.cohorts.source import Source, open_source
@@ -53,6 +53,11 @@ class Audit:
     def warnings(self) -> tuple[Finding, ...]:
         """The findings that may mislead."""
         return tuple(finding for finding in self.findings if finding.verdict == "warning")
+
+    def extended(self, findings: tuple[Finding, ...]) -> Audit:
+        """The audit with further findings, errors first."""
+        together = sorted((*self.findings, *findings), key=lambda finding: VERDICTS.index(finding.verdict))
+        return replace(self, findings=tuple(together))
 
     def to_json(self) -> dict[str, Any]:
         """The audit as plain dictionaries, lists, strings and numbers, as `audit.json` holds it."""

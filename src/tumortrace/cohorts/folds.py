@@ -112,7 +112,7 @@ def fold_splits(
 
 
 def groups_on_both_sides(table: pd.DataFrame) -> int:
-    """How many groups stand in several folds of one repeat, so that a model is tested on slides that it has learnt from.
+    """How many groups stand in several folds of a repeat, so that models are tested on slides they have learnt from.
 
     Example:
         >>> table = pd.DataFrame({"group": ["A", "A", "B"], "repeat": 1, "fold": [1, 2, 1]})

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.evaluation.curves import Curves, curves
-from tumortrace.reports.records import METRICS, Records, decimals, read_records
+from tumortrace.reports.records import METRICS, Records, decimals, read_records, read_table
 from tumortrace.runs.files import replacing
 
 INK, MUTED, GRID = "#22303a", "#66727d", "#e6eaee"
@@ -31,6 +31,7 @@ METRIC_COLOURS = {
     "loss": INK,
     "nll": LINES[2],
 }
+STRONGEST = 15  # features in the figure
 CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
 STYLE: Any = {
     "font.size": 11,
@@ -62,7 +63,8 @@ def draw_figures(run: Path) -> list[Path]:
     """Draw every figure that the records of a run allow, as PNG (150 dpi) and SVG.
 
     The figures are roc, precision_recall, reliability, confusion_matrix, probability_histogram (of the test split, or
-    of the validation split where there is no test), threshold (of the calibration split) and learning_curves.
+    of the validation split where there is no test), threshold (of the calibration split), learning_curves and, for
+    hand-made descriptors, importances and feature_importances.
 
     Args:
         run: The run folder; its predictions.csv, metrics.json, history.csv, run.json and model.json are read.
@@ -214,7 +216,7 @@ def _learning_curves(records: Records) -> Figure | None:
     names = [name for name in metrics if {f"validation_{name}", f"train_{name}"} & set(history)]
     if "epoch" not in history or not names:
         return None
-    candidates = "head" in history  # of a probe, which has no epochs
+    candidates = "head" in history  # of a probe or a learner, which have no epochs
     rows = -(-len(names) // 2)
     figure = Figure(figsize=(5.4, 0.9 + 1.9 * rows), layout="constrained")
     best = records.run.get("best_epoch")
@@ -223,9 +225,14 @@ def _learning_curves(records: Records) -> Figure | None:
         for side, colour in (("train", MUTED), ("validation", INK)):
             if f"{side}_{name}" in history:
                 label = f"{'Training' if side == 'train' else 'Validation'}" if place == 0 else None
-                style = {"marker": "o" if len(history) < 16 else "", "markersize": 3, "linewidth": 1.6}
+                style: dict[str, Any] = {"marker": "o" if len(history) < 16 else "", "markersize": 3, "linewidth": 1.6}
                 line = "none" if candidates else ":" if side == "train" else "-"
                 axes.plot(history["epoch"], history[f"{side}_{name}"], color=colour, label=label, ls=line, **style)
+        if f"folds_{name}" in history:  # of a learner, which is chosen by this metric within folds
+            error = history[f"folds_{name}_std"]
+            style = {"fmt": "o", "color": NEGATIVE, "markersize": 3, "elinewidth": 1}
+            axes.errorbar(history["epoch"] + 0.15, history[f"folds_{name}"], error, **style)
+            axes.plot([], [], "o", color=NEGATIVE, markersize=3, label="Folds of training")
         if best:
             label = f"Kept, {'candidate' if candidates else 'epoch'} {best}" if place == 0 else None
             axes.axvline(best, linestyle="--", color=METRIC_COLOURS["sensitivity"], linewidth=1, label=label)
@@ -235,6 +242,36 @@ def _learning_curves(records: Records) -> Figure | None:
             axes.set_xlabel("Candidate" if candidates else "Epoch", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _below(figure, 3)
+    return figure
+
+
+def _importances(records: Records) -> Figure | None:
+    """What is lost without each descriptor."""
+    table = read_table(records.folder / "importances.csv")
+    if table.empty:
+        return None
+    table = table.iloc[::-1]
+    height = 1.5 + 0.34 * len(table)
+    figure, axes = _sheet("What each descriptor matters", "Fall of AUROC when shuffled, validation split", "", height)
+    fall = table["auroc_fall"]
+    error = np.maximum([fall - table["auroc_fall_low"], table["auroc_fall_high"] - fall], 0)
+    axes.barh(table["descriptor"], fall, color=NEGATIVE, xerr=error, error_kw={"ecolor": INK, "elinewidth": 1.2})
+    axes.axvline(0, color=MUTED, linewidth=1)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    return figure
+
+
+def _feature_importances(records: Records) -> Figure | None:
+    """The features that the learner itself leans on most."""
+    table = read_table(records.folder / "feature_importances.csv")
+    if table.empty:
+        return None
+    strongest = table[table["importance"] > 0].head(STRONGEST).iloc[::-1]
+    figure, axes = _sheet("Strongest features", "Share of the importance", "", 1.5 + 0.3 * max(len(strongest), 1))
+    axes.barh(strongest["feature"], strongest["importance"], color=LINES[0])
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
     return figure
 
 
@@ -287,6 +324,8 @@ FIGURES: dict[str, Callable[[Records], Figure | None]] = {
     "reliability": _reliability,
     "confusion_matrix": _confusion_matrix,
     "learning_curves": _learning_curves,
+    "importances": _importances,
+    "feature_importances": _feature_importances,
     "probability_histogram": _probability_histogram,
     "threshold": _threshold,
 }

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tumortrace.errors import RunError
 from tumortrace.reports.figures import draw_figures
-from tumortrace.reports.records import METRICS, Records, decimals, interval, read_json, read_records
+from tumortrace.reports.records import METRICS, Records, decimals, interval, read_json, read_records, read_table
 from tumortrace.runs.files import write_text
 
 REPORT = "report.html"
@@ -167,8 +167,37 @@ def _story(records: Records) -> dict[str, Any]:
         "classes": records.classes,
         "threshold": records.threshold,
         "verdict": _verdict(records),
+        "candidates": _candidates(records),
+        "learner": _learner(records),
         "leakage_ruled_out": str(records.run.get("leakage", "")).startswith("ruled out"),
     }
+
+
+def _learner(records: Records) -> str | None:
+    """A sentence on a classical learner, which has no parameters as networks have; None for a network."""
+    architecture = records.model.get("architecture") or {}
+    if architecture.get("name") != "texture":
+        return None
+    arguments = architecture.get("arguments") or {}
+    on = f"on {len(arguments.get('descriptors') or ())} hand-made descriptors"
+    trees = arguments.get("trees")
+    if not trees:
+        return f"Logistic regression {on}."
+    one = "1 decision tree" if trees["trees"] == 1 else f"{trees['trees']:,} decision trees"
+    return f"{one} {on}, {trees['nodes']:,} nodes, up to {trees['depth']} splits deep."
+
+
+def _candidates(records: Records) -> list[dict[str, Any]]:
+    """What a probe or a learner chose from; `folds` and `spread` where folds of the training split chose."""
+    history = records.history
+    if "head" not in history:
+        return []
+    names = [str(name) for name in history]
+    mean = next((name for name in names if name.startswith("folds_") and not name.endswith("_std")), None)
+    table = history if mean is None else history.assign(folds=history[mean], spread=history[f"{mean}_std"])
+    metric = None if mean is None else mean.removeprefix("folds_")
+    named = METRICS.get(str(metric), str(metric).capitalize())
+    return [{str(key): value for key, value in row.items()} | {"by": named} for row in table.to_dict("records")]
 
 
 def _recipe(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -198,7 +227,9 @@ def _verdict(records: Records) -> list[str]:
             f"At the threshold {decimals(judged.get('threshold'))}{f' (chosen by {policy})' if policy else ''}"
             f" sensitivity is {records.metric('sensitivity')} and specificity {records.metric('specificity')}."
         )
-    if records.split == "validation":
+    if records.split == "validation" and _learner(records):
+        sentences.append("There is no test split, but these images have chosen nothing.")
+    elif records.split == "validation":
         sentences.append("There is no test split: these images also chose the epoch, so expect less on new ones.")
     if leakage := records.run.get("leakage"):
         sentences.append(f"Leakage between the splits is {leakage.rstrip('.')}.")
@@ -226,10 +257,23 @@ def _alternative_texts(records: Records) -> dict[str, str]:
         "precision_recall": f"Precision-recall curve {on}: average precision {records.metric('average_precision')}",
         "reliability": f"Observed share against predicted probability {on}: ECE {records.metric('ece')}",
         "confusion_matrix": f"Confusion matrix {on}: {counts}",
-        "learning_curves": f"Loss and metrics, training and validation, over {len(records.history)} epochs",
+        "learning_curves": f"Loss and metrics, training and validation, over {len(records.history)} "
+        + ("candidates" if "head" in records.history else "epochs"),
+        "importances": f"Fall of the validation AUROC when a descriptor is shuffled: {_first(records, 'importances')}",
+        "feature_importances": f"Share of the importance by feature: {_first(records, 'feature_importances')}",
         "probability_histogram": f"Histogram of predicted probabilities by class {on}",
         "threshold": f"Sensitivity, specificity, precision and F1 by threshold; {chosen} was chosen",
     }
+
+
+def _first(records: Records, name: str) -> str:
+    """The first five rows of a table of importances in words."""
+    table = read_table(records.folder / f"{name}.csv").head(5)
+    if table.empty:
+        return "not available"
+    by = "descriptor" if name == "importances" else "feature"
+    value = "auroc_fall" if name == "importances" else "importance"
+    return ", ".join(f"{row[by]} {decimals(row[value])}" for row in table.to_dict("records"))
 
 
 def _decisions(records: Records) -> list[dict[str, Any]]:

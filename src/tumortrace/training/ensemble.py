@@ -176,6 +176,7 @@ def _recipe(members: list[Run], models: list[Model]) -> Recipe:
             "preprocessing": outer,
             "model": Architecture(name="ensemble", arguments={"members": parts}),
             "probe": None,
+            "learner": None,
             "symmetries": any(model.info.symmetries for model in models),
         }
     )

@@ -18,12 +18,14 @@ class Patches:
         rows: int64, shape (N,): which of the images.
         labels: float32, shape (N,): 0 or 1.
         targets: float32, shape (N,), range [0, 1]: what to learn instead of the labels, or None.
+        groups: Slide or patient of each, shape (N,), or None where not known.
     """
 
     images: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
     targets: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -110,8 +110,8 @@ class ProbeTrainer:
         for name, steps, head in track(list(self._candidates(features, training.labels)), "heads"):
             started = time.monotonic()
             row = {"epoch": len(self.progress.history) + 1, "head": name}
-            row |= {f"train_{key}": value for key, value in _measured(head(), features, training.labels).items()}
-            found = _measured(head(), validation.images, validation.labels)
+            row |= {f"train_{key}": value for key, value in measured(head(), features, training.labels).items()}
+            found = measured(head(), validation.images, validation.labels)
             row |= {f"validation_{key}": value for key, value in found.items()}
             row["seconds"] = round(time.monotonic() - started, 3)
             self.progress.history.append(row)
@@ -175,9 +175,10 @@ def _neighbours(
 
 
 @torch.inference_mode()
-def _measured(head: nn.Module, features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+def measured(head: nn.Module, features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    """Loss and metrics, at a threshold of 0.5, of what a head makes of features, shape (N, D)."""
     parts = [
-        head.eval()(torch.from_numpy(np.ascontiguousarray(features[start : start + 4096], dtype=np.float32)))
+        head.eval()(torch.from_numpy(np.array(features[start : start + 4096], dtype=np.float32)))
         for start in range(0, len(features), 4096)
     ]
     logit = torch.cat(parts).view(-1).double()

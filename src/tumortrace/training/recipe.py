@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tumortrace.errors import RecipeError
 from tumortrace.evaluation.thresholds import parse_policy
 from tumortrace.imaging.augmentation import Augmentation
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.bundle import Architecture
+from tumortrace.training.distributions import Range, parse_distribution
 
 
 class _Part(BaseModel):
@@ -152,6 +153,43 @@ class Probe(_Part):
     neighbours: list[int] = Field(default=[5, 20, 50], min_length=1)
 
 
+class Learner(_Part):
+    """Instead of gradient descent: a classifier of scikit-learn on the descriptors of model `texture`.
+
+    Candidates for its parameters are compared within folds of the training split, by slide or patient where these are
+    known. The one with the best mean of `stopping.metric` over the folds is kept, fitted to the whole split.
+
+    Attributes:
+        name: `logistic`, LogisticRegression on standardised features; `tree`, DecisionTreeClassifier; `bagging`,
+            BaggingClassifier of such trees; `forest`, RandomForestClassifier; `boosting`,
+            HistGradientBoostingClassifier without early stopping.
+        parameters: By scikit-learn's names: a value, a list of candidates, or for `random` search also a range as
+            spaces write it, `{float: [0.01, 0.3], log: true}` or `{int: [8, 64]}`. `estimator__...` reaches the
+            trees of `bagging`.
+        search: `grid`, all combinations of the lists; `random`, `trials` of them, drawn.
+        trials: Candidates of a random search.
+        folds: How many.
+    """
+
+    name: Literal["logistic", "tree", "bagging", "forest", "boosting"]
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    search: Literal["grid", "random"] = "grid"
+    trials: int = Field(default=10, ge=1)
+    folds: int = Field(default=3, ge=2)
+
+    @model_validator(mode="after")
+    def _known_values(self) -> Learner:
+        for name, value in self.parameters.items():
+            if isinstance(value, dict):
+                if self.search == "grid":
+                    raise ValueError(f"parameters.{name}: a range needs search: random")
+                if not isinstance(parse_distribution(name, value), Range):
+                    raise ValueError(f"parameters.{name}: expected {{int: [low, high]}} or {{float: [low, high]}}")
+            elif isinstance(value, list) and not value:
+                raise ValueError(f"parameters.{name}: no candidate")
+        return self
+
+
 class Calibration(_Part):
     """What is fitted on the calibration split, and on nothing else."""
 
@@ -183,7 +221,8 @@ class Recipe(_Part):
         model: Registered family and its arguments.
         weights: "random", "imagenet" (published weights of the body, from its hub) or a file; see `load_weights`.
         freeze: Parts of the network that do not learn, as "body"; their batch norm stays in inference mode.
-        probe: Instead of gradient descent.
+        probe: Instead of gradient descent, on features of a frozen body.
+        learner: Instead of gradient descent, on descriptors of model `texture`.
         symmetries: Whether the bundle averages the eight rotations and mirrorings.
         epochs: At most so many.
         batch_size: Images of a step, give or take one.
@@ -195,6 +234,7 @@ class Recipe(_Part):
         stopping: Early stopping.
         fine_tuning: A second stage.
         calibration: What is fitted on the calibration split.
+        leave_out: CSV with a column `id`, such as quarantine.csv of `check`: images that are not used at all.
         splits: Shares of the splits where the data bring none of their own.
 
     Example:
@@ -214,6 +254,7 @@ class Recipe(_Part):
     weights: str = "random"
     freeze: list[str] = Field(default_factory=list)
     probe: Probe | None = None
+    learner: Learner | None = None
     symmetries: bool = False
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=64, ge=2)
@@ -226,6 +267,15 @@ class Recipe(_Part):
     fine_tuning: FineTuning | None = None
     calibration: Calibration = Calibration()
     splits: dict[str, float] | None = None
+    leave_out: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Recipe:
+        if self.learner and self.probe:
+            raise ValueError("a probe and a learner: give one of them")
+        if (self.learner is not None) != (self.model.name == "texture"):
+            raise ValueError("model texture is fitted by a learner, and a learner fits model texture")
+        return self
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default spelt out."""

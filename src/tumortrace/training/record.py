@@ -96,6 +96,8 @@ def command(arguments: dict[str, Any]) -> str:
     words = ["tumortrace", "train", arguments["data"] or "COHORT", "--recipe", arguments["recipe"]]
     for change in arguments["set"]:
         words += ["--set", change]
+    for name in arguments.get("allow", []):
+        words += ["--allow", name]
     for name in ("seed", "split_seed", "split", "device", "precision", "distil", *READING):
         if arguments.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(arguments[name])]

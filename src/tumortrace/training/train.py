@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
-from tumortrace.errors import RunError, SplitError
+from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import count_parameters
 from tumortrace.reports.report import REPORT, write_model_card, write_report
@@ -31,6 +34,7 @@ from tumortrace.training.patches import Patches
 from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 from tumortrace.training.record import READING, command, data_record, device_name, log, recorded, require_both_classes
+from tumortrace.training.texture import TextureTrainer
 
 
 def train(
@@ -45,6 +49,8 @@ def train(
     seed: int = 0,
     split_seed: int | None = None,
     split: str = "group",
+    splits: Splits | None = None,
+    allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
     positive: str | None = None,
@@ -66,6 +72,9 @@ def train(
         seed: Seed of splits, weights, order and augmentation. Two runs from one seed are identical (CPU).
         split_seed: Seed of the splits alone; None takes `seed`.
         split: "group" keeps slides or patients together; "random" does not, and the report says so.
+        splits: Ready splits of the data, as `crossval` makes them; None assigns them.
+        allow: Findings of `check` to train in spite of; which of them were needed is on record. A random split allows
+            its own leakage.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
         positive: Name of the positive class, where the data do not make it plain.
@@ -100,11 +109,16 @@ def train(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
     recipe = _with_whole_paths(recipe)
-    cohort = open_cohort(data, **options).labelled
-    splits = assign_splits(
-        cohort, fractions=recipe.splits, seed=seed if split_seed is None else split_seed, by_group=split == "group"
-    )
+    cohort = without(open_cohort(data, **options).labelled, recipe)
+    given = splits is not None
+    if splits is None:
+        split_seed_used = seed if split_seed is None else split_seed
+        splits = assign_splits(cohort, fractions=recipe.splits, seed=split_seed_used, by_group=split == "group")
+    elif not splits.table["id"].isin(cohort.table["id"]).all():
+        raise SplitError("splits that name images which the data lack", where=cohort.name, remedy="restore the files")
     require_both_classes(cohort, splits)
+    audit = check(cohort, splits=splits, quick=True, pixels=open_store(cohort).images)
+    allowed = refuse(audit, [*allow, *(["groups-across-splits"] if split == "random" else [])])
     arguments = {
         "data": None if isinstance(data, Cohort) else str(data),
         "recipe": recipe.name,
@@ -114,10 +128,14 @@ def train(
         "split": split,
         "device": device,
         "precision": precision,
+        "allow": list(allow),
         "distil": None if distil is None else str(Path(distil).resolve()),
         **options,
     }
-    record = {"verb": "train", "command": command(arguments), "arguments": arguments, "seed": seed}
+    line = command(arguments) + ("  # on the splits.csv and with the recipe.yaml of this folder" if given else "")
+    record = {"verb": "train", "command": line, "arguments": arguments, "seed": seed}
+    told = [{"name": f.name, "verdict": f.verdict, "count": f.count, "message": f.message} for f in audit.findings]
+    record["audit"] = {"findings": told, "allowed": list(allowed)}
     run = create_run(Path(out), recipe.name, record | data_record(cohort, splits))
     write_text(run.recipe_file, recipe.to_yaml())
     write_csv(run.splits_file, splits.table)
@@ -148,7 +166,8 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
                 "the run was given an opened cohort", where=run.folder, remedy="call resume(run, data=cohort)"
             )
         data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
-    data = data.labelled
+    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
+    data = without(data.labelled, recipe)
     if data.fingerprint != record["data"]["fingerprint"]:
         raise RunError(
             "the data have changed since the run began",
@@ -156,7 +175,6 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
             expected=f"fingerprint {record['data']['fingerprint'][:12]}",
             remedy="restore the files, or start a new run",
         )
-    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
     splits = read_splits(run.splits_file, data, by_group=arguments["split"] == "group")
     run.update(status="running", error=None)
     return _carry_out(run, data, splits, recipe)
@@ -175,8 +193,7 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
             taught, teacher_notes = teacher_targets(
                 arguments["distil"], cohort, store, splits, training, recipe.loss.distillation
             )
-        kind = Trainer if recipe.probe is None else ProbeTrainer
-        trainer = kind(
+        trainer = trainer_of(recipe)(
             recipe,
             taught,
             split_patches(cohort, prepared.images, splits, "validation"),
@@ -190,6 +207,12 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
         resumed = trainer.resume()
         earlier = sum(epoch["seconds"] for epoch in trainer.progress.history)  # before a kill, whole epochs alone
         notes = [*cohort.notes, *splits.notes, *prepared.notes, *_unseen_margin(recipe, store.size), *teacher_notes]
+        notes += getattr(trainer, "notes", [])
+        notes += [
+            f"check: {f['message']}, which is allowed"
+            for f in record["audit"]["findings"]
+            if f["name"] in record["audit"]["allowed"]
+        ]
         run.update(
             tumortrace=versions()["tumortrace"],
             versions=versions(),
@@ -208,6 +231,8 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
         where = f", resumed at epoch {trainer.progress.epoch + 1}" if resumed else ""
         log(run, f"train: {recipe.name} on {counts['train']:,} images, leakage {splits.leakage}{where}")
         progress = trainer.fit()
+        if recipe.learner:  # which is not there before the fit
+            run.update(parameters=count_parameters(trainer.evaluated))
         fitted = Fitted(trainer.evaluated, trainer.architecture, trainer.device, progress.epoch, progress.best_epoch)
         write_seen(run.folder / "seen.csv", store, cohort, splits)
         headline = finish(run, recipe, cohort, splits, store, prepared.images, fitted)
@@ -222,6 +247,33 @@ def write_reports(run: Run, headline: str) -> None:
     report = write_report(run.folder)
     log(run, headline)
     log(run, f"report: {report}")
+
+
+def trainer_of(recipe: Recipe) -> type[Trainer] | type[ProbeTrainer] | type[TextureTrainer]:
+    """What fits the recipe: gradient descent, a probe, or a classical learner."""
+    return TextureTrainer if recipe.learner else ProbeTrainer if recipe.probe else Trainer
+
+
+def without(cohort: Cohort, recipe: Recipe) -> Cohort:
+    """The cohort without the images that the recipe leaves out; a note says how many.
+
+    Raises:
+        RecipeError: The list cannot be read.
+    """
+    if recipe.leave_out is None:
+        return cohort
+    try:
+        listed = set(pd.read_csv(recipe.leave_out, dtype=str)["id"])
+    except (OSError, ValueError, KeyError) as error:
+        raise RecipeError(
+            f"not readable as a list of ids ({error})",
+            where=recipe.leave_out,
+            expected="a CSV file with a column id",
+            remedy="mend leave_out in the recipe",
+        ) from error
+    kept = cohort.where(~cohort.table["id"].isin(listed))
+    note = f"{len(cohort) - len(kept):,} of {len(cohort):,} images are left out, as {Path(recipe.leave_out).name} says"
+    return replace(kept, notes=(*kept.notes, note))
 
 
 def prepare_store(store: PatchStore, preprocessing: Preprocessing) -> PatchStore:
@@ -245,7 +297,8 @@ def _unseen_margin(recipe: Recipe, size: tuple[int, int]) -> list[str]:
 def split_patches(cohort: Cohort, images: np.ndarray, splits: Splits, name: str) -> Patches:
     """The images and labels of split `name`; `images` has the rows of the cohort's table."""
     rows = split_rows(cohort, splits, name)
-    return Patches(images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows])
+    groups = cohort.table["group"].to_numpy(dtype=str)[rows] if cohort.has_groups else None
+    return Patches(images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows], groups=groups)
 
 
 def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
@@ -256,6 +309,8 @@ def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
 
 def _with_whole_paths(recipe: Recipe) -> Recipe:
     """Files that a recipe names by whole paths, so that a run is resumed from anywhere."""
+    if recipe.leave_out is not None:
+        recipe = recipe.model_copy(update={"leave_out": str(Path(recipe.leave_out).expanduser().resolve())})
     if recipe.weights not in ("random", "imagenet"):
         recipe = recipe.model_copy(update={"weights": str(Path(recipe.weights).expanduser().resolve())})
     enlarger = recipe.preprocessing.super_resolution

@@ -26,6 +26,7 @@ def train(
     seed: Seed = 0,
     split_seed: Annotated[int | None, Parameter(validator=validators.Number(gte=0))] = None,
     split: Literal["group", "random"] = "group",
+    allow: Annotated[list[str] | None, Parameter(negative="")] = None,
     device: str = "auto",
     precision: Literal["auto", "32", "bf16"] = "auto",
     options: DataOptions = NO_OPTIONS,
@@ -45,6 +46,7 @@ def train(
         seed: Seed of splits, weights, order and augmentation.
         split_seed: Seed of the splits alone; default the seed.
         split: Keep slides or patients together (`group`), or do not, and say so (`random`).
+        allow: A finding of `check` to train in spite of, on record; may be given several times.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto` takes bfloat16 where the hardware has it.
     """
@@ -70,6 +72,7 @@ def train(
         "seed": seed,
         "split_seed": split_seed,
         "split": split,
+        "allow": allow or (),
         "device": device,
         "precision": precision,
         **asdict(options),

@@ -1,0 +1,184 @@
+"""Whether models differ on the same images: paired bootstrap, McNemar's test, and Holm's correction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+from tumortrace.errors import PredictionsError
+from tumortrace.evaluation.calls import CALLED, called
+from tumortrace.evaluation.intervals import UNDEFINED_ALLOWED, check_settings, draws_groups, resamples
+from tumortrace.evaluation.metrics import METRICS, measure, tally
+from tumortrace.evaluation.table import check_table
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Outcome of the test.
+
+    Attributes:
+        only_first: Images that the first model alone calls rightly.
+        only_second: Images that the second model alone calls rightly.
+        p: Two-sided, exact.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def mcnemar(first: ArrayLike, second: ArrayLike, group: ArrayLike | None = None) -> McNemar:
+    """McNemar's exact test (1947) of whether two models are right equally often.
+
+    Under the hypothesis the two models may be swapped for any image: the p-value is binomial. With groups they are
+    swapped for whole groups, because images of one slide or patient resemble each other; all swaps are counted,
+    which is the same test where each group has one image.
+
+    Args:
+        first: Whether the first model is right, bool, shape (n,).
+        second: The same of the second model.
+        group: Slide or patient of each image, shape (n,); None takes the images as independent.
+
+    Raises:
+        PredictionsError: The lengths differ.
+
+    Example:
+        >>> mcnemar([1, 1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 1, 1])
+        McNemar(only_first=5, only_second=1, p=0.21875)
+    """
+    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if one.ndim != 1 or one.shape != other.shape:
+        raise PredictionsError(f"shapes {one.shape} and {other.shape}", expected="two flat arrays of one length")
+    difference = other.astype(np.int64) - one
+    counts = int((difference < 0).sum()), int((difference > 0).sum())
+    if group is not None:
+        codes = np.unique(np.asarray(group, dtype=str), return_inverse=True)[1]
+        difference = np.bincount(codes, weights=difference).round().astype(np.int64)
+    return McNemar(*counts, _swapping(difference[difference != 0]))
+
+
+def _swapping(differences: NDArray[np.int64]) -> float:
+    """Share of all sign patterns whose sum lies as far from 0 as that of `differences`, or farther."""
+    sizes = np.abs(differences)
+    if not len(sizes):
+        return 1.0
+    if (sizes == sizes[0]).all():
+        return float(binomtest(int((differences > 0).sum()), len(sizes), 0.5).pvalue)
+    share = np.zeros(int(sizes.sum()) + 1)  # by the sum of the sizes whose sign is plus
+    share[0] = 1.0
+    for size in sizes:
+        share[size:] = (share[size:] + share[:-size]) / 2
+        share[:size] /= 2
+    reached = np.abs(2 * np.arange(len(share)) - len(share) + 1)
+    return min(1.0, float(share[reached >= abs(int(differences.sum()))].sum()))
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """P-values corrected for their number (Holm 1979); None, an undefined one, stays None and is not counted.
+
+    Example:
+        >>> holm([0.01, None, 0.04, 0.03])
+        [0.03, None, 0.06, 0.06]
+    """
+    defined = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    corrected: list[float | None] = [None] * len(p)
+    largest = 0.0
+    for rank, (value, place) in enumerate(defined):
+        largest = max(largest, min(1.0, (len(defined) - rank) * value))
+        corrected[place] = largest
+    return corrected
+
+
+def paired_differences(
+    tables: Mapping[str, pd.DataFrame], *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+    """Difference of every metric between each two models, with intervals from a paired bootstrap.
+
+    Every replicate draws the same images for all models: whole groups where every image has one and there are two
+    or more, else single images. Intervals are percentiles of the replicates' differences.
+
+    Args:
+        tables: By name, the models' predictions of the same images: columns `id`, `label`, `probability`,
+            `prediction` (0 or 1, the call at the model's own threshold) and optionally `group`.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the replicates; the order of the rows does not matter.
+        confidence: Share of intervals that should contain the truth, in (0, 1).
+
+    Returns:
+        `{(first, second): {metric: {"value": second - first, "ci95": [low, high]}}}`, None where not defined.
+
+    Raises:
+        PredictionsError: A table or the settings cannot be used, or the images differ.
+
+    Example:
+        >>> one = pd.DataFrame({"id": list("abcd"), "label": [0, 0, 1, 1], "probability": [0.1, 0.6, 0.4, 0.9]})
+        >>> one["prediction"] = [0, 1, 0, 1]
+        >>> both = paired_differences({"one": one, "same": one}, replicates=50)
+        >>> both["one", "same"]["accuracy"]
+        {'value': 0.0, 'ci95': [0.0, 0.0]}
+    """
+    check_settings(replicates, confidence)
+    _require_same_images(tables)
+    drawn = {name: _replicates(table, replicates, seed) for name, table in tables.items()}
+    points = {name: _points(table) for name, table in tables.items()}
+    share = f"ci{100 * confidence:g}"
+    return {
+        (first, second): {
+            metric: {
+                "value": _number(points[second][place] - points[first][place]),
+                share: _percentiles(drawn[second][:, place] - drawn[first][:, place], confidence)
+                if np.isfinite(points[second][place] - points[first][place])
+                else None,
+            }
+            for place, metric in enumerate(METRICS)
+        }
+        for first, second in combinations(tables, 2)
+    }
+
+
+def _require_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
+    known = [
+        table[["id", "label"]].astype({"id": str}).sort_values("id").reset_index(drop=True) for table in tables.values()
+    ]
+    for name, table in zip(tables, known, strict=True):
+        if table["id"].duplicated().any() or not table.equals(known[0]):
+            raise PredictionsError("not the same images", where=name, expected="each id once, the same in all tables")
+
+
+def _replicates(table: pd.DataFrame, replicates: int, seed: int) -> Floats:
+    """Every metric of every replicate, shape (replicates, metrics); all tables of the same images draw alike."""
+    if "group" not in table or not draws_groups(check_table(table)):
+        table = table.assign(
+            group=table["id"].astype(str)
+        )  # each image a group of its own: draws do not depend on scores
+    scored = resamples(check_table(table), replicates, seed)
+    calls = resamples(check_table(called(table)), replicates, seed)
+    return np.array([_join(measure(s, 0.5), measure(c, 0.5)) for s, c in zip(scored, calls, strict=True)])
+
+
+def _points(table: pd.DataFrame) -> list[float]:
+    return _join(*(measure(tally(check_table(part)), 0.5) for part in (table, called(table))))
+
+
+def _join(scored: dict[str, float], calls: dict[str, float]) -> list[float]:
+    return [(calls if metric in CALLED else scored)[metric] for metric in METRICS]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _percentiles(samples: Floats, confidence: float) -> list[float] | None:
+    defined = samples[~np.isnan(samples)]
+    if len(defined) < (1 - UNDEFINED_ALLOWED) * len(samples):
+        return None
+    return [float(end) for end in np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])]

@@ -1,0 +1,255 @@
+"""The verb `crossval`: a fresh model for each fold, so that every image is tested by one that never saw it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.folds import assign_folds, groups_on_both_sides
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.splits import Splits
+from tumortrace.errors import RunError, SplitError, TumorTraceError
+from tumortrace.reports.report import REPORT
+from tumortrace.runs.files import write_csv, write_text
+from tumortrace.runs.progress import say
+from tumortrace.runs.provenance import machine, versions
+from tumortrace.runs.run import Run, create_run, now
+from tumortrace.training.fold_plan import (
+    Named,
+    check_all,
+    command_line,
+    listed,
+    load_recipes,
+    splits_of_fold,
+    without_splits,
+)
+from tumortrace.training.out_of_fold import fold_folder, write_outcome
+from tumortrace.training.recipe import Recipe, parse_recipe
+from tumortrace.training.record import READING, data_record, log
+from tumortrace.training.study import seed_of
+from tumortrace.training.train import resume, train, without
+
+
+def crossval(
+    data: str | Path | Cohort,
+    *,
+    recipe: Named = "tumortrace",
+    folds: int = 5,
+    repeats: int = 1,
+    changes: Sequence[str] = (),
+    epochs: int | None = None,
+    out: str | Path = "runs",
+    seed: int = 0,
+    split: str = "group",
+    keep_test: bool = False,
+    allow: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "auto",
+    positive: str | None = None,
+    group_column: str | None = None,
+    group_from_name: str | None = None,
+    label_from_name: str | None = None,
+    resolution: float | None = None,
+) -> Path:
+    """Train a fresh model for each fold, test it on the fold, and write what the folds say together.
+
+    In each fold the rest of the images is divided anew into train, validation and calibration, so that everything that
+    is fitted (weights, epoch, temperature, threshold) is fitted without the fold. Several recipes go through the same
+    folds and are compared by paired tests.
+
+    Args:
+        data: Any known layout, or an opened cohort. Splits that the data bring are ignored, aloud.
+        recipe: Name, YAML file or recipe, or several of them.
+        folds: Number of folds, at least 2.
+        repeats: How often the images are divided into folds anew.
+        changes: `key=value` each, applied to every recipe.
+        epochs: Instead of the recipes' number of epochs.
+        out: Folder in which the folder of the cross-validation is made.
+        seed: Seed of folds and splits, and with repeat and fold that of each model.
+        split: "group" keeps slides or patients together; "random" does not, and the report says what that hides.
+        keep_test: Leave the test split that the data bring out of the folds, for a last look.
+        allow: Findings of `check` to train in spite of, as for `train`.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: "auto", "32" or "bf16".
+        positive: As for `train`.
+        group_column: As for `train`.
+        group_from_name: As for `train`.
+        label_from_name: As for `train`.
+        resolution: As for `train`.
+
+    Returns:
+        The folder, with `folds.csv`, `predictions.csv` (out-of-fold), `crossval.json`, `report.html`, and an ordinary
+        run folder for each fold under `folds/<recipe>/<repeat>-<fold>/`.
+
+    Raises:
+        TumorTraceError: The data, a recipe or the machine do not allow it; nothing has been trained then.
+    """
+    if split not in ("group", "random"):
+        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
+    changes = [*changes, *([] if epochs is None else [f"epochs={epochs}"])]
+    recipes = load_recipes(recipe, changes)
+    options: dict[str, Any] = {
+        "positive": positive,
+        "group_column": group_column,
+        "group_from_name": group_from_name,
+        "label_from_name": label_from_name,
+        "resolution": resolution,
+    }
+    opened = open_cohort(data, **options).labelled
+    cohort = without(opened, recipes[0])
+    divided, notes = without_splits(cohort, keep_test)
+    table = assign_folds(divided, folds, repeats, seed=seed, by_group=split == "group")
+    arguments = {
+        "data": None if isinstance(data, Cohort) else str(data),
+        "recipe": [one.name if isinstance(one, Recipe) else str(one) for one in listed(recipe)],
+        "folds": folds,
+        "repeats": repeats,
+        "set": changes,
+        "seed": seed,
+        "split": split,
+        "keep_test": keep_test,
+        "allow": list(allow),
+        "device": device,
+        "precision": precision,
+        **options,
+    }
+    first, one_sided = check_all(cohort, table, recipes, arguments)
+    about = data_record(cohort, first)["data"] | {"notes": [*cohort.notes, *notes, *one_sided]}
+    del about["splits"]  # of one fold
+    names = [one.name for one in recipes]
+    record: dict[str, Any] = {
+        "verb": "crossval",
+        "command": command_line(arguments),
+        "arguments": arguments,
+        "recipes": names,
+        "seed": seed,
+        "data": about,
+        "leakage": _leakage(table, first),
+        "tumortrace": versions()["tumortrace"],
+        "versions": versions(),
+        "machine": machine(),
+    }
+    run = create_run(Path(out), "crossval-" + (names[0] if len(names) == 1 else f"{len(names)}-recipes"), record)
+    for one in recipes:
+        write_text(_recipe_file(run, one.name), one.to_yaml())
+    write_csv(run.folder / "folds.csv", table)
+    for note in about["notes"]:
+        log(run, f"note: {note}")
+    models = f"{folds} folds x {repeats} repeats x {len(recipes)} recipes"
+    log(run, f"crossval: {models} on {table['id'].nunique():,} images, leakage {record['leakage']}")
+    return _carry_out(run, opened)
+
+
+def resume_crossval(folder: str | Path, data: Cohort | None = None) -> Path:
+    """Go on with a cross-validation that was interrupted or killed: finished folds stay, one that was begun is resumed.
+
+    Args:
+        folder: Its folder.
+        data: The cohort, where `crossval` was given one that was opened already.
+
+    Raises:
+        RunError: The folder is no cross-validation, or the data have changed since.
+    """
+    run = Run(Path(folder))
+    record = run.read()
+    if record.get("verb") != "crossval" or not (run.folder / "folds.csv").is_file():
+        raise RunError(
+            f"a run of {record.get('verb')!r}", where=folder, expected="a folder of `crossval` with folds.csv"
+        )
+    if record["status"] == "finished" and (run.folder / REPORT).is_file():  # the report is written last
+        say(f"{run.folder} is finished; nothing to resume")
+        return run.folder
+    arguments = record["arguments"]
+    if data is None:
+        if arguments["data"] is None:
+            remedy = "call resume_crossval(folder, data=cohort)"
+            raise RunError("it was given an opened cohort", where=run.folder, remedy=remedy)
+        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
+    if without(data.labelled, _stored(run)[0]).fingerprint != record["data"]["fingerprint"]:
+        raise RunError(
+            "the data have changed since it began",
+            where=arguments["data"] or data.name,
+            expected=f"fingerprint {record['data']['fingerprint'][:12]}",
+            remedy="restore the files, or start anew",
+        )
+    run.update(status="running", error=None)
+    return _carry_out(run, data.labelled)
+
+
+def _carry_out(run: Run, opened: Cohort) -> Path:
+    arguments = run.read()["arguments"]
+    text = {"id": "string", "group": "string"}
+    table = pd.read_csv(run.folder / "folds.csv", dtype=text, keep_default_na=False, na_values={"group": [""]})
+    recipes = _stored(run)
+    cohort = without(opened, recipes[0])
+    with _recorded(run):
+        for repeat, fold in table[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"]).to_numpy():
+            for recipe in recipes:
+                splits = splits_of_fold(cohort, table, recipe, int(repeat), int(fold), arguments)
+                _fold(run, opened, splits, recipe, int(repeat), int(fold))
+        write_outcome(run, cohort, table)
+    return run.folder
+
+
+def _fold(run: Run, opened: Cohort, splits: Splits, recipe: Recipe, repeat: int, fold: int) -> None:
+    """Train one model, or go on with it, and delete the checkpoints that nobody will resume from."""
+    arguments = run.read()["arguments"]
+    place = run.folder / "folds" / recipe.name / f"{repeat}-{fold}"
+    begun = fold_folder(place)
+    if begun is None:
+        begun = train(
+            opened if arguments["data"] is None else arguments["data"],
+            recipe=recipe,
+            out=place,
+            seed=seed_of(arguments["seed"], repeat, fold),
+            split=arguments["split"],
+            splits=splits,
+            allow=arguments["allow"],
+            device=arguments["device"],
+            precision=arguments["precision"],
+            **{name: arguments[name] for name in READING},
+        )
+    elif Run(begun).read()["status"] != "finished" or not (begun / REPORT).is_file():
+        resume(begun, opened)
+    shutil.rmtree(Run(begun).checkpoints, ignore_errors=True)
+
+
+def _leakage(table: pd.DataFrame, first: Splits) -> str:
+    """One sentence about all folds: that of the first one's splits, unless groups were cut through."""
+    shared = groups_on_both_sides(table)
+    if not shared:
+        return first.leakage
+    cut = f"{shared} of {table['group'].nunique()} groups stand in several folds"
+    return f"present: {cut}, so that models are tested on slides or patients that they have learnt from"
+
+
+def _stored(run: Run) -> list[Recipe]:
+    """The recipes as they were when it began."""
+    files = [_recipe_file(run, name) for name in run.read()["recipes"]]
+    return [parse_recipe(file.read_text(encoding="utf-8"), str(file)) for file in files]
+
+
+def _recipe_file(run: Run, name: str) -> Path:
+    return run.folder / "recipes" / f"{name}.yaml"
+
+
+@contextmanager
+def _recorded(run: Run) -> Iterator[None]:
+    """Leave the true status in `run.json` however the work ends, short of a kill."""
+    try:
+        yield
+    except BaseException as error:
+        # A fold's own record turns the keyboard's interrupt into a RunError of that name.
+        if isinstance(error, KeyboardInterrupt) or getattr(error, "found", None) == "interrupted":
+            run.update(status="interrupted", finished=now())
+            remedy = f"continue with `tumortrace crossval --resume {run.folder}`"
+            raise RunError("interrupted", where=run.folder, remedy=remedy) from None
+        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
+        run.update(status="failed", finished=now(), error=reason)
+        raise
