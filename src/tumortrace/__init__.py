@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from tumortrace.preparation.features import features as features
     from tumortrace.preparation.prepare import prepare as prepare
     from tumortrace.slides.scan import scan as scan
-    from tumortrace.training.crossval import crossval as crossval
-    from tumortrace.training.crossval import resume_crossval as resume_crossval
+    from tumortrace.training.crossvalidation.crossval import crossval as crossval
+    from tumortrace.training.crossvalidation.crossval import resume_crossval as resume_crossval
     from tumortrace.training.ensemble import ensemble as ensemble
     from tumortrace.training.recipe import Recipe as Recipe
     from tumortrace.training.recipe import load_recipe as load_recipe
     from tumortrace.training.train import resume as resume
     from tumortrace.training.train import train as train
-    from tumortrace.training.tune import resume_tuning as resume_tuning
-    from tumortrace.training.tune import tune as tune
+    from tumortrace.training.tuning.tune import resume_tuning as resume_tuning
+    from tumortrace.training.tuning.tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _HOMES = {
     "TumorTraceError": "errors",
     "check": "cohorts.audit",
     "compare": "inference.compare",
-    "crossval": "training.crossval",
+    "crossval": "training.crossvalidation.crossval",
     "ensemble": "training.ensemble",
     "evaluate": "inference.evaluate",
     "explain": "inference.explain",
@@ -64,12 +64,12 @@ _HOMES = {
     "predict": "inference.predict",
     "prepare": "preparation.prepare",
     "resume": "training.train",
-    "resume_crossval": "training.crossval",
-    "resume_tuning": "training.tune",
+    "resume_crossval": "training.crossvalidation.crossval",
+    "resume_tuning": "training.tuning.tune",
     "scan": "slides.scan",
     "synthesise": "cohorts.synthetic",
     "train": "training.train",
-    "tune": "training.tune",
+    "tune": "training.tuning.tune",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -26,10 +26,10 @@ from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.models.architecture import build_network
 from tumortrace.reports import crossval as report
 from tumortrace.runs.run import Run
-from tumortrace.training import crossval as module
 from tumortrace.training import finish
 from tumortrace.training import train as training
-from tumortrace.training.crossval import crossval, resume_crossval
+from tumortrace.training.crossvalidation import crossval as module
+from tumortrace.training.crossvalidation.crossval import crossval, resume_crossval
 from tumortrace.training.fit import Trainer, seed_everything
 
 TINY = (*SMALL, "epochs=1", "model.arguments={stem: 4, widths: [4], depths: [1], dropout: 0.2}")

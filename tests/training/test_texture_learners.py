@@ -24,12 +24,12 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, SplitError, TumorTraceError
 from tumortrace.models.families.texture import Linear, Texture, Trees
 from tumortrace.texture.descriptor import choose, describe
-from tumortrace.training.importances import shuffled_falls
-from tumortrace.training.learned import column_importances, keep
-from tumortrace.training.learners import candidates, fit_learner
+from tumortrace.training.classical.importances import shuffled_falls
+from tumortrace.training.classical.learned import column_importances, keep
+from tumortrace.training.classical.learners import candidates, fit_learner
+from tumortrace.training.classical.texture import TextureTrainer
 from tumortrace.training.patches import Patches
 from tumortrace.training.recipe import Learner, load_recipe
-from tumortrace.training.texture import TextureTrainer
 
 DESCRIPTORS = ["lbp-uniform", "stain"]
 CHANGES = ["model.arguments.descriptors=[lbp-uniform, stain]"]
@@ -191,7 +191,7 @@ def test_a_run_learns_from_its_training_split_alone(
         seen.append(np.array(features))
         return fit_plain(learner, values, features, labels, **rest)
 
-    monkeypatch.setattr("tumortrace.training.texture.fit_learner", watched)
+    monkeypatch.setattr("tumortrace.training.classical.texture.fit_learner", watched)
     monkeypatch.setattr("tumortrace.training.train.write_reports", lambda run, headline: None)
     run = train(tissue, recipe="texture-tree", changes=[*CHANGES, "learner.folds=2"], out=tmp_path)
     cohort = open_cohort(tissue)

@@ -21,14 +21,15 @@ from sklearn.metrics import roc_auc_score
 from tumortrace import open_cohort
 from tumortrace.cli.main import run as command
 from tumortrace.errors import RecipeError, RunError
-from tumortrace.training import conclusion, fit, trial
+from tumortrace.training import fit
 from tumortrace.training import train as training
 from tumortrace.training.fit import Trainer
 from tumortrace.training.patches import Patches
 from tumortrace.training.recipe import Recipe, load_recipe
-from tumortrace.training.space import Space, parse_space
-from tumortrace.training.study import MOST_INTERRUPTIONS, claimed, count, fail, open_study, state, trials_table
-from tumortrace.training.tune import resume_tuning, tune
+from tumortrace.training.tuning import conclusion, trial
+from tumortrace.training.tuning.space import Space, parse_space
+from tumortrace.training.tuning.study import MOST_INTERRUPTIONS, claimed, count, fail, open_study, state, trials_table
+from tumortrace.training.tuning.tune import resume_tuning, tune
 
 BASE: dict[str, Any] = {
     "name": "base",
@@ -52,7 +53,8 @@ PARAMETERS: dict[str, Any] = {
 # The process ends without warning after a checkpoint, before anything else is told of the epoch.
 KILLED = """
 import os, sys
-from tumortrace.training import conclusion, fit, trial
+from tumortrace.training import fit
+from tumortrace.training.tuning import conclusion, trial
 save, calls = fit.save_checkpoint, []
 def save_and_die(*arguments):
     save(*arguments)
@@ -60,10 +62,10 @@ def save_and_die(*arguments):
     if len(calls) == int(sys.argv[4]):
         os._exit(9)
 fit.save_checkpoint = save_and_die
-from tumortrace.training.tune import tune
+from tumortrace.training.tuning.tune import tune
 tune(sys.argv[1], space=sys.argv[2], out=sys.argv[3])
 """
-JOIN = "import sys; from tumortrace.training.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
+JOIN = "import sys; from tumortrace.training.tuning.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
 
 
 def small_space(folder: Path, **changes: Any) -> Path:

@@ -97,7 +97,7 @@ def grad_cam(model: Model, image: np.ndarray) -> np.ndarray:
     steps = model.info.preprocessing
     if model.network.attention_layer is None:
         raise ModelError(
-            f"Grad-CAM needs a map of features, which {model.info.architecture.arguments.get('body')} has not",
+            f"Grad-CAM needs a map of features, which this {model.info.architecture.name} model has not",
             where=model.info.name,
             remedy="explain a convolutional model",
         )

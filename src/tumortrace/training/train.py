@@ -27,6 +27,7 @@ from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
+from tumortrace.training.classical.texture import TextureTrainer
 from tumortrace.training.distil import teacher_targets
 from tumortrace.training.finish import Fitted, finish
 from tumortrace.training.fit import Trainer
@@ -34,7 +35,6 @@ from tumortrace.training.patches import Patches
 from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 from tumortrace.training.record import READING, command, data_record, device_name, log, recorded, require_both_classes
-from tumortrace.training.texture import TextureTrainer
 
 
 def train(

@@ -52,7 +52,7 @@ def crossval(
 
     if (data is None) == (resume is None):
         raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
-    from tumortrace.training.crossval import crossval, resume_crossval
+    from tumortrace.training.crossvalidation.crossval import crossval, resume_crossval
 
     if resume is not None:
         print(resume_crossval(resume))

@@ -52,8 +52,8 @@ def tune(
 
     if (data is None) == (resume is None):
         raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
-    from tumortrace.training.tune import resume_tuning
-    from tumortrace.training.tune import tune as search
+    from tumortrace.training.tuning.tune import resume_tuning
+    from tumortrace.training.tuning.tune import tune as search
 
     if resume is not None:
         print(resume_tuning(resume, workers=workers))

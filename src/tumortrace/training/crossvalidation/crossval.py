@@ -20,7 +20,7 @@ from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
-from tumortrace.training.fold_plan import (
+from tumortrace.training.crossvalidation.fold_plan import (
     Named,
     check_all,
     command_line,
@@ -29,11 +29,11 @@ from tumortrace.training.fold_plan import (
     splits_of_fold,
     without_splits,
 )
-from tumortrace.training.out_of_fold import fold_folder, write_outcome
+from tumortrace.training.crossvalidation.out_of_fold import fold_folder, write_outcome
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import READING, data_record, log
-from tumortrace.training.study import seed_of
 from tumortrace.training.train import resume, train, without
+from tumortrace.training.tuning.study import seed_of
 
 
 def crossval(

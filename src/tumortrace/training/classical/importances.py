@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from tumortrace.models.families.texture import Texture
 from tumortrace.runs.files import write_csv
 from tumortrace.runs.progress import track
-from tumortrace.training.learned import column_importances
+from tumortrace.training.classical.learned import column_importances
 
 REPEATS = 20
 _IMAGES = 2000  # shuffled at most: more of them sharpen the means no further than can be seen

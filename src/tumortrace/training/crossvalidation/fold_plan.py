@@ -18,8 +18,8 @@ from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.runs.progress import track
 from tumortrace.training.recipe import Recipe, load_recipe
 from tumortrace.training.record import READING, require_both_classes
-from tumortrace.training.study import seed_of
 from tumortrace.training.train import _with_whole_paths
+from tumortrace.training.tuning.study import seed_of
 
 Named = str | Path | Recipe | Sequence[str | Path | Recipe]
 

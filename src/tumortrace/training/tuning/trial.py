@@ -21,9 +21,9 @@ from tumortrace.runs.run import Run
 from tumortrace.training.finish import uncalibrated
 from tumortrace.training.fit import Trainer
 from tumortrace.training.recipe import Recipe
-from tumortrace.training.space import Space, changed
-from tumortrace.training.study import fail, seed_of, trial_folder
 from tumortrace.training.train import prepare_store, split_patches
+from tumortrace.training.tuning.space import Space, changed
+from tumortrace.training.tuning.study import fail, seed_of, trial_folder
 
 #: What a network that cannot be built or trained raises: its trial fails, and the search goes on.
 FAILURES = (TumorTraceError, RuntimeError, ValueError, MemoryError)

@@ -15,8 +15,8 @@ from tumortrace.runs.files import write_csv, write_json, write_text
 from tumortrace.runs.run import now
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import READING, log
-from tumortrace.training.study import best_trial, count, importances, logarithmic, trial_folder, trials_table
-from tumortrace.training.trial import Search
+from tumortrace.training.tuning.study import best_trial, count, importances, logarithmic, trial_folder, trials_table
+from tumortrace.training.tuning.trial import Search
 
 
 def record_trials(search: Search, number: int) -> None:

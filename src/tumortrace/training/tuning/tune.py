@@ -23,14 +23,14 @@ from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
-from tumortrace.training.conclusion import command_line, conclude, record_trials
 from tumortrace.training.fit import Trainer
 from tumortrace.training.recipe import parse_recipe
 from tumortrace.training.record import READING, data_record, device_name, log, require_both_classes
-from tumortrace.training.space import Space, load_space, parse_space
-from tumortrace.training.study import claimed, count, open_study, study_lock
 from tumortrace.training.train import _with_whole_paths, trainer_of
-from tumortrace.training.trial import Search, attempt, total_epochs
+from tumortrace.training.tuning.conclusion import command_line, conclude, record_trials
+from tumortrace.training.tuning.space import Space, load_space, parse_space
+from tumortrace.training.tuning.study import claimed, count, open_study, study_lock
+from tumortrace.training.tuning.trial import Search, attempt, total_epochs
 
 
 def tune(
@@ -248,7 +248,7 @@ def _employ(folder: Path, workers: int) -> None:
     """Let several processes work on the study, with a share of the cores each, and wait for them."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TTY_COMPATIBLE": "0"}
-    program = "import sys; from tumortrace.training.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
+    program = "import sys; from tumortrace.training.tuning.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(folder)]
     processes = [subprocess.Popen(command, env=environment) for _ in range(workers)]
     try:

@@ -19,12 +19,12 @@ from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.models.families.texture import Linear, Texture, Trees
 from tumortrace.runs.files import write_csv
 from tumortrace.runs.progress import progress_bar
-from tumortrace.training.descriptors import described
+from tumortrace.training.classical.descriptors import described
+from tumortrace.training.classical.importances import write_importances
+from tumortrace.training.classical.inner_folds import make_folds
+from tumortrace.training.classical.learned import keep
+from tumortrace.training.classical.learners import candidates, fit_learner
 from tumortrace.training.fit import Progress, improves
-from tumortrace.training.importances import write_importances
-from tumortrace.training.inner_folds import make_folds
-from tumortrace.training.learned import keep
-from tumortrace.training.learners import candidates, fit_learner
 from tumortrace.training.patches import Patches
 from tumortrace.training.probe import measured
 from tumortrace.training.recipe import Recipe

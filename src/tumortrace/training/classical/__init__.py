@@ -1,0 +1,1 @@
+"""Classical learners on texture descriptors, fitted by a search inside grouped folds."""

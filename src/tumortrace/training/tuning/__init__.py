@@ -1,0 +1,1 @@
+"""The search over recipes: spaces, trials, studies."""
