@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 METRICS = ("auroc", "average_precision", "accuracy", "sensitivity", "specificity", "ece")
 HEAD = """# Results
@@ -34,18 +35,22 @@ def row(run: Path) -> dict[str, str]:
     """One line of the table."""
     record, metrics = (json.loads((run / name).read_text("utf-8")) for name in ("run.json", "metrics.json"))
     history = pd.read_csv(run / "history.csv")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
+    by_gradient = not (recipe.get("probe") or recipe.get("learner"))
+    body = recipe["model"]["arguments"].get("body")
     split = "test" if "test" in metrics else "validation"
     trained = record["data"]["splits"]["train"]["images"]
     speed = trained * len(history) / history["seconds"].sum()
     return {
-        "recipe": f"`{record['arguments']['recipe']}`",
+        "recipe": f"`{record['arguments']['recipe']}`" + (f", {body}" if body else ""),
+        "weights": record["weights"]["origin"].split(",")[0],
         "data": record["data"]["name"],
-        "trained on": f"{trained:,} images, {len(history)} epochs",
+        "trained on": f"{trained:,} images" + (f", {len(history)} epochs" if by_gradient else ""),
         "measured on": f"{split}, {metrics[split]['n']:,} images",
         **{name: shown(metrics[split][name]) for name in METRICS},
         "parameters": f"{record['parameters']['total']:,}",
         "minutes": f"{record['duration_s'] / 60:.1f}",
-        "training images/s": f"{speed:.0f}",
+        "training images/s": f"{speed:.0f}" if by_gradient else "—",
         "machine": f"{record['device']}, {record['threads']} threads, {record['precision']}",
     }
 

@@ -58,4 +58,4 @@ def _record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and record.get("layout") == "prepared" else None
 
 
-LAYOUTS.register("prepared")(Layout(recognises, read, 20, "a folder that `tumortrace prepare` wrote"))
+LAYOUTS.register("prepared")(Layout(recognises, read, 15, "a folder that `tumortrace prepare` wrote"))

@@ -52,7 +52,7 @@ def described(body: Descriptors, preprocessing: Preprocessing, patches: Patches,
 
 @torch.inference_mode()
 def _describe(body: Descriptors, preprocessing: Preprocessing, images: np.ndarray) -> np.ndarray:
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    tensor = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     return body(preprocessing.normalise(preprocessing.pixels(tensor))).numpy()
 
 
