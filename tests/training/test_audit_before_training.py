@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import SMALL
-from tumortrace import open_cohort, train
-from tumortrace.errors import DataError
+from tumortrace import open_cohort, resume, train
+from tumortrace.errors import DataError, RecipeError
 
 
 @pytest.fixture
@@ -49,3 +49,19 @@ def test_clean_data_are_on_record_too(small_run: Path) -> None:
     audit = json.loads((small_run / "run.json").read_text())["audit"]
     assert audit["allowed"] == []
     assert not [finding for finding in audit["findings"] if finding["verdict"] == "error"]
+
+
+def test_a_list_of_images_is_left_out(tissue: Path, tmp_path: Path) -> None:
+    """They stand in no split and the run says how many; resuming leaves them out again; no list is refused."""
+    ids = open_cohort(tissue).table["id"][:7]
+    ids.to_frame().to_csv(tmp_path / "quarantine.csv", index=False)
+    changes = [*SMALL, f"leave_out={tmp_path / 'quarantine.csv'}"]
+    run = train(tissue, changes=changes, epochs=1, out=tmp_path / "runs")
+    assert not set(pd.read_csv(run / "splits.csv", dtype=str)["id"]) & set(ids)
+    notes = json.loads((run / "run.json").read_text())["data"]["notes"]
+    assert "7 of 400 images are left out, as quarantine.csv says" in notes
+    (run / "report.html").unlink()
+    assert resume(run) == run
+    (tmp_path / "none.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RecipeError, match="column id"):
+        train(tissue, changes=[*SMALL, f"leave_out={tmp_path / 'none.csv'}"], out=tmp_path / "runs")
