@@ -44,7 +44,8 @@ and often with leakage (`tumortrace recipes NAME` says what was corrected), so t
 Measured here: {train:,} real PatchCamelyon patches to train on, {test:,} of other slides to test on, few epochs; enough
 to see that a recipe works, far too little to see what it can do. In brackets 95 % intervals, resampled by image because
 no slide is known within a split, so too narrow. Where a recipe asks for ImageNet weights and none could be had, the
-body was random, and is marked so. Times are for {machine}. Research use only, not a medical device.
+body was random, and is marked so. Times are for {machine}. Other work ran on the
+machine at the same time, so they are too long. Research use only, not a medical device.
 
 """
 
