@@ -8,7 +8,7 @@ from tumortrace.errors import RunError
 from tumortrace.reports.compare_figures import Comparison, draw_compare_figures, read_comparison
 from tumortrace.reports.crossval import p_text, signed
 from tumortrace.reports.records import METRICS, interval
-from tumortrace.reports.report import _embed_svg, render
+from tumortrace.reports.report import embed_svg, render
 from tumortrace.runs.files import write_text
 
 REPORT = "compare.html"
@@ -38,7 +38,7 @@ def write_compare_report(folder: Path) -> Path:
         metric_names=METRICS,
         p_text=p_text,
         signed=signed,
-        figures={name: _embed_svg(path) for name, path in draw_compare_figures(comparison).items()},
+        figures={name: embed_svg(path) for name, path in draw_compare_figures(comparison).items()},
     )
     write_text(folder / REPORT, page)
     return folder / REPORT

@@ -8,7 +8,7 @@ from typing import Any
 from tumortrace.errors import RunError
 from tumortrace.reports.crossval_figures import Folds, draw_crossval_figures, read_folds
 from tumortrace.reports.records import METRICS, decimals, interval
-from tumortrace.reports.report import REPORT, _embed_svg, render
+from tumortrace.reports.report import REPORT, embed_svg, render
 from tumortrace.runs.files import write_text
 
 #: Columns of the tables per fold.
@@ -51,7 +51,7 @@ def write_crossval_report(folder: Path) -> Path:
         p_text=p_text,
         spread=spread,
         signed=signed,
-        figures={name: _embed_svg(path) for name, path in draw_crossval_figures(folds).items()},
+        figures={name: embed_svg(path) for name, path in draw_crossval_figures(folds).items()},
         leakage_ruled_out=str(folds.run.get("leakage", "")).startswith("ruled out"),
     )
     write_text(folder / REPORT, page)

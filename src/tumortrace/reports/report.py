@@ -62,7 +62,7 @@ def write_report(run: Path) -> Path:
     page = render(
         "report.html.j2",
         **_story(records),
-        figures={name: _embed_svg(path) for name, path in drawn.items()},
+        figures={name: embed_svg(path) for name, path in drawn.items()},
         alt=_alternative_texts(records),
         decisions=_decisions(records),
         shares=_shares(records),
@@ -344,7 +344,7 @@ def _embed(folder: Path, name: str | None, side: int) -> str | None:
     return _data_uri(buffer.getvalue(), "image/png")
 
 
-def _embed_svg(path: Path) -> str:
+def embed_svg(path: Path) -> str:
     return _data_uri(path.read_bytes(), "image/svg+xml")
 
 

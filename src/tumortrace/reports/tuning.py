@@ -9,7 +9,7 @@ import pandas as pd
 
 from tumortrace.errors import RunError
 from tumortrace.reports.records import decimals, interval
-from tumortrace.reports.report import REPORT, _embed_svg, render
+from tumortrace.reports.report import REPORT, embed_svg, render
 from tumortrace.reports.tuning_figures import Search, draw_tuning_figures, read_search, short
 from tumortrace.runs.files import write_text
 
@@ -55,7 +55,7 @@ def write_tuning_report(folder: Path) -> Path:
         trials=_rows(search.trials),
         failures=_failures(search.trials),
         seconds=float(search.trials["seconds"].sum()),
-        figures={name: _embed_svg(path) for name, path in draw_tuning_figures(search).items()},
+        figures={name: embed_svg(path) for name, path in draw_tuning_figures(search).items()},
         few=search.study.get("counts", {}).get("finished", 0) < FEW_FINISHED,
         files={name: _text(folder / name) for name in ("best.yaml", "space.yaml")},
         leakage_ruled_out=str(search.run.get("leakage", "")).startswith("ruled out"),

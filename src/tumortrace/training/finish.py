@@ -142,6 +142,3 @@ def uncalibrated(
 def _headline(metrics: dict[str, Any]) -> str:
     name = "test" if "test" in metrics else "validation"
     return f"{name}: {headline(metrics[name])}"
-
-
-_uncalibrated = uncalibrated

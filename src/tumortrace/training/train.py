@@ -108,7 +108,7 @@ def train(
         raise RunError(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
-    recipe = _with_whole_paths(recipe)
+    recipe = with_whole_paths(recipe)
     cohort = without(open_cohort(data, **options).labelled, recipe)
     given = splits is not None
     if splits is None:
@@ -307,7 +307,7 @@ def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
     return np.flatnonzero(cohort.table["id"].isin(chosen))
 
 
-def _with_whole_paths(recipe: Recipe) -> Recipe:
+def with_whole_paths(recipe: Recipe) -> Recipe:
     """Files that a recipe names by whole paths, so that a run is resumed from anywhere."""
     if recipe.leave_out is not None:
         recipe = recipe.model_copy(update={"leave_out": str(Path(recipe.leave_out).expanduser().resolve())})
@@ -319,10 +319,3 @@ def _with_whole_paths(recipe: Recipe) -> Recipe:
         steps = recipe.preprocessing.model_copy(update={"super_resolution": enlarger})
         recipe = recipe.model_copy(update={"preprocessing": steps})
     return recipe
-
-
-_data_record, _device_name, _log, _require_both_classes = data_record, device_name, log, require_both_classes
-
-
-def _patches(cohort: Cohort, store: PatchStore, splits: Splits, name: str) -> Patches:
-    return split_patches(cohort, store.images, splits, name)

@@ -18,7 +18,7 @@ from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.runs.progress import track
 from tumortrace.training.recipe import Recipe, load_recipe
 from tumortrace.training.record import READING, require_both_classes
-from tumortrace.training.train import _with_whole_paths
+from tumortrace.training.train import with_whole_paths
 from tumortrace.training.tuning.study import seed_of
 
 Named = str | Path | Recipe | Sequence[str | Path | Recipe]
@@ -41,7 +41,7 @@ def load_recipes(named: Named, changes: Sequence[str]) -> list[Recipe]:
         raise RunError(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
-    recipes = [_with_whole_paths(one if isinstance(one, Recipe) else load_recipe(one, changes)) for one in several]
+    recipes = [with_whole_paths(one if isinstance(one, Recipe) else load_recipe(one, changes)) for one in several]
     names = [one.name for one in recipes]
     if not names or len(set(names)) < len(names):
         raise RecipeError(

@@ -26,7 +26,7 @@ from tumortrace.runs.run import Run, create_run, now
 from tumortrace.training.fit import Trainer
 from tumortrace.training.recipe import parse_recipe
 from tumortrace.training.record import READING, data_record, device_name, log, require_both_classes
-from tumortrace.training.train import _with_whole_paths, trainer_of
+from tumortrace.training.train import trainer_of, with_whole_paths
 from tumortrace.training.tuning.conclusion import command_line, conclude, record_trials
 from tumortrace.training.tuning.space import Space, load_space, parse_space
 from tumortrace.training.tuning.study import claimed, count, open_study, study_lock
@@ -89,7 +89,7 @@ def tune(
         raise RunError("several workers, which cannot share an opened cohort", remedy="give the path of the data")
     named = space.name if isinstance(space, Space) else str(space)
     space, notes = _adapted(space, changes, trials, epochs_max, objective)
-    recipe = _with_whole_paths(space.base(changes))
+    recipe = with_whole_paths(space.base(changes))
     if trainer_of(recipe) is not Trainer:
         raise RecipeError(f"{recipe.name} is not trained in epochs, which a search needs", remedy="name another recipe")
     device_found = resolve_device(device)
