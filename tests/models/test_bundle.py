@@ -86,6 +86,22 @@ def test_prediction_with_symmetries_does_not_depend_on_the_orientation(small_run
         np.testing.assert_allclose(model.predict(np.ascontiguousarray(turned)), expected, rtol=0, atol=1e-6)
 
 
+def test_an_assessment_is_the_bundles_record_applied_to_the_logits(small_run: Path) -> None:
+    """Probability, prediction and decision follow from the logits, in the order of the rows; none is scored alone."""
+    model, patches = load_model(small_run), images(6)
+    found = model.assess(patches, [4, 0, 5])
+    info = model.info
+    logit = model.logits(patches)[[4, 0, 5]]
+    np.testing.assert_allclose(found.logit, logit, rtol=0, atol=1e-5)
+    probability = 1 / (1 + np.exp(-found.logit / info.temperature))
+    np.testing.assert_allclose(found.probability, probability, rtol=1e-12)
+    assert found.prediction.tolist() == (probability >= info.threshold).astype(int).tolist()
+    assert set(found.decision) <= {"positive", "negative", "refer"}
+    assert (found.decision == "positive").sum() <= found.prediction.sum()
+    assert len(found) == 3
+    assert (found.probability.dtype, found.prediction.dtype) == (np.float64, np.int64)
+
+
 def test_no_pickle_in_a_run_folder(small_run: Path) -> None:
     """No file of a run is a pickle or a zip around one."""
     for file in small_run.rglob("*"):

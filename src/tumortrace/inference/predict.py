@@ -86,15 +86,14 @@ def predict(
 
 def predict_rows(model: Model, cohort: Cohort, store: PatchStore, rows: np.ndarray) -> pd.DataFrame:
     """Columns `id, label, probability, prediction, decision` for the chosen rows of a cohort, in their order."""
-    probability = model.predict(store.images, rows, description="predicting")
-    prediction, decision = model.info.decide(probability)
+    found = model.assess(store.images, rows, description="predicting")
     return pd.DataFrame(
         {
             "id": cohort.table["id"].iloc[rows].to_numpy(),
             "label": cohort.table["label"].iloc[rows].array,
-            "probability": probability,
-            "prediction": prediction,
-            "decision": decision,
+            "probability": found.probability,
+            "prediction": found.prediction,
+            "decision": found.decision,
         }
     )
 

@@ -25,6 +25,7 @@ from tumortrace.evaluation.conformal import decide
 from tumortrace.imaging.augmentation import symmetry
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network
+from tumortrace.models.assessment import Assessment
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.runs.files import replacing, sha256, write_json
 from tumortrace.runs.progress import track
@@ -175,7 +176,25 @@ class Model:
         Returns:
             float64, shape (number of rows,), range [0, 1].
         """
-        return apply_temperature(self.logits(images, rows, description=description), self.info.temperature)
+        return self.assess(images, rows, description=description).probability
+
+    def assess(
+        self,
+        images: np.ndarray,
+        rows: Sequence[int] | np.ndarray | None = None,
+        *,
+        description: str | None = None,
+        prepared: bool = False,
+    ) -> Assessment:
+        """Everything that the model says of images: probability, prediction, decision; arguments as for `logits`.
+
+        Raises:
+            ModelError: The images have another shape or type.
+        """
+        logit = self.logits(images, rows, description=description, prepared=prepared)
+        probability = apply_temperature(logit, self.info.temperature)
+        prediction, decision = self.info.decide(probability)
+        return Assessment(logit, probability, prediction, decision)
 
     def require_preparation(self, preparation: dict[str, Any] | None, where: object) -> None:
         """Refuse images that were not prepared as the training images were.
