@@ -12,8 +12,8 @@ from PIL import Image
 
 from tumortrace.cohorts.images import read_image
 from tumortrace.errors import ImageError, RunError
+from tumortrace.reports.page import render
 from tumortrace.reports.records import read_json
-from tumortrace.reports.report import render
 from tumortrace.runs.files import write_text
 
 ORDER = ("error", "warning", "note")

@@ -7,8 +7,9 @@ from pathlib import Path
 from tumortrace.errors import RunError
 from tumortrace.reports.compare_figures import Comparison, draw_compare_figures, read_comparison
 from tumortrace.reports.crossval import p_text, signed
+from tumortrace.reports.embedding import embed_svg
+from tumortrace.reports.page import render
 from tumortrace.reports.records import METRICS, interval
-from tumortrace.reports.report import embed_svg, render
 from tumortrace.runs.files import write_text
 
 REPORT = "compare.html"

@@ -7,8 +7,10 @@ from typing import Any
 
 from tumortrace.errors import RunError
 from tumortrace.reports.crossval_figures import Folds, draw_crossval_figures, read_folds
+from tumortrace.reports.embedding import embed_svg
+from tumortrace.reports.page import render
 from tumortrace.reports.records import METRICS, decimals, interval
-from tumortrace.reports.report import REPORT, embed_svg, render
+from tumortrace.reports.report import REPORT
 from tumortrace.runs.files import write_text
 
 #: Columns of the tables per fold.

@@ -10,8 +10,8 @@ from typing import Any
 
 from tumortrace.errors import RunError
 from tumortrace.reports.exploration_sheet import called
+from tumortrace.reports.page import render
 from tumortrace.reports.records import read_json
-from tumortrace.reports.report import render
 from tumortrace.runs.files import write_text
 
 #: Figures that are pictures, for which PNG is smaller and as sharp.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ METRIC_COLOURS = {
     "loss": INK,
     "nll": LINES[2],
 }
+#: Figures by name; a function returns None where the records do not allow its figure.
+Drawings = Mapping[str, Callable[[Records], Figure | None]]
 STRONGEST = 15  # features in the figure
 CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
 STYLE: Any = {
@@ -59,7 +61,7 @@ STYLE: Any = {
 }
 
 
-def draw_figures(run: Path) -> list[Path]:
+def draw_figures(run: Path, figures: Drawings | None = None) -> list[Path]:
     """Draw every figure that the records of a run allow, as PNG (150 dpi) and SVG.
 
     The figures are roc, precision_recall, reliability, confusion_matrix, probability_histogram (of the test split, or
@@ -68,6 +70,7 @@ def draw_figures(run: Path) -> list[Path]:
 
     Args:
         run: The run folder; its predictions.csv, metrics.json, history.csv, run.json and model.json are read.
+        figures: What to draw, a function of the records by name; those named above where None.
 
     Returns:
         The files written in `figures/`, PNG before SVG of each figure.
@@ -85,7 +88,7 @@ def draw_figures(run: Path) -> list[Path]:
     """
     records = read_records(run)
     written = []
-    for name, draw in FIGURES.items():
+    for name, draw in (FIGURES if figures is None else figures).items():
         with rc_context(STYLE), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it in the figure
             figure = draw(records)
@@ -318,7 +321,7 @@ def _threshold(records: Records) -> Figure | None:
     return figure
 
 
-FIGURES: dict[str, Callable[[Records], Figure | None]] = {
+FIGURES: Drawings = {
     "roc": _roc,
     "precision_recall": _precision_recall,
     "reliability": _reliability,

@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 
 from tumortrace.errors import RunError
+from tumortrace.reports.embedding import embed_svg
+from tumortrace.reports.page import render
 from tumortrace.reports.records import decimals, interval
-from tumortrace.reports.report import REPORT, embed_svg, render
+from tumortrace.reports.report import REPORT
 from tumortrace.reports.tuning_figures import Search, draw_tuning_figures, read_search, short
 from tumortrace.runs.files import write_text
 
