@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.inference.explain import grad_cam
+from tumortrace.inference.explain import heat_map
 from tumortrace.models.bundle import Architecture, Model, ModelInfo, TrainingData
 
 
@@ -43,12 +43,12 @@ def test_heat_is_the_weighted_activation() -> None:
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     red, blue = image[..., 0].astype(float), image[..., 2].astype(float)
     expected = np.maximum(0, 2 * red - blue) / 255 / 256
-    np.testing.assert_allclose(grad_cam(model(None), image), expected, atol=1e-8)
+    np.testing.assert_allclose(heat_map(model(None), image), expected, atol=1e-8)
 
 
 def test_heat_stays_within_the_crop() -> None:
     """What the network does not see gets no heat, and the crop lies in the centre."""
-    heat = grad_cam(model(8), np.full((16, 16, 3), (255, 0, 0), np.uint8))
+    heat = heat_map(model(8), np.full((16, 16, 3), (255, 0, 0), np.uint8))
     assert (heat[4:12, 4:12] > 0).all()
     heat[4:12, 4:12] = 0
     assert not heat.any()

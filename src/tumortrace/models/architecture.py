@@ -11,8 +11,8 @@ from tumortrace.registry import Registry
 
 #: Builders `(input_size: (height, width), **arguments) -> nn.Module`. The network takes float32 images of shape
 #: (N, 3, height, width), normalised, and returns logits of the positive class, shape (N,). Its attribute
-#: `attention_layer` names the submodule whose activations Grad-CAM weighs, or is None. `body` is the part that
-#: `freeze: [body]` freezes, `top` the rest.
+#: `attention_layer` names the submodule whose activations are weighed for class activation maps, or is None: features
+#: (N, C, h, w) or a transformer's tokens. `body` is the part that `freeze: [body]` freezes, `top` the rest.
 ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry("model", "tumortrace.models.families", ModelError)
 
 

@@ -78,8 +78,7 @@ class Backbone(nn.Module):
         learnt = any(True for _ in pool.parameters())
         self.pool = nn.Identity() if learnt else pool  # what is not learnt belongs to the features, which are kept
         self.top = nn.Sequential(*([pool] if learnt else []), build_head(units, head, outputs))
-        info = getattr(self.body, "feature_info", None)
-        self.attention_layer = None if len(shape) == 2 else f"body.{info[-1]['module']}" if info else "body"
+        self.attention_layer = self._attention_layer()
 
     def features(self, images: Tensor) -> Tensor:
         """What the body makes of images, pooled unless the pooling learns; `top` takes it from there."""
@@ -96,6 +95,19 @@ class Backbone(nn.Module):
         else:
             features = self.body.forward_features(images)  # type: ignore[operator]
         return features
+
+    def _attention_layer(self) -> str | None:
+        """The last map of features, or the last tokens that still speak to each other.
+
+        After a transformer's last block nothing but its class token may count, so that no gradient reaches the patches:
+        there it is what goes into the block's attention.
+        """
+        info = getattr(self.body, "feature_info", None)
+        if not info:
+            return None if self.own_pooling else "body"
+        last = f"body.{info[-1]['module']}"
+        tokens = hasattr(self.body, "num_prefix_tokens") and last.startswith("body.blocks.")
+        return f"{last}.norm1" if tokens else last
 
     @torch.no_grad()
     def _shape(self, name: str, input_size: tuple[int, int]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ class Ensemble(nn.Module):
             for member, steps in zip(members, self.steps, strict=True)
         )
         first = getattr(self.body[0], "attention_layer", None)
-        self.attention_layer = None if first is None else f"body.0.{first}"  # Grad-CAM looks at the first member
+        self.attention_layer = None if first is None else f"body.0.{first}"  # each member has its own
 
     def forward(self, images: Tensor) -> Tensor:
         logits = [

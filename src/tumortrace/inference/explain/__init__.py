@@ -1,0 +1,8 @@
+"""What a model looked at: heat maps by several methods, their pictures, and whether to believe them."""
+
+from __future__ import annotations
+
+from tumortrace.inference.explain.methods import METHODS, Method, heat_map, heat_maps
+from tumortrace.inference.explain.pictures import explain
+
+__all__ = ["METHODS", "Method", "explain", "heat_map", "heat_maps"]

@@ -1,0 +1,87 @@
+"""The model as one function of a patch's pixels, through which gradients flow: what all methods explain."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tumortrace.imaging.geometry import symmetry
+from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.models.bundle import Model
+from tumortrace.models.families.ensemble import Ensemble
+
+
+def prepared_pixels(model: Model, images: np.ndarray) -> Tensor:
+    """Patches after `Preprocessing.prepare`, scaled.
+
+    Args:
+        model: The model.
+        images: uint8, shape (N, H, W, 3); H and W are the bundle's `patch_size`.
+
+    Returns:
+        float32, shape (N, 3, h, w), range [0, 1], on the model's device; h and w are the bundle's prepared size.
+    """
+    prepared = np.ascontiguousarray(model.info.preprocessing.prepare(images))
+    return torch.from_numpy(prepared).permute(0, 3, 1, 2).to(model.device).float() / 255
+
+
+def evidence(model: Model, pixels: Tensor) -> Tensor:
+    """The logit of the positive class as `Model.logits` gives it, the mean over symmetries included.
+
+    Args:
+        model: The model.
+        pixels: float32, shape (N, 3, h, w), range [0, 1]: what `prepared_pixels` gives.
+
+    Returns:
+        float32, shape (N,); differentiable wherever the network is.
+    """
+    inputs = network_inputs(model, pixels)
+    views = views_of(model, inputs)
+    turned = torch.cat([symmetry(inputs, view) for view in views])
+    logits: Tensor = model.network(turned.contiguous(memory_format=torch.channels_last))
+    return logits.float().view(len(views), len(pixels)).mean(0)
+
+
+def network_inputs(model: Model, pixels: Tensor) -> Tensor:
+    """Prepared patches in [0, 1] as the network takes them."""
+    steps = model.info.preprocessing
+    return steps.normalise(steps.pixels(pixels))
+
+
+def views_of(model: Model, inputs: Tensor) -> list[int]:
+    """The symmetries over which the model averages, as `symmetry` numbers them; only 0 where it does not."""
+    if not model.info.symmetries:
+        return [0]
+    return list(range(8)) if inputs.shape[2] == inputs.shape[3] else [0, 2, 4, 6]
+
+
+def turned_back(maps: Tensor, view: int) -> Tensor:
+    """Maps (N, 1, h, w) of images turned by `symmetry`, as the images were before.
+
+    Example:
+        >>> image = torch.rand(1, 1, 5, 5)
+        >>> all(torch.equal(turned_back(symmetry(image, view), view), image) for view in range(8))
+        True
+    """
+    return symmetry(maps, view if view >= 4 else -view % 4)  # a mirroring undoes itself
+
+
+def members_of(network: nn.Module) -> list[tuple[nn.Module, Preprocessing]]:
+    """The networks of an ensemble with what each does to its input; a single network with nothing."""
+    if isinstance(network, Ensemble):
+        return list(zip(network.body, network.steps, strict=True))
+    return [(network, Preprocessing())]
+
+
+def framed(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, 1, h, w) of a centre crop as maps of the whole, (N, 1, *size); zero outside of the crop.
+
+    Example:
+        >>> framed(torch.ones(1, 1, 1, 2), (3, 4))[0, 0].tolist()
+        [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    top, left = ((whole - part) // 2 for whole, part in zip(size, maps.shape[2:], strict=True))
+    bottom, right = size[0] - maps.shape[2] - top, size[1] - maps.shape[3] - left
+    return functional.pad(maps, (left, right, top, bottom))
