@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from tumortrace.errors import RunError
-from tumortrace.reports.records import METRICS, Records, decimals
+from tumortrace.reports.records import METRICS, Records
+from tumortrace.reports.verdict import learner, verdict
 
 HEADLINES = ("auroc", "average_precision", "sensitivity", "specificity", "balanced_accuracy", "ece")
 
@@ -21,7 +22,8 @@ def story(records: Records) -> dict[str, Any]:
 
     Returns:
         `run, name, title, data, model, recipe, recipe_text, metrics` (the judged split first), `metric_names, split,
-        judged, headlines, classes, threshold, verdict, learner, probed, leakage_ruled_out`.
+        judged, headlines, classes, threshold, verdict, learner, probed, evaluation,
+        leakage_ruled_out`.
 
     Raises:
         RunError: recipe.yaml is damaged.
@@ -45,25 +47,12 @@ def story(records: Records) -> dict[str, Any]:
         "headlines": [(METRICS[name], judged[name]) for name in HEADLINES if judged.get(name)],
         "classes": records.classes,
         "threshold": records.threshold,
-        "verdict": _verdict(records),
-        "learner": _learner(records),
+        "verdict": verdict(records),
+        "learner": learner(records),
         "probed": "head" in records.history,
+        "evaluation": records.run.get("verb") == "evaluate",
         "leakage_ruled_out": str(records.run.get("leakage", "")).startswith("ruled out"),
     }
-
-
-def _learner(records: Records) -> str | None:
-    """A sentence on a classical learner, which has no parameters as networks have; None for a network."""
-    architecture = records.model.get("architecture") or {}
-    if architecture.get("name") != "texture":
-        return None
-    arguments = architecture.get("arguments") or {}
-    on = f"on {len(arguments.get('descriptors') or ())} hand-made descriptors"
-    trees = arguments.get("trees")
-    if not trees:
-        return f"Logistic regression {on}."
-    one = "1 decision tree" if trees["trees"] == 1 else f"{trees['trees']:,} decision trees"
-    return f"{one} {on}, {trees['nodes']:,} nodes, up to {trees['depth']} splits deep."
 
 
 def _recipe(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -75,30 +64,3 @@ def _recipe(path: Path) -> tuple[dict[str, Any], str | None]:
     except yaml.YAMLError as error:
         raise RunError(f"not YAML ({error})", where=path, remedy="restore the file or run the verb again") from error
     return recipe if isinstance(recipe, dict) else {}, text
-
-
-def _verdict(records: Records) -> list[str]:
-    """How well, at which threshold, and whether leakage is ruled out: a sentence each."""
-    judged = records.judged
-    if not judged:
-        return ["No metrics are on record for this run."]
-    groups = judged.get("n_groups")
-    of = f" of {groups:,} group{'s' * (groups > 1)} (slides or patients)" if groups else ""
-    share = judged.get("prevalence")
-    positives = "" if share is None else f", {100 * share:.1f} % of them {records.classes[1]}"
-    sentences = [f"AUROC {records.metric('auroc')} on {judged.get('n', 0):,} {records.split} images{of}{positives}."]
-    if judged.get("sensitivity") and judged.get("specificity"):
-        policy = records.model.get("threshold_policy")
-        sentences.append(
-            f"At the threshold {decimals(judged.get('threshold'))}{f' (chosen by {policy})' if policy else ''}"
-            f" sensitivity is {records.metric('sensitivity')} and specificity {records.metric('specificity')}."
-        )
-    if records.split == "validation" and _learner(records):
-        sentences.append("There is no test split, but these images have chosen nothing.")
-    elif records.split == "validation":
-        sentences.append("There is no test split: these images also chose the epoch, so expect less on new ones.")
-    if leakage := records.run.get("leakage"):
-        sentences.append(f"Leakage between the splits is {leakage.rstrip('.')}.")
-    else:
-        sentences.append("Whether leakage between the splits is ruled out is not on record.")
-    return sentences

@@ -60,11 +60,13 @@ class Section:
 
 
 SECTIONS = (
+    Section("worth", "What this is worth", "Worth"),
     Section("data", "Data and split", "Data"),
     Section("audit", "Audit"),
     Section("training", "Training"),
     Section("importances", "Descriptors"),
     Section("metrics", "Metrics"),
+    Section("elsewhere", "On other data"),
     Section("calibration", "Calibration"),
     Section("threshold", "Threshold"),
     Section("decisions", "Decisions"),

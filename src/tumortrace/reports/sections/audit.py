@@ -8,6 +8,7 @@ from tumortrace.reports.records import Records, read_json
 
 
 def context(records: Records) -> dict[str, Any] | None:
-    """`audit`: audit.json, where there is one."""
-    audit = read_json(records.folder / "audit.json")
-    return {"audit": audit} if audit else None
+    """`audit`: audit.json, or what the training's own check found; `allowed`: the findings that it was let pass."""
+    own = records.run.get("audit") or {}
+    audit = read_json(records.folder / "audit.json") or own
+    return {"audit": audit, "allowed": own.get("allowed") or []} if audit else None

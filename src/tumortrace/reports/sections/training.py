@@ -8,13 +8,30 @@ from tumortrace.reports.records import METRICS, Records
 
 
 def context(records: Records) -> dict[str, Any] | None:
-    """`candidates` (see `_candidates`) and `alt`."""
+    """`candidates` (see `_candidates`), `kept_epoch` (see `_kept`) and `alt`."""
     history = records.history
     if "epoch" not in history:
         return None
     kind = "candidates" if "head" in history else "epochs"
     words = f"Loss and metrics, training and validation, over {len(history)} {kind}"
-    return {"candidates": _candidates(records), "alt": {"learning_curves": words}}
+    return {"candidates": _candidates(records), "kept_epoch": _kept(records), "alt": {"learning_curves": words}}
+
+
+def _kept(records: Records) -> dict[str, dict[str, float | None]]:
+    """The metrics of the epoch whose weights were kept, `train` beside `validation`, by label."""
+    history = records.history
+    row = history[history["epoch"] == records.run.get("best_epoch")]
+    if len(row) != 1:
+        return {}
+    sides = ("train", "validation")
+    found = {name: {side: row.get(f"{side}_{name}") for side in sides} for name in ("loss", *METRICS)}
+    return {
+        METRICS.get(name, name.capitalize()): {
+            side: None if value is None else float(value.iloc[0]) for side, value in values.items()
+        }
+        for name, values in found.items()
+        if any(value is not None for value in values.values())
+    }
 
 
 def _candidates(records: Records) -> list[dict[str, Any]]:
