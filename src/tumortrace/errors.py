@@ -12,6 +12,7 @@
     ├── RecipeError          a recipe, or a change to one, that is not valid
     ├── ModelError           a model or bundle that is unknown, damaged or does not fit
     ├── RunError             a run folder that is missing, incomplete or does not fit
+    ├── ServeError           a server that cannot be set up as asked
     └── MissingDependencyError   an optional library that is not installed
 
 Each carries what was found, where, what was expected and what to do, and prints as one line.
@@ -84,6 +85,10 @@ class ModelError(TumorTraceError):
 
 class RunError(TumorTraceError):
     """A run folder that is missing, incomplete or does not fit."""
+
+
+class ServeError(TumorTraceError):
+    """A server that cannot be set up as asked."""
 
 
 class MissingDependencyError(TumorTraceError):

@@ -87,11 +87,12 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     return read_with_facts(path)[0]
 
 
-def read_with_facts(path: str | os.PathLike[str]) -> tuple[np.ndarray, Facts]:
+def read_with_facts(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Facts]:
     """Pixels of one image as `read_image` gives them, and how the file stores them, in one reading.
 
     Args:
         path: An image file, or `file.h5::row`.
+        max_pixels: Pixels beyond which an image file is refused before it is decoded.
 
     Raises:
         ImageError: As `read_image` does.
@@ -110,16 +111,18 @@ def read_with_facts(path: str | os.PathLike[str]) -> tuple[np.ndarray, Facts]:
     _check_file(path)
     read: tuple[np.ndarray, Facts] | None = None
     try:
-        read = _with_pillow(path)
+        read = _with_pillow(path, max_pixels)
     except ImageError:
         raise
+    except MemoryError:
+        raise ImageError("needs more memory than there is", where=path, remedy="save a smaller one") from None
     except UnidentifiedImageError:
         pass
     except PermissionError as error:
         raise ImageError(f"cannot be read ({error.strerror})", where=path) from None
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise ImageError(f"damaged or truncated ({error})", where=path, remedy=_RESTORE) from None
-    pixels, facts = read or (_with_tifffile(path), Facts("TIFF", "numbers of an unusual type"))
+    pixels, facts = read or (_with_tifffile(path, max_pixels), Facts("TIFF", "numbers of an unusual type"))
     if pixels.size == 0:
         raise ImageError("an image without pixels", where=path)
     return pixels, facts
@@ -158,18 +161,16 @@ def _check_file(path: str) -> None:
         raise ImageError("the file is empty", where=path, remedy=_RESTORE)
 
 
-def _check_pixels(path: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        found = f"too many pixels ({width} x {height})"
-        raise ImageError(
-            found, where=path, expected="at most 100 megapixels", remedy="use `tumortrace scan` for slides"
-        )
+def _check_pixels(path: str, width: int, height: int, most: int) -> None:
+    if width * height > most:
+        found, expected = f"too many pixels ({width} x {height})", f"at most {most // 1_000_000} megapixels"
+        raise ImageError(found, where=path, expected=expected, remedy="use `tumortrace scan` for slides")
 
 
-def _with_pillow(path: str) -> tuple[np.ndarray, Facts]:
+def _with_pillow(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            _check_pixels(path, *image.size)
+            _check_pixels(path, *image.size, max_pixels)
             facts = _facts(image)
             image.load()
             with suppress(Exception):  # a damaged EXIF block says nothing about orientation
@@ -228,7 +229,7 @@ def _eight_bit(pixels: np.ndarray, path: str) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)), dtype=np.uint8)
 
 
-def _with_tifffile(path: str) -> np.ndarray:
+def _with_tifffile(path: str, max_pixels: int) -> np.ndarray:
     """The TIFFs that Pillow does not know (other types of numbers, other compressions)."""
     with open(path, "rb") as file:
         if file.read(4) not in _TIFF_MAGIC:
@@ -238,7 +239,7 @@ def _with_tifffile(path: str) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as tiff:
             page: Any = tiff.pages[0]
-            _check_pixels(path, page.imagewidth, page.imagelength)
+            _check_pixels(path, page.imagewidth, page.imagelength, max_pixels)
             shapes = {tifffile.PHOTOMETRIC.MINISBLACK: (), tifffile.PHOTOMETRIC.RGB: (3,)}
             if page.photometric not in shapes or page.shape[2:] != shapes[page.photometric]:
                 raise ValueError(f"{page.photometric!r} of shape {page.shape}")

@@ -1,0 +1,113 @@
+"""Errors as callers get them: JSON with a cause and a remedy, whatever went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException as PlainHTTPException
+
+from tumortrace.errors import DataError, ModelError, TumorTraceError
+
+RETRY_SECONDS = 2
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, and what to do."""
+
+    cause: str = Field(examples=["scan.png: damaged or truncated (image file is truncated)"])
+    remedy: str = Field(examples=["restore it from its source, or remove it"])
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer of 400 and above."""
+
+    error: ErrorDetail
+
+
+class Problem(HTTPException):
+    """A refusal with its status, cause and remedy.
+
+    Args:
+        status: HTTP status, 400 or above.
+        cause: What was found, as a sentence without full stop.
+        remedy: What to do, likewise.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(self, status: int, cause: str, remedy: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, cause, dict(headers or {}))
+        self.cause, self.remedy = cause, remedy
+
+
+def busy(cause: str) -> Problem:
+    """503 with `Retry-After`: more is asked than can be done now."""
+    return Problem(503, cause, f"ask again in {RETRY_SECONDS} s", {"Retry-After": str(RETRY_SECONDS)})
+
+
+def answer(status: int, cause: str, remedy: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that says so.
+
+    Example:
+        >>> answer(404, "no such page", "look at /docs").body.decode()
+        '{"error":{"cause":"no such page","remedy":"look at /docs"}}'
+    """
+    return JSONResponse({"error": {"cause": cause, "remedy": remedy}}, status, dict(headers or {}))
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI description says of these statuses.
+
+    Example:
+        >>> documented(503)
+        {503: {'model': <class 'tumortrace.app.problems.ErrorBody'>, 'description': 'Service Unavailable'}}
+    """
+    return {status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let every error of the application be answered in this form."""
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> JSONResponse:
+        return answer(error.status_code, error.cause, error.remedy, error.headers)
+
+    @app.exception_handler(PlainHTTPException)
+    async def _plain(request: Request, error: PlainHTTPException) -> JSONResponse:
+        cause, remedy = _WORDS.get(error.status_code, (str(error.detail), "look at /docs for what can be asked"))
+        return answer(error.status_code, cause, remedy, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(422, _told(error), "look at /docs for what the request must carry")
+
+    @app.exception_handler(TumorTraceError)
+    async def _refusal(request: Request, error: TumorTraceError) -> JSONResponse:
+        return refused(error)
+
+
+def refused(error: TumorTraceError) -> JSONResponse:
+    """The answer to one of our own refusals: 422 for data and for what a model cannot do, else 500."""
+    status = 422 if isinstance(error, DataError | ModelError) else 500
+    cause = f"{error.where}: {error.found}" if error.where else error.found
+    if error.expected:
+        cause += f"; expected {error.expected}"
+    return answer(status, cause, error.remedy or "give another file")
+
+
+_WORDS = {
+    400: ("the request's body cannot be read as a form", "send multipart/form-data with a field `file`"),
+    404: ("there is nothing at this address", "look at /docs for what there is"),
+    405: ("this address does not answer to that method", "look at /docs for the methods"),
+}
+
+
+def _told(error: RequestValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {str(first['msg'])[:300]}"

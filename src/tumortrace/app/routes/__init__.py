@@ -1,0 +1,1 @@
+"""What the server answers to, a file per subject; each has a `router` and is found by itself."""

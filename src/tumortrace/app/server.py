@@ -1,0 +1,136 @@
+"""The application: routes that are found by themselves, behind the door and the limits; and the loop that serves it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from tumortrace import __version__
+from tumortrace.app import routes
+from tumortrace.app.body import BodyLimit, LimitBodies
+from tumortrace.app.door import Door, Mark
+from tumortrace.app.observing import Observe
+from tumortrace.app.problems import add_handlers, documented
+from tumortrace.app.service import Service
+from tumortrace.app.settings import STATIC, Settings
+from tumortrace.errors import ServeError
+from tumortrace.runs.progress import say
+from tumortrace.runs.provenance import RESEARCH_USE
+
+GRACE_SECONDS = 20
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application, its models loaded.
+
+    A module in `tumortrace.app.routes` joins by having a `router`; it may have `BODY_LIMITS`, from the beginning of an
+    address to the `BodyLimit` that holds there, and `start(service)` and `stop(service)`, awaited with the application.
+
+    Raises:
+        TumorTraceError: A model does not load, or two have one name.
+    """
+    service = Service(settings)
+    modules = [
+        importlib.import_module(f"{routes.__name__}.{found.name}") for found in pkgutil.iter_modules(routes.__path__)
+    ]
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        for module in modules:
+            if hasattr(module, "start"):
+                await module.start(service)
+        yield
+        for module in modules:
+            if hasattr(module, "stop"):
+                await module.stop(service)
+        await service.stop()
+
+    app = FastAPI(
+        title="TumorTrace",
+        version=__version__,
+        description=RESEARCH_USE,
+        lifespan=lifespan,
+        docs_url=None,  # the usual page loads its script from elsewhere, which our policy forbids
+        redoc_url=None,
+        responses=documented(400, 401, 403, 404, 405, 408, 413, 421, 422, 500, 503),
+    )
+    app.state.service = service
+    add_handlers(app)
+    limits: dict[str, BodyLimit] = {}
+    for module in modules:
+        app.include_router(module.router)
+        limits |= getattr(module, "BODY_LIMITS", {})
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(LimitBodies, limits=settings.limits, special=limits, meters=service.meters)
+    app.add_middleware(Door, settings=settings)
+    app.add_middleware(Observe, meters=service.meters)
+    app.add_middleware(Mark)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Serve until interrupted; what is under way is answered first.
+
+    Raises:
+        TumorTraceError: A model does not load, or the address cannot be listened on.
+    """
+    app = create_app(settings)
+    listener = _listen(settings)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    names = ", ".join(app.state.service.catalogue.names)
+    say(f"serve: {names} at http://{host}:{listener.getsockname()[1]} (Ctrl-C ends it). {RESEARCH_USE}")
+    _log()
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # ours names routes, not what was asked of them
+        server_header=False,
+        limit_concurrency=settings.limits.connections,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        h11_max_incomplete_event_size=32 << 10,
+    )
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has ended in order
+    try:
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        listener.close()
+    say("serve: ended")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ServeError(
+            f"cannot listen there ({error.strerror or error})",
+            where=f"{settings.host}:{settings.port}",
+            remedy="choose another --port or --host",
+        ) from error
+    return listener
+
+
+def _log() -> None:
+    """One line per request on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for name, level in (("tumortrace.app", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

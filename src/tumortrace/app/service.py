@@ -1,0 +1,93 @@
+"""What the routes share: the models, the decoder, the meters."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, Request, UploadFile
+
+from tumortrace.app.catalogue import Catalogue, Served
+from tumortrace.app.decoding import Decoder
+from tumortrace.app.observing import Meters
+from tumortrace.app.problems import Problem
+from tumortrace.app.settings import Settings
+
+
+class Service:
+    """One server's models, decoder and meters, started and stopped with the application.
+
+    Args:
+        settings: How the server is set up; all its models are loaded here.
+
+    Raises:
+        TumorTraceError: A model does not load, or two have one name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.meters = Meters()
+        self.catalogue = Catalogue(settings, lambda name, size: self.meters.batches.labels(name).observe(size))
+        self.decoder = Decoder(settings.limits)
+        for served in self.catalogue.all:
+            self.meters.queue.labels(served.name).set_function(_waiting(served))
+        self.meters.decoding.set_function(lambda: self.decoder.waiting)
+
+    async def start(self) -> None:
+        """Start the processes that decode and the models' queues."""
+        await self.decoder.start()
+        for served in self.catalogue.all:
+            served.batcher.start()
+
+    async def stop(self) -> None:
+        """Answer what waits, then end the processes and threads."""
+        await asyncio.gather(*(served.batcher.stop() for served in self.catalogue.all))
+        await self.decoder.stop()
+
+    async def patch(self, upload: UploadFile, served: Served) -> np.ndarray:
+        """An upload as the patch that a model takes, decoded and resized as `predict` does.
+
+        Returns:
+            uint8, shape (*patch_size, 3).
+
+        Raises:
+            ImageError: It cannot be decoded.
+            Problem: Too many images wait (503).
+        """
+        decoded = await self.decoder.decode(await upload.read(), served.model.info.patch_size, shown_name(upload))
+        return decoded.pixels
+
+    async def patches(self, uploads: list[UploadFile], served: Served) -> np.ndarray:
+        """Several uploads as `patch` makes them: uint8, shape (N, *patch_size, 3).
+
+        Raises:
+            Problem: There are too many of them (413).
+        """
+        most = self.settings.limits.files
+        if len(uploads) > most:
+            raise Problem(413, f"{len(uploads)} files", f"send at most {most} at once")
+        return np.stack(await asyncio.gather(*(self.patch(upload, served) for upload in uploads)))
+
+    async def assess(self, images: np.ndarray, served: Served) -> list[dict[str, Any]]:
+        """What a model says of patches, as the API answers it but for the files' names."""
+        return await served.batcher.submit(images)
+
+
+def shown_name(upload: UploadFile) -> str:
+    """The name that came with an upload, fit to be shown: its last part, printable, of at most 200 characters."""
+    name = (upload.filename or "").replace("\\", "/").rpartition("/")[2]
+    return "".join(letter for letter in name if letter.isprintable())[:200] or "upload"
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _waiting(served: Served) -> Any:
+    return lambda: served.batcher.waiting
+
+
+TheService = Annotated[Service, Depends(_service)]
+"""As a parameter of a route, the service."""
