@@ -58,6 +58,23 @@ def test_the_best_level_is_read(tmp_path: Path) -> None:
     assert (finer == (0, 0, 255)).all()
 
 
+def test_coordinates_begin_where_the_scanned_part_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that states its scanned part is that part, at every level; a part that cannot be is not believed."""
+    pixels = picture(300, 400)
+    write_pyramid(tmp_path / "a.tiff", [pixels, pixels[::2, ::2]])
+    properties = {"x": "64", "y": "32", "width": "200", "height": "100"}
+    stated = {f"openslide.bounds-{name}": value for name, value in properties.items()}
+    monkeypatch.setattr("openslide.OpenSlide.properties", stated)
+    with Slide(tmp_path / "a.tiff") as slide:
+        assert (slide.width, slide.height) == (200, 100)
+        np.testing.assert_array_equal(slide.read_region(10, 20, 50, 30, size=(50, 30)), pixels[52:82, 74:124])
+        half = slide.read_region(0, 0, 200, 100, size=(100, 50))
+        np.testing.assert_array_equal(half, pixels[32:132:2, 64:264:2])
+    stated["openslide.bounds-width"] = "4000"
+    with Slide(tmp_path / "a.tiff") as slide:
+        assert (slide.width, slide.height) == (400, 300)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tiff"])
 def test_shrinking_is_antialiased_and_does_not_depend_on_blocks(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

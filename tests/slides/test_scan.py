@@ -14,6 +14,7 @@ import tifffile
 from PIL import Image
 
 from tumortrace.errors import ModelError, RunError, SlideError
+from tumortrace.models.assessment import Assessment
 from tumortrace.slides.scan import scan
 
 DATA = os.environ.get("TUMORTRACE_DATA")
@@ -26,9 +27,19 @@ def dark_share(images: np.ndarray) -> np.ndarray:
 
 
 def fake_model(predict: Callable[[np.ndarray], np.ndarray] = dark_share, **changes: Any) -> Any:
-    info = {"name": "fake", "patch_size": (32, 32), "resolution": 1.0, "threshold": 0.5}
+    info = {"name": "fake", "patch_size": (32, 32), "resolution": 1.0, "threshold": 0.5, "conformal": None}
     info |= {"classes": ("normal", "tumour"), "weights_sha256": "0" * 64}
-    return SimpleNamespace(info=SimpleNamespace(**info | changes), predict=predict)
+    info |= changes
+
+    def assess(images: np.ndarray) -> Assessment:
+        probability = predict(images)
+        positive = probability >= info["threshold"]
+        words = np.where(positive, "positive", "negative")
+        if info["conformal"] is not None:
+            words[np.abs(probability - info["threshold"]) < 0.2] = "refer"
+        return Assessment(probability, probability, positive.astype(int), words)
+
+    return SimpleNamespace(info=SimpleNamespace(**info), assess=assess)
 
 
 @pytest.fixture
@@ -53,7 +64,7 @@ def test_tumour_is_found_where_it_is(slide: Path, tmp_path: Path) -> None:
     """Tiles are 32 px at 1 um, so 64 px at 0.5 um; positive are the 3 x 2 that hold the tumour, of 8 x 6."""
     result = scan("run", slide, out=tmp_path / "out", model=fake_model(), batch_size=7)
     tiles = result.tiles
-    assert list(tiles.columns) == ["x", "y", "width", "height", "tissue", "probability", "prediction"]
+    assert list(tiles.columns) == ["x", "y", "width", "height", "tissue", "probability", "prediction", "decision"]
     inside = tiles[tiles["tissue"] > 0.5]
     assert len(inside) == 48
     assert set(inside["width"]) == {64}
@@ -74,12 +85,13 @@ def test_the_record_says_what_the_table_holds(slide: Path, tmp_path: Path) -> No
     assert record["positive_tiles"] == (tiles["probability"] >= 0.5).sum()
     assert record["positive_share"] == pytest.approx(record["positive_tiles"] / len(tiles))
     assert record["max_probability"] == tiles["probability"].max()
-    assert record["top_mean_probability"] == pytest.approx(tiles["probability"].nlargest(10).mean())
+    assert record["score"]["value"] == pytest.approx(tiles["probability"].nlargest(10).mean())
     assert record["resolution"] == pytest.approx(0.5, rel=1e-5)
     assert record["model"] == {"name": "fake", "weights_sha256": "0" * 64}
     assert record["notes"] == []
     assert "not a medical device" in record["research_use"].lower()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["heatmap.png", "scan.json", "tiles.csv"]
+    files = ["heatmap.png", "outlines.geojson", "scan.json", "tiles.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
     with Image.open(tmp_path / "out" / record["files"]["heatmap"]) as picture:
         assert min(picture.size) > 500
     assert f"{record['positive_tiles']} of {len(tiles)} tiles positive" in result.summary
@@ -92,7 +104,8 @@ def test_a_slide_without_tissue_is_a_result(tmp_path: Path) -> None:
     result = scan("run", tmp_path / "glass.png", out=tmp_path / "out", model=fake_model(), resolution=0.5)
     record = result.record
     assert (record["tiles"], record["positive_tiles"], record["tissue_mm2"]) == (0, 0, 0)
-    assert record["max_probability"] is record["top_mean_probability"] is record["positive_share"] is None
+    assert record["max_probability"] is record["score"]["value"] is record["positive_share"] is None
+    assert record["tumour"]["share"]["value"] is record["tumour"]["mm2"]["value"] is None
     assert record["notes"] == ["no tissue found"]
     assert (tmp_path / "out" / "heatmap.png").exists()
     assert pd.read_csv(tmp_path / "out" / "tiles.csv").empty

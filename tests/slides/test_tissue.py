@@ -17,8 +17,17 @@ STAINED = {
     "pale stroma": (225, 195, 215),
     "DAB": (150, 100, 60),
     "dense nuclei": (80, 50, 120),
+    "strong eosin": (215, 85, 140),
+    "blood": (190, 75, 85),
 }
-INKS = {"green": (40, 160, 130), "light green": (150, 215, 190), "blue": (40, 80, 170), "black": (30, 30, 32)}
+INKS = {
+    "green": (40, 160, 130),
+    "light green": (150, 215, 190),
+    "blue": (40, 80, 170),
+    "black": (30, 30, 32),
+    "red": (215, 35, 45),
+    "dark red": (160, 20, 30),
+}
 
 
 def glass(size: int = 400) -> np.ndarray:

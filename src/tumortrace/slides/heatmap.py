@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from shapely.geometry import Polygon
 
 from tumortrace.runs.files import replacing
 from tumortrace.runs.provenance import RESEARCH_USE
@@ -47,6 +48,7 @@ def draw_heatmap(
     thumbnail: np.ndarray,
     mask: np.ndarray,
     heat: np.ndarray,
+    outlines: list[Polygon],
     *,
     title: str,
     positive_class: str,
@@ -60,6 +62,7 @@ def draw_heatmap(
         thumbnail: uint8 array (height, width, 3).
         mask: bool array (height, width), the tissue, outlined on the left.
         heat: float array (height, width) in [0, 1], NaN where nothing was predicted.
+        outlines: Tumour outlines in px of the thumbnail, drawn in red on the left.
         title: Line above.
         positive_class: Name of the class whose probability is shown.
         threshold: Marked on the colour bar.
@@ -73,7 +76,12 @@ def draw_heatmap(
     left.imshow(thumbnail)
     if mask.any() and not mask.all():
         left.contour(mask, levels=[0.5], colors="black", linewidths=0.6)
-    left.set_title("tissue (outlined)" if mask.any() else "no tissue found", fontsize=9)
+    for polygon in outlines:
+        for ring in (polygon.exterior, *polygon.interiors):
+            x, y = np.asarray(ring.xy) - 0.5  # a picture's first px lies around 0
+            left.plot(x, y, color="#c00000", linewidth=1.0, scalex=False, scaley=False)
+    found = f"tissue (black), {positive_class} (red)" if outlines else "tissue (black)"
+    left.set_title(found if mask.any() else "no tissue found", fontsize=9, parse_math=False)
     right.imshow(thumbnail.mean(axis=2), cmap="gray", vmin=0, vmax=255)  # grey: only the heat has colour
     layer = right.imshow(heat, cmap="RdYlBu_r", vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
     right.set_title("heat map" if np.isfinite(heat).any() else "nothing to predict", fontsize=9)

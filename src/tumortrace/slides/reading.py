@@ -31,7 +31,8 @@ class Slide:
 
     Attributes:
         path, name: The file and its name.
-        width, height: Size in px at full resolution (level 0).
+        width, height: Size in px at full resolution (level 0). Where the file says which part of it was scanned
+            (MIRAX and others), that part is the slide and coordinates begin at its corner, as they do in QuPath.
         resolution: Micrometres per px at level 0, or None when the file states none that can be true.
         notes: What was assumed while opening.
 
@@ -54,9 +55,10 @@ class Slide:
         if not self.path.is_file():
             raise SlideError("no such file", where=path, expected="a slide", remedy="check the path")
         self._pixels: np.ndarray | None = None
+        self._origin = (0, 0)
         self._slide: Any = _open_with_openslide(self.path)
         if self._slide is not None:
-            self.width, self.height = self._slide.dimensions
+            self._origin, (self.width, self.height) = _scanned_part(self._slide)
             stated = [self._slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
         else:
             self._pixels, stated = _read_plain(self.path)
@@ -129,7 +131,7 @@ class Slide:
         import openslide
 
         try:
-            return _over_white(self._slide.read_region((x, y), level, size))
+            return _over_white(self._slide.read_region((self._origin[0] + x, self._origin[1] + y), level, size))
         except openslide.OpenSlideError as error:
             raise SlideError(
                 f"damaged at x {x}, y {y} ({error})", where=self.path, remedy="copy or scan the slide again"
@@ -150,6 +152,19 @@ def _open_with_openslide(path: Path) -> Any:
         return None
     except openslide.OpenSlideError as error:
         raise SlideError(f"cannot be read ({error})", where=path, remedy="copy or convert the slide again") from error
+
+
+def _scanned_part(slide: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Upper left corner and size, in px of level 0, of what was scanned; the rest of the canvas is empty."""
+    width, height = slide.dimensions
+    try:
+        x, y, across, down = (
+            int(slide.properties[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height")
+        )
+    except (KeyError, ValueError):
+        return (0, 0), (width, height)
+    inside = 0 <= x < x + across <= width and 0 <= y < y + down <= height
+    return ((x, y), (across, down)) if inside else ((0, 0), (width, height))
 
 
 def _read_plain(path: Path) -> tuple[np.ndarray, list[float | None]]:

@@ -12,10 +12,14 @@ import pandas as pd
 
 from tumortrace.errors import RunError
 from tumortrace.runs.provenance import RESEARCH_USE
+from tumortrace.slides.journal import JOURNAL, journalled_slide
 from tumortrace.slides.reading import Slide
+from tumortrace.slides.score import slide_score, tumour_area
 
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
+
+_FILES = ("scan.json", "heatmap.png", "tiles.csv", "outlines.geojson", JOURNAL)
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,10 @@ class ScanResult:
     """What a scan found. Research use only, not a medical device.
 
     Attributes:
-        folder: Where `heatmap.png`, `tiles.csv` and `scan.json` lie.
+        folder: Where `heatmap.png`, `tiles.csv`, `outlines.geojson` and `scan.json` lie.
         tiles: One row per tile: `x`, `y`, `width`, `height` (level-0 px), `tissue` (share), `probability` (of the
-            positive class) and `prediction` (1 where the probability reaches the threshold, else 0).
+            positive class), `prediction` (1 where the probability reaches the threshold, else 0), `decision`
+            (`positive`, `negative` or `refer`), and `ood` and `in_distribution` where the model judges them.
         record: What scan.json holds.
     """
 
@@ -46,14 +51,16 @@ def describe(
     model: Model,
     tiles: pd.DataFrame,
     mask: np.ndarray,
+    *,
     resolution: float | None,
     overlap: float,
+    outlines: int,
     notes: list[str],
     seconds: float,
 ) -> dict[str, Any]:
     """What scan.json holds; values that do not exist are None."""
-    probability = np.sort(tiles["probability"].to_numpy())[::-1]
     positive = int(tiles["prediction"].sum())
+    coverage = None if model.info.conformal is None else model.info.conformal.coverage
     area = None if resolution is None else mask.mean() * slide.width * slide.height * resolution**2 / 1e6
     return {
         "slide": slide.name,
@@ -66,12 +73,16 @@ def describe(
         "tissue_mm2": None if area is None else round(float(area), 4),
         "positive_tiles": positive,
         "positive_share": positive / len(tiles) if len(tiles) else None,
-        "max_probability": float(probability[0]) if len(tiles) else None,
-        "top_mean_probability": float(probability[:10].mean()) if len(tiles) else None,
+        "referred_tiles": int((tiles["decision"] == "refer").sum()),
+        "unfamiliar_tiles": int((~tiles["in_distribution"]).sum()) if "in_distribution" in tiles else None,
+        "max_probability": float(tiles["probability"].max()) if len(tiles) else None,
+        "score": slide_score(tiles),
+        "tumour": tumour_area(tiles, mask, (slide.width, slide.height), resolution, coverage),
+        "outlines": outlines,
         "threshold": float(model.info.threshold),
         "seconds": round(seconds, 1),
         "notes": notes,
-        "files": {"heatmap": "heatmap.png", "tiles": "tiles.csv"},
+        "files": {"heatmap": "heatmap.png", "tiles": "tiles.csv", "outlines": "outlines.geojson"},
         "research_use": RESEARCH_USE,
     }
 
@@ -93,8 +104,8 @@ def claim(folder: Path, slide: Slide) -> Path:
         raise RunError(
             f"cannot be made ({error.strerror})", where=folder, expected="a folder", remedy="choose another with -o"
         ) from error
-    taken = [name for name in ("scan.json", "heatmap.png", "tiles.csv") if (folder / name).exists()]
-    if not taken:
+    taken = [name for name in _FILES if (folder / name).exists()]
+    if not taken or journalled_slide(folder) == slide.name:
         return folder
     try:
         earlier = json.loads((folder / "scan.json").read_text())

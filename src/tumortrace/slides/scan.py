@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+import zlib
+from collections.abc import Callable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from shapely.affinity import scale as scale_polygon
 
 from tumortrace.errors import ModelError, SlideError
 from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.progress import track
+from tumortrace.runs.progress import progress_bar
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
+from tumortrace.slides.journal import Journal, only_scan
+from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.reading import RESOLUTIONS, Slide
 from tumortrace.slides.result import ScanResult, claim, default_folder, describe
 from tumortrace.slides.tiling import read_tiles, tile_tissue
@@ -21,6 +27,8 @@ from tumortrace.slides.tissue import find_tissue, overview
 
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
+
+Progress = Callable[[int, int], None]
 
 
 def scan(
@@ -34,11 +42,13 @@ def scan(
     device: str = "auto",
     model: Model | None = None,
     resolution: float | None = None,
+    progress: Progress | None = None,
 ) -> ScanResult:
-    """Run a model over the tissue of one slide and write heatmap.png, tiles.csv and scan.json.
+    """Run a model over the tissue of one slide; write heatmap.png, tiles.csv, outlines.geojson and scan.json.
 
     Tiles have the size and the resolution of the patches that the model was trained on. A model whose label
-    concerns the centre of a patch sees every spot in a centre only with an `overlap`.
+    concerns the centre of a patch sees every spot in a centre only with an `overlap`. What is interrupted or killed
+    goes on where it stopped when called again with the same arguments, and ends with the same files.
 
     Args:
         run: Run folder or bundle; only names the default of `out` when `model` is given.
@@ -50,13 +60,15 @@ def scan(
         device: `auto`, `cpu`, `cuda`, ...; not used when `model` is given.
         model: A model that is loaded already.
         resolution: Um per px at full resolution, in place of what the file states.
+        progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
+            ends the scan, which can then go on later.
 
     Returns:
         The scan. A slide without tissue is a result too, with no tiles.
 
     Raises:
         SlideError: The slide cannot be read, its resolution is needed and not known, or a value is out of range.
-        RunError: The folder to write to cannot be made or holds another slide's scan.
+        RunError: The folder to write to cannot be made, holds another slide's scan, or is being written.
         ModelError: The model cannot be loaded or returns something other than probabilities.
         MissingDependencyError: OpenSlide is not installed.
 
@@ -64,14 +76,18 @@ def scan(
         >>> import tempfile
         >>> from types import SimpleNamespace
         >>> from PIL import Image
+        >>> from tumortrace.models.assessment import Assessment
         >>> folder = Path(tempfile.mkdtemp())
         >>> Image.new("RGB", (300, 200), (150, 70, 140)).save(folder / "a.png")
-        >>> info = SimpleNamespace(name="dark", patch_size=(50, 50), resolution=1.0, threshold=0.5,
+        >>> info = SimpleNamespace(name="dark", patch_size=(50, 50), resolution=1.0, threshold=0.5, conformal=None,
         ...                        classes=("normal", "tumour"), weights_sha256="")
-        >>> dark = SimpleNamespace(info=info, predict=lambda images: 1 - images.mean(axis=(1, 2, 3)) / 255)
-        >>> result = scan(folder, folder / "a.png", out=folder / "scan", model=dark, resolution=1.0)
-        >>> result.record["tiles"], result.record["positive_tiles"]
-        (24, 24)
+        >>> def assess(images):
+        ...     dark = 1 - images.mean(axis=(1, 2, 3)) / 255
+        ...     return Assessment(dark, dark, (dark >= 0.5).astype(int), np.where(dark >= 0.5, "positive", "negative"))
+        >>> model = SimpleNamespace(info=info, assess=assess)
+        >>> result = scan(folder, folder / "a.png", out=folder / "scan", model=model, resolution=1.0)
+        >>> result.record["tiles"], result.record["positive_tiles"], result.record["tumour"]["mm2"]["value"]
+        (24, 24, 0.06)
     """
     started = time.monotonic()
     _check_arguments(overlap, minimum_tissue, batch_size, resolution)
@@ -85,56 +101,116 @@ def scan(
         resolution = resolution or opened.resolution
         scale = _scale(model, opened, resolution, notes)
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened)
-        thumbnail = overview(opened, resolution)
-        reduction = opened.width / thumbnail.shape[1]
-        mask = find_tissue(thumbnail, resolution and resolution * reduction)
-        if not mask.any():
-            notes.append("no tissue found")
-        height, width = model.info.patch_size
-        size = (opened.width, opened.height)
-        tile = (width * scale, height * scale)
-        tiles = tile_tissue(mask, size, tile, overlap=overlap, minimum_tissue=minimum_tissue)
-        if mask.any() and tiles.empty:
-            notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
-        tiles["probability"] = _predict(model, opened, tiles, batch_size)
-        tiles["prediction"] = (tiles["probability"] >= model.info.threshold).astype(int)
-    draw_heatmap(
-        folder / "heatmap.png",
-        thumbnail,
-        mask,
-        heat_array(tiles, size, mask.shape),
-        title=f"{opened.name}, {model.info.name}",
-        positive_class=model.info.classes[1],
-        threshold=model.info.threshold,
-        resolution=resolution and resolution * reduction,
-    )
-    write_csv(folder / "tiles.csv", tiles)
-    record = describe(opened, model, tiles, mask, resolution, overlap, notes, time.monotonic() - started)
-    write_json(folder / "scan.json", record)  # last: where it lies, the scan is complete
+        with only_scan(folder):
+            thumbnail = overview(opened, resolution)
+            reduction = opened.width / thumbnail.shape[1]
+            mask = find_tissue(thumbnail, resolution and resolution * reduction)
+            if not mask.any():
+                notes.append("no tissue found")
+            height, width = model.info.patch_size
+            size = (opened.width, opened.height)
+            tile = (width * scale, height * scale)
+            tiles = tile_tissue(mask, size, tile, overlap=overlap, minimum_tissue=minimum_tissue)
+            if mask.any() and tiles.empty:
+                notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
+            journal = Journal(folder, _request(model, opened, tiles, batch_size, resolution))
+            tiles = _assess(model, opened, tiles, batch_size, journal, progress)
+            polygons = tumour_polygons(tiles, size)
+            positive_class = model.info.classes[1]
+            draw_heatmap(
+                folder / "heatmap.png",
+                thumbnail,
+                mask,
+                heat_array(tiles, size, mask.shape),
+                [scale_polygon(polygon, 1 / reduction, 1 / reduction, origin=(0, 0)) for polygon in polygons],
+                title=f"{opened.name}, {model.info.name}",
+                positive_class=positive_class,
+                threshold=model.info.threshold,
+                resolution=resolution and resolution * reduction,
+            )
+            write_csv(folder / "tiles.csv", tiles)
+            outlines = outlines_geojson(
+                polygons, tiles, slide_name=opened.name, positive_class=positive_class, resolution=resolution
+            )
+            write_json(folder / "outlines.geojson", outlines)
+            record = describe(
+                opened,
+                model,
+                tiles,
+                mask,
+                resolution=resolution,
+                overlap=overlap,
+                outlines=len(polygons),
+                notes=notes,
+                seconds=time.monotonic() - started,
+            )
+            write_json(folder / "scan.json", record)  # last: where it lies, the scan is complete
+            journal.remove()
     return ScanResult(folder, tiles, record)
 
 
-def _predict(model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int) -> np.ndarray:
-    """Probability of the positive class per tile, float64."""
+def _assess(
+    model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, journal: Journal, progress: Progress | None
+) -> pd.DataFrame:
+    """The tiles with what the model says of each; batches that the journal holds already are not read again."""
     height, width = model.info.patch_size
-    done: list[np.ndarray] = []
-    batch: list[np.ndarray] = []
-    with closing(read_tiles(slide, tiles, (width, height), ahead=2 * batch_size)) as images:
-        for image in track(images, f"scanning {slide.name}", total=len(tiles)):
-            batch.append(image)
-            if len(batch) == batch_size:
-                done.append(model.predict(np.stack(batch)))
-                batch = []
-    if batch:
-        done.append(model.predict(np.stack(batch)))
-    probability = np.concatenate(done).astype(np.float64) if done else np.empty(0)
-    if probability.shape != (len(tiles),) or not ((probability >= 0) & (probability <= 1)).all():
+    done, total = len(journal.rows), len(tiles)
+    found = [journal.rows]
+    images = read_tiles(slide, tiles.iloc[done:], (width, height), ahead=2 * batch_size)
+    with closing(images), progress_bar() as bar:
+        task = bar.add_task(f"scanning {slide.name}", total=total, completed=done)
+        if progress is not None:
+            progress(done, total)
+        while batch := list(islice(images, batch_size)):
+            rows = _rows(model, np.stack(batch))
+            journal.append(rows)
+            found.append(rows)
+            done += len(rows)
+            bar.update(task, completed=done)
+            if progress is not None:
+                progress(done, total)
+    said = pd.concat([rows for rows in found if len(rows)], ignore_index=True) if total else _NOTHING
+    return pd.concat([tiles, said], axis=1)
+
+
+_NOTHING = pd.DataFrame(
+    {"probability": np.empty(0), "prediction": np.empty(0, np.int64), "decision": np.empty(0, object)}
+)
+
+
+def _rows(model: Model, images: np.ndarray) -> pd.DataFrame:
+    """What the model says of each image of a batch: columns of tiles.csv."""
+    said = model.assess(images)
+    probability = np.asarray(said.probability, dtype=np.float64)
+    if probability.shape != (len(images),) or not ((probability >= 0) & (probability <= 1)).all():
         raise ModelError(
             "the model returned something other than one probability per tile",
             where=model.info.name,
             remedy="evaluate the model on patches first; its weights may be damaged",
         )
-    return probability
+    rows = pd.DataFrame({"probability": probability, "prediction": said.prediction, "decision": said.decision})
+    if said.ood is not None and said.in_distribution is not None:
+        rows["ood"], rows["in_distribution"] = said.ood, said.in_distribution
+    return rows
+
+
+def _request(
+    model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, resolution: float | None
+) -> dict[str, Any]:
+    """All that the rows of tiles.csv depend on, to the last bit: a scan goes on only where nothing has changed."""
+    file = slide.path.stat()
+    return {
+        "slide": slide.name,
+        "size": [slide.width, slide.height],
+        "file": [file.st_size, file.st_mtime_ns],
+        "model": model.info.weights_sha256,
+        "threshold": model.info.threshold,
+        "patch": list(model.info.patch_size),
+        "device": str(getattr(model, "device", None)),
+        "batch_size": batch_size,
+        "resolution": resolution,
+        "tiles": [len(tiles), zlib.crc32(tiles[["x", "y", "width", "height"]].to_numpy(np.int64).tobytes())],
+    }
 
 
 def _scale(model: Model, slide: Slide, resolution: float | None, notes: list[str]) -> float:

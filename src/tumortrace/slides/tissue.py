@@ -64,9 +64,10 @@ def find_tissue(thumbnail: np.ndarray, resolution: float | None = None) -> np.nd
 
 
 def find_ink(hsv: np.ndarray) -> np.ndarray:
-    """Mask of green, blue and black pen marks with their rim, three px wide.
+    """Mask of green, blue, black and red pen marks with their rim, three px wide.
 
-    Haematoxylin and eosin, and DAB, have hues of 235 degrees up to 60; red ink looks like eosin and stays.
+    Haematoxylin and eosin, and DAB, have hues of 235 degrees up to 60. Red ink has the hue of blood and is told from
+    tissue by its saturation, which eosin does not reach at this scale; pale red ink stays.
 
     Args:
         hsv: float array (height, width, 3): hue, saturation and value in [0, 1].
@@ -78,7 +79,8 @@ def find_ink(hsv: np.ndarray) -> np.ndarray:
     green = (hue > 65) & (hue <= 195) & (saturation > _SATURATION[0])
     blue = (hue > 195) & (hue < 235) & (saturation > 0.5)
     black = (value < 0.35) & (saturation * value < 0.12)
-    return dilation(_without_small(green | blue | black, 16), disk(3))
+    red = ((hue > 345) | (hue < 15)) & (saturation > 0.7) & (value > 0.45)
+    return dilation(_without_small(green | blue | black | red, 16), disk(3))
 
 
 def _without_small(mask: np.ndarray, area: float) -> np.ndarray:

@@ -18,7 +18,9 @@ def scan(
     resolution: float | None = None,
     device: str = "auto",
 ) -> None:
-    """Run over whole slides: tissue, tiles at the model's resolution, heat map, table of tiles.
+    """Run over whole slides: heat map, table of tiles, tumour outlines for QuPath, slide score.
+
+    Interrupted or killed, it goes on where it stopped when called again in the same way.
 
     Args:
         run: Run folder or bundle.

@@ -1,0 +1,217 @@
+"""A scan that was killed goes on where it stopped and ends with the same files."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.slides.test_scan import dark_share, fake_model
+from tumortrace.errors import RunError
+from tumortrace.slides.journal import JOURNAL, Journal, only_scan
+from tumortrace.slides.scan import scan
+
+BATCH, TILES = 7, 60
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    """320 x 192 px of tissue whose shade differs from tile to tile: 10 x 6 tiles of 32 px."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(80, 220, (192, 320, 1)) * np.ones(3) + random.integers(-20, 20, (192, 320, 3))
+    pixels[..., 1] -= 60
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+class Stop(Exception):
+    """Raised by a test's progress or model."""
+
+
+def stopping(after: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A model that fails once it has been called `after` times."""
+    calls = []
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        calls.append(len(images))
+        if len(calls) > after:
+            raise Stop
+        return dark_share(images)
+
+    return predict
+
+
+def run(slide: Path, out: Path, predict: Callable[[np.ndarray], np.ndarray] = dark_share, **more: object) -> bytes:
+    """tiles.csv and outlines of a scan."""
+    scan("run", slide, out=out, resolution=1.0, batch_size=BATCH, model=fake_model(predict), **more)  # type: ignore[arg-type]
+    return (out / "tiles.csv").read_bytes() + (out / "outlines.geojson").read_bytes()
+
+
+def test_an_interrupted_scan_goes_on_and_ends_the_same(slide: Path, tmp_path: Path) -> None:
+    """What was predicted is not predicted again, progress begins where it stopped, and the files are identical."""
+    whole = run(slide, tmp_path / "whole")
+    with pytest.raises(Stop):
+        run(slide, tmp_path / "cut", stopping(3))
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == [JOURNAL]
+    seen: list[tuple[int, int]] = []
+    counts: list[int] = []
+
+    def counted(images: np.ndarray) -> np.ndarray:
+        counts.append(len(images))
+        return dark_share(images)
+
+    assert run(slide, tmp_path / "cut", counted, progress=lambda *where: seen.append(where)) == whole
+    assert sum(counts) == TILES - 3 * BATCH
+    assert seen[0] == (3 * BATCH, TILES)
+    assert seen[-1] == (TILES, TILES)
+    assert not (tmp_path / "cut" / JOURNAL).exists()
+
+
+def test_progress_can_cancel(slide: Path, tmp_path: Path) -> None:
+    """Whatever the callback raises ends the scan; the next call goes on."""
+
+    def cancel(done: int, total: int) -> None:
+        if done >= 2 * BATCH:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(slide, tmp_path / "out", progress=cancel)
+    first: list[int] = []
+    assert run(slide, tmp_path / "out", progress=lambda done, _: first.append(done)) == run(slide, tmp_path / "whole")
+    assert first[0] == 2 * BATCH
+
+
+def test_a_killed_process_leaves_what_the_next_one_finishes(slide: Path, tmp_path: Path) -> None:
+    """SIGKILL in the fourth batch: nothing but the journal is there, and a second process ends with the same files."""
+    program = textwrap.dedent(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        from tests.slides.test_scan import dark_share, fake_model
+        from tumortrace.slides.scan import scan
+
+        calls = []
+        def predict(images):
+            calls.append(1)
+            if len(calls) == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return dark_share(images)
+
+        scan("run", sys.argv[1], out=sys.argv[2], resolution=1.0, batch_size=7, model=fake_model(predict))
+        """
+    )
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "src")])}
+    out = tmp_path / "out"
+    done = subprocess.run([sys.executable, "-c", program, slide, out], env=environment, check=False)
+    assert done.returncode == -9
+    assert JOURNAL in [path.name for path in out.iterdir()]
+    assert not (out / "scan.json").exists()
+    assert run(slide, out) == run(slide, tmp_path / "whole")
+    assert sorted(path.name for path in out.iterdir()) == ["heatmap.png", "outlines.geojson", "scan.json", "tiles.csv"]
+
+
+@pytest.mark.parametrize("cut", [1, 40, 400, 1000])
+def test_a_torn_journal_is_read_up_to_the_tear(cut: int, slide: Path, tmp_path: Path) -> None:
+    """However many bytes of its end are lost, the files end the same."""
+    with pytest.raises(Stop):
+        run(slide, tmp_path / "out", stopping(4))
+    journal = tmp_path / "out" / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    assert run(slide, tmp_path / "out") == run(slide, tmp_path / "whole")
+
+
+def test_a_changed_byte_is_noticed(slide: Path, tmp_path: Path) -> None:
+    """A digit that changed on the disk is not believed: that batch and those after it are predicted again."""
+    with pytest.raises(Stop):
+        run(slide, tmp_path / "out", stopping(4))
+    journal = tmp_path / "out" / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    at = lines[2].index(b"0.") + 2
+    lines[2] = lines[2][:at] + (b"1" if lines[2][at : at + 1] != b"1" else b"2") + lines[2][at + 1 :]
+    journal.write_bytes(b"".join(lines))
+    first: list[int] = []
+    assert run(slide, tmp_path / "out", progress=lambda done, _: first.append(done)) == run(slide, tmp_path / "whole")
+    assert first[0] == BATCH
+
+
+def test_other_settings_begin_anew(slide: Path, tmp_path: Path) -> None:
+    """Rows of another grid or another model are not taken over."""
+    with pytest.raises(Stop):
+        run(slide, tmp_path / "out", stopping(4))
+    first: list[int] = []
+    run(slide, tmp_path / "out", overlap=0.5, progress=lambda done, _: first.append(done))
+    assert first[0] == 0
+    with pytest.raises(Stop):
+        run(slide, tmp_path / "out", stopping(4))
+    first.clear()
+    settings = {"out": tmp_path / "out", "resolution": 1.0, "batch_size": BATCH}
+    other = fake_model(weights_sha256="1" * 64)
+    scan("run", slide, model=other, progress=lambda done, _: first.append(done), **settings)  # type: ignore[arg-type]
+    assert first[0] == 0
+
+
+def test_nothing_torn_stays_behind_new_rows(tmp_path: Path) -> None:
+    """Rows that are added to a torn journal end the file, however long the torn line was."""
+    rows = pd.DataFrame({"probability": np.linspace(0, 1, 200)})
+    Journal(tmp_path, {"slide": "a"}).append(rows)
+    journal = tmp_path / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-1])
+    Journal(tmp_path, {"slide": "a"}).append(rows[:2])
+    assert len(journal.read_bytes().splitlines()) == 2
+    assert len(Journal(tmp_path, {"slide": "a"}).rows) == 2
+
+
+def test_another_slides_journal_is_kept(slide: Path, tmp_path: Path) -> None:
+    """A folder that holds the unfinished scan of another slide is refused."""
+    with pytest.raises(Stop):
+        run(slide, tmp_path / "out", stopping(4))
+    slide.rename(tmp_path / "b.png")
+    with pytest.raises(RunError, match="choose another"):
+        run(tmp_path / "b.png", tmp_path / "out")
+
+
+def test_a_kill_between_the_last_files_is_mended(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the picture and the table written and the record not, the next call finishes without predicting."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tumortrace.slides.scan.describe", fails)
+        with pytest.raises(Stop):
+            run(slide, tmp_path / "out")
+    assert (tmp_path / "out" / "tiles.csv").exists()
+    run(slide, tmp_path / "out", stopping(0))
+    assert json.loads((tmp_path / "out" / "scan.json").read_text())["tiles"] == TILES
+
+
+def test_two_scans_do_not_write_into_one_folder(slide: Path, tmp_path: Path) -> None:
+    """While one scan holds the folder, another is refused in one line; afterwards it is free."""
+    (tmp_path / "out").mkdir()
+    with only_scan(tmp_path / "out"), pytest.raises(RunError, match="another scan"):
+        run(slide, tmp_path / "out")
+    run(slide, tmp_path / "out")
+
+
+def test_rows_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    """Numbers, truth values and words are those that were put in, over several batches."""
+    random = np.random.default_rng(1)
+    rows = pd.DataFrame({"probability": random.random(50), "in_distribution": random.random(50) < 0.5})
+    rows["decision"] = np.where(rows["probability"] > 0.5, "positive", "refer")
+    journal = Journal(tmp_path, {"slide": "a"})
+    for start in range(0, 50, 20):
+        journal.append(rows.iloc[start : start + 20])
+    pd.testing.assert_frame_equal(Journal(tmp_path, {"slide": "a"}).rows, rows)
