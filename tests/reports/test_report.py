@@ -265,3 +265,41 @@ def test_model_card_carries_the_metrics(run: Path, tmp_path: Path) -> None:
     assert "Research use only. Not a medical device." in text
     assert "Fairness across patient groups: not available" in text
     assert "\n\n\n" not in text
+
+
+def test_what_the_verdict_is_worth(run: Path, tmp_path: Path) -> None:
+    """An interval that reaches down to chance and few slides are said aloud, and so is what nobody measured."""
+    lean(run, tmp_path, "metrics.json", "run.json")
+    first = Page(write_report(tmp_path).read_text("utf-8")).words
+    assert "no better than guessing" not in first
+    assert "These images come from 9 slides or patients only" in first
+    assert "tumortrace evaluate RUN DATA measures it" in first
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics["test"]["auroc"] = {"value": 0.61, "ci95": [0.499, 0.72]}
+    metrics["test"]["n_groups"] = None
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    there = lean(run, tmp_path / "evaluations" / "clinic", "metrics.json")
+    (there / "evaluation.json").write_text(
+        '{"verb": "evaluate", "data": {"name": "the clinic"}, "notes": ["two left out"]}'
+    )
+    second = Page(write_report(tmp_path).read_text("utf-8")).words
+    assert "That interval begins at .499: the model may be no better than guessing." in second
+    assert "the intervals take each image for independent" in second
+    assert "in 61 of 100 cases" in second
+    assert "tumortrace evaluate RUN DATA" not in second
+    assert "the clinic: two left out." in second
+
+
+def test_the_check_before_training_is_told(run: Path, tmp_path: Path) -> None:
+    """Without audit.json the findings are those of the training's own check, with what it was let pass."""
+    lean(run, tmp_path, "run.json")
+    record = json.loads((tmp_path / "run.json").read_text())
+    finding = {"name": "exact-copies", "verdict": "error", "count": 4, "message": "4 pictures twice"}
+    record["audit"] = {"findings": [finding], "allowed": ["exact-copies"]}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    words = Page(write_report(tmp_path).read_text("utf-8")).words
+    assert "Trained in spite of: exact-copies." in words
+    assert "4 pictures twice" in words
+    record["audit"] = {"findings": [], "allowed": []}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert "found nothing that stands against" in Page(write_report(tmp_path).read_text("utf-8")).words

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from tumortrace.reports.checklist import CHECKLISTS, fill
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.figures import FIGURES, draw_figures
 from tumortrace.reports.page import render
 from tumortrace.reports.records import read_records
-from tumortrace.reports.sections import SECTIONS
+from tumortrace.reports.sections import SECTIONS, elsewhere, worth
 from tumortrace.reports.story import story
 from tumortrace.runs.files import write_text
 
@@ -56,6 +57,9 @@ def write_report(run: Path) -> Path:
 def write_model_card(run: Path) -> Path:
     """Write model_card.md: what the model of a run is for, how well it does, and where it must not be trusted.
 
+    It ends with the items of TRIPOD+AI (Collins et al. 2024) and CLAIM (Tejani et al. 2024), as far as the records
+    answer them. Write the report first: the card names its figures.
+
     Args:
         run: The run folder.
 
@@ -73,5 +77,14 @@ def write_model_card(run: Path) -> Path:
         '# Model card: first'
     """
     run = Path(run)
-    write_text(run / "model_card.md", render("model_card.md.j2", **story(read_records(run))))
+    records = read_records(run)
+    told = story(records)
+    page = render(
+        "model_card.md.j2",
+        **told,
+        **(worth.context(records) or {}),
+        **(elsewhere.context(records) or {}),
+        checklists=[fill(name, records, told) for name in CHECKLISTS],
+    )
+    write_text(run / "model_card.md", page)
     return run / "model_card.md"

@@ -242,9 +242,9 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
 
 
 def write_reports(run: Run, headline: str) -> None:
-    """The model card and the report of a finished run, and its last lines."""
-    write_model_card(run.folder)
+    """The report and the model card of a finished run, and its last lines."""
     report = write_report(run.folder)
+    write_model_card(run.folder)
     log(run, headline)
     log(run, f"report: {report}")
 
