@@ -38,7 +38,7 @@ def test_on_loopback_its_own_names_are_let_in(client: TestClient, host: str) -> 
 
 def test_a_page_of_another_origin_cannot_post(client: TestClient) -> None:
     """The server's own origin may; others, and null, may not."""
-    for origin, status in (("http://127.0.0.1:8000", 422), ("http://evil.example", 403), ("null", 403)):
+    for origin, status in (("http://127.0.0.1:8000", 415), ("http://evil.example", 403), ("null", 403)):
         assert client.post("/api/predict", headers={"Origin": origin}).status_code == status
 
 

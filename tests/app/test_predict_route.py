@@ -65,8 +65,9 @@ def test_another_size_is_resized_as_predict_resizes(client: TestClient, small_ru
     [
         ("GET", "/nothing", 404),
         ("GET", "/api/predict", 405),
-        ("POST", "/api/predict", 422),
+        ("POST", "/api/predict", 415),
         ("POST", "/api/predict?model=none", 404),
+        ("POST", "/api/explain?method=none&model", 404),
     ],
 )
 def test_every_refusal_has_a_cause_and_a_remedy(client: TestClient, method: str, path: str, status: int) -> None:

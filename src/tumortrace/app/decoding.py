@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -66,11 +67,11 @@ class Decoder:
         await asyncio.gather(*(process.stop() for process in self._processes))
         self._folder.cleanup()
 
-    async def decode(self, content: bytes, size: tuple[int, int], name: str = "upload") -> Decoded:
+    async def decode(self, content: BinaryIO, size: tuple[int, int], name: str = "upload") -> Decoded:
         """The pixels of an upload, resized to `size` (height, width) as `predict` resizes.
 
         Args:
-            content: The file's bytes.
+            content: The file, open for reading at its beginning.
             size: Height and width wanted, in pixels.
             name: For messages alone.
 
@@ -83,7 +84,7 @@ class Decoder:
         path = Path(self._folder.name) / secrets.token_hex(16)
         self.waiting += 1
         try:
-            await asyncio.to_thread(path.write_bytes, content)
+            await asyncio.to_thread(_copy, content, path)
             process = await self._idle.get()
             try:
                 header, pixels = await process.ask({"path": str(path), "size": size})
@@ -97,6 +98,11 @@ class Decoder:
             raise ImageError(where=name, **header["error"])
         shape = (*size, 3)
         return Decoded(np.frombuffer(pixels, np.uint8).reshape(shape), header["format"], tuple(header["size"]))
+
+
+def _copy(content: BinaryIO, path: Path) -> None:
+    with open(path, "xb") as file:
+        shutil.copyfileobj(content, file)
 
 
 class _Process:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -68,6 +68,24 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         {503: {'model': <class 'tumortrace.app.problems.ErrorBody'>, 'description': 'Service Unavailable'}}
     """
     return {status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+def require_form(request: Request) -> None:
+    """As a dependency of a route that takes files: refuse a body that is no form.
+
+    Raises:
+        Problem: It says that it is of another type (415).
+    """
+    kind = request.headers.get("content-type", "no type").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise Problem(415, f"a body of {kind[:100]}", "send multipart/form-data with a field `file`")
+
+
+FORM = [Depends(require_form)]
+"""The dependencies of such a route."""
+
+UPLOAD = documented(400, 404, 408, 413, 415)
+"""What the OpenAPI description says of routes that take files, beside what holds for all."""
 
 
 def add_handlers(app: FastAPI) -> None:

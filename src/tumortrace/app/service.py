@@ -55,19 +55,29 @@ class Service:
             ImageError: It cannot be decoded.
             Problem: Too many images wait (503).
         """
-        decoded = await self.decoder.decode(await upload.read(), served.model.info.patch_size, shown_name(upload))
+        decoded = await self.decoder.decode(upload.file, served.model.info.patch_size, shown_name(upload))
         return decoded.pixels
 
     async def patches(self, uploads: list[UploadFile], served: Served) -> np.ndarray:
         """Several uploads as `patch` makes them: uint8, shape (N, *patch_size, 3).
 
         Raises:
-            Problem: There are too many of them (413).
+            ImageError: One cannot be decoded; the first of them.
+            Problem: There are too many of them (413), or too many wait (503).
         """
         most = self.settings.limits.files
         if len(uploads) > most:
             raise Problem(413, f"{len(uploads)} files", f"send at most {most} at once")
-        return np.stack(await asyncio.gather(*(self.patch(upload, served) for upload in uploads)))
+        images: list[np.ndarray] = []
+        step = 2 * self.settings.limits.decoders  # a request of many files leaves room for the others
+        for start in range(0, len(uploads), step):
+            part = (self.patch(upload, served) for upload in uploads[start : start + step])
+            found = await asyncio.gather(*part, return_exceptions=True)
+            for each in found:
+                if isinstance(each, BaseException):
+                    raise each
+                images.append(each)
+        return np.stack(images)
 
     async def assess(self, images: np.ndarray, served: Served) -> list[dict[str, Any]]:
         """What a model says of patches, as the API answers it but for the files' names."""

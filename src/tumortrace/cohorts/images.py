@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tumortrace.cohorts.dicom import is_dicom, read_dicom
 from tumortrace.errors import ImageError
 
 MAX_PIXELS = 100_000_000
 """Pixels from which on an image is refused. Pillow itself only warns between 90 and 179 million."""
 
 IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+    (".bmp", ".dcm", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
 """Endings, in lower case, by which images are found in folders. What a file is, its content says."""
 
@@ -67,6 +68,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
     Grey, palette, CMYK and bilevel images become RGB; 16-bit ones are scaled by the type's range (65535 becomes
     255); transparent ones are laid over white; an EXIF orientation is applied; of several frames the first counts.
+    DICOM images are shown through their window (`tumortrace.cohorts.dicom`).
 
     Args:
         path: An image file, or `file.h5::row` for a row of an HDF5 array of images.
@@ -117,7 +119,7 @@ def read_with_facts(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXEL
     except MemoryError:
         raise ImageError("needs more memory than there is", where=path, remedy="save a smaller one") from None
     except UnidentifiedImageError:
-        pass
+        read = _with_pydicom(path, max_pixels) if is_dicom(path) else None
     except PermissionError as error:
         raise ImageError(f"cannot be read ({error.strerror})", where=path) from None
     except Exception as error:  # damaged files make decoders raise nearly anything
@@ -227,6 +229,11 @@ def _eight_bit(pixels: np.ndarray, path: str) -> np.ndarray:
     scaled = pixels if top == 255 else np.rint(pixels.astype(np.float64) * (255 / top))
     scaled = scaled[..., None] if scaled.ndim == 2 else scaled
     return np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)), dtype=np.uint8)
+
+
+def _with_pydicom(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
+    pixels, kind, frames = read_dicom(path, max_pixels)
+    return pixels, Facts("DICOM", kind, frames=frames)
 
 
 def _with_tifffile(path: str, max_pixels: int) -> np.ndarray:

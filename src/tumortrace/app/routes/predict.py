@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, UploadFile
 from pydantic import BaseModel, Field
 
-from tumortrace.app.problems import documented
+from tumortrace.app.problems import FORM, UPLOAD
 from tumortrace.app.service import TheService, shown_name
 
 router = APIRouter(prefix="/api", tags=["patches"])
@@ -37,7 +37,7 @@ class Prediction(BaseModel):
     ood_score: float | None
 
 
-@router.post("/predict", responses=documented(413, 415, 422, 503))
+@router.post("/predict", responses=UPLOAD, dependencies=FORM)
 async def predict(service: TheService, file: list[UploadFile], model: ModelName = None) -> list[Prediction]:
     """Predict one or many images, as `tumortrace predict` does; answers in their order."""
     served = service.catalogue.get(model)

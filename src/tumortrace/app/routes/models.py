@@ -1,0 +1,111 @@
+"""What is served: the models, what they call, and how well they were measured."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from tumortrace.app.catalogue import Served
+from tumortrace.app.problems import documented
+from tumortrace.app.routes.predict import ModelName
+from tumortrace.app.service import TheService
+from tumortrace.inference.explain import METHODS
+from tumortrace.reports.records import read_json
+from tumortrace.runs.provenance import RESEARCH_USE
+
+router = APIRouter(prefix="/api", tags=["models"])
+
+
+class Name(BaseModel):
+    """One model by its name."""
+
+    name: str = Field(examples=["2026-11-21T141200Z-tumortrace"])
+    default: bool
+    positive_class: str = Field(examples=["tumour"])
+
+
+class Description(BaseModel):
+    """A model, as a program that calls it needs to know it.
+
+    Attributes:
+        name: By which callers choose it.
+        classes: Names of the negative and of the positive class.
+        positive_class: The class whose probability is answered.
+        patch_size: Height and width in pixels; other images are resized to it.
+        resolution: Micrometres per pixel of the training patches, or null.
+        threshold: A probability of at least this is called positive.
+        threshold_policy: How the threshold was chosen.
+        coverage: Share of each class whose decision is meant to hold, behind "refer"; null where nothing is referred.
+        methods: In which it can be asked to explain.
+        architecture: Family of networks.
+        preprocessing: What is done to a patch before the network sees it.
+        recipe: With which it was trained.
+        training_fingerprint: Of the data that it was trained on.
+        prevalence: Share of positives among these.
+        weights_sha256: SHA-256 of its weights.
+        metrics: Per split every metric with its value and 95 % interval, as in `metrics.json`; null without a run.
+        limits: What one request may carry.
+        research_use: That it is not for diagnosis.
+    """
+
+    name: str
+    classes: tuple[str, str]
+    positive_class: str
+    patch_size: tuple[int, int]
+    resolution: float | None
+    threshold: float
+    threshold_policy: str
+    coverage: float | None
+    methods: list[str]
+    architecture: str
+    preprocessing: dict[str, Any]
+    recipe: str
+    training_fingerprint: str
+    prevalence: float
+    weights_sha256: str
+    metrics: dict[str, Any] | None
+    limits: dict[str, int]
+    research_use: str = RESEARCH_USE
+
+
+@router.get("/models")
+async def models(service: TheService) -> list[Name]:
+    """List the models, the default first."""
+    return [
+        Name(name=served.name, default=served is service.catalogue.get(), positive_class=served.model.info.classes[1])
+        for served in service.catalogue.all
+    ]
+
+
+@router.get("/model", responses=documented(404))
+async def model(service: TheService, model: ModelName = None) -> Description:
+    """Describe one model: classes, threshold, preprocessing, training data, metrics with intervals."""
+    limits = service.settings.limits
+    carried = {"files": limits.files, "body_bytes": limits.body_bytes, "pixels": limits.pixels, "pages": limits.pages}
+    return await asyncio.to_thread(_describe, service.catalogue.get(model), carried)
+
+
+def _describe(served: Served, limits: dict[str, int]) -> Description:
+    info = served.model.info
+    return Description(
+        name=served.name,
+        classes=info.classes,
+        positive_class=info.positive_class,
+        patch_size=info.patch_size,
+        resolution=info.resolution,
+        threshold=info.threshold,
+        threshold_policy=info.threshold_policy,
+        coverage=None if info.conformal is None else info.conformal.coverage,
+        methods=list(METHODS),
+        architecture=info.architecture.name,
+        preprocessing=info.preprocessing.model_dump(mode="json", exclude_none=True, exclude={"super_resolution"}),
+        recipe=info.training.recipe,
+        training_fingerprint=info.training.fingerprint,
+        prevalence=info.training.prevalence,
+        weights_sha256=info.weights_sha256,
+        metrics=read_json(served.folder / "metrics.json") or None,
+        limits=limits,
+    )
