@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ Floats = NDArray[np.float64]
 PROPORTIONS = ("accuracy", "sensitivity", "specificity", "precision", "npv")
 FEW_GROUPS = 10
 UNDEFINED_ALLOWED = 0.05
+K = TypeVar("K", bound=Hashable)
 
 
 def evaluate_table(
@@ -57,22 +59,19 @@ def evaluate_table(
     check_threshold(threshold)
     check_settings(replicates, confidence)
     predictions = check_table(table)
-    counts = tally(predictions)
-    points = describe(counts, threshold)
-    drawn = [list(measure(sample, threshold).values()) for sample in resamples(predictions, replicates, seed)]
-    samples = dict(zip(METRICS, np.array(drawn).T, strict=True))
-    by_group = draws_groups(predictions)
-    counted = {} if by_group else _proportions(points["confusion_matrix"])
+    points = describe(tally(predictions), threshold)
+    entries = with_intervals(
+        predictions,
+        partial(measure, threshold=threshold),
+        replicates=replicates,
+        seed=seed,
+        confidence=confidence,
+        counted=proportions(points["confusion_matrix"]),
+        mirrored=("ece",),
+    )
     name = f"ci{100 * confidence:g}"
-    result: dict[str, Any] = {}
-    for metric in METRICS:
-        value, interval = points[metric], None
-        if value is not None and metric in counted:
-            interval = [float(end) for end in wilson(*counted[metric], confidence)]
-        elif value is not None:
-            interval = _percentiles(samples[metric], value, confidence, mirrored=metric == "ece")
-        result[metric] = {"value": value, name: interval}
-    stuck = [m for m in METRICS if (ends := result[m][name]) is not None and ends[0] == ends[1]]
+    result: dict[str, Any] = dict(entries)
+    stuck = [m for m in METRICS if (ends := entries[m][name]) is not None and ends[0] == ends[1]]
     return result | {
         "confusion_matrix": points["confusion_matrix"],
         "threshold": points["threshold"],
@@ -81,6 +80,52 @@ def evaluate_table(
         "prevalence": points["prevalence"],
         "intervals": _method(predictions, replicates, seed, confidence, stuck),
     }
+
+
+def with_intervals(
+    predictions: Predictions,
+    measures: Callable[[Tally], Mapping[K, float]],
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    counted: Mapping[K, tuple[int, int]] | None = None,
+    mirrored: Collection[K] = (),
+) -> dict[K, dict[str, Any]]:
+    """Whatever can be measured on a tally, with the confidence interval of each value.
+
+    Args:
+        predictions: Checked predictions.
+        measures: The values of a tally by name, NaN where it does not define one; always the same names.
+        replicates: Number of bootstrap replicates; all values are measured on the same ones.
+        seed: Seed of the replicates.
+        confidence: Share of intervals that should contain the truth, in (0, 1).
+        counted: Successes and trials of the values that are plain proportions: they get Wilson's interval where
+            replicates draw single images.
+        mirrored: Values with the basic bootstrap interval, cut off at 0, because replicates push them upwards.
+
+    Returns:
+        `{name: {"value": v, "ci95": [low, high]}}`, None where not defined, as in `evaluate_table`.
+
+    Example:
+        >>> from tumortrace.evaluation.table import check_arrays
+        >>> few = check_arrays([0, 1, 1, 1], [0.1, 0.2, 0.8, 0.9])
+        >>> with_intervals(few, lambda counts: {"share": counts.positive.sum() / counts.total.sum()}, replicates=99)
+        {'share': {'value': 0.75, 'ci95': [0.25, 1.0]}}
+    """
+    values = {key: float(value) for key, value in measures(tally(predictions)).items()}
+    drawn = np.array([list(measures(sample).values()) for sample in resamples(predictions, replicates, seed)])
+    known = {} if counted is None or draws_groups(predictions) else counted
+    result: dict[K, dict[str, Any]] = {}
+    for key, samples in zip(values, drawn.T, strict=True):
+        value = None if np.isnan(values[key]) else values[key]
+        interval = None
+        if value is not None and key in known:
+            interval = [float(end) for end in wilson(*known[key], confidence)]
+        elif value is not None:
+            interval = percentile_interval(samples, confidence, mirrored_at=value if key in mirrored else None)
+        result[key] = {"value": value, f"ci{100 * confidence:g}": interval}
+    return result
 
 
 def resamples(predictions: Predictions, replicates: int, seed: int) -> Iterator[Tally]:
@@ -149,16 +194,38 @@ def check_settings(replicates: int, confidence: float) -> None:
         raise PredictionsError(f"confidence {confidence}", expected="a number between 0 and 1", remedy="use 0.95")
 
 
-def _percentiles(samples: Floats, value: float, confidence: float, *, mirrored: bool) -> list[float] | None:
+def percentile_interval(
+    samples: Floats, confidence: float = 0.95, *, mirrored_at: float | None = None
+) -> list[float] | None:
+    """The middle part of bootstrap replicates; None where more than 5 % of them are NaN.
+
+    Args:
+        samples: Value of each replicate, shape (replicates,), NaN where not defined.
+        confidence: Share of the replicates between the ends, in (0, 1).
+        mirrored_at: The value of the data themselves, at which the percentiles are mirrored (the basic bootstrap), cut
+            off at 0 and widened to the value; None takes them as they are.
+
+    Example:
+        >>> replicates = np.arange(101.0)
+        >>> percentile_interval(replicates, 0.5), percentile_interval(replicates, 0.5, mirrored_at=60.0)
+        ([25.0, 75.0], [45.0, 95.0])
+    """
     defined = samples[~np.isnan(samples)]
     if len(defined) < (1 - UNDEFINED_ALLOWED) * len(samples):
         return None
     low, high = (float(end) for end in np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2]))
-    return [min(max(0.0, 2 * value - high), value), max(value, 2 * value - low)] if mirrored else [low, high]
+    if mirrored_at is None:
+        return [low, high]
+    return [min(max(0.0, 2 * mirrored_at - high), mirrored_at), max(mirrored_at, 2 * mirrored_at - low)]
 
 
-def _proportions(matrix: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """Successes and trials behind each plain proportion."""
+def proportions(matrix: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Successes and trials behind each plain proportion.
+
+    Example:
+        >>> proportions({"tn": 5, "fp": 1, "fn": 2, "tp": 8})["sensitivity"]
+        (8, 10)
+    """
     tn, fp, fn, tp = (matrix[name] for name in ("tn", "fp", "fn", "tp"))
     counts = ((tn + tp, tn + fp + fn + tp), (tp, tp + fn), (tn, tn + fp), (tp, tp + fp), (tn, tn + fn))
     return dict(zip(PROPORTIONS, counts, strict=True))

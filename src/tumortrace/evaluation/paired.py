@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.calls import CALLED, called
-from tumortrace.evaluation.intervals import UNDEFINED_ALLOWED, check_settings, draws_groups, resamples
+from tumortrace.evaluation.intervals import check_settings, draws_groups, percentile_interval, resamples
 from tumortrace.evaluation.metrics import METRICS, measure, tally
 from tumortrace.evaluation.table import check_table
 
@@ -135,7 +135,7 @@ def paired_differences(
         (first, second): {
             metric: {
                 "value": _number(points[second][place] - points[first][place]),
-                share: _percentiles(drawn[second][:, place] - drawn[first][:, place], confidence)
+                share: percentile_interval(drawn[second][:, place] - drawn[first][:, place], confidence)
                 if np.isfinite(points[second][place] - points[first][place])
                 else None,
             }
@@ -175,10 +175,3 @@ def _join(scored: dict[str, float], calls: dict[str, float]) -> list[float]:
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _percentiles(samples: Floats, confidence: float) -> list[float] | None:
-    defined = samples[~np.isnan(samples)]
-    if len(defined) < (1 - UNDEFINED_ALLOWED) * len(samples):
-        return None
-    return [float(end) for end in np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])]
