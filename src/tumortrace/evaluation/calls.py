@@ -8,9 +8,7 @@ import pandas as pd
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.intervals import evaluate_table
-
-#: Metrics that depend on the calls alone.
-CALLED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc")
+from tumortrace.evaluation.metrics import CALLED
 
 
 def called(table: pd.DataFrame) -> pd.DataFrame:

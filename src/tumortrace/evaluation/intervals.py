@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -62,7 +61,8 @@ def evaluate_table(
     points = describe(tally(predictions), threshold)
     entries = with_intervals(
         predictions,
-        partial(measure, threshold=threshold),
+        METRICS,
+        lambda sample: list(measure(sample, threshold).values()),
         replicates=replicates,
         seed=seed,
         confidence=confidence,
@@ -84,7 +84,8 @@ def evaluate_table(
 
 def with_intervals(
     predictions: Predictions,
-    measures: Callable[[Tally], Mapping[K, float]],
+    names: Sequence[K],
+    measures: Callable[[Tally], ArrayLike],
     *,
     replicates: int = 1000,
     seed: int = 0,
@@ -96,7 +97,8 @@ def with_intervals(
 
     Args:
         predictions: Checked predictions.
-        measures: The values of a tally by name, NaN where it does not define one; always the same names.
+        names: Of the values.
+        measures: The values of a tally in the order of their names, NaN where it does not define one.
         replicates: Number of bootstrap replicates; all values are measured on the same ones.
         seed: Seed of the replicates.
         confidence: Share of intervals that should contain the truth, in (0, 1).
@@ -110,21 +112,21 @@ def with_intervals(
     Example:
         >>> from tumortrace.evaluation.table import check_arrays
         >>> few = check_arrays([0, 1, 1, 1], [0.1, 0.2, 0.8, 0.9])
-        >>> with_intervals(few, lambda counts: {"share": counts.positive.sum() / counts.total.sum()}, replicates=99)
+        >>> with_intervals(few, ["share"], lambda counts: [counts.positive.sum() / counts.total.sum()], replicates=99)
         {'share': {'value': 0.75, 'ci95': [0.25, 1.0]}}
     """
-    values = {key: float(value) for key, value in measures(tally(predictions)).items()}
-    drawn = np.array([list(measures(sample).values()) for sample in resamples(predictions, replicates, seed)])
+    values = np.asarray(measures(tally(predictions)), dtype=np.float64).tolist()
+    drawn = np.array([measures(sample) for sample in resamples(predictions, replicates, seed)], dtype=np.float64)
     known = {} if counted is None or draws_groups(predictions) else counted
     result: dict[K, dict[str, Any]] = {}
-    for key, samples in zip(values, drawn.T, strict=True):
-        value = None if np.isnan(values[key]) else values[key]
+    for name, number, samples in zip(names, values, drawn.T, strict=True):
+        value = None if np.isnan(number) else number
         interval = None
-        if value is not None and key in known:
-            interval = [float(end) for end in wilson(*known[key], confidence)]
+        if value is not None and name in known:
+            interval = [float(end) for end in wilson(*known[name], confidence)]
         elif value is not None:
-            interval = percentile_interval(samples, confidence, mirrored_at=value if key in mirrored else None)
-        result[key] = {"value": value, f"ci{100 * confidence:g}": interval}
+            interval = percentile_interval(samples, confidence, mirrored_at=value if name in mirrored else None)
+        result[name] = {"value": value, f"ci{100 * confidence:g}": interval}
     return result
 
 

@@ -17,21 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.table import Predictions, check_arrays
 
-METRICS = (
-    "auroc",
-    "average_precision",
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "npv",
-    "f1",
-    "mcc",
-    "brier",
-    "nll",
-    "ece",
-)
+#: Metrics that depend on the calls alone.
+CALLED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc")
+METRICS = ("auroc", "average_precision", *CALLED, "brier", "nll", "ece")
 ECE_BINS = 15
 Floats = NDArray[np.float64]
 
@@ -108,14 +96,26 @@ def tally(predictions: Predictions) -> Tally:
 def describe(counts: Tally, threshold: float) -> dict[str, Any]:
     """`measure` for reading: undefined metrics as None, with the confusion matrix and the counts."""
     values = measure(counts, threshold)
-    tn, fp, fn, tp = (int(count) for count in confusion(counts, threshold))
-    n = tn + fp + fn + tp
+    matrix = confusion_matrix(counts, threshold)
+    n = sum(matrix.values())
     return {
         **{metric: None if math.isnan(value) else value for metric, value in values.items()},
-        "confusion_matrix": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
+        "confusion_matrix": matrix,
         "threshold": float(threshold),
         "n": n,
-        "prevalence": (fn + tp) / n,
+        "prevalence": (matrix["fn"] + matrix["tp"]) / n,
+    }
+
+
+def confusion_matrix(counts: Tally, threshold: float) -> dict[str, int]:
+    """The four counts at a threshold, ready for JSON.
+
+    Example:
+        >>> confusion_matrix(tally(check_arrays([0, 1, 1], [0.6, 0.5, 0.2])), 0.5)
+        {'tn': 0, 'fp': 1, 'fn': 1, 'tp': 1}
+    """
+    return {
+        name: int(count) for name, count in zip(("tn", "fp", "fn", "tp"), confusion(counts, threshold), strict=True)
     }
 
 
@@ -129,26 +129,33 @@ def confusion(counts: Tally, threshold: float) -> tuple[float, float, float, flo
 
 def measure(counts: Tally, threshold: float) -> dict[str, float]:
     """Every metric in `METRICS`, NaN where it is not defined."""
-    tn, fp, fn, tp = confusion(counts, threshold)
-    sensitivity, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
-    spread = math.sqrt(tp + fp) * math.sqrt(tp + fn) * math.sqrt(tn + fp) * math.sqrt(tn + fn)
-    n = tn + fp + fn + tp
+    n = counts.positive.sum() + counts.negative.sum()
     squared = counts.positive @ (1 - counts.probability) ** 2 + counts.negative @ counts.probability**2
     surprise = counts.negative @ counts.surprise[0] + counts.positive @ counts.surprise[1]
     return {
         "auroc": auroc(counts),
         "average_precision": average_precision(counts),
-        "accuracy": _ratio(tn + tp, n),
+        **measure_calls(counts, threshold),
+        "brier": ratio(float(squared), n),
+        "nll": ratio(float(surprise), n),
+        "ece": expected_calibration_error(counts),
+    }
+
+
+def measure_calls(counts: Tally, threshold: float) -> dict[str, float]:
+    """The metrics in `CALLED`, which depend on the calls alone; NaN where not defined."""
+    tn, fp, fn, tp = confusion(counts, threshold)
+    sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
+    spread = math.sqrt(tp + fp) * math.sqrt(tp + fn) * math.sqrt(tn + fp) * math.sqrt(tn + fn)
+    return {
+        "accuracy": ratio(tn + tp, tn + fp + fn + tp),
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "precision": _ratio(tp, tp + fp),
-        "npv": _ratio(tn, tn + fn),
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "mcc": _ratio(tp * tn - fp * fn, spread),
-        "brier": _ratio(float(squared), n),
-        "nll": _ratio(float(surprise), n),
-        "ece": expected_calibration_error(counts),
+        "precision": ratio(tp, tp + fp),
+        "npv": ratio(tn, tn + fn),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "mcc": ratio(tp * tn - fp * fn, spread),
     }
 
 
@@ -156,7 +163,7 @@ def auroc(counts: Tally) -> float:
     """Probability that a positive image scores above a negative one, ties counting half (Hanley & McNeil 1982)."""
     negative_below = np.cumsum(counts.negative) - counts.negative
     wins = counts.positive @ (negative_below + counts.negative / 2)
-    return _ratio(float(wins), float(counts.positive.sum() * counts.negative.sum()))
+    return ratio(float(wins), float(counts.positive.sum() * counts.negative.sum()))
 
 
 def average_precision(counts: Tally) -> float:
@@ -167,7 +174,7 @@ def average_precision(counts: Tally) -> float:
     called = np.cumsum(counts.total[::-1])[::-1]
     true = np.cumsum(counts.positive[::-1])[::-1]
     precision = true / np.maximum(called, 1)  # 0/0 only at levels that a bootstrap replicate has no image at
-    return _ratio(float(counts.positive @ precision), positives)
+    return ratio(float(counts.positive @ precision), positives)
 
 
 def expected_calibration_error(counts: Tally, bins: int = ECE_BINS) -> float:
@@ -177,7 +184,7 @@ def expected_calibration_error(counts: Tally, bins: int = ECE_BINS) -> float:
     It is never below 0, so noise makes it too large: about .07 at 300 images and .02 at 3,000 of a perfect model.
     """
     gap = np.append(0, np.cumsum(counts.total * counts.probability - counts.positive))[bin_edges(counts, bins)]
-    return _ratio(float(np.abs(np.diff(gap)).sum()), float(counts.total.sum()))
+    return ratio(float(np.abs(np.diff(gap)).sum()), float(counts.total.sum()))
 
 
 def bin_edges(counts: Tally, bins: int = ECE_BINS) -> NDArray[np.int64]:
@@ -204,5 +211,6 @@ def check_threshold(threshold: float) -> None:
         )
 
 
-def _ratio(part: float, whole: float) -> float:
+def ratio(part: float, whole: float) -> float:
+    """`part / whole`, NaN where there is no whole."""
     return part / whole if whole > 0 else math.nan

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.calls import CALLED, called
+from tumortrace.evaluation.calls import called
 from tumortrace.evaluation.intervals import check_settings, draws_groups, percentile_interval, resamples
-from tumortrace.evaluation.metrics import METRICS, measure, tally
+from tumortrace.evaluation.metrics import CALLED, METRICS, measure, tally
 from tumortrace.evaluation.table import check_table
 
 Floats = NDArray[np.float64]
