@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tumortrace.errors import TumorTraceError as TumorTraceError
     from tumortrace.inference.compare import compare as compare
     from tumortrace.inference.evaluate import evaluate as evaluate
+    from tumortrace.inference.evaluate_predictions import evaluate_predictions as evaluate_predictions
     from tumortrace.inference.explain import explain as explain
     from tumortrace.inference.predict import predict as predict
     from tumortrace.models.bundle import Model as Model
@@ -55,6 +56,7 @@ _HOMES = {
     "crossval": "training.crossvalidation.crossval",
     "ensemble": "training.ensemble",
     "evaluate": "inference.evaluate",
+    "evaluate_predictions": "inference.evaluate_predictions",
     "explain": "inference.explain",
     "explore": "preparation.explore",
     "features": "preparation.features",

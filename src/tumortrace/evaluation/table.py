@@ -57,6 +57,17 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
         >>> table["id"].tolist(), table["probability"].tolist(), int(table["group"].isna().sum())
         (['007', '008'], [0.75, 0.1], 1)
     """
+    table = read_predictions_file(path)
+    checked = check_table(table, where=str(path))
+    return table.assign(label=checked.label, probability=checked.probability)
+
+
+def read_predictions_file(path: Path | str) -> pd.DataFrame:
+    """The same table, its labels and probabilities as they stand in the file.
+
+    Raises:
+        PredictionsError: The file cannot be read, or lacks a column.
+    """
     path = Path(path)
     if not path.is_file():
         raise PredictionsError("no such file", where=path, expected="a .csv or .parquet file", remedy="check the path")
@@ -78,8 +89,8 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
             remedy="open it and see whether it is whole",
         ) from problem
     table = table.astype({column: "string" for column in TEXT_COLUMNS if column in table})
-    checked = check_table(table, where=str(path))
-    return table.reset_index(drop=True).assign(label=checked.label, probability=checked.probability)
+    _require_columns(table, str(path))
+    return table.reset_index(drop=True)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -120,21 +131,16 @@ def check_table(table: pd.DataFrame, where: str = "predictions") -> Predictions:
         Traceback (most recent call last):
         tumortrace.errors.PredictionsError: predictions, row 2, column probability: found 1.5; expected a number ...
     """
-    for column in ("label", "probability"):
-        if column not in table:
-            raise PredictionsError(
-                f"no column {column!r} among {', '.join(map(repr, table.columns)) or 'none'}",
-                where=where,
-                expected="the columns label and probability",
-                remedy="rename or add it",
-            )
+    _require_columns(table, where)
     if table.empty:
         raise PredictionsError("no rows", where=where, expected="one row per image", remedy="evaluate another split")
     label = _numbers(table, "label")
-    _refuse(~np.isin(label, (0, 1)), table, "label", where, "0 or 1", "give the image its label or leave out the row")
+    refuse_rows(
+        ~np.isin(label, (0, 1)), table, "label", where, "0 or 1", "give the image its label or leave out the row"
+    )
     probability = _numbers(table, "probability")
     impossible = ~((probability >= 0) & (probability <= 1))
-    _refuse(
+    refuse_rows(
         impossible, table, "probability", where, "a number from 0 to 1", "give probabilities, not logits or per cent"
     )
     group, n_groups, ungrouped = _groups(table)
@@ -161,13 +167,26 @@ def check_arrays(label: ArrayLike, probability: ArrayLike) -> Predictions:
     return check_table(pd.DataFrame({"label": labels, "probability": probabilities}))
 
 
+def _require_columns(table: pd.DataFrame, where: str) -> None:
+    for column in ("label", "probability"):
+        if column not in table:
+            raise PredictionsError(
+                f"no column {column!r} among {', '.join(map(repr, table.columns)) or 'none'}",
+                where=where,
+                expected="the columns label and probability",
+                remedy="rename or add it",
+            )
+
+
 def _numbers(table: pd.DataFrame, column: str) -> NDArray[np.float64]:
     """A column as float64; whatever is not a number becomes NaN, for the check that follows to name."""
     values = pd.to_numeric(table[column], errors="coerce")
     return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _refuse(bad: NDArray[np.bool_], table: pd.DataFrame, column: str, where: str, expected: str, remedy: str) -> None:
+def refuse_rows(
+    bad: NDArray[np.bool_], table: pd.DataFrame, column: str, where: str, expected: str, remedy: str
+) -> None:
     """Raise for the first of the `bad` rows, counted from 1 as a reader of the table would."""
     if not bad.any():
         return

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.evaluation.headline import headline
-from tumortrace.evaluation.intervals import evaluate_table
+from tumortrace.evaluation.by_group import subgroup_levels
+from tumortrace.inference.evaluation_folder import require_own_folder, write_evaluation
 from tumortrace.inference.predict import predict_rows
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import find_bundle, load_model
-from tumortrace.reports.report import write_report
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.progress import say
-from tumortrace.runs.provenance import RESEARCH_USE, versions
-from tumortrace.runs.run import now
+from tumortrace.reports.examples import write_examples
+
+#: What a report tells of the model, from its bundle.
+TOLD = ("threshold", "threshold_policy", "temperature", "conformal", "training", "patch_size", "symmetries")
 
 
 def evaluate(
@@ -28,6 +29,7 @@ def evaluate(
     group_from_name: str | None = None,
     label_from_name: str | None = None,
     resolution: float | None = None,
+    subgroups: Sequence[str] = (),
 ) -> Path:
     """Measure a trained model on labelled data, with 95 % intervals, at the threshold that it brings.
 
@@ -44,15 +46,20 @@ def evaluate(
         group_from_name: As for `train`.
         label_from_name: As for `train`.
         resolution: As for `train`.
+        subgroups: Columns of the user's table, on whose levels everything is measured apart.
 
     Returns:
-        The folder, with `predictions.csv`, `metrics.json`, `evaluation.json`, `figures/` and `report.html`.
+        The folder, with `predictions.csv`, `metrics.json`, `evaluation.json`, `examples/`, `figures/` and `report.html`.
 
     Raises:
         CohortError: All labelled images were trained or calibrated on, or the class names differ.
+        PredictionsError: A subgroup is no column of the data, or has too many levels.
+        RunError: `out` is the folder of a run.
     """
     model = load_model(run, device=device)
     bundle = find_bundle(run)
+    if out is not None:
+        require_own_folder(Path(out))
     unseen = open_unseen(
         model,
         bundle,
@@ -63,35 +70,33 @@ def evaluate(
         label_from_name=label_from_name,
         resolution=resolution,
     )
-    cohort, store, rows, split, notes = unseen.cohort, unseen.store, unseen.rows, unseen.split, unseen.notes
+    cohort, store, rows, notes = unseen.cohort, unseen.store, unseen.rows, unseen.notes
     table = predict_rows(model, cohort, store, rows)
     table.insert(1, "group", cohort.table["group"].iloc[rows].to_numpy())
-    table.insert(2, "split", split)
-    folder = Path(out) if out is not None else bundle.parent / "evaluations" / cohort.name
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics = evaluate_table(table, model.info.threshold)
-    write_csv(folder / "predictions.csv", table)
-    write_json(folder / "metrics.json", {split: metrics})
-    write_json(
-        folder / "evaluation.json",
-        {
-            "verb": "evaluate",
-            "model": {"name": model.info.name, "weights_sha256": model.info.weights_sha256},
-            "data": {
-                "name": cohort.name,
-                "layout": cohort.layout,
-                "fingerprint": cohort.fingerprint,
-                "images": len(table),
-            },
-            "classes": list(model.info.classes),
-            "notes": notes,
-            "versions": versions(),
-            "finished": now(),
-            "research_use": RESEARCH_USE,
+    table.insert(2, "split", unseen.split)
+    columns = [name if name in cohort.table else name.lower() for name in subgroups]
+    for name in columns:
+        subgroup_levels(cohort.table, name, where=cohort.name)
+        table[name] = cohort.table[name].iloc[rows].to_numpy()
+    info = model.info
+    about = {
+        "model": {
+            "name": info.name,
+            "weights_sha256": info.weights_sha256,
+            **info.model_dump(mode="json", include=set(TOLD)),
         },
-    )
-    report = write_report(folder)
-    for line in notes:
-        say(f"note: {line}")
-    say(f"evaluate: {headline(metrics)}; {report}")
-    return folder
+        "data": {
+            "name": cohort.name,
+            "layout": cohort.layout,
+            "fingerprint": cohort.fingerprint,
+            "images": len(table),
+            "groups": int(table["group"].nunique()) if table["group"].notna().all() else None,
+            "resolution": cohort.resolution,
+        },
+        "classes": list(info.classes),
+        "positive_class": info.positive_class,
+        "notes": notes,
+    }
+    folder = Path(out) if out is not None else bundle.parent / "evaluations" / cohort.name
+    pictures = partial(write_examples, folder, table, store.images, rows, info.classes)
+    return write_evaluation(folder, table, info.threshold, about, subgroups=columns, pictures=pictures)

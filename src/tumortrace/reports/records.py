@@ -121,6 +121,8 @@ def read_records(run: Path) -> Records:
         raise RunError("no records of a run", where=run, expected="a run folder with run.json", remedy="check the path")
     origin = read_json(run / "run.json") or read_json(run / "evaluation.json")
     metrics, model = read_json(run / "metrics.json"), read_json(run / "model" / "model.json")
+    if not model and isinstance(origin.get("model"), dict):  # an evaluation tells of the model that it was given
+        model = origin["model"]
     predictions, history = read_table(run / "predictions.csv"), read_table(run / "history.csv")
     return Records(run, origin, metrics, model, predictions, history)
 

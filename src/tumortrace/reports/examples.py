@@ -1,0 +1,119 @@
+"""Right and wrong predictions as pictures: the surest true and false positives and negatives, on a sheet each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from tumortrace.reports.figures import INK, MUTED, STYLE
+from tumortrace.reports.records import decimals
+from tumortrace.runs.files import replacing, write_json
+from tumortrace.runs.provenance import RESEARCH_USE
+
+#: The four outcomes: label and prediction.
+OUTCOMES = {
+    "false_positive": (0, 1),
+    "false_negative": (1, 0),
+    "true_positive": (1, 1),
+    "true_negative": (0, 0),
+}
+COLUMNS, ROWS = 4, 2
+LONGEST = 18  # characters of an id below a picture
+
+
+def write_examples(
+    folder: Path, table: pd.DataFrame, images: np.ndarray, rows: np.ndarray, classes: tuple[str, str]
+) -> Path:
+    """Write `examples/`: a contact sheet for each outcome, most confident first, and `examples.json`.
+
+    Args:
+        folder: Of the run or evaluation.
+        table: Columns `id`, `label`, `probability`, `prediction`, and optionally `group`, of the images to choose from.
+        images: uint8, shape (N, H, W, 3); may be memory-mapped.
+        rows: For each row of the table, that of its image.
+        classes: Names of the negative and of the positive class.
+
+    Returns:
+        The record, `examples/examples.json`: `{"outcomes": {outcome: {"images": count, "shown": [{"id", "group",
+        "probability"}], "sheet": file or None}}}`.
+    """
+    home = Path(folder) / "examples"
+    outcomes: dict[str, Any] = {}
+    for outcome, (label, prediction) in OUTCOMES.items():
+        chosen = np.flatnonzero((table["label"] == label) & (table["prediction"] == prediction))
+        surest = surest_first(table["probability"].to_numpy(dtype=float)[chosen], prediction)
+        shown = chosen[surest[: COLUMNS * ROWS]]
+        part = table.iloc[shown]
+        sheet = f"{outcome}.png" if len(shown) else None
+        if sheet:
+            _draw(
+                home / sheet, outcome, part, images[np.sort(rows[shown])][np.argsort(np.argsort(rows[shown]))], classes
+            )
+        group = part["group"] if "group" in part else pd.Series(None, part.index, dtype=object)
+        outcomes[outcome] = {
+            "images": len(chosen),
+            "shown": [
+                {"id": str(identity), "group": None if pd.isna(own) else str(own), "probability": float(probability)}
+                for identity, own, probability in zip(part["id"], group, part["probability"], strict=True)
+            ],
+            "sheet": sheet,
+        }
+    write_json(home / "examples.json", {"outcomes": outcomes, "research_use": RESEARCH_USE})
+    return home / "examples.json"
+
+
+def surest_first(probability: np.ndarray, prediction: int) -> np.ndarray:
+    """The order of images of one prediction by how sure it is of them; equals stay in order.
+
+    Example:
+        >>> surest_first(np.array([0.6, 0.9, 0.7]), 1), surest_first(np.array([0.3, 0.1]), 0)
+        (array([1, 2, 0]), array([1, 0]))
+    """
+    return np.argsort(-probability if prediction == 1 else probability, kind="stable")
+
+
+def _draw(path: Path, outcome: str, table: pd.DataFrame, images: np.ndarray, classes: tuple[str, str]) -> None:
+    """One sheet, with the probability of the positive class and the id below each picture."""
+    height = images.shape[1] / images.shape[2] * 1.22 + 0.5
+    lines = -(-len(images) // COLUMNS)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 0.45 + lines * height), layout="constrained")
+        figure.suptitle(outcome_title(outcome, classes), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        for place, (identity, probability, image) in enumerate(
+            zip(table["id"], table["probability"], images, strict=True), 1
+        ):
+            axes = figure.add_subplot(lines, COLUMNS, place)
+            axes.imshow(image, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.grid(False)
+            axes.set_xlabel(f"{decimals(probability)}\n{_shortened(str(identity))}", fontsize=7.5, color=INK)
+            for spine in axes.spines.values():
+                spine.set(visible=True, color=MUTED, linewidth=0.6)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
+
+
+def outcome_title(outcome: str, classes: tuple[str, str]) -> str:
+    """What an outcome is called, with the class names.
+
+    Example:
+        >>> outcome_title("false_negative", ("normal", "tumour"))
+        'False negatives: tumour taken for normal'
+    """
+    label, prediction = OUTCOMES[outcome]
+    name = outcome.replace("_", " ").capitalize() + "s"
+    if label == prediction:
+        return f"{name}: {classes[label]}, rightly"
+    return f"{name}: {classes[label]} taken for {classes[prediction]}"
+
+
+def _shortened(identity: str) -> str:
+    """An id that fits below a picture: its beginning and its end."""
+    if len(identity) <= LONGEST:
+        return identity
+    return f"{identity[: LONGEST // 2 - 1]}…{identity[-LONGEST // 2 :]}"
