@@ -49,7 +49,7 @@ def evaluate(
         subgroups: Columns of the user's table, on whose levels everything is measured apart.
 
     Returns:
-        The folder, with `predictions.csv`, `metrics.json`, `evaluation.json`, `examples/`, `figures/` and `report.html`.
+        The folder, with `predictions.csv`, `metrics.json`, `evaluation.json`, `examples/`, `figures/`, `report.html`.
 
     Raises:
         CohortError: All labelled images were trained or calibrated on, or the class names differ.

@@ -51,9 +51,7 @@ def write_examples(
         part = table.iloc[shown]
         sheet = f"{outcome}.png" if len(shown) else None
         if sheet:
-            _draw(
-                home / sheet, outcome, part, images[np.sort(rows[shown])][np.argsort(np.argsort(rows[shown]))], classes
-            )
+            _draw(home / sheet, outcome, part, images[rows[shown]], classes)
         group = part["group"] if "group" in part else pd.Series(None, part.index, dtype=object)
         outcomes[outcome] = {
             "images": len(chosen),

@@ -16,9 +16,10 @@ from tumortrace.cohorts.store import PatchStore
 from tumortrace.evaluation.calibration import apply_temperature, fit_temperature
 from tumortrace.evaluation.conformal import fit_conformal
 from tumortrace.evaluation.headline import headline
-from tumortrace.evaluation.intervals import evaluate_table
+from tumortrace.evaluation.split_record import split_record
 from tumortrace.evaluation.thresholds import fit_threshold
 from tumortrace.models.bundle import Architecture, Conformal, Model, ModelInfo, TrainingData, save_model
+from tumortrace.reports.examples import write_examples
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import track
 from tumortrace.runs.provenance import versions
@@ -66,10 +67,10 @@ def finish(
     columns = ["id", "group", "split", "label", "probability", "prediction", "decision"]
     write_csv(run.predictions_file, table[columns])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
-    metrics = {
-        name: evaluate_table(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))
-    }
+    metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
     write_json(run.metrics_file, metrics)
+    shown = next(parts[name] for name in ("test", *parts) if name in parts)
+    write_examples(run.folder, shown, store.images, shown["row"].to_numpy(), info.classes)
     run.update(epochs=fitted.epochs, best_epoch=fitted.best_epoch)
     return _headline(metrics)
 
