@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.calibration import apply_temperature, fit_temperature
+from tumortrace.evaluation.calibration import fit_temperature, temperature_scaling
 
 
 def _sample(true_temperature, n=2000, seed=0):
@@ -27,9 +27,9 @@ def test_temperature_is_that_of_logistic_regression(true_temperature):
 def test_no_temperature_on_a_grid_is_better():
     """The negative log-likelihood at T is the least over a fine grid."""
     logit, label = _sample(1.7, n=300)
-    best = log_loss(label, apply_temperature(logit, fit_temperature(logit, label)))
+    best = log_loss(label, temperature_scaling(fit_temperature(logit, label)).apply(logit))
     grid = np.geomspace(0.05, 20, 100)
-    assert best <= min(log_loss(label, apply_temperature(logit, t)) for t in grid) + 1e-12
+    assert best <= min(log_loss(label, temperature_scaling(t).apply(logit)) for t in grid) + 1e-12
 
 
 def test_bounds_hold():
@@ -42,7 +42,7 @@ def test_bounds_hold():
 
 def test_ranking_stays_and_extremes_do_not_overflow():
     """Calibrated probabilities are float64, keep the order of float32 logits and end at exactly 0 and 1."""
-    probability = apply_temperature(np.array([-1e9, -1, 0, 1, 1e9], dtype=np.float32), 3.0)
+    probability = temperature_scaling(3.0).apply(np.array([-1e9, -1, 0, 1, 1e9], dtype=np.float32))
     assert probability.dtype == np.float64
     assert (np.diff(probability) > 0).all()
     assert probability[[0, 2, 4]].tolist() == [0, 0.5, 1]
@@ -70,4 +70,4 @@ def test_impossible_input_is_refused(logit, label):
 def test_impossible_temperature_is_refused(temperature):
     """A temperature that is not above 0 is refused."""
     with pytest.raises(PredictionsError, match="temperature"):
-        apply_temperature([0.0], temperature)
+        temperature_scaling(temperature)

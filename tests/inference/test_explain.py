@@ -8,7 +8,8 @@ from torch import nn
 
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.inference.explain import heat_map
-from tumortrace.models.bundle import Architecture, Model, ModelInfo, TrainingData
+from tumortrace.models.bundle import Model
+from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 
 
 class RedSum(nn.Module):

@@ -45,6 +45,11 @@ def test_flipped_bit_in_the_weights_is_refused(bundle: Path) -> None:
     ("field", "value", "message"),
     [
         ("temperature", -1, "field temperature"),
+        ("format", 3, "format 3"),
+        ("format", "x", "format 'x'"),
+        ("calibration", {"method": "temperature", "slope": -1}, "field calibration.slope"),
+        ("calibration", {"method": "isotonic", "knots": [1, 0], "values": [0, 1]}, "knots do not rise"),
+        ("calibration", {"method": "isotonic", "knots": [0, 1], "values": [0]}, "2 knots but 1 values"),
         ("positive_class", "normal", "positive class"),
         ("weights_sha256", "0" * 64, "SHA-256"),
         ("surprise", 1, "field surprise"),
@@ -60,6 +65,19 @@ def test_a_changed_description_is_refused_by_name(bundle: Path, field: str, valu
     with pytest.raises(ModelError, match=message) as refused:
         load_model(bundle)
     assert "\n" not in str(refused.value)
+
+
+def test_a_bundle_of_the_first_format_keeps_its_temperature(bundle: Path) -> None:
+    """Format 1 had one number; it gives the probabilities that it gave then. One that is none is refused."""
+    file = bundle / "model.json"
+    first = json.loads(file.read_text()) | {"format": 1, "temperature": 1.7}
+    del first["calibration"]
+    file.write_text(json.dumps(first))
+    found = load_model(bundle).assess(images())
+    np.testing.assert_allclose(found.probability, 1 / (1 + np.exp(-found.logit / 1.7)), rtol=1e-12)
+    file.write_text(json.dumps(first | {"temperature": 0}))
+    with pytest.raises(ModelError, match="temperature 0 is not above 0"):
+        load_model(bundle)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
@@ -93,7 +111,7 @@ def test_an_assessment_is_the_bundles_record_applied_to_the_logits(small_run: Pa
     info = model.info
     logit = model.logits(patches)[[4, 0, 5]]
     np.testing.assert_allclose(found.logit, logit, rtol=0, atol=1e-5)
-    probability = 1 / (1 + np.exp(-found.logit / info.temperature))
+    probability = 1 / (1 + np.exp(-info.calibration.calibrated_logit(found.logit)))
     np.testing.assert_allclose(found.probability, probability, rtol=1e-12)
     assert found.prediction.tolist() == (probability >= info.threshold).astype(int).tolist()
     assert set(found.decision) <= {"positive", "negative", "refer"}

@@ -105,7 +105,7 @@ def test_members_differ_and_are_joined(members: Path, tissue: Path) -> None:
     else:
         np.testing.assert_allclose(1 / (1 + np.exp(-joined.logits(images))), mean, atol=0.05)
     assert (members / "report.html").stat().st_size > 0
-    assert joined.info.temperature != load_model(runs[0]).info.temperature
+    assert joined.info.calibration != load_model(runs[0]).info.calibration
 
 
 def test_runs_that_do_not_fit_are_refused(members: Path, tissue: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_the_bundle_gives_the_recorded_probabilities(tissue: Path, small_run: Pa
     np.testing.assert_allclose(table["probability"], probability.loc[table["id"]], rtol=0, atol=1e-6)
 
 
-def test_threshold_and_temperature_see_the_calibration_split_alone(small_run: Path) -> None:
+def test_threshold_and_calibration_see_the_calibration_split_alone(small_run: Path) -> None:
     """Changing every test and validation label and logit leaves calibration as it was."""
     from tumortrace.models.bundle import load_model
     from tumortrace.training.finish import calibrate
@@ -97,18 +97,18 @@ def test_threshold_and_temperature_see_the_calibration_split_alone(small_run: Pa
         {"split": ["calibration"] * 60 + ["test"] * 60 + ["validation"] * 60, "label": rng.integers(0, 2, 180)}
     )
     logits = rng.normal(size=180) + rows["label"].to_numpy()
-    first, _ = calibrate(info, load_recipe("tumortrace"), rows, logits)
+    first, *_ = calibrate(info, load_recipe("tumortrace"), rows, logits)
     other = rows.assign(label=rows["label"].where(rows["split"] == "calibration", 1 - rows["label"]))
-    second, _ = calibrate(
+    second, *_ = calibrate(
         info, load_recipe("tumortrace"), other, np.where(rows["split"] == "calibration", logits, -logits)
     )
-    assert (first.temperature, first.threshold, first.conformal) == (
-        second.temperature,
+    assert (first.calibration, first.threshold, first.conformal) == (
+        second.calibration,
         second.threshold,
         second.conformal,
     )
     shifted = rows.assign(label=1 - rows["label"])
-    assert calibrate(info, load_recipe("tumortrace"), shifted, logits)[0].temperature != first.temperature
+    assert calibrate(info, load_recipe("tumortrace"), shifted, logits)[0].calibration != first.calibration
 
 
 def test_history_has_a_row_per_epoch(small_run: Path) -> None:

@@ -1,20 +1,128 @@
-"""Temperature scaling: probabilities that mean what they say (Guo et al. 2017)."""
+"""Calibration: probabilities that mean what they say, by temperature, Platt's scaling or isotonic regression.
+
+All three are one kind of map: a line from logit to logit with bends, which never falls, and then the sigmoid. So a
+calibrated model ranks images exactly as it did before (no ties arise, AUROC stays), no probability is exactly 0 or 1
+unless the logit is enormous, and a bundle holds a few plain numbers.
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 from scipy.special import expit
+from scipy.special import logit as log_odds
 
 from tumortrace.errors import PredictionsError
 
 Floats = NDArray[np.float64]
 COLDEST, HOTTEST = 0.05, 20.0
+METHODS = ("temperature", "platt", "isotonic")
+
+
+class Calibrator(BaseModel):
+    """A map from the logit of a model to a calibrated probability.
+
+    The calibrated logit is `values[i]` at the logit `knots[i]`, linear in between, and goes on with `slope` on either
+    side; its sigmoid is the probability. With one knot that is a straight line.
+
+    Attributes:
+        method: How it was fitted; "none" leaves logits as they are.
+        slope: Rise of the calibrated logit beyond the outer knots, above 0; 1 / T for a temperature T.
+        knots: Logits, strictly rising.
+        values: Calibrated logits at the knots, strictly rising.
+
+    Example:
+        >>> Calibrator(method="platt", slope=0.5, knots=(0.0,), values=(-1.0,)).apply([2.0]).tolist()
+        [0.5]
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["none", "temperature", "platt", "isotonic"] = "none"
+    slope: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    knots: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+    values: tuple[float, ...] = Field(default=(0.0,), min_length=1)
+
+    @model_validator(mode="after")
+    def _rises(self) -> Calibrator:
+        if len(self.knots) != len(self.values):
+            raise ValueError(f"{len(self.knots)} knots but {len(self.values)} values")
+        for name, numbers in (("knots", self.knots), ("values", self.values)):
+            if not np.isfinite(numbers).all() or not (np.diff(numbers) > 0).all():
+                raise ValueError(f"{name} do not rise strictly")
+        return self
+
+    def apply(self, logit: ArrayLike) -> Floats:
+        """Calibrated probabilities of class 1.
+
+        Args:
+            logit: Log-odds of class 1, shape (n,), finite.
+
+        Returns:
+            Shape (n,), float64 in [0, 1].
+
+        Raises:
+            PredictionsError: A logit is not finite.
+        """
+        return np.asarray(expit(self.calibrated_logit(logit)), dtype=np.float64)
+
+    def calibrated_logit(self, logit: ArrayLike) -> Floats:
+        """The log-odds of `apply`, shape (n,), float64."""
+        x = _checked(logit)
+        below, above = np.minimum(x - self.knots[0], 0), np.maximum(x - self.knots[-1], 0)
+        return np.asarray(np.interp(x, self.knots, self.values) + self.slope * (below + above), dtype=np.float64)
+
+
+def temperature_scaling(temperature: float) -> Calibrator:
+    """The calibrator that divides logits by a temperature (Guo et al. 2017).
+
+    Raises:
+        PredictionsError: The temperature is not above 0.
+
+    Example:
+        >>> temperature_scaling(2.0).apply([0.0, 2.0]).round(4)
+        array([0.5   , 0.7311])
+    """
+    if not 0 < temperature < np.inf:
+        raise PredictionsError(f"temperature {temperature}", expected="a number above 0", remedy="use 1")
+    return Calibrator(method="temperature", slope=1 / temperature)
+
+
+def fit_calibrator(logit: ArrayLike, label: ArrayLike, method: str) -> Calibrator:
+    """Fit one method on the calibration split.
+
+    Args:
+        logit: Log-odds of class 1, shape (n,), finite.
+        label: 0 or 1, shape (n,).
+        method: "none", "temperature", "platt" or "isotonic".
+
+    Raises:
+        PredictionsError: A logit or label is not possible, only one class is present, or there is no such method.
+
+    Example:
+        >>> fit_calibrator([-2.0, -1.0, 1.0, 2.0], [0, 1, 0, 1], "temperature").method
+        'temperature'
+    """
+    if method == "none":
+        return Calibrator()
+    if method == "temperature":
+        return temperature_scaling(fit_temperature(logit, label))
+    if method == "platt":
+        slope, intercept = fit_platt(logit, label)
+        return Calibrator(method="platt", slope=slope, values=(intercept,))
+    if method == "isotonic":
+        return fit_isotonic(logit, label)
+    raise PredictionsError(
+        f"calibration method {method!r}", expected="none, " + ", ".join(METHODS), remedy="use one of these"
+    )
 
 
 def fit_temperature(logit: ArrayLike, label: ArrayLike) -> float:
-    """The temperature T at which sigmoid(logit / T) is most likely, on the calibration split.
+    """The temperature T at which sigmoid(logit / T) is most likely, on the calibration split. Guo et al. (2017).
 
     Args:
         logit: Log-odds of class 1, shape (n,), finite.
@@ -31,13 +139,7 @@ def fit_temperature(logit: ArrayLike, label: ArrayLike) -> float:
         >>> round(fit_temperature([-2.0, -2.0, -2.0, 2.0, 2.0, 2.0], [0, 0, 1, 1, 1, 0]), 3)  # right 2 times in 3
         2.885
     """
-    logits, labels = _checked(logit), np.asarray(label)
-    if labels.shape != logits.shape or not np.isin(labels, (0, 1)).all() or len(np.unique(labels)) < 2:
-        raise PredictionsError(
-            f"labels of shape {labels.shape} with values {', '.join(map(str, np.unique(labels)[:5])) or 'none'}",
-            expected=f"both 0 and 1, one for each of the {len(logits)} logits",
-            remedy="give the calibration split images of both classes",
-        )
+    logits, labels = _both_classes(logit, label)
     signed = np.where(labels == 1, logits, -logits)
 
     def loss(log_temperature: float) -> float:
@@ -51,26 +153,86 @@ def fit_temperature(logit: ArrayLike, label: ArrayLike) -> float:
     return float(best)
 
 
-def apply_temperature(logit: ArrayLike, temperature: float) -> Floats:
-    """Calibrated probabilities, sigmoid(logit / temperature).
-
-    Args:
-        logit: Log-odds of class 1, shape (n,), finite.
-        temperature: Above 0; 1 changes nothing.
+def fit_platt(logit: ArrayLike, label: ArrayLike) -> tuple[float, float]:
+    """Slope and intercept of the most likely sigmoid(slope * logit + intercept). Platt (1999), without his priors.
 
     Returns:
-        Probability of class 1, shape (n,), float64 in [0, 1].
+        The slope in [1/20, 20], so that the order of images stays and separable data end somewhere; the intercept.
 
     Raises:
-        PredictionsError: A logit is not finite or the temperature is not above 0.
+        PredictionsError: A logit or label is not possible, or only one class is present.
 
     Example:
-        >>> apply_temperature([0.0, 2.0], temperature=2.0).round(4)
-        array([0.5   , 0.7311])
+        >>> [round(number, 3) for number in fit_platt([-1.0, -1.0, -1.0, -1.0, 1.0, 1.0], [0, 0, 0, 1, 0, 1])]
+        [0.549, -0.549]
     """
-    if not 0 < temperature < np.inf:
-        raise PredictionsError(f"temperature {temperature}", expected="a number above 0", remedy="use 1")
-    return np.asarray(expit(_checked(logit) / temperature), dtype=np.float64)
+    logits, labels = _both_classes(logit, label)
+    scale = max(float(np.abs(logits).mean()), 1e-12)  # the search goes best about 1
+    scaled = logits / scale
+
+    def loss(numbers: Floats) -> tuple[float, Floats]:
+        line = numbers[0] * scaled + numbers[1]
+        excess = (expit(line) - labels) / len(line)
+        gradient = np.array([excess @ scaled, excess.sum()])
+        return float((np.logaddexp(0, line) - labels * line).mean()), gradient
+
+    found = minimize(
+        loss,
+        np.array([scale / fit_temperature(logits, labels), 0.0]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(scale / HOTTEST, scale / COLDEST), (None, None)],
+        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000},
+    )
+    return float(np.clip(found.x[0] / scale, 1 / HOTTEST, 1 / COLDEST)), float(found.x[1])
+
+
+def fit_isotonic(logit: ArrayLike, label: ArrayLike) -> Calibrator:
+    """Isotonic regression of the label on the logit, centred so that it rises everywhere.
+
+    Plain isotonic regression is a staircase: it gives all images of a step one probability, and 0 or 1 to the outer
+    ones. Here each step keeps its share of positives at the mean of its logits, with straight lines in between
+    (Oron & Flournoy 2017, "Centered isotonic regression"), and an outer step of n images all alike has the share
+    0.5 / (n + 1) or 1 - that. Beyond the outer steps the logit goes on as temperature scaling of the same data would.
+
+    Raises:
+        PredictionsError: A logit or label is not possible, or only one class is present.
+
+    Example:
+        >>> fitted = fit_isotonic([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0], [0, 0, 1, 0, 1, 1])
+        >>> fitted.knots, fitted.apply(fitted.knots).round(3).tolist()
+        ((-2.5, 0.0, 2.5), [0.167, 0.5, 0.833])
+    """
+    logits, labels = _both_classes(logit, label)
+    levels, level = np.unique(logits, return_inverse=True)
+    images = np.bincount(level).astype(np.float64)
+    steps = isotonic_regression(np.bincount(level, weights=labels) / images, weights=images).x
+    starts = np.concatenate(([0], np.flatnonzero(np.diff(steps) > 1e-12) + 1))
+    size = np.add.reduceat(images, starts)
+    centre = np.add.reduceat(images * levels, starts) / size
+    share = np.asarray(steps, dtype=np.float64)[starts]
+    if share[0] == 0:
+        share[0] = min(0.5 / (size[0] + 1), share[1] / 2)
+    if share[-1] == 1:
+        share[-1] = 1 - min(0.5 / (size[-1] + 1), (1 - share[-2]) / 2)
+    return Calibrator(
+        method="isotonic",
+        slope=1 / fit_temperature(logits, labels),
+        knots=tuple(centre.tolist()),
+        values=tuple(np.asarray(log_odds(share)).tolist()),
+    )
+
+
+def _both_classes(logit: ArrayLike, label: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
+    """Checked logits and labels."""
+    logits, labels = _checked(logit), np.asarray(label)
+    if labels.shape != logits.shape or not np.isin(labels, (0, 1)).all() or len(np.unique(labels)) < 2:
+        raise PredictionsError(
+            f"labels of shape {labels.shape} with values {', '.join(map(str, np.unique(labels)[:5])) or 'none'}",
+            expected=f"both 0 and 1, one for each of the {len(logits)} logits",
+            remedy="give the calibration split images of both classes",
+        )
+    return logits, labels.astype(np.int64)
 
 
 def _checked(logit: ArrayLike) -> Floats:

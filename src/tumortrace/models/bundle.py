@@ -6,7 +6,6 @@ preprocessing, class names, calibration, and the SHA-256 of the weights, which i
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,102 +13,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
-from tumortrace.evaluation.calibration import apply_temperature
-from tumortrace.evaluation.conformal import decide
 from tumortrace.imaging.augmentation import symmetry
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network
 from tumortrace.models.assessment import Assessment
+from tumortrace.models.description import ModelInfo, read_description
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.runs.files import replacing, sha256, write_json
 from tumortrace.runs.progress import track
 
 WEIGHTS, INFO = "weights.safetensors", "model.json"
-
-
-class Architecture(BaseModel):
-    """A registered network family and its arguments."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
-
-
-class TrainingData(BaseModel):
-    """What the model was trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fingerprint: str
-    prevalence: float = Field(ge=0, le=1)
-    recipe: str
-
-
-class Conformal(BaseModel):
-    """Class-conditional split conformal prediction, from the calibration split."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    coverage: float = Field(gt=0, lt=1)
-    quantiles: tuple[float | None, float | None]
-
-
-class ModelInfo(BaseModel):
-    """The content of `model.json`.
-
-    Attributes:
-        format: Version of this layout.
-        name: Name of the run that made the model.
-        architecture: Registered network family and its arguments.
-        preprocessing: From patches of `patch_size` to the network's input.
-        patch_size: Height and width in pixels of the patches that it was trained on; others are resized to it.
-        classes: Names of the negative and of the positive class.
-        positive_class: The class whose probability is predicted; always `classes[1]`.
-        resolution: Micrometres per pixel of the training patches, or None when not known.
-        preparation: How `prepare` made the training images, where it did; what is predicted must be made likewise.
-        symmetries: Whether the logits of the eight rotations and mirrorings are averaged.
-        temperature: Divisor of the logits, from the calibration split.
-        threshold: A probability of at least this is a positive prediction; from the calibration split.
-        threshold_policy: How the threshold was chosen.
-        conformal: Coverage and quantiles behind the decision "refer", or None.
-        training: Fingerprint and prevalence of the training data, and the recipe.
-        versions: Of Python and the libraries.
-        weights_sha256: SHA-256 of `weights.safetensors`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = 1
-    name: str
-    architecture: Architecture
-    preprocessing: Preprocessing
-    patch_size: tuple[int, int]
-    classes: tuple[str, str]
-    positive_class: str
-    resolution: float | None = None
-    preparation: dict[str, Any] | None = None
-    symmetries: bool = False
-    temperature: float = Field(default=1.0, gt=0)
-    threshold: float = 0.5
-    threshold_policy: str = "fixed:0.5"
-    conformal: Conformal | None = None
-    training: TrainingData
-    versions: dict[str, str] = Field(default_factory=dict)
-    weights_sha256: str = ""
-
-    def decide(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions (0 or 1, by the threshold) and decisions ("positive", "negative" or "refer")."""
-        predictions = (probabilities >= self.threshold).astype(np.int64)
-        if self.conformal is None:
-            return predictions, np.where(predictions == 1, "positive", "negative")
-        return predictions, decide(probabilities, self.threshold, self.conformal.quantiles)
 
 
 class Model:
@@ -192,7 +110,7 @@ class Model:
             ModelError: The images have another shape or type.
         """
         logit = self.logits(images, rows, description=description, prepared=prepared)
-        probability = apply_temperature(logit, self.info.temperature)
+        probability = self.info.calibration.apply(logit)
         prediction, decision = self.info.decide(probability)
         return Assessment(logit, probability, prediction, decision)
 
@@ -299,14 +217,7 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
     """
     folder = find_bundle(path)
     remedy = "copy the bundle again from where it came"
-    try:
-        info = ModelInfo.model_validate(json.loads((folder / INFO).read_bytes()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{folder / INFO}, field {'.'.join(str(part) for part in first['loc'])}"
-        raise ModelError(first["msg"], where=where, remedy=remedy) from error
-    except (ValueError, OSError) as error:
-        raise ModelError(f"not a readable description ({error})", where=folder / INFO, remedy=remedy) from error
+    info = read_description(folder / INFO, remedy)
     if info.positive_class != info.classes[1]:
         raise ModelError(
             f"positive class {info.positive_class!r} is not the second of {info.classes}",

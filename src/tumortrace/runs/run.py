@@ -40,13 +40,18 @@ class Run:
 
     @property
     def predictions_file(self) -> Path:
-        """`predictions.csv`: id, group, split, label, probability, prediction, decision."""
+        """`predictions.csv`: id, group, split, label, probability, prediction, decision, logit."""
         return self.folder / "predictions.csv"
 
     @property
     def metrics_file(self) -> Path:
         """`metrics.json`: per split, every metric with value and 95 % interval."""
         return self.folder / "metrics.json"
+
+    @property
+    def calibration_file(self) -> Path:
+        """`calibration.json`: how calibration was chosen, and what it does to the judged split."""
+        return self.folder / "calibration.json"
 
     @property
     def model_folder(self) -> Path:

@@ -17,7 +17,8 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RunError
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network, count_parameters
-from tumortrace.models.bundle import Architecture, Model, load_model
+from tumortrace.models.bundle import Model, load_model
+from tumortrace.models.description import Architecture
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now

@@ -13,12 +13,13 @@ from torch import nn
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.splits import Splits
 from tumortrace.cohorts.store import PatchStore
-from tumortrace.evaluation.calibration import apply_temperature, fit_temperature
+from tumortrace.evaluation.calibration_choice import choose_calibrator
 from tumortrace.evaluation.conformal import fit_conformal
 from tumortrace.evaluation.headline import headline
 from tumortrace.evaluation.split_record import split_record
 from tumortrace.evaluation.thresholds import fit_threshold
-from tumortrace.models.bundle import Architecture, Conformal, Model, ModelInfo, TrainingData, save_model
+from tumortrace.models.bundle import Model, save_model
+from tumortrace.models.description import Architecture, Conformal, ModelInfo, TrainingData
 from tumortrace.reports.examples import write_examples
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import track
@@ -53,7 +54,7 @@ def finish(
 ) -> str:
     """Calibrate, predict, evaluate and save; returns the headline in one line.
 
-    `prepared` holds the store's images after `Preprocessing.prepare`, uint8, shape (N, h, w, 3). Temperature,
+    `prepared` holds the store's images after `Preprocessing.prepare`, uint8, shape (N, h, w, 3). Calibration,
     threshold and conformal quantiles see the calibration split alone; validation has chosen the epoch, and test has
     chosen nothing.
     """
@@ -62,13 +63,14 @@ def finish(
     logits = Model(info, fitted.network, fitted.device).logits(
         prepared, rows["row"].to_numpy(), description="predicting", prepared=True
     )
-    info, table = calibrate(info, recipe, rows, logits)
+    info, table, choice = calibrate(info, recipe, rows, logits)
     save_model(run.model_folder, info, fitted.network)
-    columns = ["id", "group", "split", "label", "probability", "prediction", "decision"]
+    columns = ["id", "group", "split", "label", "probability", "prediction", "decision", "logit"]
     write_csv(run.predictions_file, table[columns])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
     metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
     write_json(run.metrics_file, metrics)
+    write_json(run.calibration_file, {"choice": choice})
     shown = next(parts[name] for name in ("test", *parts) if name in parts)
     write_examples(run.folder, shown, store.images, shown["row"].to_numpy(), info.classes)
     run.update(epochs=fitted.epochs, best_epoch=fitted.best_epoch)
@@ -77,31 +79,33 @@ def finish(
 
 def calibrate(
     info: ModelInfo, recipe: Recipe, rows: pd.DataFrame, logits: np.ndarray
-) -> tuple[ModelInfo, pd.DataFrame]:
+) -> tuple[ModelInfo, pd.DataFrame, dict[str, Any]]:
     """Fit what the recipe asks for on the rows whose split is `calibration`, and apply it to all rows.
 
     Returns:
-        The completed bundle record, and `rows` with `probability`, `prediction` and `decision`.
+        The completed bundle record; `rows` with `probability`, `prediction`, `decision` and the uncalibrated `logit`;
+        and how the calibration was chosen.
     """
     chosen = (rows["split"] == "calibration").to_numpy()
     label = rows["label"].to_numpy(dtype=np.int64)
     options = recipe.calibration
-    temperature = fit_temperature(logits[chosen], label[chosen]) if options.temperature else 1.0
-    probability = apply_temperature(logits, temperature)
+    group = rows["group"].to_numpy()[chosen] if "group" in rows else None
+    calibrator, choice = choose_calibrator(logits[chosen], label[chosen], group, method=options.method)
+    probability = calibrator.apply(logits)
     threshold = fit_threshold(label[chosen], probability[chosen], options.threshold)
     conformal = None
     if options.coverage is not None:
         conformal = Conformal(**fit_conformal(label[chosen], probability[chosen], options.coverage))
     info = info.model_copy(
         update={
-            "temperature": temperature,
+            "calibration": calibrator,
             "threshold": threshold,
             "threshold_policy": f"{options.threshold} on the calibration split",
             "conformal": conformal,
         }
     )
     prediction, decision = info.decide(probability)
-    return info, rows.assign(probability=probability, prediction=prediction, decision=decision)
+    return info, rows.assign(probability=probability, prediction=prediction, decision=decision, logit=logits), choice
 
 
 def _evaluated_rows(cohort: Cohort, splits: Splits) -> pd.DataFrame:

@@ -23,8 +23,8 @@ from torch.nn import functional
 from tumortrace.errors import RunError
 from tumortrace.evaluation.metrics import METRICS, classification
 from tumortrace.models.architecture import build_network, freeze, train_unfrozen
-from tumortrace.models.bundle import Architecture
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
+from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
 from tumortrace.models.families.backbone import Backbone
 from tumortrace.models.weights import load_weights

@@ -19,7 +19,7 @@ from torch import nn
 from tumortrace.errors import RecipeError
 from tumortrace.evaluation.metrics import METRICS, classification
 from tumortrace.models.architecture import build_network
-from tumortrace.models.bundle import Architecture
+from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
 from tumortrace.models.families.backbone import Backbone
 from tumortrace.models.layers import build_head

@@ -17,7 +17,7 @@ from tumortrace.errors import RecipeError
 from tumortrace.evaluation.thresholds import parse_policy
 from tumortrace.imaging.augmentation import Augmentation
 from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.models.bundle import Architecture
+from tumortrace.models.description import Architecture
 from tumortrace.training.distributions import Range, parse_distribution
 
 
@@ -191,11 +191,27 @@ class Learner(_Part):
 
 
 class Calibration(_Part):
-    """What is fitted on the calibration split, and on nothing else."""
+    """What is fitted on the calibration split, and on nothing else.
 
-    temperature: bool = True
+    Attributes:
+        method: From the logit to the probability: `temperature`, `platt`, `isotonic`, `none`, or `auto`, the best of
+            them by cross-validation within the calibration split, see `choose_calibrator`.
+        threshold: Policy that chooses the threshold, see `fit_threshold`.
+        coverage: Of each class by its prediction sets, which decide what is referred; None refers nothing.
+    """
+
+    method: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
     threshold: str = "f1"
     coverage: float | None = Field(default=0.9, gt=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_recipes(cls, document: Any) -> Any:
+        """Recipes of older runs say `temperature: true` or false."""
+        if isinstance(document, dict) and isinstance(document.get("temperature"), bool) and "method" not in document:
+            method = "temperature" if document["temperature"] else "none"
+            return {name: value for name, value in document.items() if name != "temperature"} | {"method": method}
+        return document
 
     @field_validator("threshold")
     @classmethod

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from tumortrace.errors import RecipeError
 from tumortrace.models.architecture import build_network
-from tumortrace.models.bundle import Architecture
+from tumortrace.models.description import Architecture
 from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.models.families.texture import Linear, Texture, Trees
 from tumortrace.runs.files import write_csv

@@ -1,0 +1,132 @@
+"""What `model.json` says: everything about a model but its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tumortrace.errors import ModelError
+from tumortrace.evaluation.calibration import Calibrator
+from tumortrace.evaluation.conformal import decide
+from tumortrace.imaging.preprocessing import Preprocessing
+
+FORMAT = 2
+
+
+class Architecture(BaseModel):
+    """A registered network family and its arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingData(BaseModel):
+    """What the model was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    prevalence: float = Field(ge=0, le=1)
+    recipe: str
+
+
+class Conformal(BaseModel):
+    """Class-conditional split conformal prediction, from the calibration split."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    coverage: float = Field(gt=0, lt=1)
+    quantiles: tuple[float | None, float | None]
+
+
+class ModelInfo(BaseModel):
+    """The content of `model.json`.
+
+    Attributes:
+        format: Version of this layout.
+        name: Name of the run that made the model.
+        architecture: Registered network family and its arguments.
+        preprocessing: From patches of `patch_size` to the network's input.
+        patch_size: Height and width in pixels of the patches that it was trained on; others are resized to it.
+        classes: Names of the negative and of the positive class.
+        positive_class: The class whose probability is predicted; always `classes[1]`.
+        resolution: Micrometres per pixel of the training patches, or None when not known.
+        preparation: How `prepare` made the training images, where it did; what is predicted must be made likewise.
+        symmetries: Whether the logits of the eight rotations and mirrorings are averaged.
+        calibration: From the logit to the probability, from the calibration split.
+        threshold: A probability of at least this is a positive prediction; from the calibration split.
+        threshold_policy: How the threshold was chosen.
+        conformal: Coverage and quantiles behind the decision "refer", or None.
+        training: Fingerprint and prevalence of the training data, and the recipe.
+        versions: Of Python and the libraries.
+        weights_sha256: SHA-256 of `weights.safetensors`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    name: str
+    architecture: Architecture
+    preprocessing: Preprocessing
+    patch_size: tuple[int, int]
+    classes: tuple[str, str]
+    positive_class: str
+    resolution: float | None = None
+    preparation: dict[str, Any] | None = None
+    symmetries: bool = False
+    calibration: Calibrator = Calibrator()
+    threshold: float = 0.5
+    threshold_policy: str = "fixed:0.5"
+    conformal: Conformal | None = None
+    training: TrainingData
+    versions: dict[str, str] = Field(default_factory=dict)
+    weights_sha256: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_format(cls, document: Any) -> Any:
+        """Format 1 knew a temperature alone."""
+        if not isinstance(document, dict) or document.get("format") != 1:
+            return document
+        rest = {name: value for name, value in document.items() if name != "temperature"}
+        temperature = document.get("temperature", 1.0)
+        if not isinstance(temperature, int | float) or not temperature > 0:
+            raise ValueError(f"temperature {temperature!r} is not above 0")
+        return rest | {"format": FORMAT, "calibration": {"method": "temperature", "slope": 1 / temperature}}
+
+    def decide(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions (0 or 1, by the threshold) and decisions ("positive", "negative" or "refer")."""
+        predictions = (probabilities >= self.threshold).astype(np.int64)
+        if self.conformal is None:
+            return predictions, np.where(predictions == 1, "positive", "negative")
+        return predictions, decide(probabilities, self.threshold, self.conformal.quantiles)
+
+
+def read_description(file: Path, remedy: str) -> ModelInfo:
+    """The content of a `model.json`, of this format or an older one.
+
+    Raises:
+        ModelError: It cannot be read, or was written by a newer version.
+    """
+    try:
+        document = json.loads(file.read_bytes())
+        if isinstance(document, dict) and document.get("format") not in range(1, FORMAT + 1):
+            raise ModelError(
+                f"format {document.get('format')!r}",
+                where=file,
+                expected=f"1 to {FORMAT}",
+                remedy="update TumorTrace, or train the model with this version",
+            )
+        return ModelInfo.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{file}, field {'.'.join(str(part) for part in first['loc'])}"
+        raise ModelError(first["msg"], where=where, remedy=remedy) from error
+    except (ValueError, OSError) as error:
+        raise ModelError(f"not a readable description ({error})", where=file, remedy=remedy) from error
