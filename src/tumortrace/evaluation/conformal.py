@@ -1,59 +1,135 @@
-"""Abstention with a guarantee: split conformal prediction, class by class.
+"""Abstention with a guarantee: split conformal prediction, class by class, and slide by slide where there are enough.
 
 For each class the share of images whose prediction set leaves out their true class is at most 1 - coverage, on average
 over calibration sets and whatever the model, as long as calibration and new images are exchangeable (Vovk 2012;
-Angelopoulos & Bates 2021). Images of a new hospital or scanner are not, and images of few slides only roughly so.
+Angelopoulos & Bates 2021). Images of one slide or patient resemble each other, so that this says little about the next
+slide. Where there are enough slides, these take the place of images: a new slide, and an image of it, exchangeable
+with the slides of the calibration split and their images (hierarchical conformal prediction: Lee, Barber & Willett
+2023, "Distribution-free inference with hierarchical data"; Dunn, Wasserman & Ramdas 2023). Slides of a new hospital or
+scanner are not exchangeable with these, and nothing is promised about them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.metrics import check_threshold
 from tumortrace.evaluation.table import check_arrays
 
+#: Groups of each class from which on they are the unit; coverage .95 needs 19 of them.
+ENOUGH_GROUPS = 20
 
-def fit_conformal(label: ArrayLike, probability: ArrayLike, coverage: float = 0.9) -> dict[str, Any]:
+
+def fit_conformal(
+    label: ArrayLike, probability: ArrayLike, coverage: float = 0.9, group: ArrayLike | None = None
+) -> dict[str, Any]:
     """The conformal quantile of each class, from the calibration split.
 
-    The nonconformity of an image is 1 - probability of its true class. Of the n images of a class, the quantile is the
-    ceil((n + 1) coverage)-th smallest. With too few images (9 are needed for coverage .9) there is no such image, and
-    the quantile is None: the class then belongs to every prediction set, so that the other one is never decided.
+    The nonconformity of an image is 1 - probability of its true class. Where the unit is the image, the quantile of
+    a class with n images is the ceil((n + 1) coverage)-th smallest. Where it is the group, each of the K groups with
+    images of the class weighs 1 / (K + 1), its images in equal parts, and the quantile is the smallest nonconformity
+    up to which the weights sum to the coverage; with one image in each group that is the same. With too little (9
+    images or groups are needed for coverage .9) there is none, and the quantile is None: the class then belongs to
+    every prediction set, so that the other one is never decided.
 
     Args:
         label: 0 or 1, shape (n,).
         probability: Probability of class 1, shape (n,), in [0, 1].
         coverage: Share of images of each class whose prediction set contains it, in (0, 1).
+        group: Slide or patient of each image, or None. Groups are the unit where every image has one and at least 20
+            of them hold images of the class, for both classes.
 
     Returns:
-        `{"coverage": coverage, "quantiles": [negative, positive], "n": [negatives, positives]}`, ready for JSON.
+        `{"coverage": coverage, "quantiles": [negative, positive], "n": [negatives, positives], "unit": "image" or
+        "group", "n_groups": [groups with negatives, with positives] or None}`, ready for JSON.
 
     Raises:
         PredictionsError: A label, a probability or the coverage is not possible.
 
     Example:
-        >>> fit_conformal([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9], coverage=0.75)
-        {'coverage': 0.75, 'quantiles': [0.4, None], 'n': [3, 1]}
+        >>> fit_conformal([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9], coverage=0.75)["quantiles"]
+        [0.4, None]
     """
     if not 0 < coverage < 1:
         raise PredictionsError(f"coverage {coverage}", expected="a number between 0 and 1", remedy="use 0.9")
     predictions = check_arrays(label, probability)
     scores = _nonconformity(predictions.probability)
-    quantiles: list[float | None] = []
-    sizes = []
-    for index in (0, 1):
-        own = np.sort(scores[predictions.label == index, index])
-        rank = math.ceil((len(own) + 1) * Fraction(str(float(coverage))))  # exact: 0.1 * 30 must not round up to 4
-        quantiles.append(float(own[rank - 1]) if rank <= len(own) else None)
-        sizes.append(len(own))
-    return {"coverage": float(coverage), "quantiles": quantiles, "n": sizes}
+    known = None if group is None else pd.Series(np.asarray(group, dtype=object))
+    groups = None if known is None or known.isna().any() else known.factorize()[0]
+    chosen = [predictions.label == index for index in (0, 1)]
+    n_groups = None if groups is None else [len(np.unique(groups[own])) for own in chosen]
+    by_group = groups is not None and n_groups is not None and min(n_groups) >= ENOUGH_GROUPS
+    exact = Fraction(str(float(coverage)))  # 0.1 * 30 must not round up to 4
+    quantiles = [
+        _quantile(scores[own, index], groups[own] if by_group and groups is not None else None, exact)
+        for index, own in enumerate(chosen)
+    ]
+    return {
+        "coverage": float(coverage),
+        "quantiles": quantiles,
+        "n": [int(own.sum()) for own in chosen],
+        "unit": "group" if by_group else "image",
+        "n_groups": n_groups,
+    }
+
+
+def _quantile(scores: NDArray[np.float64], group: NDArray[np.int64] | None, coverage: Fraction) -> float | None:
+    order = np.argsort(scores, kind="stable")
+    if group is None:
+        rank = math.ceil((len(scores) + 1) * coverage)
+        return float(scores[order[rank - 1]]) if rank <= len(scores) else None
+    _, place, size = np.unique(group, return_inverse=True, return_counts=True)
+    weight = np.cumsum(1 / size[place[order]])
+    reached = np.flatnonzero(weight >= float((len(size) + 1) * coverage) - 1e-9)
+    return float(scores[order[reached[0]]]) if len(reached) else None
+
+
+def promise(conformal: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """What the decisions promise, on which ground, and what voids it: a sentence each.
+
+    Args:
+        conformal: What `fit_conformal` returned.
+        classes: Names of the negative and of the positive class.
+
+    Example:
+        >>> fitted = fit_conformal([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9], coverage=0.75)
+        >>> promise(fitted, ("normal", "tumour"))[1]
+        'Too few calibration images to ever decide normal: everything else is referred.'
+    """
+    wrong = f"{100 * (1 - conformal['coverage']):.3g} %"
+    sentences = [f"Of the {classes[0]} images, and of the {classes[1]} images, at most {wrong} are decided wrongly."]
+    by_group = conformal.get("unit") == "group"
+    what = "slides or patients" if by_group else "images"
+    # where a class has no quantile, it is in every set, and the other one never alone
+    lacking = [classes[1 - i] for i, quantile in enumerate(conformal["quantiles"]) if quantile is None]
+    if lacking:
+        sentences.append(
+            f"Too few calibration {what} to ever decide {' or '.join(lacking)}: everything else is referred."
+        )
+    if by_group:
+        counts = " and ".join(f"{number:,}" for number in conformal["n_groups"])
+        sentences.append(
+            f"That is a promise about an image of a new slide or patient, each counting once, on average over such "
+            f"({counts} of them with images of either class calibrated it)."
+        )
+    else:
+        sentences.append(
+            "That is a promise about new images drawn as the calibration images were, on average; those of a slide or "
+            "patient of its own may do worse, as there were too few, or no known, slides or patients to calibrate by."
+        )
+    sentences.append(
+        "A new scanner, stain, laboratory or hospital, or patients chosen otherwise, voids it: calibrate anew on data "
+        "from there."
+    )
+    return sentences
 
 
 def prediction_sets(probability: ArrayLike, quantiles: Sequence[float | None]) -> NDArray[np.bool_]:

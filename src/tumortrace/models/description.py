@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,12 +37,23 @@ class TrainingData(BaseModel):
 
 
 class Conformal(BaseModel):
-    """Class-conditional split conformal prediction, from the calibration split."""
+    """Class-conditional split conformal prediction, from the calibration split; see `fit_conformal`.
+
+    Attributes:
+        coverage: Share of images of each class whose prediction set contains it.
+        quantiles: Of the negative and of the positive class; None where there were too few to calibrate by.
+        n: Calibration images of both classes.
+        unit: What is exchangeable: images, or slides and patients with their images.
+        n_groups: Slides or patients with images of each class, where known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     coverage: float = Field(gt=0, lt=1)
     quantiles: tuple[float | None, float | None]
+    n: tuple[int, int] | None = None
+    unit: Literal["image", "group"] = "image"
+    n_groups: tuple[int, int] | None = None
 
 
 class ModelInfo(BaseModel):
@@ -63,6 +74,7 @@ class ModelInfo(BaseModel):
         threshold: A probability of at least this is a positive prediction; from the calibration split.
         threshold_policy: How the threshold was chosen.
         conformal: Coverage and quantiles behind the decision "refer", or None.
+        triage: The same at coverage .95, behind the share of images decided at 95 % sensitivity; or None.
         training: Fingerprint and prevalence of the training data, and the recipe.
         versions: Of Python and the libraries.
         weights_sha256: SHA-256 of `weights.safetensors`.
@@ -84,6 +96,7 @@ class ModelInfo(BaseModel):
     threshold: float = 0.5
     threshold_policy: str = "fixed:0.5"
     conformal: Conformal | None = None
+    triage: Conformal | None = None
     training: TrainingData
     versions: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str = ""

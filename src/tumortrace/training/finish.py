@@ -28,6 +28,7 @@ from tumortrace.runs.run import Run
 from tumortrace.training.recipe import Recipe
 
 EVALUATED = ("validation", "calibration", "test")
+TRIAGE = 0.95  # sensitivity and specificity, see `evaluation.abstention`
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,17 @@ def calibrate(
     calibrator, choice = choose_calibrator(logits[chosen], label[chosen], group, method=options.method)
     probability = calibrator.apply(logits)
     threshold = fit_threshold(label[chosen], probability[chosen], options.threshold)
-    conformal = None
-    if options.coverage is not None:
-        conformal = Conformal(**fit_conformal(label[chosen], probability[chosen], options.coverage))
+
+    def conformal(coverage: float) -> Conformal:
+        return Conformal(**fit_conformal(label[chosen], probability[chosen], coverage, group))
+
     info = info.model_copy(
         update={
             "calibration": calibrator,
             "threshold": threshold,
             "threshold_policy": f"{options.threshold} on the calibration split",
-            "conformal": conformal,
+            "conformal": None if options.coverage is None else conformal(options.coverage),
+            "triage": conformal(TRIAGE),
         }
     )
     prediction, decision = info.decide(probability)
