@@ -8,13 +8,9 @@ from typing import Any
 import yaml
 
 from tumortrace.errors import RunError
-<<<<<<< HEAD
+from tumortrace.reports.calibration import calibration_in_words
 from tumortrace.reports.records import METRICS, Records
 from tumortrace.reports.verdict import learner, verdict
-=======
-from tumortrace.reports.calibration import calibration_in_words
-from tumortrace.reports.records import METRICS, Records, decimals
->>>>>>> 38573fc (Referral slide by slide where there are enough slides, and what it promises in words; the report says which calibration was taken and why)
 
 HEADLINES = ("auroc", "average_precision", "sensitivity", "specificity", "balanced_accuracy", "ece")
 
@@ -27,12 +23,8 @@ def story(records: Records) -> dict[str, Any]:
 
     Returns:
         `run, name, title, data, model, recipe, recipe_text, metrics` (the judged split first), `metric_names, split,
-<<<<<<< HEAD
-        judged, headlines, classes, threshold, verdict, learner, probed, evaluation,
+        judged, headlines, classes, threshold, calibration, verdict, learner, probed, evaluation,
         leakage_ruled_out`.
-=======
-        judged, headlines, classes, threshold, calibration, verdict, learner, probed, leakage_ruled_out`.
->>>>>>> 38573fc (Referral slide by slide where there are enough slides, and what it promises in words; the report says which calibration was taken and why)
 
     Raises:
         RunError: recipe.yaml is damaged.
@@ -56,14 +48,9 @@ def story(records: Records) -> dict[str, Any]:
         "headlines": [(METRICS[name], judged[name]) for name in HEADLINES if judged.get(name)],
         "classes": records.classes,
         "threshold": records.threshold,
-<<<<<<< HEAD
+        "calibration": calibration_in_words(records.model),
         "verdict": verdict(records),
         "learner": learner(records),
-=======
-        "calibration": calibration_in_words(records.model),
-        "verdict": _verdict(records),
-        "learner": _learner(records),
->>>>>>> 38573fc (Referral slide by slide where there are enough slides, and what it promises in words; the report says which calibration was taken and why)
         "probed": "head" in records.history,
         "evaluation": records.run.get("verb") == "evaluate",
         "leakage_ruled_out": str(records.run.get("leakage", "")).startswith("ruled out"),
