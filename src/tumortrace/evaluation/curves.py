@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import check_settings, resamples, wilson
+from tumortrace.evaluation.intervals import UNDEFINED_ALLOWED, check_settings, resamples, wilson
 from tumortrace.evaluation.metrics import Tally, bin_edges, tally
 from tumortrace.evaluation.table import check_arrays, check_table
 
@@ -127,13 +128,59 @@ def roc_band(
         >>> fpr, bool((low <= high).all())
         (array([0. , 0.5, 1. ]), True)
     """
+
+    def height(counts: Tally, grid: Floats) -> Floats | None:
+        fpr, tpr = roc_points(counts)
+        return np.interp(grid, fpr, tpr) if len(fpr) else None
+
+    return _band(table, height, points, replicates, seed, confidence)
+
+
+def precision_recall_band(
+    table: pd.DataFrame, *, points: int = 101, replicates: int = 200, seed: int = 0, confidence: float = 0.95
+) -> tuple[Floats, Floats, Floats]:
+    """A pointwise bootstrap band of the precision-recall curve; arguments as for `roc_band`.
+
+    The precision at a recall is that of the highest threshold which reaches it: a step, as in average precision, and no
+    straight line between points, which would promise too much (Davis & Goadrich 2006).
+
+    Returns:
+        Recalls, lower and upper precisions, each of shape (points,); empty as for `roc_band`.
+
+    Example:
+        >>> table = pd.DataFrame({"label": [0, 0, 1, 1] * 5, "probability": [0.1, 0.6, 0.4, 0.9] * 5})
+        >>> recall, low, high = precision_recall_band(table, points=3)
+        >>> recall, bool((low <= high).all())
+        (array([0. , 0.5, 1. ]), True)
+    """
+
+    def height(counts: Tally, grid: Floats) -> Floats | None:
+        called, true = np.cumsum(counts.total[::-1]), np.cumsum(counts.positive[::-1])
+        if true[-1] in (0, called[-1]):
+            return None
+        at = np.searchsorted(true / true[-1], grid, side="left")
+        at[grid == 0] = np.searchsorted(called, 1)  # at recall 0, the highest probability that the replicate holds
+        return true[at] / called[at]
+
+    return _band(table, height, points, replicates, seed, confidence)
+
+
+def _band(
+    table: pd.DataFrame,
+    height: Callable[[Tally, Floats], Floats | None],
+    points: int,
+    replicates: int,
+    seed: int,
+    confidence: float,
+) -> tuple[Floats, Floats, Floats]:
+    """Percentiles of a curve's height over the replicates, at evenly spaced places from 0 to 1."""
     check_settings(replicates, confidence)
     if points < 2:
         raise PredictionsError(f"{points} points", expected="2 or more", remedy="use 101")
     grid = np.linspace(0, 1, points)
-    drawn = [roc_points(sample) for sample in resamples(check_table(table), replicates, seed)]
-    heights = [np.interp(grid, fpr, tpr) for fpr, tpr in drawn if len(fpr)]
-    if len(heights) < 0.95 * replicates:
+    drawn = [height(sample, grid) for sample in resamples(check_table(table), replicates, seed)]
+    heights = [values for values in drawn if values is not None]
+    if len(heights) < (1 - UNDEFINED_ALLOWED) * replicates:
         return np.empty(0), np.empty(0), np.empty(0)
     low, high = np.quantile(heights, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return grid, low, high

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
@@ -34,7 +33,6 @@ METRIC_COLOURS = {
 #: Figures by name; a function returns None where the records do not allow its figure.
 Drawings = Mapping[str, Callable[[Records], Figure | None]]
 STRONGEST = 15  # features in the figure
-CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
 STYLE: Any = {
     "font.size": 11,
     "text.color": INK,
@@ -64,9 +62,9 @@ STYLE: Any = {
 def draw_figures(run: Path, figures: Drawings | None = None) -> list[Path]:
     """Draw every figure that the records of a run allow, as PNG (150 dpi) and SVG.
 
-    The figures are roc, precision_recall, reliability, confusion_matrix, probability_histogram (of the test split, or
-    of the validation split where there is no test), threshold (of the calibration split), learning_curves and, for
-    hand-made descriptors, importances and feature_importances.
+    Those that are drawn whatever the section are reliability and probability_histogram (of the test split, or of the
+    validation split where there is no test), learning_curves and, for hand-made descriptors, importances and
+    feature_importances.
 
     Args:
         run: The run folder; its predictions.csv, metrics.json, history.csv, run.json and model.json are read.
@@ -105,7 +103,7 @@ def draw_figures(run: Path, figures: Drawings | None = None) -> list[Path]:
     return written
 
 
-def _sheet(title: str, x: str, y: str, height: float = 4.4) -> tuple[Figure, Axes]:
+def sheet(title: str, x: str, y: str, height: float = 4.4) -> tuple[Figure, Axes]:
     """A figure with one pair of axes, sized to be read at the width of a phone."""
     figure = Figure(figsize=(5.4, height), layout="constrained")
     axes = figure.add_subplot()
@@ -113,102 +111,38 @@ def _sheet(title: str, x: str, y: str, height: float = 4.4) -> tuple[Figure, Axe
     return figure, axes
 
 
-def _unit_square(axes: Axes) -> None:
+def unit_square(axes: Axes) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
 
 
-def _below(figure: FigureBase, columns: int = 2) -> None:
+def legend_below(figure: FigureBase, columns: int = 2) -> None:
     """The legend under the axes, where it hides nothing and takes no width from them."""
     figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=2.6)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     return name if len(name) <= 24 else name[:23] + "…"
 
 
-def _curves(records: Records, split: str) -> Curves | None:
+def curves_of(records: Records, split: str) -> Curves | None:
     """The curves of a split, if both classes are among its labelled predictions."""
     table = records.scored(split)
     return curves(table["label"], table["probability"]) if table["label"].nunique() == 2 else None
 
 
-def _value(records: Records, name: str) -> float | None:
-    return (records.judged.get(name) or {}).get("value")
-
-
-def _operating_point(axes: Axes, x: float | None, y: float | None, threshold: float | None) -> None:
-    if x is not None and y is not None:
-        label = f"Operating point, threshold {decimals(threshold)}"
-        axes.plot(x, y, "o", color=POSITIVE, markersize=9, markeredgecolor="white", label=label, zorder=4)
-
-
-def _roc(records: Records) -> Figure | None:
-    points = _curves(records, records.split)
-    if points is None:
-        return None
-    figure, axes = _sheet(f"ROC curve, {records.split} split", "1 − specificity", "Sensitivity", 5.2)
-    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
-    axes.plot(points.fpr, points.tpr, color=INK, label=f"AUROC {records.metric('auroc')}")
-    specificity = _value(records, "specificity")
-    chosen = None if specificity is None else 1 - specificity
-    _operating_point(axes, chosen, _value(records, "sensitivity"), records.threshold)
-    _unit_square(axes)
-    axes.legend(loc="lower right")
-    return figure
-
-
-def _precision_recall(records: Records) -> Figure | None:
-    points = _curves(records, records.split)
-    if points is None:
-        return None
-    title = f"Precision and recall, {records.split} split"
-    figure, axes = _sheet(title, "Recall (sensitivity)", "Precision", 5.2)
-    prevalence = records.scored(records.split)["label"].mean()
-    axes.axhline(prevalence, linestyle="--", color=MUTED, linewidth=1, label=f"By chance {decimals(prevalence)}")
-    label = f"Average precision {records.metric('average_precision')}"
-    axes.plot(points.recall, points.precision, color=INK, drawstyle="steps-pre", label=label)
-    _operating_point(axes, _value(records, "sensitivity"), _value(records, "precision"), records.threshold)
-    _unit_square(axes)
-    axes.legend(loc="lower left")
-    return figure
-
-
 def _reliability(records: Records) -> Figure | None:
-    points = _curves(records, records.split)
+    points = curves_of(records, records.split)
     if points is None:
         return None
     title = f"Reliability, {records.split} split"
-    figure, axes = _sheet(title, f"Predicted probability of {_short(records.classes[1])}", "Observed share", 5.2)
+    figure, axes = sheet(title, f"Predicted probability of {short(records.classes[1])}", "Observed share", 5.2)
     axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1, label="Perfectly calibrated")
     error = np.maximum([points.bin_share - points.bin_low, points.bin_high - points.bin_share], 0)
     label = f"Model, ECE {records.metric('ece')}"
     style: dict[str, Any] = {"fmt": "o-", "color": INK, "elinewidth": 1, "markersize": 5}
     axes.errorbar(points.bin_probability, points.bin_share, error, label=label, **style)
-    _unit_square(axes)
-    _below(figure)
-    return figure
-
-
-def _confusion_matrix(records: Records) -> Figure | None:
-    cells = records.judged.get("confusion_matrix")
-    if not cells:
-        return None
-    counts = np.array([[cells["tn"], cells["fp"]], [cells["fn"], cells["tp"]]])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    title = f"Confusion matrix, {records.split} split, threshold {decimals(records.threshold)}"
-    figure, axes = _sheet(title, "Predicted", "Actual", 4.8)
-    names = [_short(name) for name in records.classes]
-    axes.imshow(shares, cmap=CONFUSION, vmin=0, vmax=1)
-    axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=names)
-    axes.set_yticklabels(names, rotation=90, va="center")
-    axes.grid(False)
-    axes.tick_params(length=0, labelcolor=INK)
-    axes.spines[:].set_visible(False)
-    for row, column in np.ndindex(2, 2):
-        colour = "white" if shares[row, column] > 0.55 else INK
-        place: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
-        axes.text(column, row - 0.07, f"{counts[row, column]:,}", fontsize=19, fontweight="bold", **place)
-        axes.text(column, row + 0.15, f"{100 * shares[row, column]:.1f} % of {names[row]}", fontsize=10, **place)
+    unit_square(axes)
+    legend_below(figure)
     return figure
 
 
@@ -244,7 +178,7 @@ def _learning_curves(records: Records) -> Figure | None:
         if place >= len(names) - 2:
             axes.set_xlabel("Candidate" if candidates else "Epoch", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _below(figure, 3)
+    legend_below(figure, 3)
     return figure
 
 
@@ -255,7 +189,7 @@ def _importances(records: Records) -> Figure | None:
         return None
     table = table.iloc[::-1]
     height = 1.5 + 0.34 * len(table)
-    figure, axes = _sheet("What each descriptor matters", "Fall of AUROC when shuffled, validation split", "", height)
+    figure, axes = sheet("What each descriptor matters", "Fall of AUROC when shuffled, validation split", "", height)
     fall = table["auroc_fall"]
     error = np.maximum([fall - table["auroc_fall_low"], table["auroc_fall_high"] - fall], 0)
     axes.barh(table["descriptor"], fall, color=NEGATIVE, xerr=error, error_kw={"ecolor": INK, "elinewidth": 1.2})
@@ -271,7 +205,7 @@ def _feature_importances(records: Records) -> Figure | None:
     if table.empty:
         return None
     strongest = table[table["importance"] > 0].head(STRONGEST).iloc[::-1]
-    figure, axes = _sheet("Strongest features", "Share of the importance", "", 1.5 + 0.3 * max(len(strongest), 1))
+    figure, axes = sheet("Strongest features", "Share of the importance", "", 1.5 + 0.3 * max(len(strongest), 1))
     axes.barh(strongest["feature"], strongest["importance"], color=LINES[0])
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0, labelcolor=INK, labelsize=9)
@@ -283,52 +217,24 @@ def _probability_histogram(records: Records) -> Figure | None:
     if table.empty:
         return None
     title = f"Probabilities by class, {records.split} split"
-    figure, axes = _sheet(title, f"Predicted probability of {_short(records.classes[1])}", "Images", 5.2)
+    figure, axes = sheet(title, f"Predicted probability of {short(records.classes[1])}", "Images", 5.2)
     edges = np.linspace(0, 1, 31).tolist()
     for index, colour in enumerate((NEGATIVE, POSITIVE)):
         values = table.loc[table["label"] == index, "probability"]
         style: dict[str, Any] = {"color": colour, "histtype": "stepfilled", "edgecolor": colour, "linewidth": 1.4}
-        axes.hist(values, edges, alpha=0.45, label=f"{_short(records.classes[index])} ({len(values):,})", **style)
+        axes.hist(values, edges, alpha=0.45, label=f"{short(records.classes[index])} ({len(values):,})", **style)
     if records.threshold is not None:
         label = f"Threshold {decimals(records.threshold)}"
         axes.axvline(records.threshold, linestyle="--", color=INK, linewidth=1.2, label=label)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _below(figure, 3)
-    return figure
-
-
-def _threshold(records: Records) -> Figure | None:
-    """Metrics of the calibration split, the only one on which a threshold is chosen."""
-    points = _curves(records, "calibration")
-    if points is None:
-        return None
-    lines = {
-        "sensitivity": points.recall,
-        "specificity": 1 - points.fpr[1:],
-        "precision": points.precision,
-        "f1": 2 * points.precision * points.recall / np.maximum(points.precision + points.recall, 1e-12),
-    }
-    figure, axes = _sheet("Metrics by threshold, calibration split", "Threshold", "", 4.8)
-    for name, values in lines.items():
-        # each value holds for the thresholds above the next lower probability, its own included
-        style: dict[str, Any] = {"color": METRIC_COLOURS[name], "drawstyle": "steps-pre"}
-        axes.plot(points.pr_threshold[::-1], values[::-1], label=METRICS[name], **style)
-    chosen = records.model.get("threshold")
-    if chosen is not None:
-        axes.axvline(chosen, linestyle="--", color=INK, linewidth=1.2, label=f"Chosen, {decimals(chosen)}")
-    axes.set(xlim=(0, 1), ylim=(-0.01, 1.01))
-    _below(figure, 3)
+    legend_below(figure, 3)
     return figure
 
 
 FIGURES: Drawings = {
-    "roc": _roc,
-    "precision_recall": _precision_recall,
     "reliability": _reliability,
-    "confusion_matrix": _confusion_matrix,
     "learning_curves": _learning_curves,
     "importances": _importances,
     "feature_importances": _feature_importances,
     "probability_histogram": _probability_histogram,
-    "threshold": _threshold,
 }

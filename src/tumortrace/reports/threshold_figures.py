@@ -1,0 +1,122 @@
+"""What a threshold does: metrics by threshold, before and after it was chosen, and the confusion matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from tumortrace.reports.figures import (
+    INK,
+    METRIC_COLOURS,
+    MUTED,
+    POSITIVE,
+    Drawings,
+    curves_of,
+    legend_below,
+    sheet,
+    short,
+)
+from tumortrace.reports.records import METRICS, Records, decimals
+
+CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
+#: What is shown before and after.
+COMPARED = ("sensitivity", "specificity", "precision", "npv", "f1", "balanced_accuracy", "accuracy", "mcc")
+
+
+def threshold_curves(records: Records) -> Figure | None:
+    """Metrics of the calibration split, the only one on which a threshold is chosen."""
+    points = curves_of(records, "calibration")
+    if points is None:
+        return None
+    lines = {
+        "sensitivity": points.recall,
+        "specificity": 1 - points.fpr[1:],
+        "precision": points.precision,
+        "f1": 2 * points.precision * points.recall / np.maximum(points.precision + points.recall, 1e-12),
+    }
+    figure, axes = sheet("Metrics by threshold, calibration split", "Threshold", "", 4.8)
+    for name, values in lines.items():
+        # each value holds for the thresholds above the next lower probability, its own included
+        style: dict[str, Any] = {"color": METRIC_COLOURS[name], "drawstyle": "steps-pre"}
+        axes.plot(points.pr_threshold[::-1], values[::-1], label=METRICS[name], **style)
+    chosen = records.model.get("threshold")
+    if chosen is not None:
+        axes.axvline(chosen, linestyle="--", color=INK, linewidth=1.2, label=f"Chosen, {decimals(chosen)}")
+    axes.set(xlim=(0, 1), ylim=(-0.01, 1.01))
+    legend_below(figure, 3)
+    return figure
+
+
+def confusion_matrix(records: Records) -> Figure | None:
+    """Counts at the threshold in force."""
+    return _matrix(records, records.judged.get("confusion_matrix"), records.threshold)
+
+
+def confusion_matrix_at_half(records: Records) -> Figure | None:
+    """Counts at the threshold .5, where another is in force."""
+    half = records.judged.get("at_half")
+    if not half or records.threshold == half["threshold"]:
+        return None
+    return _matrix(records, half["confusion_matrix"], half["threshold"])
+
+
+def _matrix(records: Records, cells: dict[str, int] | None, threshold: float | None) -> Figure | None:
+    if not cells:
+        return None
+    counts = np.array([[cells["tn"], cells["fp"]], [cells["fn"], cells["tp"]]])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    title = f"Confusion matrix, {records.split} split, threshold {decimals(threshold)}"
+    figure, axes = sheet(title, "Predicted", "Actual", 4.8)
+    names = [short(name) for name in records.classes]
+    axes.imshow(shares, cmap=CONFUSION, vmin=0, vmax=1)
+    axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=names)
+    axes.set_yticklabels(names, rotation=90, va="center")
+    axes.grid(False)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    for row, column in np.ndindex(2, 2):
+        colour = "white" if shares[row, column] > 0.55 else INK
+        place: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
+        axes.text(column, row - 0.07, f"{counts[row, column]:,}", fontsize=19, fontweight="bold", **place)
+        axes.text(column, row + 0.15, f"{100 * shares[row, column]:.1f} % of {names[row]}", fontsize=10, **place)
+    return figure
+
+
+def before_after(records: Records) -> Figure | None:
+    """Metrics at .5 and at the threshold in force, with their intervals; None where these are the same."""
+    half = records.judged.get("at_half")
+    if not half or records.threshold == half["threshold"]:
+        return None
+    names = [name for name in COMPARED if _defined(half, name) or _defined(records.judged, name)][::-1]
+    title = f"Before and after the threshold, {records.split} split"
+    figure, axes = sheet(title, "", "", 1.7 + 0.42 * len(names))
+    for entries, shift, colour, label in (
+        (half, 0.14, MUTED, f"At {decimals(half['threshold'])}"),
+        (records.judged, -0.14, POSITIVE, f"At {decimals(records.threshold)}, the threshold"),
+    ):
+        known = [(place, entries[name]) for place, name in enumerate(names) if _defined(entries, name)]
+        values = np.array([entry["value"] for _, entry in known])
+        ends = np.array([entry.get("ci95") or [entry["value"]] * 2 for _, entry in known]).reshape(-1, 2)
+        error = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
+        heights = [place + shift for place, _ in known]
+        axes.errorbar(values, heights, xerr=error, fmt="o", color=colour, markersize=5, elinewidth=1.4, label=label)
+    axes.set_yticks(range(len(names)), [METRICS[name] for name in names])
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.grid(axis="y", visible=False)
+    legend_below(figure)
+    return figure
+
+
+def _defined(entries: dict[str, Any], name: str) -> bool:
+    return (entries.get(name) or {}).get("value") is not None
+
+
+THRESHOLD: Drawings = {
+    "threshold": threshold_curves,
+    "before_after": before_after,
+    "confusion_matrix": confusion_matrix,
+    "confusion_matrix_at_half": confusion_matrix_at_half,
+}
