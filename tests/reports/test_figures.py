@@ -16,8 +16,10 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from tumortrace.errors import RunError
 from tumortrace.reports import figures
+from tumortrace.reports.curve_figures import roc
 from tumortrace.reports.figures import draw_figures
 from tumortrace.reports.records import decimals, read_records
+from tumortrace.reports.threshold_figures import THRESHOLD, confusion_matrix, threshold_curves
 
 NAMES = {
     "roc",
@@ -61,7 +63,7 @@ def test_figures_speak_of_the_test_split(run: Path) -> None:
     """The ROC curve names its split, its area with the interval, and the operating point's threshold."""
     records = read_records(run)
     entry = json.loads((run / "metrics.json").read_text())["test"]
-    shown = texts(figures._roc(records))
+    shown = texts(roc(records))
     low, high = entry["auroc"]["ci95"]
     expected = f"AUROC {entry['auroc']['value']:.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".")
     assert expected in shown
@@ -73,13 +75,13 @@ def test_validation_stands_in_for_a_missing_test_split(run: Path, tmp_path: Path
     """Where there is no test split the validation split is shown, and named in the title."""
     table = pd.read_csv(run / "predictions.csv")
     table[table["split"] != "test"].to_csv(tmp_path / "predictions.csv", index=False)
-    assert "ROC curve, validation split" in texts(figures._roc(read_records(tmp_path)))
+    assert "ROC curve, validation split" in texts(roc(read_records(tmp_path)))
 
 
 def test_confusion_matrix_shows_counts_shares_and_names(run: Path) -> None:
     """Counts, their shares of the actual class and the class names are those on record."""
     cells = json.loads((run / "metrics.json").read_text())["test"]["confusion_matrix"]
-    shown = texts(figures._confusion_matrix(read_records(run)))
+    shown = texts(confusion_matrix(read_records(run)))
     for count in cells.values():
         assert str(count) in shown.splitlines()
     assert f"{100 * cells['tp'] / (cells['tp'] + cells['fn']):.1f} % of tumour" in shown
@@ -90,7 +92,7 @@ def test_evaluation_names_its_classes(run: Path, tmp_path: Path) -> None:
     """An evaluation's folder, which holds no run.json, is drawn with the class names in evaluation.json."""
     shutil.copy(run / "metrics.json", tmp_path)
     (tmp_path / "evaluation.json").write_text('{"classes": ["benign", "malignant"]}')
-    assert "benign" in texts(figures._confusion_matrix(read_records(tmp_path)))
+    assert "benign" in texts(confusion_matrix(read_records(tmp_path)))
 
 
 def test_best_epoch_is_marked(run: Path) -> None:
@@ -115,7 +117,7 @@ def test_threshold_curves_are_those_of_the_calibration_split(run: Path) -> None:
     """Sensitivity, precision and F1 by threshold equal scikit-learn's on the calibration split, at any threshold."""
     table = pd.read_csv(run / "predictions.csv")
     table = table[table["split"] == "calibration"]
-    figure = figures._threshold(read_records(run))
+    figure = threshold_curves(read_records(run))
     assert figure is not None
     lines = {line.get_label(): line.get_data() for line in figure.axes[0].lines}
     assert {line.get_drawstyle() for line in figure.axes[0].lines[:-1]} == {"steps-pre"}
@@ -141,7 +143,7 @@ def test_names_with_markup_are_drawn_as_they_are(tmp_path: Path) -> None:
     cells = {"confusion_matrix": {"tn": 1, "fp": 2, "fn": 3, "tp": 4}, "threshold": 0.5}
     (tmp_path / "metrics.json").write_text(json.dumps({"test": cells}))
     (tmp_path / "run.json").write_text(json.dumps({"data": {"classes": ["$\\frac{$", "<b>&" + "x" * 60]}}))
-    svg = next(path for path in draw_figures(tmp_path) if path.suffix == ".svg")
+    svg = next(path for path in draw_figures(tmp_path, THRESHOLD) if path.suffix == ".svg")
     ElementTree.parse(svg)
 
 

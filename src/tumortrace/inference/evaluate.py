@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.evaluation.by_group import subgroup_levels
-from tumortrace.inference.evaluation_folder import require_own_folder, write_evaluation
+from tumortrace.inference.evaluation_folder import command, require_own_folder, write_evaluation
 from tumortrace.inference.predict import predict_rows
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.reports.examples import write_examples
-
-#: What a report tells of the model, from its bundle.
-TOLD = ("threshold", "threshold_policy", "temperature", "conformal", "training", "patch_size", "symmetries")
 
 
 def evaluate(
@@ -60,16 +58,14 @@ def evaluate(
     bundle = find_bundle(run)
     if out is not None:
         require_own_folder(Path(out))
-    unseen = open_unseen(
-        model,
-        bundle,
-        data,
-        positive=positive,
-        group_column=group_column,
-        group_from_name=group_from_name,
-        label_from_name=label_from_name,
-        resolution=resolution,
-    )
+    reading: dict[str, Any] = {
+        "positive": positive,
+        "group_column": group_column,
+        "group_from_name": group_from_name,
+        "label_from_name": label_from_name,
+        "resolution": resolution,
+    }
+    unseen = open_unseen(model, bundle, data, **reading)
     cohort, store, rows, notes = unseen.cohort, unseen.store, unseen.rows, unseen.notes
     table = predict_rows(model, cohort, store, rows)
     table.insert(1, "group", cohort.table["group"].iloc[rows].to_numpy())
@@ -80,11 +76,8 @@ def evaluate(
         table[name] = cohort.table[name].iloc[rows].to_numpy()
     info = model.info
     about = {
-        "model": {
-            "name": info.name,
-            "weights_sha256": info.weights_sha256,
-            **info.model_dump(mode="json", include=set(TOLD)),
-        },
+        "command": command(run, "COHORT" if isinstance(data, Cohort) else data, subgroups=columns, **reading),
+        "model": info.model_dump(mode="json"),
         "data": {
             "name": cohort.name,
             "layout": cohort.layout,

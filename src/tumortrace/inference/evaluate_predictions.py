@@ -14,7 +14,7 @@ from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.metrics import check_threshold
 from tumortrace.evaluation.swapped import OPPOSITE, swap_classes
 from tumortrace.evaluation.table import check_table, read_predictions_file, refuse_rows
-from tumortrace.inference.evaluation_folder import require_own_folder, write_evaluation
+from tumortrace.inference.evaluation_folder import command, require_own_folder, write_evaluation
 from tumortrace.inference.predicted_classes import read_classes
 
 
@@ -66,8 +66,14 @@ def evaluate_predictions(
     notes += _other_calls(table, called, found.swapped)
     table = table.assign(prediction=called)
     notes += _doubts(table, threshold)
+    options = {"threshold": f"{given:g}", "positive": positive, "probability_of": probability_of}
     about: dict[str, Any] = {
-        "model": {"name": file.stem, "threshold": threshold, "threshold_policy": f"fixed:{given:g}, given beforehand"},
+        "command": command(predictions=file, subgroups=subgroups, **options),
+        "model": {
+            "name": file.stem,
+            "threshold": threshold,
+            "threshold_policy": f"whoever evaluated it, beforehand (fixed:{given:g})",
+        },
         "data": {
             "name": file.name,
             "layout": "predictions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tumortrace.evaluation.split_record import split_record
 from tumortrace.reports.report import write_report
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import say, track
-from tumortrace.runs.provenance import RESEARCH_USE, versions
+from tumortrace.runs.provenance import RESEARCH_USE, machine, versions
 from tumortrace.runs.run import now
 
 #: Columns of `predictions.csv` that come first, in this order.
@@ -34,6 +35,21 @@ def require_own_folder(folder: Path) -> None:
             expected="a folder for the evaluation",
             remedy=f"name another with -o, such as {folder / 'evaluations' / 'NAME'}",
         )
+
+
+def command(*words: object, subgroups: Sequence[str] = (), **options: object) -> str:
+    """The command line of an evaluation; options that are None are left out.
+
+    Example:
+        >>> command("runs/a", "my data", subgroups=["scanner"], group_column="patient", positive=None)
+        "tumortrace evaluate runs/a 'my data' --group-column patient --subgroup scanner"
+    """
+    told = ["tumortrace", "evaluate", *map(str, words)]
+    for name, value in options.items():
+        told += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    for column in subgroups:
+        told += ["--subgroup", column]
+    return shlex.join(told)
 
 
 def write_evaluation(
@@ -67,7 +83,7 @@ def write_evaluation(
     first = [column for column in ORDER if column in table]
     write_csv(folder / "predictions.csv", table[[*first, *(name for name in table if name not in first)]])
     write_json(folder / "metrics.json", metrics)
-    usual = {"versions": versions(), "finished": now(), "research_use": RESEARCH_USE}
+    usual = {"versions": versions(), "machine": machine(), "finished": now(), "research_use": RESEARCH_USE}
     write_json(folder / "evaluation.json", {"verb": "evaluate"} | about | {"subgroups": list(subgroups)} | usual)
     if pictures is not None:
         pictures()

@@ -74,7 +74,7 @@ def decision_curve(records: Records) -> Figure | None:
     if records.threshold is not None:
         label = f"Threshold {decimals(records.threshold)}"
         axes.axvline(records.threshold, linestyle="--", color=POSITIVE, linewidth=1.2, label=label)
-    highest = max(float(np.nanmax(values)), everyone[0], 0.05)
+    highest = max(float(np.nanmax(values)), everyone[0], *(high for _, high in ends if np.isfinite(high)), 0.05)
     axes.set(xlim=(0, 1), ylim=(-0.25 * highest, 1.1 * highest))
     legend_below(figure, 3)
     return figure

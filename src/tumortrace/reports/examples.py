@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def _draw(path: Path, outcome: str, table: pd.DataFrame, images: np.ndarray, cla
     """One sheet, with the probability of the positive class and the id below each picture."""
     height = images.shape[1] / images.shape[2] * 1.22 + 0.5
     lines = -(-len(images) // COLUMNS)
-    with rc_context(STYLE):
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it in the figure
         figure = Figure(figsize=(5.4, 0.45 + lines * height), layout="constrained")
         figure.suptitle(outcome_title(outcome, classes), x=0.01, ha="left", fontsize=11, fontweight="bold")
         for place, (identity, probability, image) in enumerate(

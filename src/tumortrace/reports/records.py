@@ -92,6 +92,11 @@ class Records:
         """The metrics of that split."""
         return self.metrics.get(self.split, {})
 
+    @property
+    def foreign(self) -> bool:
+        """Whether these are predictions from a table: how the model came about is then not known."""
+        return self.run.get("data", {}).get("layout") == "predictions"
+
     def scored(self, split: str) -> pd.DataFrame:
         """The labelled predictions of one split."""
         table = self.predictions

@@ -91,7 +91,7 @@ def before_after(records: Records) -> Figure | None:
     if not half or records.threshold == half["threshold"]:
         return None
     names = [name for name in COMPARED if _defined(half, name) or _defined(records.judged, name)][::-1]
-    title = f"Before and after the threshold, {records.split} split"
+    title = f"Before and after, {records.split} split"
     figure, axes = sheet(title, "", "", 1.7 + 0.42 * len(names))
     for entries, shift, colour, label in (
         (half, 0.14, MUTED, f"At {decimals(half['threshold'])}"),

@@ -24,7 +24,8 @@ def verdict(records: Records) -> list[str]:
     if leakage := records.run.get("leakage"):
         sentences.append(f"Leakage between the splits is {leakage.rstrip('.')}.")
     elif records.run.get("verb") == "evaluate":
-        sentences.append("Nothing was fitted on these images.")
+        seen = "; what the model has seen of them is not on record" if records.foreign else ""
+        sentences.append(f"Nothing was fitted on these images here{seen}.")
     else:
         sentences.append("Whether leakage between the splits is ruled out is not on record.")
     return sentences

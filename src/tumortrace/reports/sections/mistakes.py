@@ -13,11 +13,12 @@ MOST = 10  # rows in the table
 
 
 def context(records: Records) -> dict[str, Any] | None:
-    """`mistakes`, `explanations` for their pictures, and `examples`: a sheet of pictures for each outcome."""
+    """`mistakes`, `decided`, `explanations` for their pictures, and `examples`: a sheet for each outcome."""
     mistakes, examples = _mistakes(records), _examples(records)
     if not mistakes and not examples:
         return None
-    return {"mistakes": mistakes, "explanations": explained(records), "examples": examples}
+    decided = "decision" in records.predictions
+    return {"mistakes": mistakes, "explanations": explained(records), "examples": examples, "decided": decided}
 
 
 def _examples(records: Records) -> list[dict[str, Any]]:

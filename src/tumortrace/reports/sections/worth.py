@@ -47,7 +47,9 @@ def sure(records: Records) -> list[dict[str, str]]:
         told.append(
             _line("Slide or patient is not known, so the intervals take each image for independent.", "warning")
         )
-    if records.split == "test":
+    if records.foreign:
+        told.append(_line("Whether model or threshold have been chosen on these images is not on record.", "warning"))
+    elif records.split == "test":
         told.append(_line("The test split has chosen nothing: neither weights, nor epoch, nor threshold."))
     if records.run.get("verb") == "train":
         told.append(_line("This is one training from one seed; another seed gives somewhat other numbers."))
@@ -69,12 +71,9 @@ def unknown(records: Records) -> list[dict[str, str]]:
         recipe = (records.run.get("arguments") or {}).get("recipe", "NAME")
         told.append({"text": text, "command": f"tumortrace crossval DATA --recipe {recipe}"})
     told.append({"text": "Whether all labels are right: the metrics take them as they are.", "command": ""})
-    told.append(
-        {
-            "text": "Whether it errs more for some patients than for others: no record holds age, sex or origin.",
-            "command": "",
-        }
-    )
+    if not records.judged.get("subgroups"):
+        text = "Whether it errs more for some patients than for others: no record holds age, sex or origin."
+        told.append({"text": text, "command": ""})
     told.append(
         {"text": "Whether anybody is better off with it: nothing here has been clinically validated.", "command": ""}
     )
