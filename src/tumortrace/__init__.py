@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tumortrace.inference.evaluate_predictions import evaluate_predictions as evaluate_predictions
     from tumortrace.inference.explain import explain as explain
     from tumortrace.inference.predict import predict as predict
+    from tumortrace.inference.stress import stress as stress
     from tumortrace.models.bundle import Model as Model
     from tumortrace.models.bundle import load_model as load_model
     from tumortrace.preparation.explore import explore as explore
@@ -69,6 +70,7 @@ _HOMES = {
     "resume_crossval": "training.crossvalidation.crossval",
     "resume_tuning": "training.tuning.tune",
     "scan": "slides.scan",
+    "stress": "inference.stress",
     "synthesise": "cohorts.synthetic",
     "train": "training.train",
     "tune": "training.tuning.tune",

@@ -1,7 +1,7 @@
 """Stain and scanner: what changes the colours of every pixel and moves none.
 
-Images here and in the sibling modules are float32, shape (1, 3, H, W), range [0, 1]; `random` has drawn nothing yet, and
-gives the same at every strength of one image, so that a stronger change goes further the same way.
+Images here and in the sibling modules are float32, shape (1, 3, H, W), range [0, 1]; `random` has drawn nothing yet,
+and gives the same at every strength of one image, so that a stronger change goes further the same way.
 """
 
 from __future__ import annotations

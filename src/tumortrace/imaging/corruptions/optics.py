@@ -37,7 +37,7 @@ def disk(radius: float, samples: int = 9) -> np.ndarray:
     Example:
         >>> disk(0.4).round(3).tolist()
         [[1.0]]
-        >>> disk(1.0).shape, round(disk(1.0).sum(), 6)
+        >>> disk(1.0).shape, round(float(disk(1.0).sum()), 6)
         ((3, 3), 1.0)
     """
     reach = max(0, math.ceil(radius - 0.5))

@@ -1,4 +1,7 @@
-"""Where the pixels lie: rotation, symmetries of the square, shift of the centre. Images and `random` as in `colours`."""
+"""Where the pixels lie: rotation, symmetries of the square, shift of the centre.
+
+Images and `random` as in `colours`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def symmetry(image: Tensor, index: float, random: np.random.Generator) -> Tensor
 
 
 def shift(image: Tensor, share: float, random: np.random.Generator) -> Tensor:
-    """Moved by `share` of the side in one of eight drawn directions, by whole pixels; the gap takes the mirror image."""
+    """Moved by `share` of the side, in whole pixels, one of eight drawn ways; the gap takes the mirror image."""
     down, right = _DIRECTIONS[random.integers(8)]
     height, width = image.shape[2:]
     rows, columns = down * round(share * height), right * round(share * width)

@@ -49,8 +49,8 @@ CORRUPTIONS: dict[str, Corruption] = {
     "stain-balance": Corruption("Stain balance", "share", (0.1, 0.2, 0.35, 0.5, 0.7), colours.stain_balance),
     "stain-hue": Corruption("Stain hue", "degrees", (4.0, 8.0, 14.0, 20.0, 30.0), colours.stain_hue),
     "scanner": Corruption("Scanner colour", "matrix entry", (0.04, 0.08, 0.13, 0.19, 0.26), colours.scanner),
-    "darker": Corruption("Darker", "factor", (0.9, 0.8, 0.7, 0.6, 0.5), colours.brightness),
-    "brighter": Corruption("Brighter", "factor", (1.1, 1.2, 1.3, 1.4, 1.5), colours.brightness),
+    "darker": Corruption("Less light", "factor", (0.9, 0.8, 0.7, 0.6, 0.5), colours.brightness),
+    "brighter": Corruption("More light", "factor", (1.1, 1.2, 1.3, 1.4, 1.5), colours.brightness),
     "contrast": Corruption("Lower contrast", "factor", (0.85, 0.7, 0.55, 0.4, 0.25), colours.contrast),
     "blur": Corruption("Blur", "sigma, px", (0.5, 1.0, 1.5, 2.5, 4.0), optics.blur),
     "defocus": Corruption("Defocus", "radius, px", (1.0, 1.5, 2.2, 3.2, 4.5), optics.defocus),
@@ -62,7 +62,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "fold": Corruption("Tissue fold", "width, share of the side", (0.04, 0.08, 0.15, 0.25, 0.4), artefacts.fold),
     "bubble": Corruption("Air bubble", "radius, share of the side", (0.06, 0.12, 0.2, 0.3, 0.45), artefacts.bubble),
     "symmetry": Corruption(
-        "Quarter turns and mirrorings", "number of the symmetry", (1, 2, 3, 4, 5, 6, 7), places.symmetry, ordered=False
+        "Turns and mirrorings", "number of the symmetry", (1, 2, 3, 4, 5, 6, 7), places.symmetry, ordered=False
     ),
 }
 
@@ -130,7 +130,7 @@ def fits(name: str, strength: int, size: tuple[int, ...]) -> bool:
 
 
 def _tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(torch.float32) / 255
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].to(torch.float32) / 255
 
 
 def _draws(seed: int, identity: str, name: str) -> np.random.Generator:

@@ -74,6 +74,7 @@ SECTIONS = (
     Section("mistakes", "Right and wrong", "Mistakes"),
     Section("explanations", "Explanations"),
     Section("scans", "Slide scans", "Slides"),
+    Section("robustness", "Robustness"),
     Section("reproduce", "How to reproduce", "Reproduce"),
     Section("limits", "What voids it"),
 )
