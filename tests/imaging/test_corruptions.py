@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +217,11 @@ def test_torchs_random_state_is_left_alone(images: np.ndarray) -> None:
     torch.manual_seed(1)
     corrupt(images, IDS, "noise", 3)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_documents_table_is_the_programs() -> None:
+    """docs/robustness.md names every corruption with its unit and its amounts."""
+    text = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    documented = {name.strip("`"): (unit, tuple(map(float, amounts.split()))) for name, _, unit, amounts in rows}
+    assert documented == {name: (one.unit, one.amounts) for name, one in CORRUPTIONS.items()}
