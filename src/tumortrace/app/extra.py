@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from tumortrace.errors import MissingDependencyError
 
-MODULES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
+MODULES = ("fastapi", "markdown_it", "prometheus_client", "python_multipart", "uvicorn")
 
 
 def require_extra() -> None:

@@ -12,6 +12,7 @@ from tumortrace.app.catalogue import Catalogue, Served
 from tumortrace.app.decoding import Decoder
 from tumortrace.app.observing import Meters
 from tumortrace.app.problems import Problem
+from tumortrace.app.review import Review
 from tumortrace.app.settings import Settings
 
 
@@ -30,6 +31,7 @@ class Service:
         self.meters = Meters()
         self.catalogue = Catalogue(settings, lambda name, size: self.meters.batches.labels(name).observe(size))
         self.decoder = Decoder(settings.limits)
+        self.review: Review | None = None  # where there are data to review, once started
         for served in self.catalogue.all:
             self.meters.queue.labels(served.name).set_function(_waiting(served))
         self.meters.decoding.set_function(lambda: self.decoder.waiting)

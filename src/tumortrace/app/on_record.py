@@ -1,0 +1,143 @@
+"""What is on record of a served model, for the pages: metrics with intervals, what probabilities meant, its data."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markdown_it import MarkdownIt
+
+from tumortrace.errors import RunError
+from tumortrace.evaluation.intervals import wilson
+from tumortrace.evaluation.metrics import bin_edges, tally
+from tumortrace.evaluation.table import check_arrays
+from tumortrace.models.bundle import Model
+from tumortrace.reports.records import Records, read_records
+from tumortrace.reports.story import story
+
+BINS = 10
+
+
+def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
+    """All that the pages show of a model beyond what it predicts.
+
+    Args:
+        name: Under which it is served.
+        folder: Its run folder, or its bundle where there is no run around it; then `judged` is None.
+        model: The loaded model.
+    """
+    info, records = model.info, _records(folder)
+    known = records.model if records else {}
+    conformal = info.conformal
+    return {
+        "name": name,
+        "classes": list(info.classes),
+        "positive_class": info.positive_class,
+        "patch_size": list(info.patch_size),
+        "crop": info.preprocessing.crop,
+        "threshold": info.threshold,
+        "threshold_policy": info.threshold_policy,
+        "coverage": None if conformal is None else conformal.coverage,
+        "calibration": _calibration(info.model_dump(mode="json")),
+        "symmetries": info.symmetries,
+        "architecture": info.architecture.name,
+        "recipe": info.training.recipe,
+        "weights_sha256": info.weights_sha256,
+        "verdict": " ".join(story(records)["verdict"]) if records and records.judged else "",
+        "judged": _judged(records) if records and records.judged else None,
+        "reliability": reliability(records.scored(records.split)) if records and known else [],
+        "data": _data(records) | {"fingerprint": info.training.fingerprint, "prevalence": info.training.prevalence},
+        "card": _card(folder / "model_card.md"),
+    }
+
+
+def reliability(table: pd.DataFrame, bins: int = BINS) -> list[dict[str, Any]]:
+    """What probabilities meant: bins of equal size with the share of positives in each and its 95 % Wilson interval.
+
+    Args:
+        table: Columns `label` (0 or 1) and `probability`.
+        bins: How many at most; images of one probability share a bin.
+
+    Returns:
+        Per bin, ascending: `low` and `high` (its least and greatest probability), `mean`, `n`, `share`, `ci95`.
+
+    Example:
+        >>> table = pd.DataFrame({"label": [0, 0, 1, 1], "probability": [0.1, 0.3, 0.6, 0.8]})
+        >>> [(each["low"], each["high"], each["share"]) for each in reliability(table, bins=2)]
+        [(0.1, 0.3, 0.0), (0.6, 0.8, 1.0)]
+    """
+    if table.empty:
+        return []
+    counts = tally(check_arrays(table["label"].to_numpy(dtype=float), table["probability"].to_numpy()))
+    edges = bin_edges(counts, bins)
+    found = []
+    for start, end in pairwise(edges):
+        if start == end:
+            continue
+        levels, total = counts.probability[start:end], counts.total[start:end]
+        n, positive = total.sum(), counts.positive[start:end].sum()
+        low, high = wilson(np.array([positive]), np.array([n]))
+        found.append(
+            {
+                "low": float(levels[0]),
+                "high": float(levels[-1]),
+                "mean": float(levels @ total / n),
+                "n": int(n),
+                "share": float(positive / n),
+                "ci95": [float(low[0]), float(high[0])],
+            }
+        )
+    return found
+
+
+def _records(folder: Path) -> Records | None:
+    try:
+        return read_records(folder)
+    except RunError:  # a bundle without a run, or damaged records: the model answers all the same
+        return None
+
+
+def _judged(records: Records) -> dict[str, Any]:
+    judged = records.judged
+    return {
+        "split": records.split,
+        "n": judged.get("n", 0),
+        "n_groups": judged.get("n_groups"),
+        "intervals": judged.get("intervals", ""),
+        "metrics": [
+            {"name": name, "title": title, "value": judged[name].get("value"), "ci95": judged[name].get("ci95")}
+            for name, title in story(records)["metric_names"].items()
+            if isinstance(judged.get(name), dict)
+        ],
+    }
+
+
+def _data(records: Records | None) -> dict[str, Any]:
+    if records is None:
+        return {}
+    data = records.run.get("data", {})
+    kept = {name: data.get(name) for name in ("name", "layout", "images", "groups", "resolution", "notes")}
+    return kept | {"leakage": records.run.get("leakage")}
+
+
+def _calibration(info: dict[str, Any]) -> str:
+    """How logits become probabilities, in words; older bundles hold a temperature alone."""
+    calibration = info.get("calibration") or {"method": "temperature", "slope": 1 / info.get("temperature", 1.0)}
+    method = str(calibration["method"])
+    return f"temperature {1 / calibration['slope']:.3f}" if method == "temperature" else method
+
+
+def _card(file: Path) -> str | None:
+    """The model card as HTML; HTML in it stays text, and links lead nowhere that runs."""
+    if not file.is_file():
+        return None
+    text = file.read_text("utf-8", errors="replace")
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = markdown.parse(text)
+    for token in tokens:
+        if token.attrs.pop("style", None) == "text-align:right":  # the pages' policy forbids styles of elements
+            token.attrs["class"] = "n"
+    return str(markdown.renderer.render(tokens, markdown.options, {}))

@@ -1,0 +1,253 @@
+// The page Slide: start a scan, watch it, and look at the slide with its heat map and outlines laid over.
+import {
+  $, ask, askJson, authorization, chooseModel, complain, downloadFrom, element, facts, guarded, number, plural, Refusal, say,
+  takeFiles, wait,
+} from "./common.js";
+
+const COLOURS = [[255, 221, 51], [255, 123, 0], [157, 2, 8]]; // of probability 0, 1/2 and 1
+const STATES = { queued: "waits", running: "being scanned", done: "done", failed: "failed", cancelled: "cancelled" };
+
+let model = null;
+let watched = null; // id of the scan that the page waits for
+let viewer = null;
+let layer = null;
+let shown = null; // {id, heat, outlines} of the slide that is shown
+
+async function list() {
+  const { served = [], scans = [] } = await askJson("/api/slides");
+  $("served-name").replaceChildren(...served.map((name) => element("option", { value: name }, name)));
+  $("served").hidden = !served.length;
+  $("scans").hidden = !scans.length;
+  $("scan-list").replaceChildren(...scans.map(entry));
+}
+
+function entry(scan) {
+  const line = element("li", {}, element("span", {}, scan.name), element("span", { className: "muted" }, progressText(scan)));
+  if (scan.status === "done") {
+    line.append(element("button", { type: "button", ariaLabel: `Show ${scan.name}`, onclick: guarded(() => open(scan.id)) }, "Show"));
+  }
+  if (scan.status === "running" || scan.status === "queued") {
+    const bar = element("progress", { max: scan.total || 1, ariaLabel: `Progress of ${scan.name}` });
+    if (scan.total) bar.value = scan.done;
+    line.append(bar, element("button", { type: "button", ariaLabel: `Cancel ${scan.name}`, onclick: guarded(() => cancel(scan.id)) }, "Cancel"));
+  }
+  return line;
+}
+
+function progressText(scan) {
+  if (scan.status === "failed") return scan.error?.cause ?? scan.error ?? "failed";
+  if (scan.status === "running" && scan.total) return `${scan.done.toLocaleString("en")} of ${plural(scan.total, "tile")}`;
+  return STATES[scan.status] ?? scan.status;
+}
+
+async function start(body) {
+  complain(null);
+  body.append("model", model.name);
+  say("Sending the slide");
+  const { id } = await (await ask("/api/slides", { method: "POST", body })).json();
+  await list();
+  await watch(id);
+}
+
+async function cancel(id) {
+  await ask(`/api/slides/${id}`, { method: "DELETE" });
+  await list();
+}
+
+async function watch(id) {
+  watched = id;
+  let quarter = -1;
+  for (;;) {
+    const scan = await askJson(`/api/slides/${id}`);
+    if (scan.status === "done") { await list(); if (watched === id) await open(id); return; }
+    if (scan.status === "failed") {
+      await list();
+      throw new Refusal(422, `${scan.name}: ${scan.error?.cause ?? scan.error ?? "the scan failed"}`.replace(/\.$/, ""), scan.error?.remedy);
+    }
+    if (scan.status === "cancelled") { await list(); return; }
+    const now = scan.total ? Math.floor((4 * scan.done) / scan.total) : 0;
+    if (now !== quarter) { quarter = now; say(`${scan.name}: ${progressText(scan)}`); }
+    await wait(700);
+    await list();
+  }
+}
+
+async function open(id) {
+  watched = null;
+  const scan = await askJson(`/api/slides/${id}`);
+  const [heat, outlines, dzi] = await Promise.all([
+    askJson(`/api/slides/${id}/heat.json`),
+    askJson(`/api/slides/${id}/outlines.geojson`),
+    ask(`/api/slides/${id}/slide.dzi`).then((response) => response.text()),
+  ]);
+  shown = { id, heat, outlines: rings(outlines) };
+  $("viewing").hidden = false;
+  $("viewing-title").textContent = scan.name;
+  describe(scan);
+  view(id, dzi);
+  restyle();
+  $("viewing").scrollIntoView({ block: "start" });
+  $("viewing-title").focus({ preventScroll: true });
+  say(`${scan.name} is scanned. ${$("score").textContent}`);
+}
+
+function describe(scan) {
+  const record = scan.result ?? {};
+  const tiles = shown.heat.tiles;
+  const positive = tiles.filter((tile) => tile.probability >= shown.heat.threshold).length;
+  const score = record.score;
+  $("score").textContent = `${plural(positive, "tile")} of ${tiles.length.toLocaleString("en")} with tissue ` +
+    `${positive === 1 ? "is" : "are"} called ${model.positive_class} at the threshold ${number(shown.heat.threshold)}.` +
+    (score?.value === null || score?.value === undefined ? "" : ` Slide score ${number(score.value)}: ${score.definition}.`);
+  const tumour = record.tumour ?? {};
+  facts($("slide-facts"), [
+    [`Tissue called ${model.positive_class}`, tumour.share && `${percent(tumour.share)}${tumour.mm2?.value ? `, ${ranged(tumour.mm2, 2)} mm²` : ""}`],
+    ["Left to a person", record.referred_tiles === undefined ? null : plural(record.referred_tiles, "tile")],
+    ["Unlike the training data", record.unfamiliar_tiles === null || record.unfamiliar_tiles === undefined ? null : plural(record.unfamiliar_tiles, "tile")],
+    ["Interval of the score", score?.interval],
+    ["Size", `${shown.heat.width.toLocaleString("en")} × ${shown.heat.height.toLocaleString("en")} pixels`],
+    ["Resolution", record.resolution ? `${number(record.resolution)} µm per pixel` : "not known"],
+    ["Model", record.model?.name],
+    ["Notes", (record.notes ?? []).join(" · ")],
+  ]);
+}
+
+const ranged = ({ value, range }, places) => number(value, places) + (range ? ` (${number(range[0], places)} to ${number(range[1], places)} by what is left to a person)` : "");
+const percent = ({ value, range }) => value === null ? "—"
+  : `${(100 * value).toFixed(1)} %${range ? ` (${range.map((bound) => (100 * bound).toFixed(1)).join(" to ")} % by what is left to a person)` : ""}`;
+
+function view(id, dzi) {
+  const image = new DOMParser().parseFromString(dzi, "application/xml").documentElement;
+  const size = image.querySelector("Size");
+  const source = {
+    Image: {
+      xmlns: "http://schemas.microsoft.com/deepzoom/2008",
+      Url: `/api/slides/${id}/slide_files/`,
+      Format: image.getAttribute("Format"),
+      Overlap: image.getAttribute("Overlap"),
+      TileSize: image.getAttribute("TileSize"),
+      Size: { Width: size.getAttribute("Width"), Height: size.getAttribute("Height") },
+    },
+  };
+  viewer?.destroy();
+  viewer = globalThis.OpenSeadragon({
+    element: $("viewer"), tileSources: source, showNavigationControl: false, loadTilesWithAjax: true, ajaxHeaders: authorization(),
+    drawer: "canvas", maxZoomPixelRatio: 4, visibilityRatio: 0.4, gestureSettingsMouse: { clickToZoom: false }, immediateRender: true,
+  });
+  viewer.canvas.setAttribute("aria-label", $("viewer").getAttribute("aria-label"));
+  layer = element("canvas", { className: "layer", id: "layer" });
+  layer.setAttribute("aria-hidden", "true");
+  viewer.canvas.append(layer);
+  for (const event of ["update-viewport", "open", "resize", "animation"]) viewer.addHandler(event, draw);
+  new globalThis.OpenSeadragon.MouseTracker({ element: viewer.container, moveHandler: point }).setTracking(true);
+}
+
+// The heat in one canvas over the viewer: tiles from the threshold up, the likelier the less transparent; then outlines.
+function draw() {
+  const item = viewer?.world.getItemAt(0);
+  if (!item || !shown) return;
+  const ratio = globalThis.devicePixelRatio || 1;
+  const box = viewer.container.getBoundingClientRect();
+  const [wide, high] = [Math.round(box.width * ratio), Math.round(box.height * ratio)];
+  if (layer.width !== wide || layer.height !== high) {
+    layer.width = wide;
+    layer.height = high;
+    layer.style.width = `${box.width}px`;
+    layer.style.height = `${box.height}px`;
+  }
+  const paper = layer.getContext("2d");
+  const origin = item.imageToViewerElementCoordinates(new globalThis.OpenSeadragon.Point(0, 0));
+  const far = item.imageToViewerElementCoordinates(new globalThis.OpenSeadragon.Point(shown.heat.width, 0));
+  const scale = (far.x - origin.x) / shown.heat.width;
+  paper.setTransform(1, 0, 0, 1, 0, 0);
+  paper.clearRect(0, 0, wide, high);
+  paper.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * origin.x, ratio * origin.y);
+  if ($("show-heat").checked) paintTiles(paper, scale);
+  if ($("show-outlines").checked) paintOutlines(paper, scale);
+}
+
+function paintTiles(paper, scale) {
+  const from = Number($("threshold").value);
+  const apart = 0.15 / scale; // no seams between tiles
+  for (const tile of shown.heat.tiles) {
+    if (tile.probability < from) continue;
+    paper.fillStyle = colour(tile.probability, (Number($("opacity").value) / 100) * (0.15 + 0.85 * tile.probability));
+    paper.fillRect(tile.x, tile.y, tile.width + apart, tile.height + apart);
+  }
+}
+
+function paintOutlines(paper, scale) {
+  for (const [style, width] of [["rgb(255 255 255 / .9)", 4], ["rgb(20 40 160)", 2]]) {
+    paper.strokeStyle = style;
+    paper.lineWidth = width / scale;
+    paper.beginPath();
+    for (const ring of shown.outlines) {
+      ring.forEach(([x, y], place) => (place ? paper.lineTo(x, y) : paper.moveTo(x, y)));
+      paper.closePath();
+    }
+    paper.stroke();
+  }
+}
+
+function colour(value, opacity) {
+  const [low, high, share] = value < 0.5 ? [COLOURS[0], COLOURS[1], 2 * value] : [COLOURS[1], COLOURS[2], 2 * value - 1];
+  const mixed = low.map((part, place) => Math.round(part + share * (high[place] - part)));
+  return `rgb(${mixed.join(" ")} / ${opacity})`;
+}
+
+function rings(collection) {
+  return collection.features.flatMap(({ geometry }) =>
+    (geometry.type === "MultiPolygon" ? geometry.coordinates.flat() : geometry.type === "Polygon" ? geometry.coordinates : []));
+}
+
+function point(event) {
+  const item = viewer.world.getItemAt(0);
+  if (!item || !shown) return;
+  const place = item.viewerElementToImageCoordinates(event.position);
+  const tile = shown.heat.tiles.find(({ x, y, width, height }) =>
+    place.x >= x && place.x < x + width && place.y >= y && place.y < y + height);
+  $("pointed").hidden = !tile;
+  if (tile) $("pointed").textContent = `${model.positive_class} ${number(tile.probability, 2)}`;
+}
+
+function restyle() {
+  const from = Number($("threshold").value);
+  $("opacity-shown").textContent = `${$("opacity").value} %`;
+  $("threshold-shown").textContent = number(from, 2);
+  if (!shown) return;
+  const above = shown.heat.tiles.filter((tile) => tile.probability >= from).length;
+  $("above").textContent = `${above.toLocaleString("en")} of ${plural(shown.heat.tiles.length, "tile")} shown.`;
+  draw();
+}
+
+function set(value) {
+  $("threshold").value = value;
+  restyle();
+}
+
+for (const name of ["opacity", "threshold", "show-heat", "show-outlines"]) $(name).addEventListener("input", restyle);
+$("threshold-all").addEventListener("click", () => set(0));
+$("threshold-model").addEventListener("click", () => set(shown.heat.threshold));
+$("zoom-in").addEventListener("click", () => viewer.viewport.zoomBy(1.6).applyConstraints());
+$("zoom-out").addEventListener("click", () => viewer.viewport.zoomBy(1 / 1.6).applyConstraints());
+$("zoom-all").addEventListener("click", () => viewer.viewport.goHome());
+for (const [name, file] of [["geojson", "outlines.geojson"], ["tiles", "tiles.csv"]]) {
+  $(name).addEventListener("click", guarded(async () => {
+    await downloadFrom(`/api/slides/${shown.id}/${file}`, `${$("viewing-title").textContent.replace(/\.[^.]*$/, "")}-${file}`);
+  }));
+}
+$("served").addEventListener("submit", guarded(async (event) => {
+  event.preventDefault();
+  const body = new FormData();
+  body.append("name", $("served-name").value);
+  await start(body);
+}));
+takeFiles($("drop"), $("file"), async ([file]) => {
+  const body = new FormData();
+  body.append("file", file, file.name);
+  await start(body);
+});
+guarded(async () => {
+  await chooseModel((records) => { model = records; });
+  await list();
+})();
