@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as PlainHTTPException
 
 from tumortrace.errors import DataError, ModelError, TumorTraceError
@@ -17,17 +16,18 @@ from tumortrace.errors import DataError, ModelError, TumorTraceError
 RETRY_SECONDS = 2
 
 
-class ErrorDetail(BaseModel):
-    """What went wrong, and what to do."""
-
-    cause: str = Field(examples=["scan.png: damaged or truncated (image file is truncated)"])
-    remedy: str = Field(examples=["restore it from its source, or remove it"])
-
-
-class ErrorBody(BaseModel):
-    """The body of every answer of 400 and above."""
-
-    error: ErrorDetail
+_TEXT = {"type": "string", "minLength": 1}
+_BODY: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["cause", "remedy"],
+            "properties": {"cause": _TEXT, "remedy": _TEXT},
+        }
+    },
+}
 
 
 class Problem(HTTPException):
@@ -61,13 +61,36 @@ def answer(status: int, cause: str, remedy: str, headers: Mapping[str, str] | No
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI description says of these statuses.
+    """What the OpenAPI description says of these statuses, each with an example.
 
     Example:
-        >>> documented(503)
-        {503: {'model': <class 'tumortrace.app.problems.ErrorBody'>, 'description': 'Service Unavailable'}}
+        >>> documented(503)[503]["description"]
+        'Service Unavailable'
     """
-    return {status: {"model": ErrorBody, "description": HTTPStatus(status).phrase} for status in statuses}
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        cause, remedy = _EXAMPLES[status]
+        example = {"error": {"cause": cause, "remedy": remedy}}
+        body = {"application/json": {"schema": _BODY, "example": example}}  # a model would take the route's own type
+        found[status] = {"description": HTTPStatus(status).phrase, "content": body}
+    return found
+
+
+_EXAMPLES = {
+    400: ("the request's body cannot be read as a form", "send multipart/form-data with a field `file`"),
+    401: ("no token, or not the right one", "send Authorization: Bearer TOKEN"),
+    403: ("a page of another origin asks", "use this server's own pages, or send no Origin"),
+    404: ("no model named 'other'", "choose one of 2026-11-21T141200Z-tumortrace"),
+    405: ("this address does not answer to that method", "look at /docs for the methods"),
+    408: ("the body took more than 60 s to come in", "send it faster, or less at once"),
+    409: ("it has changed meanwhile", "look again"),
+    413: ("the body has more than 67,108,864 bytes", "send fewer or smaller files at once"),
+    415: ("a body of text/plain", "send multipart/form-data with a field `file`"),
+    421: ("this server does not go by that name", "ask for localhost or 127.0.0.1"),
+    422: ("patch.png: damaged or truncated (image file is truncated)", "restore it from its source, or remove it"),
+    500: ("an error that was not foreseen", "ask again; if it stays, report it with the server's log"),
+    503: ("more images wait for the model than it can take", "ask again in 2 s"),
+}
 
 
 def require_form(request: Request) -> None:
@@ -119,9 +142,9 @@ def refused(error: TumorTraceError) -> JSONResponse:
 
 
 _WORDS = {
-    400: ("the request's body cannot be read as a form", "send multipart/form-data with a field `file`"),
+    400: _EXAMPLES[400],
     404: ("there is nothing at this address", "look at /docs for what there is"),
-    405: ("this address does not answer to that method", "look at /docs for the methods"),
+    405: _EXAMPLES[405],
 }
 
 

@@ -117,6 +117,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(1024)  # who reads the address may ask at once, and waits
     except OSError as error:
         raise ServeError(
             f"cannot listen there ({error.strerror or error})",

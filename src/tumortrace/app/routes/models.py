@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -17,6 +17,10 @@ from tumortrace.reports.records import read_json
 from tumortrace.runs.provenance import RESEARCH_USE
 
 router = APIRouter(prefix="/api", tags=["models"])
+
+
+Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+Size = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class Name(BaseModel):
@@ -52,9 +56,9 @@ class Description(BaseModel):
     """
 
     name: str
-    classes: tuple[str, str]
+    classes: Pair
     positive_class: str
-    patch_size: tuple[int, int]
+    patch_size: Size
     resolution: float | None
     threshold: float
     threshold_policy: str
@@ -92,9 +96,9 @@ def _describe(served: Served, limits: dict[str, int]) -> Description:
     info = served.model.info
     return Description(
         name=served.name,
-        classes=info.classes,
+        classes=list(info.classes),
         positive_class=info.positive_class,
-        patch_size=info.patch_size,
+        patch_size=list(info.patch_size),
         resolution=info.resolution,
         threshold=info.threshold,
         threshold_policy=info.threshold_policy,
