@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tumortrace.cohorts.images import read_with_facts
 from tumortrace.errors import MissingDependencyError, SlideError
 from tumortrace.slides import reading
 from tumortrace.slides.reading import Slide
@@ -148,7 +149,7 @@ def test_what_is_no_slide_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_an_image_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit the message names the way to a slide with levels."""
-    monkeypatch.setattr("tumortrace.cohorts.images.MAX_PIXELS", 1000)
+    monkeypatch.setattr(reading, "read_image", lambda path: read_with_facts(path, max_pixels=1000)[0])
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(SlideError, match="--pyramid"):
         Slide(tmp_path / "a.png")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import tifffile
 from PIL import Image
+from shapely.geometry import shape
 
 from tumortrace.errors import ModelError, RunError, SlideError
 from tumortrace.models.assessment import Assessment
@@ -133,6 +134,44 @@ def test_a_model_without_resolution_reads_full_resolution_and_says_so(slide: Pat
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_the_caller_can_say_what_the_patches_had(slide: Path, tmp_path: Path) -> None:
+    """--patch-resolution sets the tiles' scale, where the model states none and where it does, and is noted."""
+    for stated, where in ((None, "a"), (0.25, "b")):
+        model = fake_model(resolution=stated)
+        result = scan("run", slide, out=tmp_path / where, model=model, patch_resolution=1.0)
+        assert set(result.tiles["width"]) == {64}
+        assert "as was asked" in result.record["notes"][0]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_outlines_and_areas_are_those_of_the_tumour_whatever_the_overlap(slide: Path, tmp_path: Path) -> None:
+    """The dark area has 192 x 128 px; a model that looks at a patch's middle finds it, and overlap swells it no more
+    than by the step of the grid."""
+
+    def middle(images: np.ndarray) -> np.ndarray:
+        return dark_share(images[:, 12:20, 12:20])
+
+    for overlap in (0.0, 0.75):
+        record = scan("run", slide, out=tmp_path / str(overlap), model=fake_model(middle), overlap=overlap).record
+        outlines = json.loads((tmp_path / str(overlap) / "outlines.geojson").read_text())
+        area = sum(shape(feature["geometry"]).area for feature in outlines["features"])
+        assert area == pytest.approx(192 * 128, rel=0.25)
+        assert record["tumour"]["mm2"]["value"] == pytest.approx(192 * 128 * 0.25e-6, rel=0.25)
+        assert record["tumour"]["share"]["value"] == pytest.approx(192 * 128 / (512 * 384), rel=0.25)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_referred_tiles_span_a_range(slide: Path, tmp_path: Path) -> None:
+    """A model that refers has them counted, and the tumour's area from least to most."""
+    model = fake_model(lambda images: np.clip(dark_share(images), 0.4, 0.6), conformal=SimpleNamespace(coverage=0.9))
+    record = scan("run", slide, out=tmp_path / "out", model=model).record
+    assert record["referred_tiles"] == record["tiles"]
+    low, high = record["tumour"]["share"]["range"]
+    assert (low, high) == (0, pytest.approx(1, abs=0.01))
+    assert low < record["tumour"]["share"]["value"] < high
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_enlarged_tiles_are_noted(slide: Path, tmp_path: Path) -> None:
     """A model of finer patches than the slide gets them enlarged, which the notes say."""
     result = scan("run", slide, out=tmp_path / "out", model=fake_model(resolution=0.25))
@@ -214,7 +253,14 @@ def test_a_model_that_returns_no_probabilities_is_refused(output: object, slide:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"overlap": 0.95}, {"overlap": -0.1}, {"minimum_tissue": 2}, {"batch_size": 0}, {"resolution": 300.0}],
+    [
+        {"overlap": 0.95},
+        {"overlap": -0.1},
+        {"minimum_tissue": 2},
+        {"batch_size": 0},
+        {"resolution": 300.0},
+        {"patch_resolution": 0.001},
+    ],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any], slide: Path) -> None:
     """The message names the option and its range."""

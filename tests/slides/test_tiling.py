@@ -9,7 +9,7 @@ import pytest
 
 from tumortrace.errors import SlideError
 from tumortrace.slides.heatmap import heat_array
-from tumortrace.slides.tiling import read_tiles, tile_tissue
+from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
 
 
 def test_tissue_share_equals_counting_pixels() -> None:
@@ -95,3 +95,23 @@ def test_heat_is_the_mean_of_the_tiles_over_a_pixel() -> None:
     expected[:2, :3] = [0.2, 0.4, 0.6]
     np.testing.assert_allclose(heat, expected)
     assert np.isnan(heat_array(pd.DataFrame(columns).iloc[:0], (40, 40), (2, 2))).all()
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 2 / 3, 0.9])
+@pytest.mark.parametrize("side", [96, 187, 33])
+def test_cells_lie_side_by_side_in_the_middle_of_their_tiles(overlap: float, side: int) -> None:
+    """Painted px by px, every px between the first and the last belongs to exactly one cell, which lies in the middle
+    of its tile to a px."""
+    tiles = tile_tissue(np.ones((50, 40), bool), (800, 1000), (side, side), overlap=overlap, minimum_tissue=0)
+    shown = cells(tiles.assign(probability=0.5), overlap)
+    count = np.zeros((1400, 1400), int)
+    for x, y, width, height in shown[["x", "y", "width", "height"]].to_numpy():
+        count[y : y + height, x : x + width] += 1
+    filled = np.argwhere(count)
+    (top, left), (bottom, right) = filled.min(0), filled.max(0) + 1
+    assert (count[top:bottom, left:right] == 1).all()
+    middle = (shown["x"] + shown["width"] / 2) - (tiles["x"] + tiles["width"] / 2)
+    assert middle.abs().max() <= 1
+    assert (shown["probability"] == 0.5).all()
+    if overlap == 0:
+        assert shown.drop(columns="probability").equals(tiles)

@@ -16,26 +16,26 @@ from tumortrace.runs.provenance import RESEARCH_USE
 _COLOUR = (200, 0, 0)  # as QuPath paints its own class "Tumor"
 
 
-def tumour_polygons(tiles: pd.DataFrame, slide: tuple[int, int]) -> list[Polygon]:
-    """Union of the positive tiles, cut off at the slide's edges, as separate polygons, largest first.
+def tumour_polygons(cells: pd.DataFrame, slide: tuple[int, int]) -> list[Polygon]:
+    """Union of the positive cells, cut off at the slide's edges, as separate polygons, largest first.
 
-    Tiles that share an edge become one polygon; those that meet in a corner alone stay two. Negative tiles and gaps
-    enclosed by positive ones are holes. Outlines follow the tiles and are not smoothed: they say no more than
+    Cells that share an edge become one polygon; those that meet in a corner alone stay two. Negative cells and gaps
+    enclosed by positive ones are holes. Outlines follow the cells and are not smoothed: they say no more than
     the model did.
 
     Args:
-        tiles: Columns `x`, `y`, `width`, `height` (level-0 px) and `prediction` (0 or 1).
+        cells: Columns `x`, `y`, `width`, `height` (level-0 px) and `prediction` (0 or 1), from `tiling.cells`.
         slide: Width and height in level-0 px.
 
     Returns:
         Valid polygons with whole-numbered corners in level-0 px.
 
     Example:
-        >>> tiles = pd.DataFrame({"x": [0, 10, 30], "y": 0, "width": 10, "height": 10, "prediction": [1, 1, 1]})
-        >>> [(part.area, part.bounds) for part in tumour_polygons(tiles, (35, 10))]
+        >>> cells = pd.DataFrame({"x": [0, 10, 30], "y": 0, "width": 10, "height": 10, "prediction": [1, 1, 1]})
+        >>> [(part.area, part.bounds) for part in tumour_polygons(cells, (35, 10))]
         [(200.0, (0.0, 0.0, 20.0, 10.0)), (50.0, (30.0, 0.0, 35.0, 10.0))]
     """
-    positive = tiles[tiles["prediction"] == 1]
+    positive = cells[cells["prediction"] == 1]
     x, y, width, height = positive[["x", "y", "width", "height"]].to_numpy().T
     boxes = shapely.box(x, y, np.minimum(x + width, slide[0]), np.minimum(y + height, slide[1]))
     union = shapely.simplify(shapely.union_all(boxes), 0)  # drops the corners along straight edges, nothing else
@@ -45,7 +45,7 @@ def tumour_polygons(tiles: pd.DataFrame, slide: tuple[int, int]) -> list[Polygon
 
 
 def outlines_geojson(
-    polygons: list[Polygon], tiles: pd.DataFrame, *, slide_name: str, positive_class: str, resolution: float | None
+    polygons: list[Polygon], cells: pd.DataFrame, *, slide_name: str, positive_class: str, resolution: float | None
 ) -> dict[str, Any]:
     """The polygons as annotations that QuPath 0.4 and newer opens: dropped on the slide, or File > Import objects.
 
@@ -55,7 +55,7 @@ def outlines_geojson(
 
     Args:
         polygons: From `tumour_polygons`.
-        tiles: Columns `x`, `y`, `width`, `height` (level-0 px), `probability` and `prediction`.
+        cells: Columns `x`, `y`, `width`, `height` (level-0 px), `probability` and `prediction`.
         slide_name: Name of the slide.
         positive_class: Name of the class that is outlined.
         resolution: Um per px at level 0; None leaves out areas in mm².
@@ -63,7 +63,7 @@ def outlines_geojson(
     Returns:
         A GeoJSON FeatureCollection (RFC 7946, in pixels instead of degrees), ready for JSON.
     """
-    positive = tiles[tiles["prediction"] == 1]
+    positive = cells[cells["prediction"] == 1]
     x = (positive["x"] + positive["width"] / 2).to_numpy()
     y = (positive["y"] + positive["height"] / 2).to_numpy()
     probability = positive["probability"].to_numpy()
@@ -74,7 +74,7 @@ def outlines_geojson(
         measurements = {"Area px^2": float(polygon.area), "Tiles": len(inside)}
         if resolution is not None:
             measurements["Area mm^2"] = float(polygon.area * resolution**2 / 1e6)
-        if len(inside):  # a tile that reaches beyond the slide may have its middle there
+        if len(inside):  # a cell that reaches beyond the slide may have its middle there
             measurements |= {"Mean probability": float(inside.mean()), "Max probability": float(inside.max())}
         geometry = _whole_numbers(mapping(orient(polygon)))  # outer rings counter-clockwise, as RFC 7946 has them
         features.append(

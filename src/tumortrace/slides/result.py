@@ -15,6 +15,7 @@ from tumortrace.runs.provenance import RESEARCH_USE
 from tumortrace.slides.journal import JOURNAL, journalled_slide
 from tumortrace.slides.reading import Slide
 from tumortrace.slides.score import slide_score, tumour_area
+from tumortrace.slides.tiling import cells
 
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
@@ -77,7 +78,7 @@ def describe(
         "unfamiliar_tiles": int((~tiles["in_distribution"]).sum()) if "in_distribution" in tiles else None,
         "max_probability": float(tiles["probability"].max()) if len(tiles) else None,
         "score": slide_score(tiles),
-        "tumour": tumour_area(tiles, mask, (slide.width, slide.height), resolution, coverage),
+        "tumour": tumour_area(cells(tiles, overlap), mask, (slide.width, slide.height), resolution, coverage),
         "outlines": outlines,
         "threshold": float(model.info.threshold),
         "seconds": round(seconds, 1),

@@ -22,7 +22,7 @@ from tumortrace.slides.journal import Journal, only_scan
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.reading import RESOLUTIONS, Slide
 from tumortrace.slides.result import ScanResult, claim, default_folder, describe
-from tumortrace.slides.tiling import read_tiles, tile_tissue
+from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
 from tumortrace.slides.tissue import find_tissue, overview
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def scan(
     device: str = "auto",
     model: Model | None = None,
     resolution: float | None = None,
+    patch_resolution: float | None = None,
     progress: Progress | None = None,
 ) -> ScanResult:
     """Run a model over the tissue of one slide; write heatmap.png, tiles.csv, outlines.geojson and scan.json.
@@ -60,6 +61,7 @@ def scan(
         device: `auto`, `cpu`, `cuda`, ...; not used when `model` is given.
         model: A model that is loaded already.
         resolution: Um per px at full resolution, in place of what the file states.
+        patch_resolution: Um per px of the patches that the model was trained on, in place of what the model states.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
 
@@ -90,7 +92,7 @@ def scan(
         (24, 24, 0.06)
     """
     started = time.monotonic()
-    _check_arguments(overlap, minimum_tissue, batch_size, resolution)
+    _check_arguments(overlap, minimum_tissue, batch_size, resolution, patch_resolution)
     with Slide(slide) as opened:
         if model is None:
             from tumortrace.models.bundle import load_model
@@ -99,7 +101,7 @@ def scan(
             model.require_preparation(None, opened.name)
         notes = list(opened.notes)
         resolution = resolution or opened.resolution
-        scale = _scale(model, opened, resolution, notes)
+        scale = _scale(model.info.resolution, patch_resolution, opened, resolution, notes)
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened)
         with only_scan(folder):
             thumbnail = overview(opened, resolution)
@@ -115,13 +117,14 @@ def scan(
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
             journal = Journal(folder, _request(model, opened, tiles, batch_size, resolution))
             tiles = _assess(model, opened, tiles, batch_size, journal, progress)
-            polygons = tumour_polygons(tiles, size)
+            shown = cells(tiles, overlap)
+            polygons = tumour_polygons(shown, size)
             positive_class = model.info.classes[1]
             draw_heatmap(
                 folder / "heatmap.png",
                 thumbnail,
                 mask,
-                heat_array(tiles, size, mask.shape),
+                heat_array(shown, size, mask.shape),
                 [scale_polygon(polygon, 1 / reduction, 1 / reduction, origin=(0, 0)) for polygon in polygons],
                 title=f"{opened.name}, {model.info.name}",
                 positive_class=positive_class,
@@ -130,7 +133,7 @@ def scan(
             )
             write_csv(folder / "tiles.csv", tiles)
             outlines = outlines_geojson(
-                polygons, tiles, slide_name=opened.name, positive_class=positive_class, resolution=resolution
+                polygons, shown, slide_name=opened.name, positive_class=positive_class, resolution=resolution
             )
             write_json(folder / "outlines.geojson", outlines)
             record = describe(
@@ -213,12 +216,29 @@ def _request(
     }
 
 
-def _scale(model: Model, slide: Slide, resolution: float | None, notes: list[str]) -> float:
-    """Level-0 px per px of a tile; what was assumed is added to `notes`."""
-    wanted = model.info.resolution
+def _scale(
+    trained: float | None, given: float | None, slide: Slide, resolution: float | None, notes: list[str]
+) -> float:
+    """Level-0 px per px of a tile; what was assumed is added to `notes`.
+
+    Args:
+        trained: Um per px of the model's patches as the model states them, or None.
+        given: The same as the caller states them, or None.
+        slide: The slide.
+        resolution: Its um per px, or None.
+        notes: Of the scan.
+    """
+    wanted = given or trained
     if wanted is None:
-        notes.append("the model states no resolution; tiles were taken at the slide's full resolution")
+        notes.append(
+            "the model states no resolution; tiles were taken at the slide's full resolution (--patch-resolution says "
+            "what its patches had)"
+        )
         return 1.0
+    if trained is None:
+        notes.append(f"the model states no resolution; its patches were taken to have {wanted:g} um/px, as was asked")
+    elif given is not None and given != trained:
+        notes.append(f"the model's patches had {trained:g} um/px; tiles were taken at {given:g}, as was asked")
     if resolution is None:
         raise SlideError(
             slide.notes[0] if slide.notes else "states no resolution",
@@ -234,15 +254,18 @@ def _scale(model: Model, slide: Slide, resolution: float | None, notes: list[str
     return wanted / resolution
 
 
-def _check_arguments(overlap: float, minimum_tissue: float, batch_size: int, resolution: float | None) -> None:
+def _check_arguments(
+    overlap: float, minimum_tissue: float, batch_size: int, resolution: float | None, patch_resolution: float | None
+) -> None:
     checks = [
         ("--overlap", overlap, 0 <= overlap <= 0.9, "between 0 and 0.9"),
         ("--minimum-tissue", minimum_tissue, 0 <= minimum_tissue <= 1, "between 0 and 1"),
         ("--batch-size", batch_size, batch_size >= 1, "at least 1"),
     ]
-    if resolution is not None:
-        low, high = RESOLUTIONS
-        checks.append(("--resolution", resolution, low <= resolution <= high, f"um per pixel from {low} to {high}"))
+    low, high = RESOLUTIONS
+    for name, value in (("--resolution", resolution), ("--patch-resolution", patch_resolution)):
+        if value is not None:
+            checks.append((name, value, low <= value <= high, f"um per pixel from {low} to {high}"))
     for name, value, valid, expected in checks:
         if not valid:
             raise SlideError(f"the value {value!r}", where=name, expected=expected, remedy="change it")

@@ -40,16 +40,16 @@ def slide_score(tiles: pd.DataFrame) -> dict[str, Any]:
 
 
 def tumour_area(
-    tiles: pd.DataFrame, mask: np.ndarray, slide: tuple[int, int], resolution: float | None, coverage: float | None
+    cells: pd.DataFrame, mask: np.ndarray, slide: tuple[int, int], resolution: float | None, coverage: float | None
 ) -> dict[str, Any]:
-    """How much of the tissue lies in positive tiles, from least to most by the model's own doubt.
+    """How much of the tissue lies in positive cells, from least to most by the model's own doubt.
 
     The range counts only tiles decided `positive` at its lower end, and all tiles but those decided `negative` at
     its upper end: tiles that the model refers to a person count once as normal and once as tumour. It is not a
     confidence interval.
 
     Args:
-        tiles: Columns `x`, `y`, `width`, `height` (level-0 px), `prediction` and `decision`.
+        cells: Columns `x`, `y`, `width`, `height` (level-0 px), `prediction` and `decision`, from `tiling.cells`.
         mask: bool array (height, width), the tissue on a thumbnail, exact to which areas are measured.
         slide: Width and height in level-0 px.
         resolution: Um per px at level 0; None gives no mm².
@@ -59,18 +59,18 @@ def tumour_area(
         `share` and `mm2`, each with `value` and `range` (None where not defined), and `definition`.
 
     Example:
-        >>> tiles = pd.DataFrame({"x": [0, 10, 20, 30], "y": 0, "width": 10, "height": 10,
+        >>> cells = pd.DataFrame({"x": [0, 10, 20, 30], "y": 0, "width": 10, "height": 10,
         ...                       "prediction": [1, 1, 0, 0], "decision": ["positive", "refer", "refer", "negative"]})
-        >>> tumour_area(tiles, np.ones((10, 40), bool), (40, 10), 1.0, 0.9)["share"]
+        >>> tumour_area(cells, np.ones((10, 40), bool), (40, 10), 1.0, 0.9)["share"]
         {'value': 0.5, 'range': [0.25, 0.75]}
     """
-    called = [tiles["decision"] == "positive", tiles["prediction"] == 1, tiles["decision"] != "negative"]
+    called = [cells["decision"] == "positive", cells["prediction"] == 1, cells["decision"] != "negative"]
     tissue = int(mask.sum())
     low = value = high = None
     if tissue:
-        covered = (heat_array(tiles[rows].assign(probability=1.0), slide, mask.shape) for rows in called)
+        covered = (heat_array(cells[rows].assign(probability=1.0), slide, mask.shape) for rows in called)
         low, value, high = (float((mask & ~np.isnan(part)).sum() / tissue) for part in covered)
-    definition = "tissue covered by positive tiles, exact to the thumbnail on which tissue is found"
+    definition = "tissue in positive tiles (in their middles where they overlap), exact to the thumbnail of the tissue"
     if coverage is None or value is None:
         low = high = None
         definition += "; no range, as the model refers no tile"

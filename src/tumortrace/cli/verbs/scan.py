@@ -16,6 +16,7 @@ def scan(
     out: Out = None,
     overlap: float = 0.0,
     resolution: float | None = None,
+    patch_resolution: float | None = None,
     device: str = "auto",
 ) -> None:
     """Run over whole slides: heat map, table of tiles, tumour outlines for QuPath, slide score.
@@ -28,6 +29,7 @@ def scan(
         out: Folder to write; default `scans` in the run folder; each slide gets a folder in it.
         overlap: Share of its side by which a tile overlaps the next, from 0 to 0.9.
         resolution: Micrometres per pixel of a slide that does not state it.
+        patch_resolution: Micrometres per pixel of the model's training patches, where it does not state it.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     """
     from tumortrace.runs.progress import say
@@ -35,7 +37,15 @@ def scan(
 
     for slide in slides:
         folder = None if out is None else out / slide.stem
-        result = scan(run, slide, out=folder, overlap=overlap, resolution=resolution, device=device)
+        result = scan(
+            run,
+            slide,
+            out=folder,
+            overlap=overlap,
+            resolution=resolution,
+            patch_resolution=patch_resolution,
+            device=device,
+        )
         for note in result.record["notes"]:
             say(f"note: {note}")
         say(f"scan: {result.summary}")
