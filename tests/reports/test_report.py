@@ -116,6 +116,8 @@ def test_story_is_complete(run: Path, page: Page) -> None:
         f"The 10 of {len(wrong)} wrong predictions",
         "Grad-CAM",
         "slide-1.svs",
+        "12.3 % of the tissue, 1.520 mm² (9.1 % to 17.9 %: referred tiles",
+        ".944, the mean of some tiles; interval none: all was read",
         "What voids it",
     ):
         assert told in page.words, told

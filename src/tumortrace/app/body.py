@@ -22,10 +22,12 @@ class BodyLimit:
     Attributes:
         bytes: At most.
         seconds: From its first byte to its last.
+        streamed: Whether it goes to the disk as it comes in, and so does not count to what all requests hold.
     """
 
     bytes: int
     seconds: float
+    streamed: bool = False
 
 
 class LimitBodies:
@@ -60,7 +62,7 @@ class LimitBodies:
         try:
             await self.app(scope, counted.receive, send)
         finally:
-            self.count(-counted.taken)
+            self.count(-counted.held)
 
     def count(self, change: int) -> None:
         """Note bytes that came in (positive) or were let go."""
@@ -75,7 +77,7 @@ class _Counted:
         self._receive, self._limit, self._all = receive, limit, all_bodies
         self._ends = time.monotonic() + limit.seconds
         self._whole = False
-        self.taken = 0
+        self.taken = self.held = 0
 
     async def receive(self) -> Message:
         if self._whole:  # what now comes is the caller's leaving, for which there is no hurry
@@ -88,9 +90,12 @@ class _Counted:
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         size = len(message.get("body", b""))
         self.taken += size
-        self._all.count(size)
         if self.taken > self._limit.bytes:
             raise _problem_too_long(self._limit)
+        if self._limit.streamed:
+            return message
+        self.held += size
+        self._all.count(size)
         if self._all.held > self._all.together:
             raise busy("too many bytes are being uploaded at once")
         return message

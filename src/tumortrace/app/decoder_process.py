@@ -22,11 +22,11 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints does not get between the answers
     rules = json.loads(sys.stdin.buffer.readline())
-    _confine(rules["bytes"])
-    _answer(answers, {"ready": True})
+    confine(rules["bytes"])
+    answer(answers, {"ready": True})
     for line in sys.stdin.buffer:
         header, pixels = decode(json.loads(line), rules)
-        _answer(answers, header, pixels)
+        answer(answers, header, pixels)
 
 
 def decode(request: dict[str, Any], rules: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -53,12 +53,13 @@ def decode(request: dict[str, Any], rules: dict[str, Any]) -> tuple[dict[str, An
     return header, pixels
 
 
-def _answer(stream: BinaryIO, header: dict[str, Any], pixels: bytes = b"") -> None:
+def answer(stream: BinaryIO, header: dict[str, Any], pixels: bytes = b"") -> None:
+    """Write one answer: its header as a line, then its content."""
     stream.write(json.dumps(header).encode() + b"\n" + pixels)
     stream.flush()
 
 
-def _confine(extra_bytes: int) -> None:
+def confine(extra_bytes: int) -> None:
     """Bound memory, files and core dumps, where the system can."""
     with suppress(ImportError, ValueError, OSError):
         import resource

@@ -1,4 +1,4 @@
-"""What the routes share: the models, the decoder, the meters."""
+"""What the routes share: the models, the decoder, the scans, the meters."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tumortrace.app.observing import Meters
 from tumortrace.app.problems import Problem
 from tumortrace.app.review import Review
 from tumortrace.app.settings import Settings
+from tumortrace.app.slide_jobs import SlideJobs
 
 
 class Service:
-    """One server's models, decoder and meters, started and stopped with the application.
+    """One server's models, decoder, scans and meters, started and stopped with the application.
 
     Args:
         settings: How the server is set up; all its models are loaded here.
@@ -35,17 +36,21 @@ class Service:
         for served in self.catalogue.all:
             self.meters.queue.labels(served.name).set_function(_waiting(served))
         self.meters.decoding.set_function(lambda: self.decoder.waiting)
+        folders = {served.name: served.folder for served in self.catalogue.all}
+        self.slides = SlideJobs(settings.workspace / "slides", folders, slides=settings.slides, device=settings.device)
 
     async def start(self) -> None:
-        """Start the processes that decode and the models' queues."""
+        """Start the processes that decode, the models' queues, and the scans that wait."""
         await self.decoder.start()
         for served in self.catalogue.all:
             served.batcher.start()
+        await asyncio.to_thread(self.slides.start)
 
     async def stop(self) -> None:
-        """Answer what waits, then end the processes and threads."""
+        """Answer what waits, then end the processes and threads; a scan under way goes on in the next server."""
         await asyncio.gather(*(served.batcher.stop() for served in self.catalogue.all))
         await self.decoder.stop()
+        await asyncio.to_thread(self.slides.stop)
 
     async def patch(self, upload: UploadFile, served: Served) -> np.ndarray:
         """An upload as the patch that a model takes, decoded and resized as `predict` does.
@@ -88,8 +93,18 @@ class Service:
 
 def shown_name(upload: UploadFile) -> str:
     """The name that came with an upload, fit to be shown: its last part, printable, of at most 200 characters."""
-    name = (upload.filename or "").replace("\\", "/").rpartition("/")[2]
-    return "".join(letter for letter in name if letter.isprintable())[:200] or "upload"
+    return fit_to_show(upload.filename or "")
+
+
+def fit_to_show(name: str) -> str:
+    """The last part of a name that came with an upload, printable, of at most 200 characters.
+
+    Example:
+        >>> fit_to_show("../../etc/slide.svs"), fit_to_show("")
+        ('slide.svs', 'upload')
+    """
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(letter for letter in last if letter.isprintable())[:200] or "upload"
 
 
 def _service(request: Request) -> Service:

@@ -64,15 +64,20 @@ class DeepZoom:
         width, height = self.size(level)
         return -(-width // TILE), -(-height // TILE)
 
+    def has(self, level: int, column: int, row: int) -> bool:
+        """Whether there is such a tile."""
+        if not 0 <= level < self.levels:
+            return False
+        columns, rows = self.grid(level)
+        return 0 <= column < columns and 0 <= row < rows
+
     def tile(self, level: int, column: int, row: int) -> bytes:
         """One tile as a JPEG without metadata.
 
         Raises:
             SlideError: There is no such tile, or the file is damaged there.
         """
-        there = 0 <= level < self.levels
-        columns, rows = self.grid(level) if there else (0, 0)
-        if not (0 <= column < columns and 0 <= row < rows):
+        if not self.has(level, column, row):
             raise SlideError(
                 f"no tile {column}, {row} at level {level}", where=self._slide.name, remedy="ask for one of its tiles"
             )

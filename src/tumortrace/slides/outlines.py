@@ -50,8 +50,8 @@ def outlines_geojson(
     """The polygons as annotations that QuPath 0.4 and newer opens: dropped on the slide, or File > Import objects.
 
     Each carries the positive class as its classification and, as measurements, its area, the tiles whose middle lies
-    in it, and their mean and highest probability. Ids follow from the slide and the outline, so that importing
-    the same file twice makes no second annotation.
+    in it, and their mean and highest probability. Ids follow from the slide and the outline, so that
+    one scan always gives one file.
 
     Args:
         polygons: From `tumour_polygons`.

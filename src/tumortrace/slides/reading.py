@@ -28,6 +28,7 @@ class Slide:
 
     Args:
         path: The slide's file.
+        name: What to call it; the file's name where None.
 
     Attributes:
         path, name: The file and its name.
@@ -49,9 +50,9 @@ class Slide:
         (300, 200, None, (20, 30, 3))
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, name: str | None = None) -> None:
         self.path = Path(path)
-        self.name = self.path.name
+        self.name = name or self.path.name
         if not self.path.is_file():
             raise SlideError("no such file", where=path, expected="a slide", remedy="check the path")
         self._pixels: np.ndarray | None = None

@@ -69,6 +69,7 @@ def describe(
         "height": slide.height,
         "resolution": resolution,
         "model": {"name": model.info.name, "weights_sha256": model.info.weights_sha256},
+        "positive_class": model.info.classes[1],
         "overlap": overlap,
         "tiles": len(tiles),
         "tissue_mm2": None if area is None else round(float(area), 4),

@@ -43,6 +43,7 @@ def scan(
     model: Model | None = None,
     resolution: float | None = None,
     patch_resolution: float | None = None,
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> ScanResult:
     """Run a model over the tissue of one slide; write heatmap.png, tiles.csv, outlines.geojson and scan.json.
@@ -62,6 +63,7 @@ def scan(
         model: A model that is loaded already.
         resolution: Um per px at full resolution, in place of what the file states.
         patch_resolution: Um per px of the patches that the model was trained on, in place of what the model states.
+        name: What to call the slide, in place of its file's name.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
 
@@ -93,7 +95,7 @@ def scan(
     """
     started = time.monotonic()
     _check_arguments(overlap, minimum_tissue, batch_size, resolution, patch_resolution)
-    with Slide(slide) as opened:
+    with Slide(slide, name=name) as opened:
         if model is None:
             from tumortrace.models.bundle import load_model
 

@@ -1,0 +1,51 @@
+"""A process that scans one slide, so that a scan neither holds up who asks for patches nor takes the server down.
+
+It reads what to scan from standard input, as one line of JSON, and writes its progress to standard output, a line of
+JSON each: `{"done", "total"}`, and at last `{"finished": true}` or the `{"error"}`. It ends with its parent: what
+it leaves behind, the next process finishes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+from tumortrace.errors import TumorTraceError
+
+
+def main() -> None:
+    """Scan what the parent asks for."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints does not get between the answers
+    with suppress(AttributeError, OSError):
+        os.nice(5)  # who asks for patches goes first
+    request = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def tell(**content: Any) -> None:
+        print(json.dumps(content), file=answers, flush=True)
+
+    try:
+        from tumortrace.slides.scan import scan
+
+        scan(**request, progress=lambda done, total: tell(done=done, total=total))
+    except TumorTraceError as error:
+        found = f"{error.found}; expected {error.expected}" if error.expected else error.found
+        tell(error={"cause": found.replace(request["slide"], "the file"), "remedy": error.remedy or "scan another"})
+    except MemoryError:
+        tell(error={"cause": "the scan needs more memory than there is", "remedy": "scan it on a larger machine"})
+    else:
+        tell(finished=True)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()  # ends when the parent does, however it ends
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

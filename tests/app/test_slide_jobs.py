@@ -1,0 +1,261 @@
+"""Scans in the background: one at a time, bounded, cancelled, resumed by the next server; slides read apart."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tumortrace.app.slide_job import Job
+from tumortrace.app.slide_jobs import SlideJobs
+from tumortrace.app.slide_reader import Busy, SlideReader
+from tumortrace.errors import ServeError, SlideError
+
+
+class Scanner:
+    """Stands for scanning: each scan goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.together = self.most = 0
+        self.go = threading.Semaphore(0)
+
+    def __call__(
+        self, request: dict[str, Any], tell: Callable[[int, int], None], stop: threading.Event
+    ) -> dict[str, str] | None:
+        self.requests.append(request)
+        self.together += 1
+        self.most = max(self.most, self.together)
+        tell(1, 4)
+        while not self.go.acquire(timeout=0.01):
+            if stop.is_set():
+                self.together -= 1
+                return None
+        self.together -= 1
+        if "fail" in request["slide"]:
+            return {"cause": "it failed", "remedy": "nothing"}
+        folder = Path(request["out"])
+        folder.mkdir(exist_ok=True)
+        (folder / "scan.json").write_text("{}")
+        return None
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for it, ten seconds at most."""
+    ends = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A served folder of four slides and two files that are none."""
+    served = tmp_path / "served"
+    served.mkdir()
+    for name in ("a.png", "b.png", "c.png", "fail.png", ".hidden.png", "notes.txt"):
+        Image.new("RGB", (60, 40), "purple").save(served / name, "PNG")
+    (tmp_path / "secret.png").write_bytes((served / "a.png").read_bytes())
+    return served
+
+
+@pytest.fixture
+def make(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlideJobs]]:
+    """Makes servers' jobs on one workspace, with slides opened in this process."""
+    monkeypatch.setattr(SlideReader, "facts", lambda self, path, name: {"descriptor": str(path)})
+    made: list[SlideJobs] = []
+
+    def jobs(run: Any, **more: Any) -> SlideJobs:
+        found = SlideJobs(tmp_path / "work", {"m": tmp_path / "run"}, slides=folder, run=run, **more)
+        made.append(found)
+        found.start()
+        return found
+
+    yield jobs
+    for each in made:
+        each.stop()
+
+
+def test_scans_run_one_after_the_other(make: Callable[..., SlideJobs], folder: Path, tmp_path: Path) -> None:
+    """In the order in which they were asked for, with what was asked for; failures are told and hold nobody up."""
+    scanner = Scanner()
+    jobs = make(scanner)
+    assert [each["name"] for each in jobs.served()] == ["a.png", "b.png", "c.png", "fail.png"]
+    added = [jobs.add(name, options={"overlap": 0.5}) for name in ("b.png", "fail.png", "a.png")]
+    until(lambda: jobs.get(added[0].id).status == "running" and added[0].total == 4)
+    assert [job.status for job in added] == ["running", "queued", "queued"]
+    with pytest.raises(LookupError, match="queued"):
+        jobs.result(added[2])
+    for _ in added:
+        scanner.go.release()
+    until(lambda: added[2].status == "done")
+    assert [job.status for job in added] == ["done", "failed", "done"]
+    assert added[1].error == {"cause": "it failed", "remedy": "nothing"}
+    assert scanner.most == 1
+    assert [request["slide"] for request in scanner.requests] == [str(folder / job.name) for job in added]
+    assert scanner.requests[0]["overlap"] == 0.5
+    assert scanner.requests[0]["run"] == str(tmp_path / "run")
+    assert jobs.result(added[0], "scan.json").read_text() == "{}"
+    assert jobs.jobs == added[::-1]
+
+
+def test_the_queue_is_bounded(make: Callable[..., SlideJobs]) -> None:
+    """As many wait as may; then callers are turned away until one is done."""
+    scanner = Scanner()
+    jobs = make(scanner, waiting=2)
+    first = jobs.add("a.png")
+    until(lambda: first.status == "running")
+    jobs.add("a.png")
+    jobs.add("a.png")
+    with pytest.raises(Busy):
+        jobs.add("a.png")
+    with pytest.raises(Busy):
+        jobs.require_room()
+    scanner.go.release()
+    until(lambda: first.status == "done")
+    until(lambda: sum(job.status == "queued" for job in jobs.jobs) == 1)
+    jobs.add("a.png")
+
+
+def test_a_restart_goes_on_with_what_ran_and_what_waited(make: Callable[..., SlideJobs], tmp_path: Path) -> None:
+    """Jobs keep their ids; what ran waits again, in its old place and folder; what was done stays done."""
+    scanner = Scanner()
+    jobs = make(scanner)
+    added = [jobs.add(name) for name in ("a.png", "b.png", "c.png")]
+    scanner.go.release()
+    until(lambda: added[1].status == "running")
+    jobs.stop()
+    saved = json.loads((tmp_path / "work" / added[1].id / "job.json").read_text())
+    saved["status"] = "running"  # as a kill leaves it
+    (tmp_path / "work" / added[1].id / "job.json").write_text(json.dumps(saved))
+    second = Scanner()
+    again = make(second)
+    until(lambda: again.get(added[1].id).status == "running")
+    assert {job.id: job.status for job in again.jobs} == {
+        added[0].id: "done",
+        added[1].id: "running",
+        added[2].id: "queued",
+    }
+    assert second.requests[0] == scanner.requests[1]
+    second.go.release()
+    second.go.release()
+    until(lambda: again.get(added[2].id).status == "done")
+
+
+def test_deleting_cancels_and_removes(make: Callable[..., SlideJobs], tmp_path: Path) -> None:
+    """A scan that runs is stopped and its folder goes; one that waits never runs; the next has its turn."""
+    scanner = Scanner()
+    jobs = make(scanner)
+    running, waiting, last = (jobs.add(name) for name in ("a.png", "b.png", "c.png"))
+    until(lambda: running.status == "running")
+    jobs.delete(waiting.id)
+    jobs.delete(running.id)
+    assert not (tmp_path / "work" / running.id).exists()
+    assert not (tmp_path / "work" / waiting.id).exists()
+    scanner.go.release()
+    until(lambda: last.status == "done")
+    assert [Path(request["slide"]).name for request in scanner.requests] == ["a.png", "c.png"]
+    with pytest.raises(LookupError):
+        jobs.get(running.id)
+    assert [job.id for job in make_again(jobs, make).jobs] == [last.id]
+
+
+def make_again(jobs: SlideJobs, make: Callable[..., SlideJobs]) -> SlideJobs:
+    jobs.stop()
+    return make(Scanner())
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "/etc/passwd", "notes.txt", ".hidden.png", "", "a.png/../b.png", "x"]
+)
+def test_names_are_no_paths(name: str, make: Callable[..., SlideJobs]) -> None:
+    """Only what the served folder lists can be scanned."""
+    with pytest.raises(LookupError, match="no slide named"):
+        make(Scanner()).add(name)
+
+
+@pytest.mark.parametrize("job_id", ["../served", "0" * 32, "", "a" * 31])
+def test_ids_are_looked_up_and_never_paths(job_id: str, make: Callable[..., SlideJobs]) -> None:
+    """An id that was never given finds nothing, and deletes nothing."""
+    jobs = make(Scanner())
+    for ask in (jobs.get, jobs.delete):
+        with pytest.raises(LookupError):
+            ask(job_id)
+
+
+def test_strange_things_in_the_workspace_are_passed_over(make: Callable[..., SlideJobs], tmp_path: Path) -> None:
+    """Uploads that never became jobs go; other folders stay; a damaged record is no job."""
+    work = tmp_path / "work"
+    (work / ("0" * 32)).mkdir(parents=True)
+    (work / ("0" * 32) / "slide.svs").write_text("half")
+    (work / "mine").mkdir()
+    (work / ("1" * 32)).mkdir()
+    job = Job("../x", "a.png", "m", {}, False, 0.0)
+    job.save(work / ("1" * 32))
+    assert make(Scanner()).jobs == []
+    assert sorted(path.name for path in work.iterdir() if path.is_dir()) == ["mine"]
+
+
+def test_a_scanner_that_breaks_down_holds_nobody_up(make: Callable[..., SlideJobs]) -> None:
+    """An error that nobody foresaw fails its scan alone."""
+
+    def broken(request: dict[str, Any], *_: Any) -> None:
+        if request["slide"].endswith("a.png"):
+            raise RuntimeError("boom")
+
+    jobs = make(broken)
+    first, second = jobs.add("a.png"), jobs.add("b.png")
+    until(lambda: second.status == "done")
+    assert first.status == "failed"
+    assert first.error is not None
+    assert "boom" not in json.dumps(first.error)
+
+
+def test_one_workspace_has_one_server(make: Callable[..., SlideJobs]) -> None:
+    """A second server on the same workspace is refused in one line."""
+    make(Scanner())
+    with pytest.raises(ServeError, match="another server"):
+        make(Scanner())
+
+
+def test_a_slide_is_read_by_another_process(tmp_path: Path) -> None:
+    """Facts and tiles come back; what is no slide, and no tile, is told; a crash and a hang are survived."""
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    with SlideReader(seconds=10) as reader:
+        facts = reader.facts(tmp_path / "a.png", "shown.png")
+        assert (facts["width"], facts["height"]) == (400, 300)
+        assert 'Width="400"' in facts["descriptor"]
+        tile = reader.tile(tmp_path / "a.png", "shown.png", 9, 1, 0)
+        assert tile[:2] == b"\xff\xd8"
+        with pytest.raises(LookupError):
+            reader.tile(tmp_path / "a.png", "shown.png", 9, 2, 0)
+        with pytest.raises(SlideError, match=r"^b.svs: ") as caught:
+            reader.facts(tmp_path / "b.png", "b.svs")
+        assert str(tmp_path) not in str(caught.value)
+        process = reader._process
+        assert process is not None
+        process.kill()
+        process.wait()
+        assert reader.facts(tmp_path / "a.png", "a")["width"] == 400
+        reader._seconds = 0.0
+        with pytest.raises(SlideError, match="takes more than 0 s"):
+            reader.facts(tmp_path / "a.png", "a")
+        reader._seconds = 10
+        assert reader.facts(tmp_path / "a.png", "a")["width"] == 400
+
+
+def test_memory_of_the_reading_process_is_bounded(tmp_path: Path) -> None:
+    """A picture that takes more than it may have is refused, and the next one is read."""
+    Image.new("RGB", (9000, 9000)).save(tmp_path / "large.png", compress_level=1)
+    Image.new("RGB", (90, 90)).save(tmp_path / "small.png")
+    with SlideReader(memory=200 << 20) as reader:
+        with pytest.raises(SlideError):
+            reader.facts(tmp_path / "large.png", "large")
+        assert reader.facts(tmp_path / "small.png", "small")["width"] == 90
