@@ -1,0 +1,163 @@
+"""What referral brings: coverage reached, images referred, risk against coverage, work decided without a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from tumortrace.evaluation.conformal import decide, prediction_sets
+from tumortrace.evaluation.intervals import with_intervals
+from tumortrace.evaluation.metrics import Tally, check_threshold, tally
+from tumortrace.evaluation.table import check_table
+
+Floats = NDArray[np.float64]
+#: Shares of images kept at which the risk is on record.
+KEPT = tuple((np.arange(1, 51) / 50).round(2).tolist())
+
+
+def abstention(
+    table: pd.DataFrame,
+    threshold: float,
+    conformal: Mapping[str, Any] | None,
+    triage: Mapping[str, Any] | None = None,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What the decisions of a model come to on labelled images that had no part in calibrating them.
+
+    Args:
+        table: Columns `label`, `probability` and optionally `group`.
+        threshold: An image is called positive where its probability is at or above it.
+        conformal: Coverage and quantiles behind the decisions (`fit_conformal`); None where nothing is referred.
+        triage: The same at coverage .95.
+        replicates: Number of bootstrap replicates.
+        seed: Of the replicates.
+
+    Returns:
+        Ready for JSON, each share as `{"value", "ci95"}` and None where not defined:
+
+        - `decisions` (None without `conformal`): `coverage` wanted; `coverage_negative`, `coverage_positive`, the
+          share of images of each class whose prediction set contains it; `empty`, `single`, `double`, the share of
+          images with sets of that size; `referred`; `right`, of the decided ones; `negative_called_positive`,
+          `positive_called_negative`, of all images of the class.
+        - `triage` (likewise): at coverage .95 `decided`, the share of images that no person has to see;
+          `sensitivity` and `specificity` where those referred are called rightly.
+        - `aurc`, the area under the risk-coverage curve (Geifman & El-Yaniv 2017): the mean, over all numbers of
+          images kept, of the share called wrongly when the least certain are left out; certain is what lies far from
+          the threshold in logits. `risk_coverage`: that share at each of `kept`.
+
+        Intervals draw whole groups where every image has one, else they are Wilson's.
+
+    Raises:
+        PredictionsError: The table or the threshold cannot be used.
+
+    Example:
+        >>> table = pd.DataFrame({"label": [0, 0, 1, 1], "probability": [0.1, 0.6, 0.7, 0.9]})
+        >>> found = abstention(table, 0.5, {"coverage": 0.9, "quantiles": [0.6, 0.5]}, replicates=9)
+        >>> found["decisions"]["referred"]["value"], found["aurc"]["value"], found["risk_coverage"]["risk"][-1]["value"]
+        (0.25, 0.0625, 0.25)
+    """
+    check_threshold(threshold)
+    predictions = check_table(table)
+    counts = tally(predictions)
+    shares: dict[str, tuple[Floats, Floats]] = {}
+    if conformal is not None:
+        shares |= {f"decisions.{name}": share for name, share in _decisions(counts, threshold, conformal).items()}
+    if triage is not None:
+        shares |= {f"triage.{name}": share for name, share in _triage(counts, threshold, triage).items()}
+    curve = _Curve(counts, threshold)
+    names = [*shares, "aurc", *(f"risk.{kept}" for kept in KEPT)]
+
+    def measures(sample: Tally) -> list[float]:
+        images = np.stack([sample.negative, sample.positive])
+        parts = [
+            _divided(float((images * part).sum()), float((images * whole).sum())) for part, whole in shares.values()
+        ]
+        return [*parts, *curve.measure(sample)]
+
+    images = np.stack([counts.negative, counts.positive])
+    counted = {
+        name: (round(float((images * part).sum())), round(float((images * whole).sum())))
+        for name, (part, whole) in shares.items()
+    }
+    found = with_intervals(predictions, names, measures, replicates=replicates, seed=seed, counted=counted)
+
+    def part(prefix: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if given is None:
+            return None
+        own = {name.removeprefix(f"{prefix}."): found[name] for name in shares if name.startswith(f"{prefix}.")}
+        return {"coverage": given["coverage"], "unit": given.get("unit", "image"), **own}
+
+    return {
+        "n": len(predictions.label),
+        "n_groups": predictions.n_groups,
+        "decisions": part("decisions", conformal),
+        "triage": part("triage", triage),
+        "aurc": found["aurc"],
+        "risk_coverage": {"kept": list(KEPT), "risk": [found[f"risk.{kept}"] for kept in KEPT]},
+    }
+
+
+def _decisions(counts: Tally, threshold: float, conformal: Mapping[str, Any]) -> dict[str, tuple[Floats, Floats]]:
+    """Of each share, which negative and positive images at each level count in it, and among which; (2, k) each."""
+    sets = prediction_sets(counts.probability, conformal["quantiles"])
+    calls = decide(counts.probability, threshold, conformal["quantiles"])
+    negative, positive = _sides(len(calls))
+    everything = negative + positive
+    decided = everything * (calls != "refer")
+    right = negative * (calls == "negative") + positive * (calls == "positive")
+    sizes = {name: everything * (sets.sum(1) == size) for size, name in enumerate(("empty", "single", "double"))}
+    return {
+        "coverage_negative": (negative * sets[:, 0], negative),
+        "coverage_positive": (positive * sets[:, 1], positive),
+        **{name: (chosen, everything) for name, chosen in sizes.items()},
+        "referred": (everything * (calls == "refer"), everything),
+        "right": (right, decided),
+        "negative_called_positive": (negative * (calls == "positive"), negative),
+        "positive_called_negative": (positive * (calls == "negative"), positive),
+    }
+
+
+def _triage(counts: Tally, threshold: float, triage: Mapping[str, Any]) -> dict[str, tuple[Floats, Floats]]:
+    calls = decide(counts.probability, threshold, triage["quantiles"])
+    negative, positive = _sides(len(calls))
+    everything = negative + positive
+    return {
+        "decided": (everything * (calls != "refer"), everything),
+        "sensitivity": (positive * (calls != "negative"), positive),
+        "specificity": (negative * (calls != "positive"), negative),
+    }
+
+
+def _sides(levels: int) -> tuple[Floats, Floats]:
+    """Masks of negative and of positive images, shape (2, levels) each."""
+    side = np.ones(levels)
+    return np.stack([side, 0 * side]), np.stack([0 * side, side])
+
+
+class _Curve:
+    """Risk against coverage; levels in the order of falling certainty, ties together."""
+
+    def __init__(self, counts: Tally, threshold: float) -> None:
+        tiny = np.finfo(np.float64).eps
+        place = logit(np.clip(counts.probability, tiny, 1 - tiny)) - logit(np.clip(threshold, tiny, 1 - tiny))
+        self.positive = counts.probability >= threshold
+        self.levels, self.level = np.unique(-np.abs(place).round(12), return_inverse=True)
+
+    def measure(self, counts: Tally) -> list[float]:
+        """The area under the curve, then the risk at each of `KEPT`; images of one certainty come in random order."""
+        size = len(self.levels)
+        wrong = np.where(self.positive, counts.negative, counts.positive)
+        kept = np.append(0, np.cumsum(np.bincount(self.level, weights=counts.total, minlength=size)))
+        errors = np.append(0, np.cumsum(np.bincount(self.level, weights=wrong, minlength=size)))
+        n = kept[-1]
+        each = np.arange(1, int(n) + 1)
+        grid = np.array(KEPT) * n
+        area = float((np.interp(each, kept, errors) / each).mean())
+        return [area, *(np.interp(grid, kept, errors) / grid).tolist()]
