@@ -103,7 +103,9 @@ def test_kaggle_journey(tissue: Path, small_run: Path, tmp_path: Path, capsys: p
     everything = tmp_path / "all.csv"
     assert run(["predict", str(small_run), str(data), "-o", str(everything)]) == 0
     table = pd.read_csv(everything, dtype={"id": str})
-    assert table.columns.tolist() == ["id", "label", "probability", "prediction", "decision"]
+    assert table.columns.tolist() == [
+        "id", "label", "probability", "prediction", "decision", "ood_score", "in_distribution",
+    ]  # fmt: skip
     assert len(table) == 12
     assert table.set_index("id").loc[sample["id"], "label"].isna().all()
     assert set(table["decision"]) <= {"positive", "negative", "refer"}

@@ -11,16 +11,22 @@ from sklearn.preprocessing import StandardScaler
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import ARCHITECTURES, build_network, count_parameters
 from tumortrace.models.layers import CentreAttention, CentrePooling, build_head
+from tumortrace.models.likeness import embedding
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 50), (45, 71)])
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_contract_of_every_architecture(name: str, size: tuple[int, int]) -> None:
-    """One finite logit per image of any size, gradients everywhere; the layer for Grad-CAM exists, if one is named."""
+    """One finite logit per image of any size, in one step or two, gradients everywhere; Grad-CAM's layer exists."""
     network = build_network(name, size, {})
     logits = network(torch.rand(3, 3, *size))
     assert logits.shape == (3,)
     assert torch.isfinite(logits).all()
+    steps = network.eval()
+    images = torch.rand(2, 3, *size)
+    torch.testing.assert_close(steps.from_maps(steps.maps(images)).float(), steps(images))
+    assert embedding(steps.maps(images)).shape[0] == 2
+    network.train()
     logits.sum().backward()
     assert all(p.grad is not None for p in network.parameters())
     assert network.attention_layer is None or network.get_submodule(str(network.attention_layer)) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,9 +77,8 @@ def abstention(
 
     def measures(sample: Tally) -> list[float]:
         images = np.stack([sample.negative, sample.positive])
-        parts = [
-            _divided(float((images * part).sum()), float((images * whole).sum())) for part, whole in shares.values()
-        ]
+        sums = [(float((images * part).sum()), float((images * whole).sum())) for part, whole in shares.values()]
+        parts = [part / whole if whole > 0 else math.nan for part, whole in sums]
         return [*parts, *curve.measure(sample)]
 
     images = np.stack([counts.negative, counts.positive])

@@ -141,7 +141,7 @@ def _by_confidence(counts: Tally) -> Tally:
     levels, level = np.unique(confidence, return_inverse=True)
     right = np.bincount(level, weights=np.where(likelier, counts.positive, counts.negative), minlength=len(levels))
     wrong = np.bincount(level, weights=np.where(likelier, counts.negative, counts.positive), minlength=len(levels))
-    return Tally(levels, right, wrong, np.zeros((2, len(levels))))
+    return Tally(levels, right.astype(np.float64), wrong.astype(np.float64), np.zeros((2, len(levels))))
 
 
 def _classwise(counts: Tally, bins: int = ECE_BINS) -> float:

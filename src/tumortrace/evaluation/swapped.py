@@ -48,4 +48,6 @@ def swap_classes(table: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, f
     result = table.assign(label=1 - predictions.label, probability=other)
     if "decision" in table:
         result["decision"] = table["decision"].map(OPPOSITE)
+    if "logit" in table:
+        result["logit"] = -table["logit"]
     return result, swapped

@@ -9,6 +9,7 @@ from typing import Any
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.evaluation.by_group import subgroup_levels
+from tumortrace.evaluation.trust_records import outside_line
 from tumortrace.inference.evaluation_folder import command, require_own_folder, write_evaluation
 from tumortrace.inference.predict import predict_rows
 from tumortrace.inference.unseen import open_unseen
@@ -75,6 +76,8 @@ def evaluate(
         subgroup_levels(cohort.table, name, where=cohort.name)
         table[name] = cohort.table[name].iloc[rows].to_numpy()
     info = model.info
+    if "in_distribution" in table:
+        notes = [*notes, outside_line(table["in_distribution"])]
     about = {
         "command": command(run, "COHORT" if isinstance(data, Cohort) else data, subgroups=columns, **reading),
         "model": info.model_dump(mode="json"),

@@ -12,6 +12,7 @@ import pandas as pd
 from tumortrace.errors import RunError
 from tumortrace.evaluation.headline import headline
 from tumortrace.evaluation.split_record import split_record
+from tumortrace.evaluation.trust_records import trust_records
 from tumortrace.reports.report import write_report
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import say, track
@@ -83,6 +84,8 @@ def write_evaluation(
     first = [column for column in ORDER if column in table]
     write_csv(folder / "predictions.csv", table[[*first, *(name for name in table if name not in first)]])
     write_json(folder / "metrics.json", metrics)
+    for file, content in trust_records(table, {"threshold": threshold, **about.get("model", {})}).items():
+        write_json(folder / file, content)
     usual = {"versions": versions(), "machine": machine(), "finished": now(), "research_use": RESEARCH_USE}
     write_json(folder / "evaluation.json", {"verb": "evaluate"} | about | {"subgroups": list(subgroups)} | usual)
     if pictures is not None:

@@ -12,6 +12,7 @@ from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.layouts.kaggle import submission_ids
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
+from tumortrace.evaluation.trust_records import outside_line
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.runs.files import write_csv
 from tumortrace.runs.progress import say
@@ -47,8 +48,8 @@ def predict(
         resolution: As for `train`.
 
     Returns:
-        Columns `id, label, probability, prediction, decision`, one row per image in the cohort's order; `label` is
-        the known one or missing. For a submission: `id, label`.
+        Columns of `predict_rows` but the logit, one row per image in the cohort's order; `label` is the known one or
+        missing. For a submission: `id, label`.
 
     Raises:
         CohortError: An image of the submission is missing, or there is no `sample_submission.csv`.
@@ -72,10 +73,12 @@ def predict(
     store = open_store(cohort, size=model.info.patch_size)
     for note in store.notes:
         say(f"note: {note}")
-    table = predict_rows(model, cohort, store, np.arange(len(cohort)))
+    table = predict_rows(model, cohort, store, np.arange(len(cohort))).drop(columns="logit")
     warning = prevalence_warning(model, table["prediction"].to_numpy())
     if warning:
         say(warning)
+    if len(table) and "in_distribution" in table:
+        say(outside_line(table["in_distribution"]))
     if ids is not None:
         table = _submission(table, ids, labels)
     if out is not None:
@@ -85,17 +88,25 @@ def predict(
 
 
 def predict_rows(model: Model, cohort: Cohort, store: PatchStore, rows: np.ndarray) -> pd.DataFrame:
-    """Columns `id, label, probability, prediction, decision` for the chosen rows of a cohort, in their order."""
+    """What the model says of the chosen rows of a cohort, in their order.
+
+    Columns `id, label, probability, prediction, decision, logit` (uncalibrated) and, where the bundle scores images,
+    `ood_score` (above 1 is unlike the training images) and `in_distribution`.
+    """
     found = model.assess(store.images, rows, description="predicting")
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "id": cohort.table["id"].iloc[rows].to_numpy(),
             "label": cohort.table["label"].iloc[rows].array,
             "probability": found.probability,
             "prediction": found.prediction,
             "decision": found.decision,
+            "logit": found.logit,
         }
     )
+    if found.ood is not None:
+        table = table.assign(ood_score=found.ood, in_distribution=found.in_distribution)
+    return table
 
 
 def prevalence_warning(model: Model, predictions: np.ndarray) -> str | None:

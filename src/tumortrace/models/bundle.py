@@ -1,7 +1,8 @@
-"""The model bundle: two files that hold everything needed to predict, and run no code when loaded.
+"""The model bundle: a few files that hold everything needed to predict, and run no code when loaded.
 
-`weights.safetensors` holds the network's weights, `model.json` (see `ModelInfo`) all the rest: architecture,
-preprocessing, class names, calibration, and the SHA-256 of the weights, which is checked on loading.
+`weights.safetensors` holds the network's weights, `likeness.safetensors` what training images look like to it, and
+`model.json` (see `ModelInfo`) all the rest: architecture, preprocessing, class names, calibration, and the SHA-256 of
+the other files, which are checked on loading.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from tumortrace.errors import ModelError
 from tumortrace.imaging.augmentation import symmetry
@@ -24,6 +25,7 @@ from tumortrace.models.architecture import build_network
 from tumortrace.models.assessment import Assessment
 from tumortrace.models.description import ModelInfo, read_description
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
+from tumortrace.models.likeness import Likeness, embedding, load_likeness, save_likeness
 from tumortrace.runs.files import replacing, sha256, write_json
 from tumortrace.runs.progress import track
 
@@ -37,11 +39,14 @@ class Model:
         info: What `model.json` says.
         network: The network; put into inference mode.
         device: Where it computes.
+        likeness: Of images to the training images, where the bundle has it.
     """
 
-    def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device) -> None:
+    def __init__(
+        self, info: ModelInfo, network: nn.Module, device: torch.device, likeness: Likeness | None = None
+    ) -> None:
         keep_memory()
-        self.info = info
+        self.info, self.likeness = info, likeness
         self.device = device
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
 
@@ -67,6 +72,32 @@ class Model:
         Raises:
             ModelError: The images have another shape or type.
         """
+        return self._outputs(images, rows, description, prepared, embed=False)[0]
+
+    def embedded(
+        self,
+        images: np.ndarray,
+        rows: Sequence[int] | np.ndarray | None = None,
+        *,
+        description: str | None = None,
+        prepared: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Uncalibrated logits, and the features that `Likeness` measures, from one pass; arguments as for `logits`.
+
+        Returns:
+            float64, shape (number of rows,), and float32, shape (number of rows, D).
+        """
+        return self._outputs(images, rows, description, prepared, embed=True)
+
+    def _outputs(
+        self,
+        images: np.ndarray,
+        rows: Sequence[int] | np.ndarray | None,
+        description: str | None,
+        prepared: bool,
+        *,
+        embed: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
         steps = self.info.preprocessing
         height, width = self.info.patch_size
         if prepared and steps.prepares:
@@ -83,8 +114,11 @@ class Model:
         if description:
             starts = track(starts, description)
         batches = (images[rows[start : start + batch_size]] for start in starts)
-        parts = [self._batch(batch if prepared else steps.prepare(batch)) for batch in batches]
-        return np.concatenate(parts) if parts else np.empty(0)
+        parts = [self._batch(batch if prepared else steps.prepare(batch), embed) for batch in batches]
+        if not parts:
+            return np.empty(0), np.empty((0, 0), dtype=np.float32)
+        logits, features = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(features)
 
     def predict(
         self, images: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, description: str | None = None
@@ -104,15 +138,23 @@ class Model:
         description: str | None = None,
         prepared: bool = False,
     ) -> Assessment:
-        """Everything that the model says of images: probability, prediction, decision; arguments as for `logits`.
+        """Everything that the model says of images, from one pass; arguments as for `logits`.
 
         Raises:
             ModelError: The images have another shape or type.
         """
-        logit = self.logits(images, rows, description=description, prepared=prepared)
+        scored = self.likeness is not None and self.info.ood is not None
+        logit, features = self._outputs(images, rows, description, prepared, embed=scored)
+        return self.judge(logit, features if scored else None)
+
+    def judge(self, logit: np.ndarray, features: np.ndarray | None = None) -> Assessment:
+        """The assessment of images whose logits, and features where the bundle scores these, are known already."""
         probability = self.info.calibration.apply(logit)
         prediction, decision = self.info.decide(probability)
-        return Assessment(logit, probability, prediction, decision)
+        if features is None or self.likeness is None or self.info.ood is None:
+            return Assessment(logit, probability, prediction, decision)
+        score = self.likeness.distance(features) / self.info.ood.limit if len(features) else np.empty(0)
+        return Assessment(logit, probability, prediction, decision, score, score <= 1)
 
     def require_preparation(self, preparation: dict[str, Any] | None, where: object) -> None:
         """Refuse images that were not prepared as the training images were.
@@ -135,18 +177,24 @@ class Model:
             )
 
     @torch.inference_mode()
-    def _batch(self, images: np.ndarray) -> np.ndarray:
+    def _batch(self, images: np.ndarray, embed: bool) -> tuple[np.ndarray, np.ndarray]:
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
         pixels = self.info.preprocessing.normalise(self.info.preprocessing.pixels(tensor))
         views = [0]
         if self.info.symmetries:  # a rectangle keeps its shape under half turns and mirrorings alone
             views = list(range(8)) if pixels.shape[2] == pixels.shape[3] else [0, 2, 4, 6]
-        total: Tensor | float = 0.0
+        total = torch.zeros(len(images), dtype=torch.float64)
+        features = torch.zeros(len(images), 0)
         for index in views:
             view = symmetry(pixels, index).contiguous(memory_format=torch.channels_last)
-            total = total + self.network(view).float().cpu().double()  # no float64 on some devices
-        assert isinstance(total, Tensor)
-        return (total / len(views)).numpy()
+            if embed:
+                maps = self.network.maps(view)  # type: ignore[operator]
+                logits, found = self.network.from_maps(maps), embedding(maps).cpu()  # type: ignore[operator]
+                features = found if index == 0 else features + found
+            else:
+                logits = self.network(view)
+            total += logits.float().cpu().double()  # no float64 on some devices
+        return (total / len(views)).numpy(), (features / len(views)).numpy()
 
 
 def _told(steps: dict[str, Any] | None) -> str:
@@ -156,8 +204,8 @@ def _told(steps: dict[str, Any] | None) -> str:
     return "prepared with " + ", ".join(said)
 
 
-def save_model(folder: Path, info: ModelInfo, network: nn.Module) -> ModelInfo:
-    """Write the bundle into `folder`; returns `info` with the hash of the weights filled in.
+def save_model(folder: Path, info: ModelInfo, network: nn.Module, likeness: Likeness | None = None) -> ModelInfo:
+    """Write the bundle into `folder`; returns `info` with the hashes of the other files filled in.
 
     A generator of super-resolution is copied into it.
     """
@@ -166,6 +214,9 @@ def save_model(folder: Path, info: ModelInfo, network: nn.Module) -> ModelInfo:
     with replacing(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
     info = info.model_copy(update={"weights_sha256": sha256(folder / WEIGHTS)})
+    if likeness is not None and info.ood is not None:
+        own = info.ood.model_copy(update={"sha256": save_likeness(folder, likeness)})
+        info = info.model_copy(update={"ood": own})
     write_json(folder / INFO, info.model_dump(mode="json"))
     return info
 
@@ -238,4 +289,5 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
     except (SafetensorError, RuntimeError) as error:
         line = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"the weights do not fit the network ({line})", where=weights, remedy=remedy) from error
-    return Model(info, network, resolve_device(device))
+    likeness = None if info.ood is None else load_likeness(folder, info.ood, remedy)
+    return Model(info, network, resolve_device(device), likeness)

@@ -13,6 +13,7 @@ from tumortrace.errors import ModelError
 from tumortrace.evaluation.calibration import Calibrator
 from tumortrace.evaluation.conformal import decide
 from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.models.likeness import OutOfDistribution
 
 FORMAT = 2
 
@@ -75,6 +76,7 @@ class ModelInfo(BaseModel):
         threshold_policy: How the threshold was chosen.
         conformal: Coverage and quantiles behind the decision "refer", or None.
         triage: The same at coverage .95, behind the share of images decided at 95 % sensitivity; or None.
+        ood: How strange an image may be, or None where images are not scored.
         training: Fingerprint and prevalence of the training data, and the recipe.
         versions: Of Python and the libraries.
         weights_sha256: SHA-256 of `weights.safetensors`.
@@ -97,6 +99,7 @@ class ModelInfo(BaseModel):
     threshold_policy: str = "fixed:0.5"
     conformal: Conformal | None = None
     triage: Conformal | None = None
+    ood: OutOfDistribution | None = None
     training: TrainingData
     versions: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str = ""

@@ -49,11 +49,6 @@ class Run:
         return self.folder / "metrics.json"
 
     @property
-    def calibration_file(self) -> Path:
-        """`calibration.json`: how calibration was chosen, and what it does to the judged split."""
-        return self.folder / "calibration.json"
-
-    @property
     def model_folder(self) -> Path:
         """`model/`: the bundle."""
         return self.folder / "model"

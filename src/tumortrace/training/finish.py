@@ -18,8 +18,10 @@ from tumortrace.evaluation.conformal import fit_conformal
 from tumortrace.evaluation.headline import headline
 from tumortrace.evaluation.split_record import split_record
 from tumortrace.evaluation.thresholds import fit_threshold
+from tumortrace.evaluation.trust_records import trust_records
 from tumortrace.models.bundle import Model, save_model
 from tumortrace.models.description import Architecture, Conformal, ModelInfo, TrainingData
+from tumortrace.models.likeness import QUANTILE, Likeness, OutOfDistribution, energy, fit_likeness, limit_of
 from tumortrace.reports.examples import write_examples
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import track
@@ -28,6 +30,19 @@ from tumortrace.runs.run import Run
 from tumortrace.training.recipe import Recipe
 
 EVALUATED = ("validation", "calibration", "test")
+COLUMNS = (
+    "id",
+    "group",
+    "split",
+    "label",
+    "probability",
+    "prediction",
+    "decision",
+    "logit",
+    "ood_score",
+    "in_distribution",
+)
+LIKENESS_IMAGES = 2000  # enough for 64 directions
 TRIAGE = 0.95  # sensitivity and specificity, see `evaluation.abstention`
 
 
@@ -61,17 +76,23 @@ def finish(
     """
     rows = _evaluated_rows(cohort, splits)
     info = uncalibrated(run, recipe, cohort, store, splits, fitted.architecture)
-    logits = Model(info, fitted.network, fitted.device).logits(
-        prepared, rows["row"].to_numpy(), description="predicting", prepared=True
-    )
+    model = Model(info, fitted.network, fitted.device)
+    logits, features = model.embedded(prepared, rows["row"].to_numpy(), description="predicting", prepared=True)
     info, table, choice = calibrate(info, recipe, rows, logits)
-    save_model(run.model_folder, info, fitted.network)
-    columns = ["id", "group", "split", "label", "probability", "prediction", "decision", "logit"]
-    write_csv(run.predictions_file, table[columns])
+    training = _training_features(model, cohort, splits, prepared)
+    likeness = fit_likeness(training)
+    if likeness is not None:
+        info = info.model_copy(update={"ood": limits(likeness, len(training), rows, logits, features)})
+    found = Model(info, fitted.network, fitted.device, likeness).judge(logits, features)
+    if found.ood is not None:
+        table = table.assign(ood_score=found.ood, in_distribution=found.in_distribution)
+    save_model(run.model_folder, info, fitted.network, likeness)
+    write_csv(run.predictions_file, table[[name for name in COLUMNS if name in table]])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
     metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
     write_json(run.metrics_file, metrics)
-    write_json(run.calibration_file, {"choice": choice})
+    for name, record in trust_records(table, info.model_dump(mode="json"), choice).items():
+        write_json(run.folder / name, record)
     shown = next(parts[name] for name in ("test", *parts) if name in parts)
     write_examples(run.folder, shown, store.images, shown["row"].to_numpy(), info.classes)
     run.update(epochs=fitted.epochs, best_epoch=fitted.best_epoch)
@@ -109,6 +130,28 @@ def calibrate(
     )
     prediction, decision = info.decide(probability)
     return info, rows.assign(probability=probability, prediction=prediction, decision=decision, logit=logits), choice
+
+
+def limits(
+    likeness: Likeness, images: int, rows: pd.DataFrame, logits: np.ndarray, features: np.ndarray
+) -> OutOfDistribution:
+    """How strange an image may be, by the validation split: the network's own training images are too like it."""
+    chosen = (rows["split"] == "validation").to_numpy()
+    return OutOfDistribution(
+        images=images,
+        dimensions=features.shape[1],
+        quantile=QUANTILE,
+        limit=max(limit_of(likeness.distance(features[chosen])), 1e-6),
+        energy_limit=limit_of(energy(logits[chosen])),
+    )
+
+
+def _training_features(model: Model, cohort: Cohort, splits: Splits, prepared: np.ndarray) -> np.ndarray:
+    training = splits.table.loc[splits.table["split"] == "train", "id"]
+    rows = np.flatnonzero(cohort.table["id"].isin(set(training)))
+    if len(rows) > LIKENESS_IMAGES:
+        rows = np.sort(np.random.default_rng(0).choice(rows, LIKENESS_IMAGES, replace=False))
+    return model.embedded(prepared, rows, description="features", prepared=True)[1]
 
 
 def _evaluated_rows(cohort: Cohort, splits: Splits) -> pd.DataFrame:

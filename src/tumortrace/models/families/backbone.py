@@ -82,14 +82,19 @@ class Backbone(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What the body makes of images, pooled unless the pooling learns; `top` takes it from there."""
-        features: Tensor = self.pool(self._map(images))
+        features: Tensor = self.pool(self.maps(images))
         return features
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.top(self.features(images))
+        return self.from_maps(self.maps(images))
+
+    def from_maps(self, maps: Tensor) -> Tensor:
+        """Logits, shape (N,), from what the body makes of images."""
+        logits: Tensor = self.top(self.pool(maps))
         return logits.squeeze(1)
 
-    def _map(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> Tensor:
+        """What the body makes of images, (N, C, h, w), or (N, D) where it pools for itself."""
         if self.own_pooling or isinstance(self.body, TorchvisionBody):
             features: Tensor = self.body(images)
         else:
@@ -113,7 +118,7 @@ class Backbone(nn.Module):
     def _shape(self, name: str, input_size: tuple[int, int]) -> tuple[int, ...]:
         self.body.eval()
         try:
-            shape = tuple(self._map(torch.zeros(1, 3, *input_size)).shape)
+            shape = tuple(self.maps(torch.zeros(1, 3, *input_size)).shape)
         except (RuntimeError, AssertionError) as error:
             raise ModelError(
                 f"body {name!r} does not take images of {input_size[0]}x{input_size[1]} px ({error})",

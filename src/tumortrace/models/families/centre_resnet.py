@@ -71,7 +71,16 @@ class CentreResNet(nn.Module):
         self.top = nn.Sequential(pool, nn.Dropout(dropout), nn.Linear(units, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.top(self.body(images))
+        return self.from_maps(self.maps(images))
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What the body makes of images."""
+        maps: Tensor = self.body(images)
+        return maps
+
+    def from_maps(self, maps: Tensor) -> Tensor:
+        """Logits, shape (N,), from there on."""
+        logits: Tensor = self.top(maps)
         return logits.squeeze(1)
 
 

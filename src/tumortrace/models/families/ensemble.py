@@ -38,13 +38,21 @@ class Ensemble(nn.Module):
         self.attention_layer = None if first is None else f"body.0.{first}"  # each member has its own
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = [
-            network(steps.normalise(steps.pixels(images))).double()
+        return self.from_maps(self.maps(images)).to(images.dtype)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """What each member's body makes of images."""
+        return [
+            network.maps(steps.normalise(steps.pixels(images)))  # type: ignore[operator]
             for network, steps in zip(self.body, self.steps, strict=True)
         ]
+
+    def from_maps(self, maps: list[Tensor]) -> Tensor:
+        """Logits, shape (N,), float64, from there on."""
+        logits = [network.from_maps(own).double() for network, own in zip(self.body, maps, strict=True)]  # type: ignore[operator]
         together = torch.stack(logits)
         positive, negative = (torch.logsumexp(nn.functional.logsigmoid(side), 0) for side in (together, -together))
-        return (positive - negative).to(images.dtype)
+        return positive - negative
 
 
 ARCHITECTURES.register("ensemble")(Ensemble)

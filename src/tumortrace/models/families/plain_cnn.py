@@ -88,7 +88,16 @@ class PlainCNN(nn.Module):
         self.top = nn.Sequential(*weigh, pool, build_head(units, head, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.top(self.body(images))
+        return self.from_maps(self.maps(images))
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What the body makes of images."""
+        maps: Tensor = self.body(images)
+        return maps
+
+    def from_maps(self, maps: Tensor) -> Tensor:
+        """Logits, shape (N,), from there on."""
+        logits: Tensor = self.top(maps)
         return logits.squeeze(1)
 
 

@@ -138,7 +138,16 @@ class Texture(nn.Module):
         return {"descriptors": json.loads(json.dumps(self.body.chosen)), "trees": trees}
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.top(self.body(images))
+        return self.from_maps(self.maps(images))
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What the body makes of images."""
+        maps: Tensor = self.body(images)
+        return maps
+
+    def from_maps(self, maps: Tensor) -> Tensor:
+        """Logits, shape (N,), from there on."""
+        logits: Tensor = self.top(maps)
         return logits.squeeze(1)
 
 

@@ -1,0 +1,84 @@
+"""The records of how far predictions can be trusted: calibration, abstention, likeness to the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from tumortrace.evaluation.abstention import abstention
+from tumortrace.evaluation.intervals import wilson
+from tumortrace.evaluation.reliability import before_and_after
+
+#: Share of strange images above which something is wrong with the data, not with single images.
+MANY = 0.05
+
+
+def trust_records(
+    table: pd.DataFrame, model: Mapping[str, Any], choice: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """What is known of the predictions of one table, by the name of the file that holds it.
+
+    Args:
+        table: Labelled predictions, with the column `split`, and as far as they are there `group`, `logit`,
+            `ood_score` and `in_distribution`. The split judged is test where there is one, else validation, else the
+            first.
+        model: What `model.json` says: `threshold`, `conformal`, `triage`, `ood`.
+        choice: How the calibration was chosen, where that was done here.
+
+    Returns:
+        - `calibration.json`: `split`, `choice`, and `before` and `after` calibration as in `before_and_after`;
+        - `abstention.json`: `split`, and what `abstention` returns;
+        - `distribution.json`, where images were scored: for each split `n`, and `outside`, the share of images beyond
+          the limit with Wilson's interval; `limits`, what `model.json` says of these.
+
+    Raises:
+        PredictionsError: The table cannot be used.
+    """
+    splits = list(dict.fromkeys(table["split"]))
+    split = next(name for name in ("test", "validation", *splits) if name in splits)
+    judged = table[table["split"] == split]
+    records = {
+        "calibration.json": {"split": split, "choice": choice, **before_and_after(judged)},
+        "abstention.json": {
+            "split": split,
+            **abstention(judged, model["threshold"], model.get("conformal"), model.get("triage")),
+        },
+    }
+    if "in_distribution" in table and table["in_distribution"].notna().all():
+        parts = {name: outside(table.loc[table["split"] == name, "in_distribution"]) for name in splits}
+        records["distribution.json"] = {"split": split, "limits": model.get("ood"), "splits": parts}
+    return records
+
+
+def outside(in_distribution: pd.Series) -> dict[str, Any]:
+    """How many images do not look like the training images, and Wilson's 95 % interval of their share.
+
+    Example:
+        >>> outside(pd.Series([True, True, False, True]))["outside"]["value"]
+        0.25
+    """
+    n, beyond = len(in_distribution), int((~in_distribution.astype(bool)).sum())
+    low, high = wilson(beyond, n)
+    return {"n": n, "outside": {"value": beyond / n, "ci95": [float(low), float(high)]}}
+
+
+def outside_line(in_distribution: pd.Series) -> str:
+    """That in a sentence; where it is many more than the one in a hundred of the training data's own kind, a warning.
+
+    Example:
+        >>> outside_line(pd.Series([False] * 3 + [True] * 5))
+        'warning: 37.5 % [13.7 %, 69.4 %] of these 8 images do not look like the training data; do not trust ...'
+    """
+    found = outside(in_distribution)
+    share, (low, high) = found["outside"]["value"], found["outside"]["ci95"]
+    line = (
+        f"{100 * share:.1f} % [{100 * low:.1f} %, {100 * high:.1f} %] of these {found['n']:,} images do not look like "
+    )
+    line += "the training data"
+    if low <= MANY:
+        return line
+    return (
+        f"warning: {line}; do not trust what is predicted of them, and measure the model on labelled images from there"
+    )

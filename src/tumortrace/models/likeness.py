@@ -1,0 +1,171 @@
+"""How like the training images an image is, by the features that the network itself makes of it.
+
+The features are the body's maps, averaged over positions (and over the symmetries, where the bundle averages these),
+each standardised. Their distance is Mahalanobis' under the training images' covariance, shrunk as Ledoit & Wolf (2004)
+do: Lee et al. (2018), "A simple unified framework for detecting out-of-distribution samples and adversarial attacks".
+It is kept small: the 64 directions in which training images vary most have a variance each, and all the others share
+one, as in probabilistic principal components (Tipping & Bishop 1999).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from tumortrace.errors import ModelError
+from tumortrace.runs.files import replacing, sha256
+
+FILE = "likeness.safetensors"
+DIRECTIONS = 64
+QUANTILE = 0.99
+Floats = NDArray[np.float64]
+
+
+class OutOfDistribution(BaseModel):
+    """What `model.json` says of it.
+
+    Attributes:
+        images: Training images that it was fitted to.
+        dimensions: Features of an image.
+        quantile: Share of the validation images that lie within the limits.
+        limit: Distance at that quantile; the score of an image is its distance over this, so that 1 is the limit.
+        energy_limit: Energy at that quantile, see `energy`.
+        sha256: SHA-256 of `likeness.safetensors`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: int = Field(ge=2)
+    dimensions: int = Field(ge=1)
+    quantile: float = Field(gt=0, lt=1)
+    limit: float = Field(gt=0, allow_inf_nan=False)
+    energy_limit: float = Field(allow_inf_nan=False)
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Centre and spread of the training images' features.
+
+    Attributes:
+        mean: float32, shape (D,).
+        scale: By which features are divided, float32, shape (D,), above 0.
+        directions: Of largest variance among standardised features, orthonormal rows, float32, shape (k, D).
+        variances: Along these, float32, shape (k,), above 0.
+        rest: Variance along every other direction, float32, shape (1,), above 0.
+    """
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    variances: NDArray[np.float32]
+    rest: NDArray[np.float32]
+
+    def distance(self, features: NDArray[np.floating]) -> Floats:
+        """Mahalanobis distance per root of the dimensions (about 1 for a training image), features (N, D) to (N,)."""
+        standard = (features.astype(np.float64) - self.mean) / self.scale
+        along = standard @ self.directions.T.astype(np.float64)
+        others = np.maximum((standard**2).sum(1) - (along**2).sum(1), 0)
+        squared = (along**2 / self.variances).sum(1) + others / self.rest[0]
+        return np.asarray(np.sqrt(squared / standard.shape[1]))
+
+
+def fit_likeness(features: NDArray[np.floating], directions: int = DIRECTIONS) -> Likeness | None:
+    """Fit features of training images, shape (N, D); None with fewer than two images, or where all are alike."""
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    values = features.astype(np.float64)
+    spread = values.std(0)
+    if len(values) < 2 or not (spread > 0).any():
+        return None
+    mean = values.mean(0)
+    scale = np.maximum(spread, 0.1 * np.median(spread[spread > 0]))  # a feature that never stirred must not count most
+    standard = (values - mean) / scale
+    shrinkage = float(ledoit_wolf_shrinkage(standard, assume_centered=True))
+    _, singular, rows = np.linalg.svd(standard, full_matrices=False)
+    count, dimensions = min(directions, len(singular)), values.shape[1]
+    total = float((standard**2).sum()) / len(values)
+    even = shrinkage * total / dimensions
+    variances = (1 - shrinkage) * singular[:count] ** 2 / len(values) + even
+    others = total - (singular[:count] ** 2).sum() / len(values)
+    rest = (1 - shrinkage) * max(others, 0) / max(dimensions - count, 1) + even
+    tiny = 1e-6
+    return Likeness(
+        mean.astype(np.float32),
+        scale.astype(np.float32),
+        rows[:count].astype(np.float32),
+        np.maximum(variances, tiny).astype(np.float32),
+        np.array([max(rest, tiny)], dtype=np.float32),
+    )
+
+
+def limit_of(values: Floats, quantile: float = QUANTILE) -> float:
+    """The value that at most 1 - quantile of new ones exceed: the ceil((n + 1) quantile)-th smallest, or the largest.
+
+    Example:
+        >>> limit_of(np.arange(1.0, 200.0)), limit_of(np.arange(5.0))
+        (198.0, 4.0)
+    """
+    rank = int(np.ceil((len(values) + 1) * quantile - 1e-9))
+    return float(np.sort(values)[min(rank, len(values)) - 1])
+
+
+def energy(logit: NDArray[np.floating]) -> Floats:
+    """Energy of images, larger is stranger. Liu et al. (2020), "Energy-based out-of-distribution detection".
+
+    Of a softmax over two classes it is -log(exp(first) + exp(second)). These networks give the difference z of the
+    two alone; with z / 2 and -z / 2 in their place, the energy says how undecided the network is, and no more.
+
+    Example:
+        >>> energy(np.array([0.0, 4.0])).round(3).tolist()
+        [-0.693, -2.018]
+    """
+    half = np.asarray(logit, dtype=np.float64) / 2
+    return np.asarray(-np.logaddexp(half, -half))
+
+
+def embedding(maps: Tensor | Sequence[Tensor]) -> Tensor:
+    """Features of images, float32 (N, D): maps averaged over positions, those of an ensemble's members side by side."""
+    if isinstance(maps, Tensor):
+        return (maps.mean((2, 3)) if maps.ndim == 4 else maps.flatten(1)).float()
+    return torch.cat([embedding(own) for own in maps], 1)
+
+
+def save_likeness(folder: Path, likeness: Likeness) -> str:
+    """Write it into a bundle; returns the SHA-256."""
+    with replacing(folder / FILE) as temporary:
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(likeness).items()}, temporary)
+    return sha256(folder / FILE)
+
+
+def load_likeness(folder: Path, info: OutOfDistribution, remedy: str) -> Likeness:
+    """Read it from a bundle.
+
+    Raises:
+        ModelError: The file is not there, was changed, or does not fit what `model.json` says.
+    """
+    file = folder / FILE
+    found = sha256(file) if file.is_file() else "no file"
+    if found != info.sha256:
+        raise ModelError(f"SHA-256 is {found}", where=file, expected=f"{info.sha256} as model.json says", remedy=remedy)
+    try:
+        likeness = Likeness(**load_file(file))
+    except (SafetensorError, TypeError) as error:
+        raise ModelError(f"not a record of features ({error})", where=file, remedy=remedy) from error
+    count, dimensions = len(likeness.variances), info.dimensions
+    shapes = [(dimensions,), (dimensions,), (count, dimensions), (count,), (1,)]
+    sound = [value.shape for value in vars(likeness).values()] == shapes
+    if not sound or not (np.concatenate([likeness.scale, likeness.variances, likeness.rest]) > 0).all():
+        raise ModelError(
+            "arrays that do not fit together", where=file, expected=f"{dimensions} features", remedy=remedy
+        )
+    return likeness

@@ -1,0 +1,187 @@
+"""Likeness to the training images: against scikit-learn, on images that are plainly others, and in the bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+from sklearn.covariance import LedoitWolf
+from sklearn.metrics import roc_auc_score
+
+from tumortrace import load_model, open_cohort
+from tumortrace.cohorts.store import open_store
+from tumortrace.errors import ModelError
+from tumortrace.models.bundle import Model
+from tumortrace.models.likeness import energy, fit_likeness, limit_of
+from tumortrace.runs.files import sha256
+
+
+def features(seed: int, n: int = 300, d: int = 12) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return random.normal(size=(n, d)) @ np.random.default_rng(0).normal(size=(d, d)) * 5 + 3
+
+
+def mahalanobis(fitted_to: np.ndarray, new: np.ndarray, directions: int) -> np.ndarray:
+    """With scikit-learn's shrunk covariance, whose eigenvalues beyond the first few are replaced by their mean."""
+    mean, scale = fitted_to.mean(0), fitted_to.std(0)
+    covariance = LedoitWolf(assume_centered=True).fit((fitted_to - mean) / scale).covariance_
+    values, vectors = np.linalg.eigh(covariance)
+    values[:-directions] = values[:-directions].mean() if directions < len(values) else values[:-directions]
+    precision = (vectors / values) @ vectors.T
+    z = (new - mean) / scale
+    return np.sqrt(np.einsum("ij,jk,ik->i", z, precision, z) / z.shape[1])
+
+
+@pytest.mark.parametrize("directions", [3, 12, 64])
+def test_the_distance_is_mahalanobis_with_scikit_learns_covariance(directions: int) -> None:
+    """Shrunk as Ledoit and Wolf do; beyond the directions that are kept, with one variance for all."""
+    likeness = fit_likeness(features(1), directions)
+    assert likeness is not None
+    new = features(2)
+    np.testing.assert_allclose(likeness.distance(new), mahalanobis(features(1), new, min(directions, 12)), rtol=1e-3)
+    assert np.sqrt((likeness.distance(features(1)) ** 2).mean()) == pytest.approx(1, abs=0.2)
+
+
+def test_more_features_than_images_still_make_a_distance() -> None:
+    """Shrinkage and the shared variance keep it finite; a feature that never stirred does not drown the others."""
+    values = np.random.default_rng(0).normal(size=(20, 200))
+    values[:, 7] = 0
+    likeness = fit_likeness(values)
+    assert likeness is not None
+    new = np.random.default_rng(1).normal(size=(5, 200))
+    new[:, 7] = 0
+    assert np.isfinite(likeness.distance(new)).all()
+    stirred = new.copy()
+    stirred[:, 7] = 0.01
+    np.testing.assert_allclose(likeness.distance(stirred), likeness.distance(new), rtol=0.1)
+    assert fit_likeness(np.ones((10, 3))) is None
+    assert fit_likeness(values[:1]) is None
+
+
+def test_energy_of_one_logit_is_largest_where_the_network_is_undecided() -> None:
+    """It is that of a softmax over half the logit and its negative, and symmetric."""
+    logit = np.array([-3.0, 0.0, 0.5, 3.0])
+    np.testing.assert_allclose(energy(logit), -np.log(np.exp(logit / 2) + np.exp(-logit / 2)))
+    assert energy(logit).argmax() == 1
+    assert limit_of(np.arange(1.0, 100.0)) == 99
+
+
+@pytest.fixture(scope="module")
+def model(small_run: Path) -> Model:
+    return load_model(small_run)
+
+
+@pytest.fixture(scope="module")
+def unseen(tissue: Path, small_run: Path) -> np.ndarray:
+    """Images of the test split."""
+    cohort, splits = open_cohort(tissue), pd.read_csv(small_run / "splits.csv", dtype=str)
+    held = splits.loc[splits["split"] == "test", "id"]
+    return np.asarray(open_store(cohort).images[np.flatnonzero(cohort.table["id"].isin(held))])
+
+
+OTHERS = {
+    "inverted": lambda images: 255 - images,
+    "another stain": lambda images: np.ascontiguousarray(images[..., [1, 0, 2]]),
+    "noise": lambda images: np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8),
+    "blank": lambda images: np.full_like(images, 240) - np.random.default_rng(0).integers(0, 3, images.shape, np.uint8),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_images_stand_out(model: Model, unseen: np.ndarray, kind: str) -> None:
+    """Above .9 of pairs of a strange and a usual image are told apart; the plainly strange are beyond the limit.
+
+    That limit is a wide one: this run's validation split is a single slide, and itself unlike the few of training.
+    """
+    usual, strange = model.assess(unseen).ood, model.assess(OTHERS[kind](unseen)).ood
+    assert usual is not None
+    assert strange is not None
+    known = np.repeat([0, 1], len(unseen))
+    assert roc_auc_score(known, np.concatenate([usual, strange])) > 0.9
+    if kind in ("inverted", "noise"):
+        assert (strange > 1).mean() > 0.5
+
+
+def test_unseen_images_of_the_same_kind_do_not(model: Model, unseen: np.ndarray) -> None:
+    """Slides that neither trained nor set the limit are rarely beyond it, 1 in 100 being wanted."""
+    found = model.assess(unseen)
+    assert found.in_distribution is not None
+    assert found.ood is not None
+    assert (~found.in_distribution).mean() < 0.1
+    assert ((found.ood <= 1) == found.in_distribution).all()
+
+
+def test_a_turned_patch_is_as_strange(model: Model, unseen: np.ndarray) -> None:
+    """The bundle averages the symmetries, of features too; twice asked it answers the same."""
+    first = model.assess(unseen[:4]).ood
+    turned = model.assess(np.ascontiguousarray(np.rot90(unseen[:4], 1, (1, 2)))).ood
+    np.testing.assert_allclose(turned, first, rtol=1e-4)
+    np.testing.assert_array_equal(model.assess(unseen[:4]).ood, first)
+
+
+def test_the_record_has_the_scores_of_the_bundle(small_run: Path, model: Model, tissue: Path) -> None:
+    """predictions.csv holds what the reloaded model says; 99 in 100 of the validation split are within the limit."""
+    table = pd.read_csv(small_run / "predictions.csv", dtype={"id": str})
+    cohort = open_cohort(tissue)
+    rows = cohort.table.reset_index().set_index("id").loc[table["id"], "index"].to_numpy()
+    found = model.assess(open_store(cohort).images, rows)
+    np.testing.assert_allclose(found.ood, table["ood_score"], rtol=1e-4)
+    validation = table[table["split"] == "validation"]
+    assert validation["in_distribution"].mean() >= 0.99
+    record = json.loads((small_run / "distribution.json").read_text())
+    share = 1 - table.loc[table["split"] == "test", "in_distribution"].mean()
+    assert record["splits"]["test"]["outside"]["value"] == pytest.approx(share)
+
+
+def changed(small_run: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(small_run / "model", folder / "model"))
+
+
+def test_a_changed_or_missing_file_is_refused(small_run: Path, tmp_path: Path) -> None:
+    """One flipped bit is found by the hash; so is the file's absence."""
+    bundle = changed(small_run, tmp_path)
+    file = bundle / "likeness.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match=r"likeness.safetensors: SHA-256"):
+        load_model(bundle)
+    file.unlink()
+    with pytest.raises(ModelError, match="no file"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize("fault", ["shape", "variance", "name"])
+def test_arrays_that_do_not_fit_are_refused(small_run: Path, tmp_path: Path, fault: str) -> None:
+    """Even with the right hash."""
+    bundle = changed(small_run, tmp_path)
+    file = bundle / "likeness.safetensors"
+    arrays = load_file(file)
+    if fault == "shape":
+        arrays["mean"] = arrays["mean"][:-1]
+    elif fault == "variance":
+        arrays["variances"] = -arrays["variances"]
+    else:
+        arrays["other"] = arrays.pop("mean")
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, file)
+    info = json.loads((bundle / "model.json").read_text())
+    info["ood"]["sha256"] = sha256(file)
+    (bundle / "model.json").write_text(json.dumps(info))
+    with pytest.raises(ModelError, match="likeness") as refused:
+        load_model(bundle)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bundle_without_it_gives_no_score(small_run: Path, tmp_path: Path, unseen: np.ndarray) -> None:
+    """Older bundles predict as they did, and say nothing of likeness."""
+    bundle = changed(small_run, tmp_path)
+    info = json.loads((bundle / "model.json").read_text()) | {"ood": None}
+    (bundle / "model.json").write_text(json.dumps(info))
+    found = load_model(bundle).assess(unseen[:3])
+    assert (found.ood, found.in_distribution) == (None, None)
+    np.testing.assert_allclose(found.probability, load_model(small_run).predict(unseen[:3]), atol=1e-7)
