@@ -73,12 +73,8 @@ def outside_line(in_distribution: pd.Series) -> str:
     """
     found = outside(in_distribution)
     share, (low, high) = found["outside"]["value"], found["outside"]["ci95"]
-    line = (
-        f"{100 * share:.1f} % [{100 * low:.1f} %, {100 * high:.1f} %] of these {found['n']:,} images do not look like "
-    )
-    line += "the training data"
+    interval = f"[{100 * low:.1f} %, {100 * high:.1f} %]"
+    line = f"{100 * share:.1f} % {interval} of these {found['n']:,} images do not look like the training data"
     if low <= MANY:
         return line
-    return (
-        f"warning: {line}; do not trust what is predicted of them, and measure the model on labelled images from there"
-    )
+    return f"warning: {line}; do not trust what is predicted of them before labelled images from there have measured it"
