@@ -71,6 +71,7 @@ SECTIONS = (
     Section("calibration", "Calibration"),
     Section("threshold", "Threshold"),
     Section("decisions", "Decisions"),
+    Section("distribution", "Images unlike the training data", "Likeness"),
     Section("mistakes", "Right and wrong", "Mistakes"),
     Section("explanations", "Explanations"),
     Section("scans", "Slide scans", "Slides"),

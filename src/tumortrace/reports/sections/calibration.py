@@ -1,19 +1,82 @@
-"""Whether a probability of .7 means seven in ten."""
+"""Whether a probability of .7 means seven in ten, without calibration and with it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tumortrace.reports.records import Records, read_json
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.special import expit
+
+from tumortrace.evaluation.curves import curves
+from tumortrace.reports.figures import INK, MUTED, POSITIVE, Drawings, legend_below, sheet, short, unit_square
+from tumortrace.reports.records import Records, decimals, interval, read_json
+
+#: Measures in the order of the table, with what they are.
+MEASURES = {
+    "ece": "Calibration error, bins of equally many images (ECE)",
+    "adaptive_ece": "The same of the likelier class (adaptive ECE)",
+    "classwise_ece": "The same by class, bins of equal width (classwise ECE)",
+    "nll": "Log loss",
+    "brier": "Brier score",
+    "brier_reliability": "… of it lost through miscalibration (reliability)",
+    "brier_resolution": "… gained by telling images apart (resolution)",
+    "brier_uncertainty": "… due to the prevalence (uncertainty)",
+}
 
 
 def context(records: Records) -> dict[str, Any]:
-    """`choice`, how the calibration was chosen, and `alt`."""
+    """`choice`, how the calibration was chosen; `measures`, rows before and after; `compared`, likelihoods; `alt`."""
+    record = read_json(records.folder / "calibration.json")
+    before, after = record.get("before") or {}, record.get("after") or {}
     on = f"on the {records.split} split"
+    rows = [
+        {"name": name, "label": label, "before": before.get(name), "after": after[name]}
+        for name, label in MEASURES.items()
+        if name in after
+    ]
+    choice = record.get("choice") or {}
     return {
-        "choice": read_json(records.folder / "calibration.json").get("choice", {}),
+        "choice": choice,
+        "measures": rows,
+        "compared": choice.get("cross_validated_nll") or {},
         "alt": {
             "reliability": f"Observed share against predicted probability {on}: ECE {records.metric('ece')}",
+            "calibration": f"Observed share against probability {on}, before calibration: ECE {_shown(before)}, and "
+            f"after: ECE {_shown(after)}",
             "probability_histogram": f"Histogram of predicted probabilities by class {on}",
         },
     }
+
+
+def _shown(side: dict[str, Any]) -> str:
+    entry = side.get("ece") or {}
+    return f"{decimals(entry.get('value'))}{interval(entry, ' ')}"
+
+
+def _before_and_after(records: Records) -> Figure | None:
+    """Reliability of the model by itself beside that after calibration."""
+    record, table = read_json(records.folder / "calibration.json"), records.scored(records.split)
+    if not record.get("before") or "logit" not in table or table["label"].nunique() < 2:
+        return None
+    name = short(records.classes[1])
+    figure, axes = sheet(
+        f"Calibration, {records.split} split", f"Predicted probability of {name}", "Observed share", 5.2
+    )
+    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1, label="Perfectly calibrated")
+    sides: dict[str, tuple[Any, str, str]] = {
+        "before": (expit(table["logit"]), POSITIVE, "s"),
+        "after": (table["probability"], INK, "o"),
+    }
+    for side, (probability, colour, marker) in sides.items():
+        points = curves(table["label"], probability)
+        error = np.maximum([points.bin_share - points.bin_low, points.bin_high - points.bin_share], 0)
+        style: dict[str, Any] = {"fmt": f"{marker}-", "color": colour, "elinewidth": 1, "markersize": 5}
+        label = f"{side.capitalize()}, ECE {_shown(record[side])}"
+        axes.errorbar(points.bin_probability, points.bin_share, error, label=label, **style)
+    unit_square(axes)
+    legend_below(figure, 1)
+    return figure
+
+
+FIGURES: Drawings = {"calibration": _before_and_after}
