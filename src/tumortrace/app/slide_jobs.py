@@ -17,6 +17,7 @@ from tumortrace.app.slide_job import SUFFIXES, UPLOAD, Job, Status, is_id, new_i
 from tumortrace.app.slide_reader import Busy, SlideReader
 from tumortrace.errors import ServeError
 
+_BATCH = 64  # tiles: fewer than `scan` takes, so that progress is seen on small slides too
 _LOG = logging.getLogger("tumortrace.app.slides")
 
 
@@ -276,6 +277,7 @@ class SlideJobs:
                 "name": job.name,
                 "out": str(self.workspace / job.id / "scan"),
                 "device": self._device,
+                "batch_size": _BATCH,
                 **job.options,
             }
             return self._run(request, tell, self._stop)

@@ -84,7 +84,7 @@ def outlines_geojson(
                 "geometry": geometry,
                 "properties": {
                     "objectType": "annotation",
-                    "name": f"{positive_class} {number}",
+                    "name": f"outline {number}",
                     "classification": {"name": positive_class, "color": list(_COLOUR)},
                     "measurements": measurements,
                 },

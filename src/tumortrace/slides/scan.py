@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import zlib
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
 from tumortrace.errors import ModelError, SlideError
-from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.files import write_csv, write_json, write_text
 from tumortrace.runs.progress import progress_bar
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
 from tumortrace.slides.journal import Journal, only_scan
@@ -137,7 +138,7 @@ def scan(
             outlines = outlines_geojson(
                 polygons, shown, slide_name=opened.name, positive_class=positive_class, resolution=resolution
             )
-            write_json(folder / "outlines.geojson", outlines)
+            write_text(folder / "outlines.geojson", json.dumps(outlines, ensure_ascii=False, allow_nan=False))
             record = describe(
                 opened,
                 model,
