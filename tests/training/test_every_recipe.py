@@ -36,9 +36,11 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the bootstrap and the HTML, which other tests cover."""
+    """Leave out the bootstrap, the pictures and the HTML, which other tests cover."""
     monkeypatch.setattr(train_module, "write_reports", lambda run, headline: None)
-    monkeypatch.setattr(finish, "evaluate_table", lambda table, threshold: {"n": len(table)})
+    monkeypatch.setattr(finish, "split_record", lambda table, threshold: {"n": len(table)})
+    monkeypatch.setattr(finish, "trust_records", lambda table, model, choice: {})
+    monkeypatch.setattr(finish, "write_examples", lambda *given: None)
     monkeypatch.setattr(finish, "headline", lambda metrics: "")
 
 
@@ -71,8 +73,9 @@ def test_every_recipe_trains_predicts_and_reloads(name: str, few: Path, tmp_path
     table = pd.read_csv(run / "predictions.csv", dtype={"id": str})
     cohort = open_cohort(few)
     rows = cohort.table.reset_index().set_index("id").loc[table["id"], "index"].to_numpy()
-    found = load_model(run).predict(open_store(cohort).images, rows)
-    np.testing.assert_allclose(found, table["probability"], atol=2e-5)
+    found = load_model(run).assess(open_store(cohort).images, rows)
+    np.testing.assert_allclose(found.probability, table["probability"], atol=2e-5)
+    np.testing.assert_allclose(found.ood, table["ood_score"], rtol=1e-2)
 
 
 #: Keras' counts as published, total and trainable, less what the architecture does not have: 26,560 biases of ResNet50

@@ -28,4 +28,4 @@ def calibration_in_words(model: dict[str, Any]) -> str | None:
             return f"Platt's scaling: the logit times {decimals(slope)}, {decimals(made['values'][0])} added."
         case "isotonic":
             return f"Isotonic regression: a rising curve through {len(made['knots'])} points."
-    return "None: probabilities are the sigmoid of the model's own logits."
+    return "No calibration: probabilities are the sigmoid of the model's own logits."
