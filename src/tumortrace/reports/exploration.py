@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace.errors import RunError
-from tumortrace.reports.exploration_sheet import called
 from tumortrace.reports.page import render
-from tumortrace.reports.records import read_json
+from tumortrace.reports.records import called, read_json
 from tumortrace.runs.files import write_text
 
 #: Figures that are pictures, for which PNG is smaller and as sharp.

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import StrMethodFormatter
 
-from tumortrace.reports.exploration_sheet import CLASS_COLOURS, MOST_GROUPS, called, legend_below, sheet, short
+from tumortrace.reports.exploration_sheet import CLASS_COLOURS, MOST_GROUPS, legend_below, sheet, short
 from tumortrace.reports.figures import INK, LINES
+from tumortrace.reports.records import called
 
 GROUP_COLOURS = (*LINES[:5], "#999933", "#332288", "#44aa99")
 STAINS = ("haematoxylin", "eosin")

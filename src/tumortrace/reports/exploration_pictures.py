@@ -13,8 +13,9 @@ from matplotlib.patches import Rectangle
 from skimage.color import rgb2gray
 from skimage.filters import sobel
 
-from tumortrace.reports.exploration_sheet import CLASS_COLOURS, WIDTH, called, short
+from tumortrace.reports.exploration_sheet import CLASS_COLOURS, WIDTH, short
 from tumortrace.reports.figures import NEGATIVE, POSITIVE, STYLE
+from tumortrace.reports.records import called
 
 CENTRE = 32
 LARGEST_OUTLINED = 256  # pixels of a side from which on an image is no patch whose centre decides

@@ -32,16 +32,6 @@ def legend_below(figure: Figure, columns: int = 3) -> None:
     figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=1.6)
 
 
-def called(name: str) -> str:
-    """What to call a class: its name, which a number alone would not make plain.
-
-    Example:
-        >>> called("1"), called("tumour")
-        ('class 1', 'tumour')
-    """
-    return f"class {name}" if name.strip().lstrip("+-").isdecimal() else name
-
-
 def percent_axis(axis: Axis) -> None:
     """Ticks of shares as per cent."""
     axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))

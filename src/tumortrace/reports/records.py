@@ -76,10 +76,10 @@ class Records:
 
     @cached_property
     def classes(self) -> tuple[str, str]:
-        """Names of the negative and of the positive class."""
+        """What to call the negative and the positive class."""
         records = (self.model, self.run, self.run.get("data", {}))
         names = next((record["classes"] for record in records if record.get("classes")), ("negative", "positive"))
-        return str(names[0]), str(names[1])
+        return called(str(names[0])), called(str(names[1]))
 
     @cached_property
     def split(self) -> str:
@@ -130,6 +130,16 @@ def read_records(run: Path) -> Records:
         model = origin["model"]
     predictions, history = read_table(run / "predictions.csv"), read_table(run / "history.csv")
     return Records(run, origin, metrics, model, predictions, history)
+
+
+def called(name: str) -> str:
+    """What to call a class: its name, which a number alone would not make plain.
+
+    Example:
+        >>> called("1"), called("tumour")
+        ('class 1', 'tumour')
+    """
+    return f"class {name}" if name.strip().lstrip("+-").isdecimal() else name
 
 
 def decimals(value: float | None, places: int = 3) -> str:
