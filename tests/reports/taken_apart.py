@@ -19,6 +19,12 @@ NUMBER = re.compile(r"(?<![\w.,])(?<![\w]-)[−+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:
 #: What the sentences themselves say: the level of the intervals, and "of 100 images".
 PROSE = {"95 %", "100"}
 CITED = re.compile(r"\b(?:19|20)\d\d\b(?:;\d+\S*)?|doi:\S+|SHA-256|\bF1\b|CLAIM 2024|\(4\):\S+")
+#: Sections that are told from a record of their own.
+OWN_RECORDS = {
+    "calibration": ["calibration.json"],
+    "decisions": ["abstention.json"],
+    "distribution": ["distribution.json"],
+}
 #: Long series are drawn, not printed.
 LONGEST = 40
 
@@ -148,6 +154,11 @@ class Evidence:
         elif section == "threshold":
             found = [*numbers(self.judged, only_metrics=True), *numbers(self.judged.get("at_half")), *self.shares()]
             found += [*numbers(self.records.get("model/model.json")), *numbers(self.judged.get("decision_curve"))]
+        elif section in OWN_RECORDS:
+            found = [*self.decided(), *self.temperature()] if section != "distribution" else []
+            for name in (*OWN_RECORDS[section], "model/model.json"):
+                found += numbers(self.records.get(name))
+            found += numbers(self.judged, only_metrics=True)
         elif section == "checklist":
             made = [*numbers(self.records.get("model/model.json")), *numbers(self.records["recipe.yaml"])]
             others = {key: value for key, value in self.records.items() if key.startswith(("evaluations", "scans"))}

@@ -32,7 +32,8 @@ from tumortrace.reports.exploration_pictures import (
     mean_images_figure,
     samples_figure,
 )
-from tumortrace.reports.exploration_sheet import called, save_figure
+from tumortrace.reports.exploration_sheet import save_figure
+from tumortrace.reports.records import called
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import versions

@@ -11,16 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.reports.exploration_sheet import (
-    CLASS_COLOURS,
-    MOST_GROUPS,
-    WIDTH,
-    called,
-    percent_axis,
-    sheet,
-    short,
-)
+from tumortrace.reports.exploration_sheet import CLASS_COLOURS, MOST_GROUPS, WIDTH, percent_axis, sheet, short
 from tumortrace.reports.figures import INK, POSITIVE
+from tumortrace.reports.records import called
 
 
 def _classes(statistics: dict[str, Any], table: pd.DataFrame) -> Figure:

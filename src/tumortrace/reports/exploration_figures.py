@@ -18,7 +18,6 @@ from tumortrace.reports.exploration_maps import MAPS
 from tumortrace.reports.exploration_sheet import (
     CLASS_COLOURS,
     WIDTH,
-    called,
     legend_below,
     percent_axis,
     save_figure,
@@ -26,7 +25,7 @@ from tumortrace.reports.exploration_sheet import (
     short,
 )
 from tumortrace.reports.figures import INK, STYLE
-from tumortrace.reports.records import read_json, read_table
+from tumortrace.reports.records import called, read_json, read_table
 
 CHANNELS = {"red": "#b8332a", "green": "#2e8540", "blue": "#3355c4"}
 
