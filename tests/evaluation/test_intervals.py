@@ -7,8 +7,10 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import evaluate_table, resamples, wilson
+from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.metrics import METRICS, classification, measure
+from tumortrace.evaluation.proportions import wilson
+from tumortrace.evaluation.resampling import resamples
 from tumortrace.evaluation.table import check_table
 
 

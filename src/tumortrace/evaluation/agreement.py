@@ -9,7 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import check_settings, draws_groups, wilson
+from tumortrace.evaluation.intervals import check_settings
+from tumortrace.evaluation.proportions import wilson
+from tumortrace.evaluation.resampling import draws_groups
 from tumortrace.evaluation.table import check_table
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import evaluate_table, wilson, with_intervals
+from tumortrace.evaluation.intervals import evaluate_table, with_intervals
 from tumortrace.evaluation.metrics import auroc, describe, tally
+from tumortrace.evaluation.proportions import wilson
 from tumortrace.evaluation.table import Predictions, check_table
 
 MOST_LEVELS = 50

@@ -10,8 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import UNDEFINED_ALLOWED, check_settings, resamples, wilson
+from tumortrace.evaluation.intervals import UNDEFINED_ALLOWED, check_settings
 from tumortrace.evaluation.metrics import Tally, bin_edges, tally
+from tumortrace.evaluation.proportions import wilson
+from tumortrace.evaluation.resampling import resamples
 from tumortrace.evaluation.table import check_arrays, check_table
 
 Floats = NDArray[np.float64]

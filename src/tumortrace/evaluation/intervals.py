@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 
 from tumortrace.errors import PredictionsError
+from tumortrace.evaluation.gap_interval import ece_interval
 from tumortrace.evaluation.metrics import METRICS, Tally, check_threshold, describe, measure, tally
+from tumortrace.evaluation.proportions import PROPORTIONS, proportions, wilson
+from tumortrace.evaluation.resampling import draws_groups, resamples
 from tumortrace.evaluation.table import Predictions, check_table
 
 Floats = NDArray[np.float64]
-PROPORTIONS = ("accuracy", "sensitivity", "specificity", "precision", "npv")
 FEW_GROUPS = 10
 UNDEFINED_ALLOWED = 0.05
 K = TypeVar("K", bound=Hashable)
@@ -30,8 +30,7 @@ def evaluate_table(
     Where every image has a group and there are two or more, replicates draw whole groups with replacement (Field &
     Welsh 2007), because images of one slide or patient resemble each other. Otherwise they draw single images, and
     plain proportions get Wilson's score interval (Wilson 1927). Bootstrap intervals are percentiles of the replicates
-    (Efron & Tibshirani 1993), except `ece`, whose upward bias grows again in every replicate: there the percentiles
-    are mirrored at the value (the basic bootstrap, Davison & Hinkley 1997), cut off at 0 and widened to the value.
+    (Efron & Tibshirani 1993), except that of `ece`, which noise can only make larger: see `ece_interval`.
 
     Args:
         table: Columns `label` (0 or 1), `probability` (in [0, 1]) and optionally `group`; others are ignored.
@@ -67,9 +66,9 @@ def evaluate_table(
         seed=seed,
         confidence=confidence,
         counted=proportions(points["confusion_matrix"]),
-        mirrored=("ece",),
     )
     name = f"ci{100 * confidence:g}"
+    entries["ece"][name] = ece_interval(predictions, replicates=replicates, seed=seed, confidence=confidence)
     result: dict[str, Any] = dict(entries)
     stuck = [m for m in METRICS if (ends := entries[m][name]) is not None and ends[0] == ends[1]]
     return result | {
@@ -130,64 +129,6 @@ def with_intervals(
     return result
 
 
-def resamples(predictions: Predictions, replicates: int, seed: int) -> Iterator[Tally]:
-    """Bootstrap replicates of the predictions, as tallies over the same levels.
-
-    Whole groups are drawn where every image has one and there are two or more, else single images. Classes are not
-    drawn apart: their shares vary as those of a new sample would, without which precision, F1 or the calibration error
-    look surer than they are.
-
-    Example:
-        >>> from tumortrace.evaluation.table import check_arrays
-        >>> sample = next(resamples(check_arrays([0, 0, 1], [0.1, 0.2, 0.9]), replicates=1, seed=0))
-        >>> int(sample.positive.sum()) + int(sample.negative.sum())
-        3
-    """
-    random = np.random.default_rng(seed)
-    counts = tally(predictions)
-    levels = len(counts.probability)
-    level = np.searchsorted(counts.probability, predictions.probability)
-    unit, units = predictions.group, predictions.n_groups
-    if unit is None or units is None or not draws_groups(predictions):
-        units = len(level)
-        unit = np.empty(units, dtype=np.int64)
-        unit[np.lexsort((predictions.label, level))] = np.arange(units)  # the order of the rows must not matter
-    classes = [(level[rows], unit[rows]) for rows in (predictions.label == 1, predictions.label == 0)]
-    for _ in range(replicates):
-        times = np.bincount(random.integers(units, size=units), minlength=units).astype(np.float64)
-        positive, negative = (np.bincount(rows, weights=times[of], minlength=levels) for rows, of in classes)
-        yield replace(counts, positive=np.asarray(positive, float), negative=np.asarray(negative, float))
-
-
-def draws_groups(predictions: Predictions) -> bool:
-    """Whether replicates draw whole groups: every image has one, and there are two or more."""
-    return predictions.n_groups is not None and predictions.n_groups >= 2
-
-
-def wilson(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Wilson's score interval of a proportion (Wilson 1927, without continuity correction).
-
-    Args:
-        successes: Counts, any shape.
-        trials: Counts of at least 1, the same shape.
-        confidence: Nominal coverage, in (0, 1).
-
-    Returns:
-        Lower and upper ends, in [0, 1], of the same shape.
-
-    Example:
-        >>> low, high = wilson(9, 10)
-        >>> round(float(low), 4), round(float(high), 4)
-        (0.5958, 0.9821)
-    """
-    k, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
-    z = norm.ppf((1 + confidence) / 2)
-    centre = (k + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
-    # Exactly 0 and 1 at the ends, which rounding would miss by 1e-17.
-    return np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half)
-
-
 def check_settings(replicates: int, confidence: float) -> None:
     """Refuse a number of replicates or a confidence that makes no interval."""
     if replicates < 1:
@@ -221,18 +162,6 @@ def percentile_interval(
     return [min(max(0.0, 2 * mirrored_at - high), mirrored_at), max(mirrored_at, 2 * mirrored_at - low)]
 
 
-def proportions(matrix: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """Successes and trials behind each plain proportion.
-
-    Example:
-        >>> proportions({"tn": 5, "fp": 1, "fn": 2, "tp": 8})["sensitivity"]
-        (8, 10)
-    """
-    tn, fp, fn, tp = (matrix[name] for name in ("tn", "fp", "fn", "tp"))
-    counts = ((tn + tp, tn + fp + fn + tp), (tp, tp + fn), (tn, tn + fp), (tp, tp + fp), (tn, tn + fn))
-    return dict(zip(PROPORTIONS, counts, strict=True))
-
-
 def _method(predictions: Predictions, replicates: int, seed: int, confidence: float, stuck: list[str]) -> str:
     """How the intervals were made, for whoever reads them."""
     share, n_groups, drawn = f"{100 * confidence:g} %", predictions.n_groups, f"{replicates} replicates, seed {seed}"
@@ -250,4 +179,4 @@ def _method(predictions: Predictions, replicates: int, seed: int, confidence: fl
             notes = f" {unknown} has a group; where several come from one slide or patient, these are too narrow."
     if stuck:
         notes += f" No replicate differs in {', '.join(stuck)}: width 0 there is no certainty."
-    return f"{text}; ece by the basic bootstrap.{notes}"
+    return f"{text}; ece by inverted tests of its bins.{notes}"

@@ -14,8 +14,9 @@ from scipy.stats import binomtest
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.calls import called
-from tumortrace.evaluation.intervals import check_settings, draws_groups, percentile_interval, resamples
+from tumortrace.evaluation.intervals import check_settings, percentile_interval
 from tumortrace.evaluation.metrics import CALLED, METRICS, measure, tally
+from tumortrace.evaluation.resampling import draws_groups, resamples
 from tumortrace.evaluation.table import check_table
 
 Floats = NDArray[np.float64]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
+from tumortrace.evaluation.gap_interval import ece_interval
 from tumortrace.evaluation.intervals import with_intervals
 from tumortrace.evaluation.metrics import ECE_BINS, Tally, expected_calibration_error
 from tumortrace.evaluation.table import Predictions, check_table
@@ -25,7 +26,7 @@ MEASURES = (
     "nll",
 )
 #: Measures that noise pushes upwards, in the data and once more in every replicate of them.
-UPWARDS = ("ece", "adaptive_ece", "classwise_ece", "brier_reliability", "brier_resolution")
+UPWARDS = ("adaptive_ece", "classwise_ece", "brier_reliability", "brier_resolution")
 Floats = NDArray[np.float64]
 
 
@@ -58,7 +59,7 @@ def before_and_after(table: pd.DataFrame, *, replicates: int = 1000, seed: int =
 
 
 def _with_intervals(predictions: Predictions, replicates: int, seed: int) -> dict[str, Any]:
-    return with_intervals(
+    found = with_intervals(
         predictions,
         MEASURES,
         lambda counts: list(reliability(counts).values()),
@@ -66,6 +67,8 @@ def _with_intervals(predictions: Predictions, replicates: int, seed: int) -> dic
         seed=seed,
         mirrored=UPWARDS,
     )
+    found["ece"]["ci95"] = ece_interval(predictions, replicates=replicates, seed=seed)  # as among the metrics
+    return found
 
 
 def reliability(counts: Tally) -> dict[str, float]:

@@ -17,9 +17,10 @@ from tumortrace.evaluation.classification_report import (
     classification_report,
 )
 from tumortrace.evaluation.decision_curve import BENEFIT_NAMES, decision_curve, net_benefit
-from tumortrace.evaluation.intervals import evaluate_table, proportions, with_intervals
+from tumortrace.evaluation.intervals import evaluate_table, with_intervals
 from tumortrace.evaluation.metrics import CALLED, Tally, confusion_matrix, measure_calls, tally
 from tumortrace.evaluation.operating_points import POINT_NAMES, operating_points, operating_points_record
+from tumortrace.evaluation.proportions import proportions
 from tumortrace.evaluation.table import check_table
 
 HALF = 0.5

@@ -5,24 +5,26 @@ It belongs to the calibration split: fitted on the images that are reported, it 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
 
 from tumortrace.errors import PredictionsError, RecipeError
 from tumortrace.evaluation.metrics import tally
 from tumortrace.evaluation.table import check_arrays
 
 Floats = NDArray[np.float64]
-POLICIES = "f1, youden, sensitivity>=S, specificity>=S, cost:fn=A,fp=B or fixed:T"
+POLICIES = "f1, youden, sensitivity>=S, specificity>=S, either with @C, cost:fn=A,fp=B or fixed:T"
 _NUMBER = r"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A parsed policy: its kind, and its numbers by name (`least`, `fn` and `fp`, or `threshold`)."""
+    """A parsed policy: its kind, and its numbers by name (`least` and `confidence`, `fn` and `fp`, or `threshold`)."""
 
     kind: str
     numbers: dict[str, float]
@@ -44,6 +46,11 @@ def fit_threshold(label: ArrayLike, probability: ArrayLike, policy: str) -> floa
             - `youden`: largest sensitivity + specificity - 1 (Youden 1950); the lowest among equals.
             - `sensitivity>=0.95`: largest specificity with at least this sensitivity, then largest sensitivity.
             - `specificity>=0.95`: largest sensitivity with at least this specificity, then largest specificity.
+            - `sensitivity>=0.95@0.9`: the same, with at least this sensitivity at a confidence of .9: the lower bound
+              of Clopper & Pearson (1934) is at least .95. As thresholds and sensitivities are in one order, the bound
+              holds for the threshold that is chosen by it: it is the tolerance limit of Wilks (1941). It takes images
+              as independent; where many come from one slide or patient, the true confidence is lower.
+            - `specificity>=0.95@0.95`: likewise.
             - `cost:fn=5,fp=1`: least total cost of missed and of false positives; the lowest among equals.
             - `fixed:0.5`: this one, whatever the data.
 
@@ -52,7 +59,8 @@ def fit_threshold(label: ArrayLike, probability: ArrayLike, policy: str) -> floa
 
     Raises:
         RecipeError: The policy is not one of these.
-        PredictionsError: A label or a probability is not possible, or only one class is present.
+        PredictionsError: A label or a probability is not possible, only one class is present, or there are too few
+            images for the confidence.
 
     Example:
         >>> fit_threshold([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], "sensitivity>=0.95")
@@ -72,6 +80,7 @@ def fit_threshold(label: ArrayLike, probability: ArrayLike, policy: str) -> floa
             expected=f"both classes, to fit the threshold by {policy!r}",
             remedy="give the calibration split images of both classes, or use fixed:0.5",
         )
+    require_enough(policy, int(negatives), int(positives))
     best = _best(chosen, positives - fn, negatives - tn, positives, negatives)
     return _candidates(counts.probability)[best]
 
@@ -85,13 +94,18 @@ def parse_policy(policy: str) -> Policy:
     Example:
         >>> parse_policy("cost:fn=5,fp=1")
         Policy(kind='cost', numbers={'fn': 5.0, 'fp': 1.0})
+        >>> parse_policy("sensitivity>=0.95@0.9").numbers
+        {'least': 0.95, 'confidence': 0.9}
     """
     text = re.sub(r"\s+", "", policy) if isinstance(policy, str) else ""
     if text in ("f1", "youden"):
         return Policy(text, {})
-    if match := re.fullmatch(rf"(sensitivity|specificity)>=({_NUMBER})", text):
-        if 0 < float(match[2]) <= 1:
-            return Policy(match[1], {"least": float(match[2])})
+    if match := re.fullmatch(rf"(sensitivity|specificity)>=({_NUMBER})(?:@({_NUMBER}))?", text):
+        least = float(match[2])
+        if match[3] is None and 0 < least <= 1:
+            return Policy(match[1], {"least": least})
+        if match[3] is not None and 0 < least < 1 and 0 < float(match[3]) < 1:
+            return Policy(match[1], {"least": least, "confidence": float(match[3])})
     elif match := re.fullmatch(rf"fixed:({_NUMBER})", text):
         if 0 <= float(match[1]) <= 1:
             return Policy("fixed", {"threshold": float(match[1])})
@@ -101,9 +115,43 @@ def parse_policy(policy: str) -> Policy:
             return Policy("cost", {"fn": costs["fn"], "fp": costs["fp"]})
     raise RecipeError(
         f"threshold policy {policy!r}",
-        expected=f"{POLICIES}, with S above 0 and at most 1, T from 0 to 1, A and B above 0",
+        expected=f"{POLICIES}, with S above 0 and at most 1 (below 1 with @C), C between 0 and 1, T from 0 to 1, "
+        "A and B above 0",
         remedy="write it like sensitivity>=0.95",
     )
+
+
+def require_enough(policy: str, negatives: int, positives: int, where: object = None) -> None:
+    """Refuse a confidence that not even a threshold which misses no image would reach.
+
+    Args:
+        policy: As for `fit_threshold`.
+        negatives: Images of the calibration split that are negative.
+        positives: Those that are positive.
+        where: The split, for messages.
+
+    Raises:
+        PredictionsError: There are too few.
+
+    Example:
+        >>> require_enough("sensitivity>=0.95@0.95", negatives=10, positives=59)
+        >>> require_enough("sensitivity>=0.95@0.95", negatives=10, positives=58)
+        Traceback (most recent call last):
+        tumortrace.errors.PredictionsError: 58 positive images; expected at least 59 to show sensitivity>=0.95@0.95...
+    """
+    chosen = parse_policy(policy)
+    if "confidence" not in chosen.numbers:
+        return
+    kind, images = ("positive", positives) if chosen.kind == "sensitivity" else ("negative", negatives)
+    least, alpha = chosen.numbers["least"], 1 - chosen.numbers["confidence"]
+    if binom.cdf(0, images, 1 - least) > alpha:
+        needed = math.ceil(math.log(alpha) / math.log(least))
+        raise PredictionsError(
+            f"{images:,} {kind} images",
+            where=where,
+            expected=f"at least {needed:,} to show {policy}",
+            remedy="give the calibration split more of them, or ask for less",
+        )
 
 
 def _best(policy: Policy, tp: Floats, fp: Floats, positives: float, negatives: float) -> int:
@@ -115,10 +163,19 @@ def _best(policy: Policy, tp: Floats, fp: Floats, positives: float, negatives: f
     if policy.kind == "cost":
         return int(np.argmin(policy.numbers["fn"] * (positives - tp) + policy.numbers["fp"] * fp))
     if policy.kind == "sensitivity":
-        allowed = np.flatnonzero(tp / positives >= policy.numbers["least"])
+        allowed = np.flatnonzero(_reached(policy, tp, positives))
         return int(allowed[np.lexsort((tp[allowed], -fp[allowed]))[-1]])
-    allowed = np.flatnonzero((negatives - fp) / negatives >= policy.numbers["least"])
+    allowed = np.flatnonzero(_reached(policy, negatives - fp, negatives))
     return int(allowed[np.lexsort((-fp[allowed], tp[allowed]))[-1]])
+
+
+def _reached(policy: Policy, right: Floats, of: float) -> NDArray[np.bool_]:
+    """Whether so many right ones show the share that is wanted, with its confidence where one is."""
+    least, confidence = policy.numbers["least"], policy.numbers.get("confidence")
+    if confidence is None:
+        return np.asarray(right / of >= least)
+    # That Clopper and Pearson's lower bound reaches `least`, said without computing it.
+    return np.asarray(binom.cdf(of - right, of, 1 - least) <= 1 - confidence)
 
 
 def _candidates(levels: Floats) -> list[float]:

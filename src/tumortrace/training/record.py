@@ -12,6 +12,7 @@ import torch
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RunError, SplitError, TumorTraceError
+from tumortrace.evaluation.thresholds import require_enough
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine
 from tumortrace.runs.run import Run, now
@@ -60,6 +61,18 @@ def require_both_classes(cohort: Cohort, splits: Splits) -> None:
                 expected="images of both classes in train, validation and calibration",
                 remedy="add labelled images or groups, or give your own split column",
             )
+
+
+def require_enough_calibration(cohort: Cohort, splits: Splits, policy: str) -> None:
+    """Refuse, before training, a threshold policy whose confidence the calibration split is too small to reach.
+
+    Raises:
+        PredictionsError: It is.
+    """
+    ids = splits.table.loc[splits.table["split"] == "calibration", "id"]
+    labels = cohort.table.set_index("id")["label"].loc[ids]
+    positives = int(labels.sum())
+    require_enough(policy, int(labels.notna().sum()) - positives, positives, where=f"{cohort.name}, calibration split")
 
 
 def data_record(cohort: Cohort, splits: Splits) -> dict[str, Any]:

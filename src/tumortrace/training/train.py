@@ -34,7 +34,16 @@ from tumortrace.training.fit import Trainer
 from tumortrace.training.patches import Patches
 from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
-from tumortrace.training.record import READING, command, data_record, device_name, log, recorded, require_both_classes
+from tumortrace.training.record import (
+    READING,
+    command,
+    data_record,
+    device_name,
+    log,
+    recorded,
+    require_both_classes,
+    require_enough_calibration,
+)
 
 
 def train(
@@ -117,6 +126,7 @@ def train(
     elif not splits.table["id"].isin(cohort.table["id"]).all():
         raise SplitError("splits that name images which the data lack", where=cohort.name, remedy="restore the files")
     require_both_classes(cohort, splits)
+    require_enough_calibration(cohort, splits, recipe.calibration.threshold)
     audit = check(cohort, splits=splits, quick=True, pixels=open_store(cohort).images)
     allowed = refuse(audit, [*allow, *(["groups-across-splits"] if split == "random" else [])])
     arguments = {

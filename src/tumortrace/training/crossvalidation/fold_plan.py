@@ -17,7 +17,7 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.runs.progress import track
 from tumortrace.training.recipe import Recipe, load_recipe
-from tumortrace.training.record import READING, require_both_classes
+from tumortrace.training.record import READING, require_both_classes, require_enough_calibration
 from tumortrace.training.train import with_whole_paths
 from tumortrace.training.tuning.study import seed_of
 
@@ -102,6 +102,8 @@ def check_all(
         for repeat, fold in track(table[["repeat", "fold"]].drop_duplicates().to_numpy(), "checking"):
             splits = splits_of_fold(cohort, table, recipe, int(repeat), int(fold), arguments)
             require_both_classes(cohort, splits)
+            for policy in {one.calibration.threshold for one in recipes}:
+                require_enough_calibration(cohort, splits, policy)
             refuse(check(cohort, splits=splits, quick=True, pixels=images), allowed)
             first = first or splits
             notes += [f"repeat {repeat}, fold {fold}: {note}" for note in splits.notes[1:]]
