@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tumortrace.inference.evaluate import evaluate as evaluate
     from tumortrace.inference.evaluate_predictions import evaluate_predictions as evaluate_predictions
     from tumortrace.inference.explain import explain as explain
+    from tumortrace.inference.export import export as export
     from tumortrace.inference.predict import predict as predict
     from tumortrace.inference.stress import stress as stress
     from tumortrace.models.bundle import Model as Model
@@ -59,6 +60,7 @@ _HOMES = {
     "evaluate": "inference.evaluate",
     "evaluate_predictions": "inference.evaluate_predictions",
     "explain": "inference.explain",
+    "export": "inference.export",
     "explore": "preparation.explore",
     "features": "preparation.features",
     "load_model": "models.bundle",

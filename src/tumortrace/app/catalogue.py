@@ -79,7 +79,7 @@ class Catalogue:
 
 
 def _load(run: Path, settings: Settings, observe: Callable[[str, int], None]) -> Served:
-    model = load_model(run, device=settings.device)
+    model = load_model(run, device=settings.device, backend="auto")
     model.require_preparation(None, "uploaded images")
     bundle = find_bundle(run).resolve()
     folder = bundle.parent if (bundle.parent / "run.json").is_file() else bundle

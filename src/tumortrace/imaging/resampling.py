@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Literal
 
@@ -10,6 +13,21 @@ from torch import Tensor
 from torch.nn import functional
 
 Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+_as_products: ContextVar[bool] = ContextVar("_as_products", default=False)
+
+
+@contextmanager
+def as_products() -> Iterator[None]:
+    """Within, `resize` multiplies by matrices alone, which every graph format has words for; the same to 1e-6.
+
+    Matrices are made at the first call of a size, which must not be while a graph is traced.
+    """
+    token = _as_products.set(True)
+    try:
+        yield
+    finally:
+        _as_products.reset(token)
 
 
 def resize(images: Tensor, size: tuple[int, int], filter: Filter = "bilinear") -> Tensor:
@@ -29,6 +47,11 @@ def resize(images: Tensor, size: tuple[int, int], filter: Filter = "bilinear") -
     """
     if tuple(images.shape[-2:]) == tuple(size):
         return images
+    if _as_products.get() and filter != "lanczos":
+        rows, columns = (
+            _weights(*lengths, filter).to(images.dtype) for lengths in zip(images.shape[-2:], size, strict=True)
+        )
+        return (rows @ images @ columns.T).clamp(0, 1)
     if filter == "nearest":
         return functional.interpolate(images, size, mode="nearest-exact")
     if filter == "lanczos":
@@ -37,6 +60,16 @@ def resize(images: Tensor, size: tuple[int, int], filter: Filter = "bilinear") -
     else:
         resized = functional.interpolate(images, size, mode=filter, antialias=True, align_corners=False)
     return resized.clamp(0, 1)  # bicubic and Lanczos overshoot
+
+
+@lru_cache(maxsize=32)
+def _weights(length: int, wanted: int, filter: Filter) -> Tensor:
+    """Weights (wanted, length) of the pixels of a line, found by resizing lines that have one pixel each."""
+    lines = torch.eye(length, dtype=torch.float64)[None, None]
+    if filter == "nearest":
+        return functional.interpolate(lines, (length, wanted), mode="nearest-exact")[0, 0].T.contiguous()
+    resized = functional.interpolate(lines, (length, wanted), mode=filter, antialias=True, align_corners=False)
+    return resized[0, 0].T.contiguous()
 
 
 @lru_cache(maxsize=32)

@@ -25,6 +25,7 @@ from tumortrace.models.architecture import build_network
 from tumortrace.models.assessment import Assessment
 from tumortrace.models.description import ModelInfo, read_description
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
+from tumortrace.models.exported import Backend, Runtime, graph_input, open_runtime
 from tumortrace.models.likeness import Likeness, embedding, load_likeness, save_likeness
 from tumortrace.runs.files import replacing, sha256, write_json
 from tumortrace.runs.progress import track
@@ -49,6 +50,8 @@ class Model:
         self.info, self.likeness = info, likeness
         self.device = device
         self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        #: What computes logits and features instead of the network; see `load_model`.
+        self.runtime: Runtime | None = None
 
     def logits(
         self,
@@ -114,7 +117,11 @@ class Model:
         if description:
             starts = track(starts, description)
         batches = (images[rows[start : start + batch_size]] for start in starts)
-        parts = [self._batch(batch if prepared else steps.prepare(batch), embed) for batch in batches]
+        run = self.runtime
+        if run is not None:
+            parts = [run(np.ascontiguousarray(b) if prepared else graph_input(self.info, b)) for b in batches]
+        else:
+            parts = [self._batch(batch if prepared else steps.prepare(batch), embed) for batch in batches]
         if not parts:
             return np.empty(0), np.empty((0, 0), dtype=np.float32)
         logits, features = zip(*parts, strict=True)
@@ -256,14 +263,17 @@ def find_bundle(path: str | Path) -> Path:
     )
 
 
-def load_model(path: str | Path, *, device: str = "auto") -> Model:
+def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "torch") -> Model:
     """Load a model from a run folder or bundle.
 
     Args:
         path: Run folder, or the folder `model/` in it.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        backend: "torch", or what computes logits instead, the same to 1e-5: "onnx" or "openvino", where the bundle
+            has been exported (`tumortrace export`), or "auto" for ONNX Runtime where it has been and torch elsewhere.
 
     Raises:
+        MissingDependencyError: The backend's library is not installed.
         ModelError: There is no bundle, it is damaged, or it does not fit this version.
     """
     folder = find_bundle(path)
@@ -290,4 +300,6 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
         line = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"the weights do not fit the network ({line})", where=weights, remedy=remedy) from error
     likeness = None if info.ood is None else load_likeness(folder, info.ood, remedy)
-    return Model(info, network, resolve_device(device), likeness)
+    model = Model(info, network, resolve_device(device), likeness)
+    model.runtime = open_runtime(folder, info, backend, model.device)
+    return model
