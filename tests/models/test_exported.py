@@ -13,7 +13,7 @@ import torch
 
 from tumortrace.errors import ModelError
 from tumortrace.evaluation.calibration import Calibrator
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.imaging.preprocessing import Normalisation, Preprocessing
 from tumortrace.imaging.resampling import as_products, resize
 from tumortrace.models.architecture import ARCHITECTURES, build_network
 from tumortrace.models.bundle import Model
@@ -74,7 +74,12 @@ def same(one: Model, file: Path, images: np.ndarray) -> onnxruntime.InferenceSes
         np.testing.assert_allclose(logit, said.logit[rows], atol=1e-4)
         np.testing.assert_allclose(probability, said.probability[rows], atol=1e-5)
     for runtime in (OnnxRuntime, OpenVino):
-        logit, features = runtime(file)(prepared)
+        try:
+            logit, features = runtime(file)(prepared)
+        except ModelError:  # its release 2026.4 has no words for blue first after a resize
+            assert runtime is OpenVino
+            assert one.info.preprocessing.normalisation == Normalisation.model_validate(SWAPPED)
+            continue
         probability = one.info.calibration.apply(logit)
         np.testing.assert_allclose(features, one.embedded(images)[1], atol=1e-4, rtol=1e-4)
         np.testing.assert_allclose(probability, said.probability, atol=1e-5)

@@ -162,7 +162,11 @@ class OpenVino:
     def __init__(self, file: Path) -> None:
         library = require("openvino")
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        self.compiled = library.Core().compile_model(str(file), "CPU", settings)
+        try:
+            self.compiled = library.Core().compile_model(str(file), "CPU", settings)
+        except RuntimeError as error:  # 2026.4 fails on some chains of resize, normalisation and blue first
+            line = str(error).strip().splitlines()[-1].strip()
+            raise ModelError(f"OpenVINO cannot run it ({line})", where=file, remedy="use backend onnx") from error
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `Runtime`."""
