@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,25 @@ def test_many_files_are_answered_in_order_as_predict_does(
         if all(abs(score - limit) > 1e-6 for score in scores for limit in limits):
             assert answer["decision"] == expected["decision"]
         assert answer["probability"] == pytest.approx(expected["probability"], abs=1e-5)
+
+
+def test_real_files_of_every_kind_are_answered_as_predict_does(
+    client: TestClient, small_run: Path, real_data: Path, tmp_path: Path
+) -> None:
+    """Original Kaggle TIFFs, JPEGs, PNGs of odd sizes and MRI slices: the same label, the same probability to 1e-5."""
+    info = load_model(small_run).info
+    found = [sorted((real_data / folder).glob("*.*"))[:6] for folder in ("kaggle/train", "pcam/valid/1", "idc/1")]
+    found.append(sorted((real_data / "mri" / "images").glob("*.*"))[:3])
+    chosen = [path for kind in found for path in kind]
+    assert all(found)
+    for path in chosen:
+        shutil.copy(path, tmp_path)
+    expected = predict_cohort(small_run, tmp_path).set_index("id")
+    answers = client.post("/api/predict", files=uploads(chosen)).json()
+    for path, answer in zip(chosen, answers, strict=True):
+        row = expected.loc[path.stem]
+        assert answer["label"] == info.classes[row["prediction"]]
+        assert answer["probability"] == pytest.approx(row["probability"], abs=1e-5)
 
 
 def test_a_file_that_is_no_image_is_refused_with_cause_and_remedy(client: TestClient, patches: list[Path]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import pkgutil
 import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import torch
 import uvicorn
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
@@ -85,6 +87,7 @@ def serve(settings: Settings) -> None:
         TumorTraceError: A model does not load, or the address cannot be listened on.
     """
     app = create_app(settings)
+    _leave_a_core()
     listener = _listen(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     names = ", ".join(app.state.service.catalogue.names)
@@ -125,6 +128,11 @@ def _listen(settings: Settings) -> socket.socket:
             remedy="choose another --port or --host",
         ) from error
     return listener
+
+
+def _leave_a_core() -> None:
+    """Let the models compute on all cores but one: threads that wait for each other bear no one beside them."""
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
 
 
 def _log() -> None:
