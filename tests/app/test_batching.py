@@ -127,11 +127,11 @@ def test_explanations_and_predictions_never_run_at_once() -> None:
 def test_an_answer_does_not_depend_on_who_shares_the_batch(small_run: Path, patches: list[Path]) -> None:
     """Alone, and in company of others at any place: the same label, and the same probability to 1e-5."""
     model = load_model(small_run, device="cpu")
-    pictures = np.stack([read_image(path) for path in patches[:24]])
+    pictures = np.stack([read_image(path) for path in patches[:12]])
     alone = [assess(model, "m", picture[None])[0] for picture in pictures]
-    for order in (np.arange(24), np.arange(24)[::-1], np.random.default_rng(0).permutation(24)):
-        for start in range(0, 24, 7):
-            rows = order[start : start + 7]
+    for order in (np.arange(12), np.random.default_rng(0).permutation(12)):
+        for start in range(0, 12, 5):
+            rows = order[start : start + 5]
             for row, answer in zip(rows, assess(model, "m", pictures[rows]), strict=True):
                 assert answer["label"] == alone[row]["label"]
                 assert answer["probability"] == pytest.approx(alone[row]["probability"], abs=1e-5)

@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ import hypothesis
 import pytest
 import schemathesis
 from hypothesis import HealthCheck
+from PIL import Image
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -94,6 +97,23 @@ def test_it_says_where_it_is_and_what_it_is_for(server: Server) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("GET", "/api/models")
     assert connection.getresponse().status == 401
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_examples_of_the_document_work(server: Server, patches: list[Path], tmp_path: Path) -> None:
+    """Every curl line of docs/serve.md is answered with 2xx."""
+    text = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) >= 8
+    shutil.copy(patches[0], tmp_path / "patch.png")
+    Image.open(patches[1]).save(tmp_path / "other.tif")
+    for line in lines:
+        words = shlex.split(line.replace(":8000", f":{server.port}"))
+        done = subprocess.run(
+            [*words, "-sSf", "-H", f"Authorization: Bearer {TOKEN}"], cwd=tmp_path, capture_output=True, timeout=60
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    assert Image.open(tmp_path / "heat.png").size == Image.open(patches[0]).size
 
 
 def test_clients_that_dawdle_or_break_off_hold_nobody_up(server: Server, patches: list[Path]) -> None:

@@ -8,7 +8,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tumortrace.app.problems import answer
+from tumortrace.app.problems import answer, busy
 
 log = logging.getLogger("tumortrace.app")
 
@@ -52,10 +52,12 @@ class Observe:
     Args:
         app: The application within.
         meters: Where to count.
+        most: Requests under way at once; more are asked to come again.
     """
 
-    def __init__(self, app: ASGIApp, meters: Meters) -> None:
-        self.app, self.meters = app, meters
+    def __init__(self, app: ASGIApp, meters: Meters, most: int) -> None:
+        self.app, self.meters, self.most = app, meters, most
+        self.under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,8 +71,9 @@ class Observe:
                 status = message["status"]
             await send(message)
 
+        self.under_way += 1
         try:
-            await self.app(scope, receive, watched)
+            await (self.app if self.under_way <= self.most else _crowded)(scope, receive, watched)
         except Exception:
             log.exception("unforeseen error")
             if status == 0:
@@ -79,6 +82,7 @@ class Observe:
             else:
                 raise
         finally:
+            self.under_way -= 1
             self._record(scope, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
@@ -89,6 +93,11 @@ class Observe:
         if status == 503:
             self.meters.rejected.inc()
         log.info("%s %s %d %.0f ms", method, route, status, seconds * 1000)
+
+
+async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
+    problem = busy("more requests are under way than can be")
+    await answer(problem.status_code, problem.cause, problem.remedy, problem.headers)(scope, receive, send)
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}

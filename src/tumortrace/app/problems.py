@@ -77,7 +77,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _EXAMPLES = {
-    400: ("the request's body cannot be read as a form", "send multipart/form-data with a field `file`"),
+    400: ("the request's body cannot be read", "send it as /docs describes"),
     401: ("no token, or not the right one", "send Authorization: Bearer TOKEN"),
     403: ("a page of another origin asks", "use this server's own pages, or send no Origin"),
     404: ("no model named 'other'", "choose one of 2026-11-21T141200Z-tumortrace"),
@@ -107,7 +107,7 @@ def require_form(request: Request) -> None:
 FORM = [Depends(require_form)]
 """The dependencies of such a route."""
 
-UPLOAD = documented(400, 404, 408, 413, 415)
+UPLOAD = documented(404, 408, 413, 415)
 """What the OpenAPI description says of routes that take files, beside what holds for all."""
 
 

@@ -22,6 +22,7 @@ from tumortrace.app.body import BodyLimit, LimitBodies
 from tumortrace.app.door import Door, Mark
 from tumortrace.app.observing import Observe
 from tumortrace.app.problems import add_handlers, documented
+from tumortrace.app.protocol import PunctualProtocol
 from tumortrace.app.service import Service
 from tumortrace.app.settings import STATIC, Settings
 from tumortrace.errors import ServeError
@@ -29,6 +30,7 @@ from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import RESEARCH_USE
 
 GRACE_SECONDS = 20
+SPARE = 100
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -64,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the usual page loads its script from elsewhere, which our policy forbids
         redoc_url=None,
-        responses=documented(401, 403, 421, 422, 500, 503),
+        responses=documented(400, 401, 403, 421, 422, 500, 503),
     )
     app.state.service = service
     add_handlers(app)
@@ -75,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(LimitBodies, limits=settings.limits, special=limits, meters=service.meters)
     app.add_middleware(Door, settings=settings)
-    app.add_middleware(Observe, meters=service.meters)
+    app.add_middleware(Observe, meters=service.meters, most=settings.limits.connections)
     app.add_middleware(Mark)
     return app
 
@@ -86,8 +88,9 @@ def serve(settings: Settings) -> None:
     Raises:
         TumorTraceError: A model does not load, or the address cannot be listened on.
     """
-    app = create_app(settings)
     _leave_a_core()
+    _allow_connections(settings.limits.connections)
+    app = create_app(settings)
     listener = _listen(settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     names = ", ".join(app.state.service.catalogue.names)
@@ -98,8 +101,9 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,  # ours names routes, not what was asked of them
         server_header=False,
-        limit_concurrency=settings.limits.connections,
-        timeout_keep_alive=30,
+        http=PunctualProtocol,
+        limit_concurrency=settings.limits.connections + SPARE,  # beyond ours, which says what to do
+        timeout_keep_alive=settings.limits.head_seconds,
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=32 << 10,
     )
@@ -133,6 +137,15 @@ def _listen(settings: Settings) -> socket.socket:
 def _leave_a_core() -> None:
     """Let the models compute on all cores but one: threads that wait for each other bear no one beside them."""
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
+
+
+def _allow_connections(count: int) -> None:
+    """Let the process have so many connections open, and the files that it needs besides, where the system can."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(least, min(most, 4 * count)), most))
 
 
 def _log() -> None:

@@ -33,7 +33,8 @@ class Limits:
         wait_seconds: How long a batch waits for company after its first image.
         queue: Images that may wait for a model; beyond, callers are answered 503.
         jobs: Explanations that may wait for a model.
-        connections: Open at once; beyond, they are turned away.
+        head_seconds: A connection may be silent before a request begins.
+        connections: Requests under way at once; beyond, callers are answered 503.
     """
 
     body_bytes: int = 64 << 20
@@ -50,6 +51,7 @@ class Limits:
     wait_seconds: float = 0.002
     queue: int = 512
     jobs: int = 16
+    head_seconds: int = 20
     connections: int = 1000
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from fastapi import APIRouter, UploadFile
 
 from tumortrace.app.pictures import Png, as_png
-from tumortrace.app.problems import Problem, documented
+from tumortrace.app.problems import FORM, UPLOAD, Problem, documented
 from tumortrace.app.routes.predict import ModelName
 from tumortrace.app.service import TheService
 from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
@@ -21,7 +21,7 @@ EXAMPLES = 6
 _NAME = re.compile(r"example-([1-9])\.png")
 
 
-@router.post("/patch", response_class=Png, responses=documented(413, 415, 422, 503))
+@router.post("/patch", response_class=Png, responses=UPLOAD, dependencies=FORM)
 async def patch(service: TheService, file: UploadFile, model: ModelName = None) -> Png:
     """An upload as PNG, decoded and resized as the model takes it; browsers show neither TIFF nor DICOM."""
     return Png(as_png(await service.patch(file, service.catalogue.get(model))))
