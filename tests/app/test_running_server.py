@@ -158,7 +158,7 @@ def test_what_the_description_allows_is_answered_as_it_says(server: Server) -> N
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
             @hypothesis.settings(
-                max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+                max_examples=4, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
             )
             @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
             def ask(case: schemathesis.Case) -> None:

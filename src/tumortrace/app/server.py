@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the usual page loads its script from elsewhere, which our policy forbids
         redoc_url=None,
-        responses=documented(400, 401, 403, 421, 422, 500, 503),
+        responses=documented(400, 401, 403, 404, 421, 422, 500, 503),
     )
     app.state.service = service
     add_handlers(app)
