@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tumortrace.preparation.explore import explore as explore
     from tumortrace.preparation.features import features as features
     from tumortrace.preparation.prepare import prepare as prepare
+    from tumortrace.reports.report import report as report
     from tumortrace.slides.scan import scan as scan
     from tumortrace.training.crossvalidation.crossval import crossval as crossval
     from tumortrace.training.crossvalidation.crossval import resume_crossval as resume_crossval
@@ -68,6 +69,7 @@ _HOMES = {
     "open_cohort": "cohorts.layouts",
     "predict": "inference.predict",
     "prepare": "preparation.prepare",
+    "report": "reports.report",
     "resume": "training.train",
     "resume_crossval": "training.crossvalidation.crossval",
     "resume_tuning": "training.tuning.tune",

@@ -163,7 +163,10 @@ class Evidence:
             made = [*numbers(self.records.get("model/model.json")), *numbers(self.records["recipe.yaml"])]
             others = {key: value for key, value in self.records.items() if key.startswith(("evaluations", "scans"))}
             found = [*numbers(self.run), *made, *numbers(self.judged, only_metrics=True), *self.in_words()]
-            found += [*numbers(others), *self.temperature()]
+            found += [*numbers(others), *self.temperature(), *numbers(self.records.get("distribution.json"))]
+            calibrated = self.records.get("calibration.json") or {}
+            found += [each for side in ("before", "after") for each in numbers((calibrated.get(side) or {}).get("ece"))]
+            found += self.extremes()
         elif section == "reproduce":
             found = [*numbers(self.run), *durations(self.run.get("duration_s"))]
         else:
@@ -189,6 +192,12 @@ class Evidence:
         cells = self.judged["confusion_matrix"]
         predicted = (cells["tp"] + cells["fp"]) / max(sum(cells.values()), 1)
         return [part["positives"] / part["images"] for part in splits.values() if part["images"]] + [predicted]
+
+    def extremes(self) -> list[float]:
+        """The lowest and the highest accuracy of a group with their intervals, and how many groups have one."""
+        found = [each["accuracy"] for each in self.judged.get("groups") or [] if each["accuracy"]["value"] is not None]
+        ends = [pick(found, key=lambda entry: entry["value"]) for pick in (min, max)] if found else []
+        return [len(found), *(number for entry in ends for number in numbers(entry))]
 
     def temperature(self) -> list[float]:
         """What logits are divided by: one over the slope on record."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tumortrace.reports.report import write_model_card, write_report
+from tumortrace.errors import RunError
+from tumortrace.reports.report import report, write_model_card, write_report
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(1)>'
 
@@ -305,3 +306,18 @@ def test_the_check_before_training_is_told(run: Path, tmp_path: Path) -> None:
     record["audit"] = {"findings": [], "allowed": []}
     (tmp_path / "run.json").write_text(json.dumps(record))
     assert "found nothing that stands against" in Page(write_report(tmp_path).read_text("utf-8")).words
+
+
+def test_report_told_anew_holds_what_has_come_since(run: Path, tmp_path: Path) -> None:
+    """An evaluation made later stands in the report and the card after `report`; other folders are refused."""
+    lean(run, tmp_path, "metrics.json", "run.json")
+    assert "On other data" not in report(tmp_path).read_text("utf-8")
+    there = lean(run, tmp_path / "evaluations" / "clinic", "metrics.json")
+    (there / "evaluation.json").write_text('{"verb": "evaluate", "data": {"name": "the clinic"}}')
+    assert "On other data" in report(tmp_path).read_text("utf-8")
+    assert "| clinic | 412 |" in (tmp_path / "model_card.md").read_text("utf-8")
+    assert "the clinic" in report(there).read_text("utf-8")
+    assert not (there / "model_card.md").exists()
+    (tmp_path / "run.json").write_text('{"verb": "crossval"}')
+    with pytest.raises(RunError, match="'crossval'"):
+        report(tmp_path)

@@ -109,8 +109,19 @@ def _summaries(records: Records, told: dict[str, Any]) -> dict[str, Any]:
         "gaps": [line["text"].rstrip(".") for line in unknown(records)] if told["judged"] else None,
         "corruptions": sorted(stress.get("corruptions") or {}),
         "explained_by": read_json(records.folder / "explanations" / "explanations.json").get("method"),
+        "groups": _extremes(told["judged"].get("groups") or []),
+        "subgroup_columns": list(told["judged"].get("subgroups") or {}),
+        "calibrated": read_json(records.folder / "calibration.json"),
+        "unlike": read_json(records.folder / "distribution.json"),
         "augmented": {name: value for name, value in augmentation.items() if value != plain.get(name)},
     }
+
+
+def _extremes(groups: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The lowest and the highest accuracy of a slide or patient."""
+    known = [group["accuracy"] for group in groups if (group.get("accuracy") or {}).get("value") is not None]
+    known.sort(key=lambda entry: float(entry["value"]))
+    return {"lowest": known[0], "highest": known[-1], "measured": len(known)} if known else None
 
 
 def _text(value: Any) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from tumortrace.errors import RunError
 from tumortrace.reports.checklist import CHECKLISTS, fill
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.figures import FIGURES, draw_figures
@@ -16,6 +17,35 @@ from tumortrace.reports.story import story
 from tumortrace.runs.files import write_text
 
 REPORT = "report.html"
+TRAINED = ("train", "ensemble")  # verbs whose folder is a run, with a model card
+
+
+def report(folder: str | Path) -> Path:
+    """Tell the report of a run or an evaluation anew, with what has come since; a run's model card as well.
+
+    Args:
+        folder: Run folder, or the folder of an evaluation.
+
+    Returns:
+        Path of report.html, in the folder.
+
+    Raises:
+        RunError: It is neither, or a record is damaged.
+    """
+    folder = Path(folder)
+    records = read_records(folder)
+    verb = records.run.get("verb")
+    if verb not in (*TRAINED, "evaluate"):
+        raise RunError(
+            f"records of {verb!r}" if verb else "no verb on record",
+            where=folder,
+            expected="the folder of a run or of an evaluation",
+            remedy="name such a folder; other reports are written by their own verbs",
+        )
+    page = write_report(folder)
+    if verb in TRAINED:
+        write_model_card(folder)
+    return page
 
 
 def write_report(run: Path) -> Path:

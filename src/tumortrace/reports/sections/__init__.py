@@ -73,9 +73,9 @@ SECTIONS = (
     Section("decisions", "Decisions"),
     Section("distribution", "Images unlike the training data", "Likeness"),
     Section("mistakes", "Right and wrong", "Mistakes"),
+    Section("robustness", "Robustness"),
     Section("explanations", "Explanations"),
     Section("scans", "Slide scans", "Slides"),
-    Section("robustness", "Robustness"),
     Section("reproduce", "How to reproduce", "Reproduce"),
     Section("limits", "What voids it"),
 )

@@ -51,7 +51,7 @@ def sure(records: Records) -> list[dict[str, str]]:
         told.append(_line("Whether model or threshold have been chosen on these images is not on record.", "warning"))
     elif records.split == "test":
         told.append(_line("The test split has chosen nothing: neither weights, nor epoch, nor threshold."))
-    if records.run.get("verb") == "train":
+    if records.run.get("verb") in ("train", "ensemble"):
         told.append(_line("This is one training from one seed; another seed gives somewhat other numbers."))
     return told
 
@@ -59,7 +59,7 @@ def sure(records: Records) -> list[dict[str, str]]:
 def unknown(records: Records) -> list[dict[str, str]]:
     """What no record answers: `text`, and the `command` that would."""
     told = []
-    trained = records.run.get("verb") == "train"
+    trained = records.run.get("verb") in ("train", "ensemble")
     if trained and not evaluations(records):
         text = "How well it does on data from elsewhere: another hospital, scanner or staining."
         told.append({"text": text, "command": "tumortrace evaluate RUN DATA"})
