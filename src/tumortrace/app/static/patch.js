@@ -14,6 +14,7 @@ const AT_ONCE = 16; // files in one request, so that the table fills while the r
 let model = null;
 let images = []; // {file, said, view, failed}, in the order in which they came
 let chosen = null;
+let known = null; // resolved once the model is known; files may be dropped before
 let round = 0; // what was asked for an earlier choice is dropped
 
 const withModel = (path, more = {}) => `${path}?${new URLSearchParams({ model: model.name, ...more })}`;
@@ -26,6 +27,7 @@ function form(...files) {
 
 async function take(files) {
   complain(null);
+  await known;
   const begun = files.map((file) => ({ file, said: null, view: null, failed: null }));
   const first = images.length;
   images.push(...begun);
@@ -259,4 +261,8 @@ $("clear").addEventListener("click", () => {
 });
 takeFiles($("drop"), $("files"), take);
 strengthen();
-guarded(async () => { await chooseModel(changed); await examples(); })();
+guarded(async () => {
+  known = chooseModel(changed);
+  await known;
+  await examples();
+})();

@@ -5,20 +5,24 @@ import {
 } from "./common.js";
 
 const COLOURS = [[255, 221, 51], [255, 123, 0], [157, 2, 8]]; // of probability 0, 1/2 and 1
-const STATES = { queued: "waits", running: "being scanned", done: "done", failed: "failed", cancelled: "cancelled" };
+const STATES = { queued: "waits", running: "being scanned", done: "done" };
 
 let model = null;
+let known = null; // resolved once the model is known; files may be dropped before
 let watched = null; // id of the scan that the page waits for
 let viewer = null;
 let layer = null;
 let shown = null; // {id, heat, outlines} of the slide that is shown
 
 async function list() {
-  const { served = [], scans = [] } = await askJson("/api/slides");
-  $("served-name").replaceChildren(...served.map((name) => element("option", { value: name }, name)));
-  $("served").hidden = !served.length;
+  const { slides, scans } = await askJson("/api/slides");
+  const before = $("served-name").value;
+  $("served-name").replaceChildren(...slides.map(({ name }) => element("option", { value: name }, name)));
+  if (slides.some(({ name }) => name === before)) $("served-name").value = before;
+  $("served").hidden = !slides.length;
   $("scans").hidden = !scans.length;
   $("scan-list").replaceChildren(...scans.map(entry));
+  return scans;
 }
 
 function entry(scan) {
@@ -29,42 +33,47 @@ function entry(scan) {
   if (scan.status === "running" || scan.status === "queued") {
     const bar = element("progress", { max: scan.total || 1, ariaLabel: `Progress of ${scan.name}` });
     if (scan.total) bar.value = scan.done;
-    line.append(bar, element("button", { type: "button", ariaLabel: `Cancel ${scan.name}`, onclick: guarded(() => cancel(scan.id)) }, "Cancel"));
+    line.append(bar);
   }
+  const word = scan.status === "running" || scan.status === "queued" ? "Cancel" : "Remove";
+  line.append(element("button", { type: "button", ariaLabel: `${word} ${scan.name}`, onclick: guarded(() => remove(scan.id)) }, word));
   return line;
 }
 
 function progressText(scan) {
-  if (scan.status === "failed") return scan.error?.cause ?? scan.error ?? "failed";
+  if (scan.status === "failed") return `${scan.error.cause}. What to do: ${scan.error.remedy}.`;
   if (scan.status === "running" && scan.total) return `${scan.done.toLocaleString("en")} of ${plural(scan.total, "tile")}`;
   return STATES[scan.status] ?? scan.status;
 }
 
 async function start(body) {
   complain(null);
+  await known;
   body.append("model", model.name);
+  for (const name of ["resolution", "overlap"]) if ($(name).value) body.append(name, $(name).value);
   say("Sending the slide");
   const { id } = await (await ask("/api/slides", { method: "POST", body })).json();
   await list();
   await watch(id);
 }
 
-async function cancel(id) {
+async function remove(id) {
+  if (watched === id) watched = null;
   await ask(`/api/slides/${id}`, { method: "DELETE" });
+  if (shown?.id === id) { shown = null; $("viewing").hidden = true; }
   await list();
 }
 
 async function watch(id) {
   watched = id;
   let quarter = -1;
-  for (;;) {
+  while (watched === id) {
     const scan = await askJson(`/api/slides/${id}`);
-    if (scan.status === "done") { await list(); if (watched === id) await open(id); return; }
+    if (scan.status === "done") { await list(); await open(id); return; }
     if (scan.status === "failed") {
       await list();
-      throw new Refusal(422, `${scan.name}: ${scan.error?.cause ?? scan.error ?? "the scan failed"}`.replace(/\.$/, ""), scan.error?.remedy);
+      throw new Refusal(422, `${scan.name}: ${scan.error.cause}`, scan.error.remedy);
     }
-    if (scan.status === "cancelled") { await list(); return; }
     const now = scan.total ? Math.floor((4 * scan.done) / scan.total) : 0;
     if (now !== quarter) { quarter = now; say(`${scan.name}: ${progressText(scan)}`); }
     await wait(700);
@@ -130,6 +139,7 @@ function view(id, dzi) {
     },
   };
   viewer?.destroy();
+  keepStyleOut();
   viewer = globalThis.OpenSeadragon({
     element: $("viewer"), tileSources: source, showNavigationControl: false, loadTilesWithAjax: true, ajaxHeaders: authorization(),
     drawer: "canvas", maxZoomPixelRatio: 4, visibilityRatio: 0.4, gestureSettingsMouse: { clickToZoom: false }, immediateRender: true,
@@ -140,6 +150,15 @@ function view(id, dzi) {
   viewer.canvas.append(layer);
   for (const event of ["update-viewport", "open", "resize", "animation"]) viewer.addHandler(event, draw);
   new globalThis.OpenSeadragon.MouseTracker({ element: viewer.container, moveHandler: point }).setTracking(true);
+}
+
+// The viewer would write a style into the page, which the policy forbids, unless it finds an element of this name there.
+function keepStyleOut() {
+  const name = "data-openseadragon-mobile-css";
+  if (document.querySelector(`style[${name}]`)) return;
+  const stand = document.createElementNS("urn:tumortrace:none", "style");
+  stand.setAttribute(name, "");
+  document.head.append(stand);
 }
 
 // The heat in one canvas over the viewer: tiles from the threshold up, the likelier the less transparent; then outlines.
@@ -248,6 +267,8 @@ takeFiles($("drop"), $("file"), async ([file]) => {
   await start(body);
 });
 guarded(async () => {
-  await chooseModel((records) => { model = records; });
-  await list();
+  known = chooseModel((records) => { model = records; });
+  await known;
+  const running = (await list()).find(({ status }) => status === "running" || status === "queued");
+  if (running) await watch(running.id);
 })();

@@ -1,0 +1,235 @@
+"""The pages in a real browser: used with keyboard, narrow screen, token, and a server that is killed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tumortrace.app.routes.pages import LINKS
+from tumortrace.cli.main import run
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = Path("/usr/bin/chromium")
+TOKEN = "a-token-for-the-browser"
+# The outline of what has the focus; a hidden file field shows it on its button.
+FOCUS_SEEN = """() => {
+  const here = document.activeElement;
+  const shown = here.matches(".unseen") ? here.parentElement.querySelector(".button") : here;
+  return getComputedStyle(shown).outlineStyle;
+}"""
+PROGRAM = "from tumortrace.cli.main import main; main()"
+
+
+@dataclass
+class Served:
+    """`tumortrace serve` in a process of its own, which can be killed and started again at the same address."""
+
+    model: Path
+    data: Path
+    workspace: Path
+    port: int = 0
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        call = ["serve", str(self.model), "--review", str(self.data), "--workspace", str(self.workspace)]
+        call += ["--port", str(self.port), "--token", TOKEN, "--device", "cpu"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *call], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stderr is not None
+        said = []
+        for line in self.process.stderr:
+            said.append(line)
+            if match := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(match[1])
+                return
+        raise AssertionError("".join(said))
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+    @property
+    def corrections(self) -> list[dict[str, str]]:
+        """The rows of the corrections file."""
+        file = next(self.workspace.glob("review/*/corrections.csv"))
+        with open(file, newline="") as lines:
+            return list(csv.DictReader(lines, strict=True))
+
+
+@pytest.fixture(scope="module")
+def served(small_run: Path, tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server on the small run, with a token and the synthetic tissue to review."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there: no browser to test the pages in")
+    served = Served(small_run, tissue, tmp_path_factory.mktemp("served"))
+    served.start()
+    yield served
+    served.kill()
+
+
+@pytest.fixture(scope="module")
+def browser(served: Served) -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Tab:
+    """A page with what its console complained about; knows the token unless told otherwise."""
+
+    page: Any
+    base: str
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Any:
+        self.page.goto(self.base + path)
+        return self.page
+
+
+@pytest.fixture
+def tab(browser: Any, served: Served) -> Iterator[Tab]:
+    """A tab in which nothing may go wrong: an error or a breach of the policy fails the test."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, accept_downloads=True)
+    context.set_default_timeout(30_000)
+    tab = Tab(context.new_page(), f"http://127.0.0.1:{served.port}")
+    context.add_init_script(f"sessionStorage.setItem('token', sessionStorage.getItem('token') ?? '{TOKEN}')")
+    tab.page.on("console", lambda said: tab.complaints.append(said.text) if said.type == "error" else None)
+    tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    yield tab
+    context.close()
+    assert not tab.complaints
+
+
+def opacity(page: Any, selector: str) -> float:
+    return float(page.eval_on_selector(selector, "element => getComputedStyle(element).opacity"))
+
+
+def test_a_patch_has_the_command_lines_probability(
+    tab: Tab, small_run: Path, patches: list[Path], tmp_path: Path
+) -> None:
+    """Uploaded, it gets what `predict` writes; the heat is there and its strength follows the keyboard."""
+    assert run(["predict", str(small_run), str(patches[0]), "-o", str(tmp_path / "p.csv"), "--device", "cpu"]) == 0
+    with open(tmp_path / "p.csv", newline="") as lines:
+        said = next(csv.DictReader(lines))
+    page = tab.open("/")
+    page.set_input_files("#files", str(patches[0]))
+    page.wait_for_selector("#heat:not([hidden])")
+    shown = float(page.get_attribute("#probability", "data-value"))
+    assert shown == pytest.approx(float(said["probability"]), abs=1e-5)
+    assert page.text_content("#decision") == said["decision"]
+    assert page.evaluate("[...document.images].every(image => !image.checkVisibility() || image.naturalWidth > 0)")
+    assert re.search(r"Of 100 patches .* were tumour \(95 % interval \d+ to \d+", page.text_content("#meaning"))
+    before = opacity(page, "#heat")
+    page.focus("#strength")
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    assert opacity(page, "#heat") == pytest.approx(before - 0.2)
+    assert page.text_content("#strength-shown") == "40 %"
+
+
+def test_many_files_become_a_table_and_a_csv(tab: Tab, patches: list[Path], tmp_path: Path) -> None:
+    """Each has its row, one that is no image says why, and the CSV has those that were predicted."""
+    (tmp_path / "broken <b>.png").write_bytes(b"no image")
+    page = tab.open("/")
+    page.set_input_files("#files", [*map(str, patches[:3]), str(tmp_path / "broken <b>.png")])
+    page.wait_for_selector("#one:not([hidden])")
+    rows = page.locator("#rows tr")
+    assert rows.count() == 4
+    assert "What to do" in rows.nth(3).text_content()
+    assert "broken <b>.png" in rows.nth(3).text_content()
+    with page.expect_download() as download:
+        page.click("#csv")
+    table = list(csv.DictReader(open(download.value.path(), newline="")))  # noqa: SIM115
+    assert [row["name"] for row in table] == [path.name for path in patches[:3]]
+    assert list(table[0])[:5] == ["name", "label", "probability", "decision", "in_distribution"]
+    tab.complaints = [said for said in tab.complaints if "422" not in said]  # the browser notes each refused request
+
+
+def test_a_label_given_by_keyboard_survives_the_server(tab: Tab, served: Served) -> None:
+    """Corrected by a key, on the disk, there after `kill -9` and a reload, and taken back by a key."""
+    page = tab.open("/review")
+    page.wait_for_selector("#item:not([hidden])")
+    first = page.text_content("#item-name").split(" ")[0]
+    other = page.text_content("#correct span").removeprefix("Correct to ")
+    page.keyboard.press("c")
+    page.wait_for_function("first => !document.querySelector('#item-name').textContent.startsWith(first)", arg=first)
+    assert [(row["id"], row["label"]) for row in served.corrections] == [(first, other)]
+    second = page.text_content("#item-name").split(" ")[0]
+    served.kill()
+    served.start()
+    page.reload()
+    page.wait_for_selector("#item:not([hidden])")
+    assert page.text_content("#item-name").startswith(second)
+    assert first in page.text_content("#recent")
+    assert page.text_content("#counts").startswith("1 of 400 patches labelled")
+    page.keyboard.press("a")
+    page.wait_for_function("() => document.querySelector('#counts').textContent.startsWith('2 of')")
+    assert [row["id"] for row in served.corrections] == [first, second]
+    page.keyboard.press("u")
+    page.keyboard.press("u")
+    page.wait_for_function("() => document.querySelector('#counts').textContent.startsWith('1 of')")
+    assert page.text_content("#item-name").startswith(second)
+    page.wait_for_timeout(50)
+    page.keyboard.press("u")
+    page.wait_for_function("() => document.querySelector('#counts').textContent.startsWith('0 of')")
+    assert page.text_content("#item-name").startswith(first)
+    assert served.corrections == []
+
+
+def test_the_token_is_asked_for_once(browser: Any, served: Served) -> None:
+    """Without it nothing is shown; a wrong one is asked for again; then the whole tab knows it."""
+    context = browser.new_context()
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{served.port}/model")
+    for token in ("wrong", TOKEN):
+        page.wait_for_selector("#ask[open]")
+        page.fill("#token", token)
+        page.keyboard.press("Enter")
+        page.wait_for_function("token => sessionStorage.getItem('token') === token", arg=token)
+    page.wait_for_selector("#metric-auroc")
+    page.goto(f"http://127.0.0.1:{served.port}/docs")
+    page.wait_for_selector("#operations section")
+    assert not page.locator("#ask[open]").count()
+    assert TOKEN not in page.content()
+    context.close()
+
+
+@pytest.mark.parametrize("path", [path for path, _, _ in LINKS])
+def test_a_narrow_screen_and_a_keyboard_are_enough(tab: Tab, path: str) -> None:
+    """Nothing is wider than a phone, the first Tab offers to skip to the content, and what is focused is seen."""
+    page = tab.open(path)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main, footer') !== null")
+    assert page.evaluate(FOCUS_SEEN) != "none"
+
+
+def test_the_model_page_shows_the_records(tab: Tab, small_run: Path) -> None:
+    """A metric with its interval, the curve with a point per bin, and the card."""
+    page = tab.open("/model")
+    page.wait_for_selector("#card h1")
+    row = page.text_content("#metric-auroc")
+    assert re.search(r"AUROC(\.\d{3}|1\.000)\[", row)
+    assert page.locator("#curve circle").count() == page.locator("#bins tr").count() > 2
+    assert os.path.basename(small_run) == page.text_content("#model-name")
