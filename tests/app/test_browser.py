@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tumortrace.app.routes.pages import LINKS
 from tumortrace.cli.main import run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE = 60_000  # milliseconds; a scan begins with a process that loads torch
 TOKEN = "a-token-for-the-browser"
 # The outline of what has the focus; a hidden file field shows it on its button.
 FOCUS_SEEN = """() => {
@@ -36,13 +39,14 @@ class Served:
 
     model: Path
     data: Path
+    slides: Path
     workspace: Path
     port: int = 0
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        call = ["serve", str(self.model), "--review", str(self.data), "--workspace", str(self.workspace)]
-        call += ["--port", str(self.port), "--token", TOKEN, "--device", "cpu"]
+        call = ["serve", str(self.model), "--review", str(self.data), "--slides", str(self.slides)]
+        call += ["--workspace", str(self.workspace), "--port", str(self.port), "--token", TOKEN, "--device", "cpu"]
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *call], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
@@ -71,13 +75,25 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(small_run: Path, tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server on the small run, with a token and the synthetic tissue to review."""
+    """A server on the small run, with a token, the synthetic tissue to review and a small slide."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not there: no browser to test the pages in")
-    served = Served(small_run, tissue, tmp_path_factory.mktemp("served"))
+    folder = tmp_path_factory.mktemp("served")
+    draw_slide(folder / "slides" / "stripes.png")
+    served = Served(small_run, tissue, folder / "slides", folder / "workspace")
     served.start()
     yield served
     served.kill()
+
+
+def draw_slide(path: Path) -> None:
+    """Stripes of stained tissue of rising darkness on white, 960x672 px."""
+    pixels = np.full((672, 960, 3), 245, np.uint8)
+    noise = np.random.default_rng(0).integers(-20, 20, (480, 768, 3))
+    shade = np.linspace(1.15, 0.6, 768)[None, :, None]
+    pixels[96:576, 96:864] = np.clip(np.array([190, 110, 165]) * shade + noise, 0, 255).astype(np.uint8)
+    path.parent.mkdir()
+    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +121,7 @@ class Tab:
 def tab(browser: Any, served: Served) -> Iterator[Tab]:
     """A tab in which nothing may go wrong: an error or a breach of the policy fails the test."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, accept_downloads=True)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE)
     tab = Tab(context.new_page(), f"http://127.0.0.1:{served.port}")
     context.add_init_script(f"sessionStorage.setItem('token', sessionStorage.getItem('token') ?? '{TOKEN}')")
     tab.page.on("console", lambda said: tab.complaints.append(said.text) if said.type == "error" else None)
@@ -164,37 +180,41 @@ def test_a_label_given_by_keyboard_survives_the_server(tab: Tab, served: Served)
     """Corrected by a key, on the disk, there after `kill -9` and a reload, and taken back by a key."""
     page = tab.open("/review")
     page.wait_for_selector("#item:not([hidden])")
-    first = page.text_content("#item-name").split(" ")[0]
+    first = another_than(page, "")
     other = page.text_content("#correct span").removeprefix("Correct to ")
     page.keyboard.press("c")
-    page.wait_for_function("first => !document.querySelector('#item-name').textContent.startsWith(first)", arg=first)
+    second = another_than(page, first)
     assert [(row["id"], row["label"]) for row in served.corrections] == [(first, other)]
-    second = page.text_content("#item-name").split(" ")[0]
+    page.wait_for_load_state("networkidle")
     served.kill()
     served.start()
     page.reload()
-    page.wait_for_selector("#item:not([hidden])")
-    assert page.text_content("#item-name").startswith(second)
+    assert another_than(page, "") == second
     assert first in page.text_content("#recent")
     assert page.text_content("#counts").startswith("1 of 400 patches labelled")
     page.keyboard.press("a")
-    page.wait_for_function("() => document.querySelector('#counts').textContent.startsWith('2 of')")
+    third = another_than(page, second)
     assert [row["id"] for row in served.corrections] == [first, second]
     page.keyboard.press("u")
-    page.keyboard.press("u")
+    assert another_than(page, third) == second
     page.wait_for_function("() => document.querySelector('#counts').textContent.startsWith('1 of')")
-    assert page.text_content("#item-name").startswith(second)
-    page.wait_for_timeout(50)
     page.keyboard.press("u")
-    page.wait_for_function("() => document.querySelector('#counts').textContent.startsWith('0 of')")
-    assert page.text_content("#item-name").startswith(first)
+    assert another_than(page, second) == first
     assert served.corrections == []
+
+
+def another_than(page: Any, earlier: str) -> str:
+    """The id of the patch that is shown, once it is another one and can be labelled."""
+    changed = "earlier => !['', earlier].includes(document.querySelector('#item-name').textContent.split(' ')[0])"
+    page.wait_for_function(changed, arg=earlier)
+    page.wait_for_timeout(100)  # the key's own work ends after the picture is there
+    return str(page.text_content("#item-name").split(" ")[0])
 
 
 def test_the_token_is_asked_for_once(browser: Any, served: Served) -> None:
     """Without it nothing is shown; a wrong one is asked for again; then the whole tab knows it."""
     context = browser.new_context()
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{served.port}/model")
     for token in ("wrong", TOKEN):
@@ -208,6 +228,59 @@ def test_the_token_is_asked_for_once(browser: Any, served: Served) -> None:
     assert not page.locator("#ask[open]").count()
     assert TOKEN not in page.content()
     context.close()
+
+
+def test_a_slide_is_scanned_and_its_heat_follows_the_controls(tab: Tab, served: Served) -> None:
+    """Progress to result; opacity and threshold change the layer live; CSV as the server wrote it; removed."""
+    page = tab.open("/slide")
+    page.wait_for_selector("#served:not([hidden])")
+    page.click("details summary")
+    page.fill("#resolution", "1.0")
+    page.click("#served button")
+    page.wait_for_selector("#viewing:not([hidden])", timeout=4 * PATIENCE)
+    page.wait_for_function("() => document.querySelector('#layer')?.width > 100")
+    page.wait_for_load_state("networkidle")
+    table = next(served.workspace.rglob("tiles.csv"))
+    with open(table, newline="") as lines:
+        probabilities = [float(row["probability"]) for row in csv.DictReader(lines)]
+    assert page.text_content("#above") == f"{len(probabilities)} of {len(probabilities)} tiles shown."
+    page.uncheck("#show-outlines")
+    strong = heat_opacity(page)
+    page.focus("#opacity")
+    for _ in range(30):
+        page.keyboard.press("ArrowLeft")
+    assert page.text_content("#opacity-shown") == "30 %"
+    assert heat_opacity(page) == pytest.approx(strong / 2, rel=0.06)
+    page.uncheck("#show-heat")
+    assert heat_opacity(page) == 0
+    page.check("#show-heat")
+    limit = round(sorted(probabilities)[len(probabilities) // 2], 2)
+    page.eval_on_selector(
+        "#threshold", "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", limit
+    )
+    above = sum(probability >= limit for probability in probabilities)
+    assert page.text_content("#above") == f"{above} of {len(probabilities)} tiles shown."
+    with page.expect_download() as download:
+        page.click("#tiles")
+    assert download.value.path().read_bytes() == table.read_bytes()
+    page.click("#scan-list button:has-text('Remove')")
+    page.wait_for_selector("#viewing", state="hidden")
+    assert not table.exists()
+
+
+def heat_opacity(page: Any) -> float:
+    """The greatest opacity, 0 to 255, of the layer over the slide."""
+    return float(
+        page.eval_on_selector(
+            "#layer",
+            """layer => {
+                const data = layer.getContext("2d").getImageData(0, 0, layer.width, layer.height).data;
+                let most = 0;
+                for (let place = 3; place < data.length; place += 4) most = Math.max(most, data[place]);
+                return most;
+            }""",
+        )
+    )
 
 
 @pytest.mark.parametrize("path", [path for path, _, _ in LINKS])
