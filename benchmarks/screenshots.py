@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tumortrace import synthesise, train
+from tumortrace import open_cohort, synthesise, train
 
 OUT = Path(__file__).parents[1] / "docs" / "screenshots"
 CHROMIUM = "/usr/bin/chromium"
@@ -30,16 +30,16 @@ MOST_BYTES = 200_000
 SERVE = "from tumortrace.cli.main import main; main()"
 
 
-def patch(page: Any, patches: list[Path]) -> None:
+def patch(page: Any, patches: list[str]) -> None:
     """Several patches, the first of them with its heat."""
     page.wait_for_selector("#examples li")
-    page.set_input_files("#files", [str(path) for path in patches[:1]])
+    page.set_input_files("#files", patches[:1])
     page.wait_for_selector("#heat:not([hidden])")
     page.click("details summary")
     page.wait_for_function("() => document.querySelector('#seen').naturalWidth > 0")
 
 
-def slide(page: Any, patches: list[Path]) -> None:
+def slide(page: Any, patches: list[str]) -> None:
     """A slide with heat map and outlines, scanned where it has not been."""
     page.wait_for_selector("#served:not([hidden])")
     page.wait_for_load_state("networkidle")
@@ -51,10 +51,9 @@ def slide(page: Any, patches: list[Path]) -> None:
     page.wait_for_selector("#viewing:not([hidden])")
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(3000)
-    page.evaluate("scrollTo(0, 0)")
 
 
-def review(page: Any, patches: list[Path]) -> None:
+def review(page: Any, patches: list[str]) -> None:
     """The queue after three labels."""
     page.wait_for_selector("#item:not([hidden])")
     while page.evaluate("() => document.querySelector('#share').value") < 3:
@@ -64,17 +63,17 @@ def review(page: Any, patches: list[Path]) -> None:
     page.wait_for_selector("#heat:not([hidden])")
 
 
-def model(page: Any, patches: list[Path]) -> None:
+def model(page: Any, patches: list[str]) -> None:
     """Metrics and calibration."""
     page.wait_for_selector("#card h1")
 
 
-def docs(page: Any, patches: list[Path]) -> None:
+def docs(page: Any, patches: list[str]) -> None:
     """The API."""
     page.wait_for_selector("#operations section")
 
 
-PAGES: dict[str, tuple[str, Callable[[Any, list[Path]], None]]] = {
+PAGES: dict[str, tuple[str, Callable[[Any, list[str]], None]]] = {
     "patch": ("/", patch),
     "slide": ("/slide", slide),
     "review": ("/review", review),
@@ -86,11 +85,14 @@ PAGES: dict[str, tuple[str, Callable[[Any, list[Path]], None]]] = {
 def keep(png: bytes, name: str) -> None:
     """Write a picture with as many colours as stay below the limit, without metadata."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    for colours in (256, 128, 64, 32):
-        target = OUT / f"{name}.png"
-        picture.quantize(colours, dither=Image.Dither.NONE).save(target, optimize=True)
+    target = OUT / f"{name}.png"
+    while True:
+        picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
         if target.stat().st_size < MOST_BYTES:
             break
+        picture = picture.crop(
+            (0, 0, picture.width, picture.height - 60)
+        )  # the top shows more than fewer colours would
     print(f"{target.name}: {picture.width}x{picture.height}, {target.stat().st_size:,} bytes")
 
 
@@ -106,11 +108,12 @@ def main() -> None:
         synthesise("slide", folder / "slides" / "synthetic.tif", seed=0)
         if run is None:
             run = train(synthesise("patches", folder / "training", count=2400), out=folder / "runs", epochs=12)
-        call = ["serve", str(run), "--port", "0", "--review", str(tissue), "--slides", str(folder / "slides")]
-        call += ["--workspace", str(folder / "workspace")]
+        call = ["serve", str(run.resolve()), "--port", "0", "--review", str(tissue), "--slides", str(folder / "slides")]
+        call += ["--workspace", "tumortrace-workspace"]  # the page shows it, and it is to be no path of this machine
         server = subprocess.Popen([sys.executable, "-c", SERVE, *call], stderr=subprocess.PIPE, text=True, cwd=folder)
         try:
-            shoot(playwright, _address(server), sorted((tissue / "patches").rglob("*.png")))
+            table = open_cohort(tissue).table
+            shoot(playwright, _address(server), table["path"][table["label"] == 1].tolist())
         finally:
             server.terminate()
             server.communicate()
@@ -124,7 +127,7 @@ def _address(server: subprocess.Popen[str]) -> str:
     raise SystemExit("the server did not start")
 
 
-def shoot(playwright: Any, address: str, patches: list[Path]) -> None:
+def shoot(playwright: Any, address: str, patches: list[str]) -> None:
     """All pages at both widths, light, and one of them dark."""
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
     looks = [(width, "light", name) for width in WIDTHS for name in PAGES] + [("wide", "dark", "patch")]
@@ -140,6 +143,11 @@ def shoot(playwright: Any, address: str, patches: list[Path]) -> None:
         tall = page.evaluate("document.documentElement.scrollHeight")
         page.set_viewport_size({"width": wide, "height": min(tall, 1400 if width == "wide" else 1700)})
         page.wait_for_timeout(800)
+        if name == "slide":
+            page.click("#zoom-all")
+            page.wait_for_timeout(1500)
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_timeout(200)
         keep(page.screenshot(caret="initial"), f"{name}-{wide}" + ("-dark" if scheme == "dark" else ""))
         context.close()
     browser.close()

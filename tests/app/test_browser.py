@@ -264,7 +264,8 @@ def test_a_slide_is_scanned_and_its_heat_follows_the_controls(tab: Tab, served: 
         page.click("#tiles")
     assert download.value.path().read_bytes() == table.read_bytes()
     page.click("#scan-list button:has-text('Remove')")
-    page.wait_for_selector("#viewing", state="hidden")
+    page.wait_for_selector("#scans", state="hidden")
+    assert not page.is_visible("#viewing")
     assert not table.exists()
 
 

@@ -15,7 +15,7 @@ from tumortrace.evaluation.intervals import wilson
 from tumortrace.evaluation.metrics import bin_edges, tally
 from tumortrace.evaluation.table import check_arrays
 from tumortrace.models.bundle import Model
-from tumortrace.reports.records import Records, read_records
+from tumortrace.reports.records import Records, called, read_records
 from tumortrace.reports.story import story
 
 BINS = 10
@@ -34,8 +34,8 @@ def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
     conformal = info.conformal
     return {
         "name": name,
-        "classes": list(info.classes),
-        "positive_class": info.positive_class,
+        "classes": [called(each) for each in info.classes],
+        "positive_class": called(info.positive_class),
         "patch_size": list(info.patch_size),
         "crop": info.preprocessing.crop,
         "threshold": info.threshold,

@@ -27,6 +27,7 @@ from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError, DataError, TumorTraceError
 from tumortrace.models.assessment import Assessment
 from tumortrace.models.bundle import Model
+from tumortrace.reports.records import called
 from tumortrace.runs.files import write_csv
 from tumortrace.runs.run import now
 
@@ -108,7 +109,7 @@ class Review:
             "name": opened.cohort.name,
             "model": self._model.info.name,
             "classes": list(self._classes(opened)),
-            "class_names": list(self._names(opened)),
+            "class_names": [called(name) for name in self._names(opened)],
             "images": len(opened.cohort),
             "reviewed": len(mine),
             "changed": changed,

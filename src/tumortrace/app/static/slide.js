@@ -59,8 +59,11 @@ async function start(body) {
 
 async function remove(id) {
   if (watched === id) watched = null;
+  if (shown?.id === id) {
+    viewer.destroy(); // before it asks for tiles that are gone
+    [viewer, shown, $("viewing").hidden] = [null, null, true];
+  }
   await ask(`/api/slides/${id}`, { method: "DELETE" });
-  if (shown?.id === id) { shown = null; $("viewing").hidden = true; }
   await list();
 }
 
@@ -103,14 +106,14 @@ async function open(id) {
 function describe(scan) {
   const record = scan.result ?? {};
   const tiles = shown.heat.tiles;
-  const positive = tiles.filter((tile) => tile.probability >= shown.heat.threshold).length;
+  const positive = shown.heat.positive_class;
+  const called = tiles.filter((tile) => tile.probability >= shown.heat.threshold).length;
   const score = record.score;
-  $("score").textContent = `${plural(positive, "tile")} of ${tiles.length.toLocaleString("en")} with tissue ` +
-    `${positive === 1 ? "is" : "are"} called ${model.positive_class} at the threshold ${number(shown.heat.threshold)}.` +
+  $("score").textContent = `${plural(called, "tile")} of ${tiles.length.toLocaleString("en")} with tissue ` +
+    `${called === 1 ? "is" : "are"} called ${positive} at the threshold ${number(shown.heat.threshold)}.` +
     (score?.value === null || score?.value === undefined ? "" : ` Slide score ${number(score.value)}: ${score.definition}.`);
-  const tumour = record.tumour ?? {};
   facts($("slide-facts"), [
-    [`Tissue called ${model.positive_class}`, tumour.share && `${percent(tumour.share)}${tumour.mm2?.value ? `, ${ranged(tumour.mm2, 2)} mm²` : ""}`],
+    [`Tissue called ${positive}`, area(record.tumour ?? {})],
     ["Left to a person", record.referred_tiles === undefined ? null : plural(record.referred_tiles, "tile")],
     ["Unlike the training data", record.unfamiliar_tiles === null || record.unfamiliar_tiles === undefined ? null : plural(record.unfamiliar_tiles, "tile")],
     ["Interval of the score", score?.interval],
@@ -121,9 +124,13 @@ function describe(scan) {
   ]);
 }
 
-const ranged = ({ value, range }, places) => number(value, places) + (range ? ` (${number(range[0], places)} to ${number(range[1], places)} by what is left to a person)` : "");
-const percent = ({ value, range }) => value === null ? "—"
-  : `${(100 * value).toFixed(1)} %${range ? ` (${range.map((bound) => (100 * bound).toFixed(1)).join(" to ")} % by what is left to a person)` : ""}`;
+// Share and area of tumour; their range is what the model leaves to a person, once as normal and once as tumour.
+function area({ share, mm2 }) {
+  const parts = [[share, (value) => (100 * value).toFixed(1), " %"], [mm2, (value) => number(value, 2), " mm²"]]
+    .filter(([entry]) => entry && entry.value !== null && entry.value !== undefined)
+    .map(([{ value, range }, text, unit]) => text(value) + (range ? ` (${text(range[0])} to ${text(range[1])})` : "") + unit);
+  return parts.length ? `${parts.join(", ")}; the range counts what is left to a person as normal and as tumour` : null;
+}
 
 function view(id, dzi) {
   const image = new DOMParser().parseFromString(dzi, "application/xml").documentElement;
@@ -226,7 +233,7 @@ function point(event) {
   const tile = shown.heat.tiles.find(({ x, y, width, height }) =>
     place.x >= x && place.x < x + width && place.y >= y && place.y < y + height);
   $("pointed").hidden = !tile;
-  if (tile) $("pointed").textContent = `${model.positive_class} ${number(tile.probability, 2)}`;
+  if (tile) $("pointed").textContent = `${shown.heat.positive_class} ${number(tile.probability, 2)}`;
 }
 
 function restyle() {
