@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+GLASS, AIR = 0.95, 0.0
 
 
 def blank(pixels: Tensor) -> Tensor:
-    """Each patch's own mean colour, everywhere: no structure, and nothing that its stain or scanner does not have.
+    """What each patch would show with nothing there: bright glass where it has colours, black air where it is grey.
 
-    White, as glass is, would make every pixel of tissue evidence, and means nothing in MRI; black occurs nowhere in
-    a stained section; a blurred patch keeps what a dense nest of cells looks like from afar.
+    A classifier of stained tissue knows glass and finds no tumour on it. The patch's mean colour or a blurred copy say
+    less than one would think: flat violet is what a dense nest of cells looks like from afar, and networks take it for
+    that (docs/explanations.md has numbers). Grey pictures are taken for radiology, whose background is black.
 
     Args:
-        pixels: float32, shape (N, 3, h, w).
+        pixels: float32, shape (N, 3, h, w), range [0, 1].
 
     Returns:
         float32 of the same shape.
+
+    Example:
+        >>> violet, grey = torch.tensor([0.5, 0.2, 0.6]), torch.tensor([0.4, 0.4, 0.4])
+        >>> [round(level, 2) for level in blank(torch.stack([violet, grey]).view(2, 3, 1, 1))[:, 0, 0, 0].tolist()]
+        [0.95, 0.0]
     """
-    return pixels.mean((2, 3), keepdim=True).expand_as(pixels).contiguous()
+    coloured = (pixels.amax(1) - pixels.amin(1)).amax((1, 2)) > 2 / 255
+    level = torch.where(coloured, pixels.new_tensor(GLASS), pixels.new_tensor(AIR))
+    return level.view(-1, 1, 1, 1).expand_as(pixels).contiguous()

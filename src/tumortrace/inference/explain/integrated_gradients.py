@@ -12,7 +12,7 @@ from tumortrace.inference.explain.evidence import evidence
 from tumortrace.models.bundle import Model
 from tumortrace.models.device import prediction_batch
 
-STEPS = 48
+STEPS = 32
 
 
 def integrated_gradients(model: Model, pixels: Tensor, *, steps: int = STEPS) -> Tensor:

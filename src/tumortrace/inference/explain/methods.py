@@ -94,9 +94,14 @@ def heat_maps(model: Model, images: np.ndarray, method: str = "grad-cam") -> np.
             expected=f"uint8 images of shape (N, {height}, {width}, 3)",
             remedy="resize with tumortrace.cohorts.images.fit",
         )
+    return heat_of(model, images, chosen)
+
+
+def heat_of(model: Model, images: np.ndarray, method: Method) -> np.ndarray:
+    """`heat_maps` by a method that need not be registered."""
     batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-    parts = [_heat(model, batch, chosen) for batch in batches]
-    return np.concatenate(parts) if parts else np.empty((0, height, width))
+    parts = [_heat(model, batch, method) for batch in batches]
+    return np.concatenate(parts) if parts else np.empty((0, *model.info.patch_size))
 
 
 def require_method(name: str) -> Method:
