@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -46,11 +47,12 @@ class Heat:
         return float(np.quantile(sizes, SHOWN)) if sizes.size else 0.0
 
 
-def heat_layer(values: np.ndarray) -> np.ndarray:
+def heat_layer(values: np.ndarray, limit: float | None = None) -> np.ndarray:
     """Heat as a layer to lay over the patch: the stronger, the less transparent.
 
     Args:
         values: float, shape (H, W): a heat map.
+        limit: Size at which the scale ends; default the map's own, see `Heat.limit`.
 
     Returns:
         uint8, shape (H, W, 4), RGBA; yellow to red speaks for the positive class, blue against it.
@@ -59,7 +61,7 @@ def heat_layer(values: np.ndarray) -> np.ndarray:
         >>> heat_layer(np.array([[0.0, 1.0, -1.0]]))[..., 3].tolist()
         [[0, 204, 204]]
     """
-    limit = Heat(values, "").limit
+    limit = Heat(values, "").limit if limit is None else limit
     share = np.clip(values / limit, -1, 1) if limit else np.zeros(values.shape)
     layer = np.asarray(COLOURS((share + 1) / 2))
     layer[..., 3] = STRONGEST * np.abs(share)
@@ -84,18 +86,18 @@ def draw_explanation(
         positive_class: Class that positive heat speaks for.
         seen: Height and width in pixels of the centre crop that the network sees; None for the whole patch.
     """
-    figure = Figure(figsize=(0.5 + 2.9 * (1 + len(heats)), 3.5), layout="constrained")
+    figure = Figure(figsize=(0.5 + 2.9 * (1 + len(heats)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(heats), squeeze=False)[0]
     size = (image.shape[0], image.shape[1])
     axes[0].imshow(image)
     if min(size) > CENTRE:
-        _outline(axes[0], size, (CENTRE, CENTRE), "#2ca02c", "-")
+        outline(axes[0], size, (CENTRE, CENTRE), "#2ca02c", "-")
     for place, heat in zip(axes[1:], heats, strict=True):
         _draw_heat(figure, place, image, heat, positive_class)
     said = ""
     if seen is not None and seen != size:
         for place in axes[1:]:
-            _outline(place, size, seen, SEEN, "--")
+            outline(place, size, seen, SEEN, "--")
         said = f"The network sees the {seen[1]}x{seen[0]} px within the dashed line; there is no heat outside of it.\n"
     for place in axes:
         place.set_axis_off()
@@ -113,15 +115,23 @@ def _draw_heat(figure: Figure, axes: Axes, image: np.ndarray, heat: Heat, positi
         return
     axes.imshow(heat_layer(heat.values))
     axes.set_title(heat.title, fontsize=8)
-    beyond, signed = bool(np.abs(heat.values).max() > limit), bool((heat.values < 0).any())
-    extend = ("both" if signed else "max") if beyond else "neither"
-    bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), COLOURS), ax=axes, fraction=0.046, extend=extend)
+    add_scale(figure, [axes], [heat], limit, positive_class)
+
+
+def add_scale(figure: Figure, places: Sequence[Axes], heats: Sequence[Heat], limit: float, positive_class: str) -> None:
+    """A colour bar beside axes whose heat has one scale that ends at `limit`."""
+    beyond = any(np.abs(heat.values).max() > limit for heat in heats)
+    signed = any(heat.values.min() < 0 for heat in heats)
+    extend: Literal["neither", "both", "max"] = ("both" if signed else "max") if beyond else "neither"
+    colours = ScalarMappable(Normalize(-limit, limit), COLOURS)
+    bar = figure.colorbar(colours, ax=list(places), fraction=0.046, extend=extend)
     bar.ax.set_ylim(-limit if signed else 0, limit)
-    scale = "logit" if heat.unit == "logit" else "no unit"
-    bar.set_label(f"evidence for {positive_class} ({scale})", fontsize=8, parse_math=False)
+    unit = "logit" if heats[0].unit == "logit" else "no unit"
+    bar.set_label(f"evidence for {positive_class} ({unit})", fontsize=8, parse_math=False)
     bar.ax.tick_params(labelsize=7)
 
 
-def _outline(axes: Axes, size: tuple[int, int], part: tuple[int, int], colour: str, style: str) -> None:
+def outline(axes: Axes, size: tuple[int, int], part: tuple[int, int], colour: str, style: str) -> None:
+    """Outline the centre `part` (height, width) of a picture of that `size`."""
     corner = ((size[1] - part[1]) / 2 - 0.5, (size[0] - part[0]) / 2 - 0.5)
     axes.add_patch(Rectangle(corner, part[1], part[0], fill=False, edgecolor=colour, linewidth=1.5, linestyle=style))

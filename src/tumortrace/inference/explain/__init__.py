@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tumortrace.inference.explain.measure import measure
 from tumortrace.inference.explain.methods import METHODS, Method, heat_map, heat_maps
 from tumortrace.inference.explain.pictures import explain
+from tumortrace.inference.explain.sheets import draw_sheets
 
-__all__ = ["METHODS", "Method", "explain", "heat_map", "heat_maps"]
+__all__ = ["METHODS", "Method", "draw_sheets", "explain", "heat_map", "heat_maps", "measure"]

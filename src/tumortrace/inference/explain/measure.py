@@ -14,11 +14,12 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.masks import read_masks
 from tumortrace.errors import CohortError, ModelError
 from tumortrace.evaluation.means import mean_with_interval
+from tumortrace.inference.explain.baseline import BASELINES
 from tumortrace.inference.explain.controls import CONTROLS
 from tumortrace.inference.explain.evidence import prepared_pixels
 from tumortrace.inference.explain.localisation import energy_inside, mask_auc, pointing
 from tumortrace.inference.explain.methods import METHODS, Method, heat_of, require_method
-from tumortrace.inference.explain.perturbation import cell_order, deletion_insertion, random_order
+from tumortrace.inference.explain.perturbation import cell_order, deletion_insertion, probability_of, random_order
 from tumortrace.inference.explain.pictures import seen_by
 from tumortrace.inference.explain.randomisation import SUSPECT, cascade, rank_correlation, similarity
 from tumortrace.inference.unseen import open_unseen
@@ -39,7 +40,7 @@ def measure(
     data: str | Path | Cohort = SYNTHETIC,
     *,
     methods: Sequence[str] | None = None,
-    images: int = IMAGES,
+    images: int | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -58,7 +59,7 @@ def measure(
         run: Run folder or bundle.
         data: Labelled data that the model has not seen; what it has seen is left out. Default synthetic tissue.
         methods: Names in `METHODS`; default all that the model allows.
-        images: How many images at most; the randomisation test takes the first twelve of them.
+        images: How many images at most, default 64; the randomisation test takes the first twelve of them.
         out: Folder to write; default `explanations` in the run folder.
         seed: Of random orders and random weights.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
@@ -71,8 +72,9 @@ def measure(
         CohortError: The model predicts no image positive, or has seen all.
         ModelError: There is no such method, or the model does not fit it.
     """
+    images = IMAGES if images is None else images
     if images < 1:
-        raise ModelError(f"{images} images", expected="1 or more", remedy="leave --images out")
+        raise ModelError(f"{images} images", expected="1 or more", remedy="name another number")
     model, bundle = load_model(run, device=device), find_bundle(run)
     unseen = open_unseen(model, bundle, data, **options)
     rows = _positive_rows(model, unseen.store.images, unseen.rows, images, unseen.cohort.name)
@@ -81,11 +83,12 @@ def measure(
     masks = read_masks(unseen.cohort, rows, model.info.patch_size)
     asked = {name: require_method(name) for name in methods} if methods else _allowed(model, patches[:1])
     parts, spent = [], {}
+    chance = [_areas(model, patch, random_order(seed + row)) for row, patch in enumerate(patches)]
     for name, method in track((asked | CONTROLS).items(), "measuring", total=len(asked) + len(CONTROLS)):
         started = time.process_time()
         heat = heat_of(model, patches, method)
         spent[name] = (time.process_time() - started) / len(patches)
-        parts.append(_per_image(model, patches, heat, masks, seed).assign(method=name))
+        parts.append(_per_image(model, patches, heat, masks, chance, seed).assign(method=name))
         correlations = list(_randomised(model, patches[:RANDOMISED], heat[:RANDOMISED], method, seed))
         for share, rank, ssim in correlations:
             parts[-1][f"rank_correlation_{share:.2f}"] = np.append(rank, np.full(len(patches) - len(rank), np.nan))
@@ -105,6 +108,7 @@ def measure(
         "groups": len(set(groups)) if unseen.cohort.has_groups else None,
         "seed": seed,
         **summarise(table),
+        "blank": _of_blank(model, patches, groups),
         "notes": unseen.notes,
         "versions": versions(),
         "finished": now(),
@@ -188,6 +192,15 @@ def _positive_rows(model: Model, images: np.ndarray, rows: np.ndarray, most: int
     return positive[np.unique(np.linspace(0, len(positive) - 1, min(most, len(positive))).round().astype(int))]
 
 
+def _of_blank(model: Model, patches: np.ndarray, groups: list[str | None]) -> dict[str, Any]:
+    """Probability of what methods compare with, and of what else they could; it should be low."""
+    filled = {
+        name: [float(probability_of(model, fill(prepared_pixels(model, patch[None])))[0]) for patch in patches]
+        for name, fill in {"the patch": lambda pixels: pixels, **BASELINES}.items()
+    }
+    return {name: mean_with_interval(values, groups) for name, values in filled.items()}
+
+
 def _allowed(model: Model, patch: np.ndarray) -> dict[str, Method]:
     """The methods that the model allows, told by trying."""
     allowed = {}
@@ -203,15 +216,32 @@ def _allowed(model: Model, patch: np.ndarray) -> dict[str, Method]:
 
 
 def _per_image(
-    model: Model, patches: np.ndarray, heat: np.ndarray, masks: np.ndarray | None, seed: int
+    model: Model,
+    patches: np.ndarray,
+    heat: np.ndarray,
+    masks: np.ndarray | None,
+    chance: list[tuple[float, float]],
+    seed: int,
 ) -> pd.DataFrame:
-    """Localisation, deletion and insertion of each image."""
-    rows = [
-        _localised(model, each, None if masks is None else masks[row])
-        | _perturbed(model, patches[row], each, seed + row)
-        for row, each in enumerate(heat)
-    ]
+    """Localisation, deletion and insertion of each image; `chance` has the areas of a random order."""
+    rows = []
+    for row, each in enumerate(heat):
+        seen = each[_within(seen_by(model), each.shape)]
+        falling, rising = _areas(model, patches[row], cell_order(seen, seed + row))
+        perturbed = {
+            "deletion": falling,
+            "insertion": rising,
+            "random_deletion": chance[row][0],
+            "random_insertion": chance[row][1],
+            "deletion_gain": chance[row][0] - falling,
+            "insertion_gain": rising - chance[row][1],
+        }
+        rows.append(_localised(model, each, None if masks is None else masks[row]) | perturbed)
     return pd.DataFrame(rows)
+
+
+def _areas(model: Model, patch: np.ndarray, order: np.ndarray) -> tuple[float, float]:
+    return deletion_insertion(model, prepared_pixels(model, patch[None]), order)
 
 
 def _localised(model: Model, heat: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
@@ -227,21 +257,6 @@ def _localised(model: Model, heat: np.ndarray, mask: np.ndarray | None) -> dict[
         "pointing": pointing(heat, mask),
         "energy": energy_inside(heat, mask),
         "mask_auc": mask_auc(heat, mask),
-    }
-
-
-def _perturbed(model: Model, patch: np.ndarray, heat: np.ndarray, seed: int) -> dict[str, float]:
-    pixels = prepared_pixels(model, patch[None])
-    seen = heat[_within(seen_by(model), heat.shape)]
-    falling, rising = deletion_insertion(model, pixels, cell_order(seen, seed))
-    random_falling, random_rising = deletion_insertion(model, pixels, random_order(seed))
-    return {
-        "deletion": falling,
-        "insertion": rising,
-        "random_deletion": random_falling,
-        "random_insertion": random_rising,
-        "deletion_gain": random_falling - falling,
-        "insertion_gain": rising - random_rising,
     }
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tumortrace.evaluation.calibration import apply_temperature
 from tumortrace.inference.explain.baseline import blank
 from tumortrace.inference.explain.evidence import evidence
 from tumortrace.models.bundle import Model
@@ -60,7 +59,7 @@ def deletion_insertion(model: Model, pixels: Tensor, order: np.ndarray, steps: i
     Returns:
         Mean probability as cells become `blank`, the hottest first (low is good), and as they come back (high is good).
     """
-    return areas(lambda images: _probability(model, images), pixels, order, steps)
+    return areas(lambda images: probability_of(model, images), pixels, order, steps)
 
 
 def areas(
@@ -80,8 +79,9 @@ def areas(
     return float(falling), float(rising)
 
 
-def _probability(model: Model, images: Tensor) -> np.ndarray:
+def probability_of(model: Model, images: Tensor) -> np.ndarray:
+    """Calibrated probabilities of prepared patches, float32 (N, 3, h, w) in [0, 1]."""
     at_once = max(1, prediction_batch((images.shape[2], images.shape[3])) // (8 if model.info.symmetries else 1))
     with torch.inference_mode():
         logits = np.concatenate([evidence(model, part).cpu().double().numpy() for part in images.split(at_once)])
-    return apply_temperature(logits, model.info.temperature)
+    return model.info.calibration.apply(logits)
