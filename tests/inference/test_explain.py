@@ -174,7 +174,7 @@ def test_channels_last_are_recognised() -> None:
 
 
 def test_occlusion_finds_the_one_pixel_that_counts() -> None:
-    """Heat only where a window of 2 px reaches, most there: the fall when it turns black, as nothing is in grey pictures."""
+    """Heat only where a window of 2 px reaches, most there: the fall when it turns black (the picture is grey)."""
     image = np.pad(np.full((16, 16, 3), 40, np.uint8), ((4, 4), (4, 4), (0, 0)))
     image[7, 16] = 200
     heat = heat_map(wrap(Corner(), (24, 24), crop=16), image, "occlusion")[4:20, 4:20]

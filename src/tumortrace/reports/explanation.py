@@ -18,7 +18,7 @@ from tumortrace.runs.files import replacing
 
 CENTRE = 32
 SHOWN = 0.995  # quantile of the heat at which the scale ends: single pixels beyond take its last colour
-SEEN = "#00c2d1"
+SEEN, CENTRE_COLOUR = "#00c2d1", "#2ca02c"
 #: Blue against, yellow to red for the positive class: both stand out from the pink and violet of stained tissue.
 COLOURS = LinearSegmentedColormap.from_list(
     "evidence", ["#03256c", "#0081a7", "#48cae4", "#ffffff", "#ffdd33", "#ff7b00", "#9d0208"], N=511
@@ -91,7 +91,7 @@ def draw_explanation(
     size = (image.shape[0], image.shape[1])
     axes[0].imshow(image)
     if min(size) > CENTRE:
-        outline(axes[0], size, (CENTRE, CENTRE), "#2ca02c", "-")
+        outline(axes[0], size, (CENTRE, CENTRE), CENTRE_COLOUR, "-")
     for place, heat in zip(axes[1:], heats, strict=True):
         _draw_heat(figure, place, image, heat, positive_class)
     said = ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from tumortrace.reports.explanation import SEEN, Heat, add_scale, heat_layer, outline
+from tumortrace.reports.explanation import CENTRE, CENTRE_COLOUR, SEEN, Heat, add_scale, heat_layer, outline
 from tumortrace.runs.files import replacing
 
 COLUMNS = 8
@@ -58,6 +58,8 @@ def draw_sheet(
             below.imshow(tile.image)
             below.imshow(heat_layer(tile.heat.values, limit))
             size = (tile.image.shape[0], tile.image.shape[1])
+            if min(size) > CENTRE:
+                outline(above, size, (CENTRE, CENTRE), CENTRE_COLOUR, "-")
             if seen is not None and seen != size:
                 outline(below, size, seen, SEEN, "--")
         if tiles and limit:

@@ -14,9 +14,8 @@ from tumortrace.cli.app import NO_OPTIONS, DataOptions, Out, Seed, app
 @app.command
 def explain(
     run: Path,
-    images: list[str] | None = None,
     /,
-    *,
+    *images: str,
     method: Annotated[list[str] | None, Parameter(negative="")] = None,
     sheet: Annotated[bool, Parameter(negative="")] = False,
     measure: Annotated[bool, Parameter(negative="")] = False,
@@ -44,7 +43,6 @@ def explain(
     """
     from tumortrace.errors import RunError
 
-    images = images or []
     if sheet and measure:
         raise RunError("--sheet and --measure together", remedy="call explain twice")
     if not (sheet or measure):

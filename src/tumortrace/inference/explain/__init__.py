@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tumortrace.inference.explain.measure import measure
+from tumortrace.inference.explain.measures import measure
 from tumortrace.inference.explain.methods import METHODS, Method, heat_map, heat_maps
 from tumortrace.inference.explain.pictures import explain
 from tumortrace.inference.explain.sheets import draw_sheets

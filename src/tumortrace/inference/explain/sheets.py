@@ -84,7 +84,7 @@ def draw_sheets(
         kinds = [kind for kind, (truth, _) in KINDS.items() if truth == label]
         totals = {kind: int(((labels == label) & (said.prediction == KINDS[kind][1])).sum()) for kind in kinds}
         rows = {f"{kind}, {len(tiles[kind])} of {totals[kind]:,}": tiles[kind] for kind in kinds}
-        title = f"{model.info.classes[label]}: {chosen.title}, the most confident first, with P({model.info.positive_class})"
+        title = f"{model.info.classes[label]}: {chosen.title}, surest first, with P({model.info.positive_class})"
         draw_sheet(folder / f"sheet-{side}.png", rows, title, model.info.positive_class, limit, seen_by(model))
         for kind in kinds:
             items += [

@@ -75,6 +75,7 @@ SECTIONS = (
     Section("mistakes", "Right and wrong", "Mistakes"),
     Section("robustness", "Robustness"),
     Section("explanations", "Explanations"),
+    Section("explanation_measures", "Whether to believe the explanations", "Believing them"),
     Section("scans", "Slide scans", "Slides"),
     Section("reproduce", "How to reproduce", "Reproduce"),
     Section("limits", "What voids it"),

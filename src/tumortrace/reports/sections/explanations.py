@@ -12,9 +12,17 @@ MOST = 12  # pictures
 
 
 def context(records: Records) -> dict[str, Any] | None:
-    """`explanations` (see `explained`); None where none has a picture."""
-    explanations = explained(records)
-    return {"explanations": explanations} if explanations["pictured"] else None
+    """`explanations` (see `explained`) and the contact `sheets`; None where there is no picture."""
+    explanations, sheets = explained(records), _sheets(records)
+    return {"explanations": explanations, "sheets": sheets} if explanations["pictured"] or sheets["pictures"] else None
+
+
+def _sheets(records: Records) -> dict[str, Any]:
+    """The record of the contact sheets with their `pictures`."""
+    folder = records.folder / "explanations"
+    record = read_json(folder / "sheets.json")
+    pictures = [embed_picture(folder, name, 1400) for name in record.get("figures", [])]
+    return record | {"pictures": [picture for picture in pictures if picture]}
 
 
 def explained(records: Records) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def measure(
         "model": {"name": model.info.name, "weights_sha256": model.info.weights_sha256},
         "data": {"name": unseen.cohort.name, "fingerprint": unseen.cohort.fingerprint, "split": unseen.split},
         "target": model.info.positive_class,
+        "threshold": model.info.threshold,
         "images": len(rows),
         "groups": len(set(groups)) if unseen.cohort.has_groups else None,
         "seed": seed,
