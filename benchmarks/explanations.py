@@ -21,7 +21,7 @@ EPOCHS = 8
 
 HEAD = """# Explanations
 
-`tumortrace explain RUN IMAGE...` draws where in a patch the evidence for the positive class lies. `--method` chooses how:
+`tumortrace explain RUN IMAGE...` draws where in a patch the evidence for the positive class lies, and `--method` how:
 
 | `--method` | is | heat is in | works with |
 | --- | --- | --- | --- |
@@ -31,42 +31,48 @@ WHAT = {
     "grad-cam": "the last map of features, each channel weighed by the mean of its gradient",
     "grad-cam++": "the same, by its positive gradients, places that are few in their channel more",
     "layer-cam": "the same, each place weighed by its own positive gradient",
-    "integrated-gradients": "what each pixel adds on the way from a blank patch; its sum is the difference of the logits",
-    "occlusion": "how far the logit falls when a window of a sixth of the side is covered",
+    "integrated-gradients": "what each pixel adds on the way from a blank patch; adds up to the difference of logits",
+    "occlusion": "how far the logit falls when a window of a sixth of the side is blank",
 }
 
 RULES = """
-What is explained is the logit that is predicted, before calibration: where the model averages over rotations and mirrorings,
-so do the maps (a turned patch has the turned map). Maps of an ensemble by the first three methods are the mean of its members' maps, each framed by
-what the member sees; the last two explain the ensemble as one function. Transformers are explained by the tokens that
-go into their last block's attention, without those that stand for the whole image. Heat is zero outside of the crop that the network sees, and
-pictures show its border. Red speaks for the positive class, blue against it; only the last two methods can say so.
+What is explained is the logit that is predicted, before calibration: where the model averages over rotations and
+mirrorings, so do the maps (a turned patch has the turned map). Maps of an ensemble by the first three methods are the
+mean of its members' maps, each framed by what the member sees; the other two explain the ensemble as one function.
+Transformers are explained by the tokens that go into their last block's attention, without those that stand for the
+whole image. Heat is zero outside of the crop that the network sees, and pictures show its border. Yellow to red speaks
+for the positive class, blue against it; only the last two methods can say so. Hand-made descriptors have no gradients:
+occlusion explains them.
 
-A blank patch is bright glass for coloured pictures and black for grey ones. The patch's own mean colour or a blurred copy
-were tried and left: of twelve synthetic patches called tumour with a mean probability of .82, the model that is measured below still
-called the flat mean colour tumour with .66, the blurred copy with .92, and glass with .001.
-
-From Python:
+`--sheet DATA` draws the surest right and wrong predictions of each class with their heat on one scale, `--measure DATA`
+measures whether to believe the heat (synthetic tissue where no DATA is named), into `measures.json` and `measures.csv`
+of the run's folder `explanations`; the report shows both. From Python:
 
 ```python
->>> from tumortrace.inference.explain import METHODS
+>>> from tumortrace.inference.explain import METHODS, heat_map, heat_maps, draw_sheets, measure
 >>> list(METHODS)
 ['grad-cam', 'grad-cam++', 'layer-cam', 'integrated-gradients', 'occlusion']
 
 ```
+"""
 
-`heat_map(model, image, method)` gives the numbers. `tumortrace explain RUN DATA --sheet` draws the most confident right and wrong predictions of
-each class, `tumortrace explain RUN --measure [DATA]` measures whether to believe the maps, into `explanations/measures.json`, `measures.csv` and the report.
+BLANK = """
+A blank patch is bright glass for coloured pictures and black for grey ones: there a model should find no tumour. The
+mean probability of these patches is {patch}, of glass {glass}. The patch's own mean colour, which one could take
+instead, gets {mean}, and a blurred copy {blurred}: flat violet is what a dense nest of cells looks like from afar.
 """
 
 READING = """
-How to read it. *Pointing*: how often the hottest pixel is tumour. *Energy*: the share of the positive heat on tumour; for both, heat
-thrown at random has the tumour's share of the area. *AUC*: the chance that a pixel of tumour is hotter than another one; .5 by chance.
-Measured within the crop that the network sees, where it shows both. *Insertion*: the mean probability as the hottest cells of a 16x16
-grid come back to a blank patch (high is good); *deletion*: as they go (low is good); *gain* is over a random order, paired. *Random weights*: the
-rank correlation of the heat's strength with that of the same network after all its weights were shuffled; a map for which it reaches .5
-does not depend on the weights and is not to be believed, whatever the other columns say. The two controls explain nothing, and show what a measure
-is worth: a bump over the centre, and an edge detector. A method is worth more than its looks where it beats both.
+How to read it. *Pointing*: how often the hottest pixel is tumour. *Energy*: the share of the positive heat on tumour;
+by chance, both are the tumour's share of the area. *AUC*: the chance that a pixel of tumour is hotter than another.
+These are measured within the crop that the network sees, where it shows both. *Insertion*: the mean probability as the
+hottest cells of a 16x16 grid come back to a blank patch (high is good); *deletion*: as they go (low is good); *gain*
+is over a random order, paired by patch. Deletion has to be read with care: a random order strews holes over all of the
+tumour at once, and where any tumour left is enough for the call, that lowers the probability sooner than a hole in one
+place. The rank correlation is that of the heat's strength with the same network's after part of its layers, or all,
+had their weights shuffled, the last ones first; heat that keeps .5 of it with wholly random weights does not depend on
+them and is not to be believed, whatever the other columns say. The two controls explain nothing and show what a
+measure is worth: a bump over the centre (patches are labelled by their centre) and an edge detector.
 """
 
 
@@ -80,12 +86,13 @@ def page(record: dict[str, Any]) -> str:
         )
         lines.append(f"| `{name}` | {method.title}, {method.paper}: {WHAT[name]} | {unit} | {needs} |")
     lines += [RULES, "## Whether to believe them\n"]
-    groups, images = record["groups"], record["images"]
     lines.append(
-        f"Recipe `tumortrace`, {EPOCHS} epochs on `{TRAINED_ON}`; measured on {images} patches of {groups} other slides "
-        f"(`{MEASURED_ON}`) that it calls tumour. In brackets {record['intervals']}. Synthetic tissue says how the methods "
-        "compare, not how well a model of yours is explained: measure that on your data. Research use only, not a medical "
-        "device.\n"
+        f"""Recipe `tumortrace`, {EPOCHS} epochs on `{TRAINED_ON}`; measured on {record["images"]} patches that it
+calls tumour, of {record["groups"]} other slides (`{MEASURED_ON}`).
+In brackets {record["intervals"]}.
+Synthetic tissue says how the methods compare, not how well a model of yours is explained: measure that on your data.
+Research use only, not a medical device.
+"""
     )
     chance = record["chance"]
     random = record["random_order"]
@@ -111,7 +118,8 @@ def page(record: dict[str, Any]) -> str:
         cells = [cell(stage["rank_correlation"]) for stage in entry["randomised"]]
         verdict = {True: "yes", False: "no", None: "—"}[entry["depends_on_weights"]]
         lines.append(f"| {entry['title']} | " + " | ".join(cells) + f" | {verdict} | {entry['seconds']:.3f} |")
-    lines.append(READING)
+    names = {"patch": "the patch", "glass": "glass or air", "mean": "its own mean colour", "blurred": "blurred"}
+    lines += [READING, BLANK.format(**{key: cell(record["blank"][name]) for key, name in names.items()})]
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from tumortrace.inference.explain.evidence import prepared_pixels
 from tumortrace.inference.explain.localisation import energy_inside, mask_auc, pointing
 from tumortrace.inference.explain.methods import METHODS, Method, heat_of, require_method
 from tumortrace.inference.explain.perturbation import cell_order, deletion_insertion, probability_of, random_order
-from tumortrace.inference.explain.pictures import seen_by
+from tumortrace.inference.explain.pictures import report_again, seen_by
 from tumortrace.inference.explain.randomisation import SUSPECT, cascade, rank_correlation, similarity
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import Model, find_bundle, load_model
@@ -66,7 +66,8 @@ def measure(
         options: How to read the data, as for `open_cohort`.
 
     Returns:
-        `measures.json`, beside `measures.csv` with one row per image and method.
+        `measures.json`, beside `measures.csv` with one row per image and method; written into the run folder, the
+        report is written again.
 
     Raises:
         CohortError: The model predicts no image positive, or has seen all.
@@ -122,6 +123,8 @@ def measure(
             "seconds": round(spent[name], 4),
         }
     write_json(folder / "measures.json", record)
+    if out is None:
+        report_again(bundle.parent)
     for note in unseen.notes:
         say(f"note: {note}")
     return folder / "measures.json"

@@ -12,6 +12,7 @@ from tumortrace.inference.explain.cam import layers_of
 from tumortrace.inference.explain.methods import BATCH, METHODS, heat_maps, require_method
 from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.reports.explanation import Heat, draw_explanation
+from tumortrace.reports.report import write_report
 from tumortrace.runs.files import write_json
 from tumortrace.runs.progress import track
 from tumortrace.runs.provenance import RESEARCH_USE
@@ -86,6 +87,12 @@ def record_of(model: Model, methods: Sequence[str]) -> dict[str, object]:
         "model": {"name": model.info.name, "weights_sha256": model.info.weights_sha256},
         "research_use": RESEARCH_USE,
     }
+
+
+def report_again(run: Path) -> None:
+    """Write the report of a run anew, so that it shows what has been added; nothing where `run` is no run folder."""
+    if (run / "run.json").is_file():
+        write_report(run)
 
 
 def seen_by(model: Model) -> tuple[int, int]:

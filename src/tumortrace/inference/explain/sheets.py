@@ -10,7 +10,7 @@ import numpy as np
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import ModelError
 from tumortrace.inference.explain.methods import heat_maps, require_method
-from tumortrace.inference.explain.pictures import record_of, seen_by
+from tumortrace.inference.explain.pictures import record_of, report_again, seen_by
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import Assessment, find_bundle, load_model
 from tumortrace.reports.explanation import Heat
@@ -50,7 +50,7 @@ def draw_sheets(
 
     Returns:
         The folder, with `sheet-positive.png` (true positives, false negatives), `sheet-negative.png` (true negatives,
-        false positives) and `sheets.json`.
+        false positives) and `sheets.json`; written into the run folder, the report is written again.
 
     Raises:
         CohortError: No labelled image is left.
@@ -94,6 +94,8 @@ def draw_sheets(
     sheets = ["sheet-positive.png", "sheet-negative.png"]
     record = {**record_of(model, [method]), "data": unseen.cohort.name, "split": unseen.split, "figures": sheets}
     write_json(folder / "sheets.json", {**record, "items": items, "notes": unseen.notes})
+    if out is None:
+        report_again(bundle.parent)
     for note in unseen.notes:
         say(f"note: {note}")
     return folder
