@@ -57,9 +57,11 @@ of the run's folder `explanations`; the report shows both. From Python:
 """
 
 BLANK = """
-A blank patch is bright glass for coloured pictures and black for grey ones: there a model should find no tumour. The
-mean probability of these patches is {patch}, of glass {glass}. The patch's own mean colour, which one could take
-instead, gets {mean}, and a blurred copy {blurred}: flat violet is what a dense nest of cells looks like from afar.
+A blank patch is bright glass for coloured pictures and black for grey ones: there a model should find no tumour.
+The mean probability of these patches is {patch},
+and of glass {glass}.
+The patch's own mean colour, which one could take instead, gets {mean},
+and a blurred copy {blurred}: flat violet is what a dense nest of cells looks like from afar.
 """
 
 READING = """
@@ -69,10 +71,11 @@ These are measured within the crop that the network sees, where it shows both. *
 hottest cells of a 16x16 grid come back to a blank patch (high is good); *deletion*: as they go (low is good); *gain*
 is over a random order, paired by patch. Deletion has to be read with care: a random order strews holes over all of the
 tumour at once, and where any tumour left is enough for the call, that lowers the probability sooner than a hole in one
-place. The rank correlation is that of the heat's strength with the same network's after part of its layers, or all,
-had their weights shuffled, the last ones first; heat that keeps .5 of it with wholly random weights does not depend on
-them and is not to be believed, whatever the other columns say. The two controls explain nothing and show what a
-measure is worth: a bump over the centre (patches are labelled by their centre) and an edge detector.
+place. The last table has the rank correlation of the heat's strength with that of the same network after part of its
+layers, or all, had their weights shuffled, the last ones first (0 also where no heat is left). Heat that keeps .5 of it
+with wholly random weights does not depend on them and is not to be believed, whatever the other columns say; where the
+interval holds .5, the test is undecided. The two controls explain nothing and show what a measure is worth: a bump over
+the centre (patches are labelled by their centre) and an edge detector.
 """
 
 
@@ -116,7 +119,7 @@ Research use only, not a medical device.
     ]
     for entry in record["methods"].values():
         cells = [cell(stage["rank_correlation"]) for stage in entry["randomised"]]
-        verdict = {True: "yes", False: "no", None: "—"}[entry["depends_on_weights"]]
+        verdict = entry["depends_on_weights"] or "—"
         lines.append(f"| {entry['title']} | " + " | ".join(cells) + f" | {verdict} | {entry['seconds']:.3f} |")
     names = {"patch": "the patch", "glass": "glass or air", "mean": "its own mean colour", "blurred": "blurred"}
     lines += [READING, BLANK.format(**{key: cell(record["blank"][name]) for key, name in names.items()})]

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
-from torch import nn
 
 from tumortrace.cli.main import run as call
 from tumortrace.errors import CohortError
@@ -23,11 +22,10 @@ from tumortrace.inference.explain.methods import METHODS, heat_of
 from tumortrace.inference.explain.perturbation import areas, cell_order
 from tumortrace.inference.explain.randomisation import cascade, rank_correlation, similarity
 from tumortrace.models.architecture import build_network
-from tumortrace.models.bundle import Model, load_model
+from tumortrace.models.bundle import Model, load_model, save_model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 from tumortrace.reports.report import write_report
 
-INTENSITY = ("model.arguments.descriptors=[intensity]",)
 MASK = np.array([[True, True, False], [False, False, False]])
 
 
@@ -139,7 +137,7 @@ def test_a_map_that_ignores_the_weights_is_found_out() -> None:
         table = pd.DataFrame({"method": name, "group": None, "heat": True, "rank_correlation_1.00": kept})
         table[["ssim_1.00", "deletion", "insertion", "random_deletion", "random_insertion"]] = 0.5
         verdicts[name] = summarise(table)["methods"][name]["depends_on_weights"]
-    assert verdicts == {"edges": False, "layer-cam": True}
+    assert verdicts == {"edges": "no", "layer-cam": "yes"}
 
 
 def test_the_edge_detector_finds_an_edge_and_the_bump_the_centre() -> None:
@@ -154,13 +152,6 @@ def test_the_edge_detector_finds_an_edge_and_the_bump_the_centre() -> None:
         (23, 24),
         (24, 23),
     }
-
-
-class CentreRed(nn.Module):
-    """Never positive."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.mean((1, 2, 3)) - 50
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +177,7 @@ def test_measures_are_on_record_with_intervals(measured: Path) -> None:
             assert entry[key]["value"] == pytest.approx(part[key].mean()), (name, key)
             low, high = entry[key]["ci95"]
             assert low <= entry[key]["value"] <= high
-    assert record["methods"]["edges"]["depends_on_weights"] is False
+    assert record["methods"]["edges"]["depends_on_weights"] == "no"
     assert record["methods"]["edges"]["randomised"][-1]["rank_correlation"]["value"] == pytest.approx(1)
     assert record["blank"]["the patch"]["value"] >= json.loads((measured / "measures.json").read_text())["threshold"]
 
@@ -245,19 +236,31 @@ def test_a_model_that_calls_nothing_positive_has_nothing_to_measure(
 ) -> None:
     """One line, with the number of images."""
     model = load_model(small_run)
-    model.network = CentreRed()
+    model.info = model.info.model_copy(update={"threshold": float(np.nextafter(1, 2))})
     monkeypatch.setattr("tumortrace.inference.explain.measures.load_model", lambda *_, **__: model)
     with pytest.raises(CohortError, match="none of 16 images tumour"):
         measure(small_run, "synthetic:patches?count=16&seed=9")
 
 
-def test_texture_models_are_measured_by_occlusion_alone(tmp_path: Path) -> None:
-    """Methods that do not fit are left out, and trees without weights leave the randomisation test undefined."""
-    from tumortrace import train
-
-    run = train("synthetic:patches?count=100&seed=2", recipe="texture-tree", changes=INTENSITY, out=tmp_path, seed=0)
-    record = json.loads(measure(run, "synthetic:patches?count=24&seed=9", images=2).read_text())
+def test_trees_are_measured_by_occlusion_alone(tmp_path: Path) -> None:
+    """Methods that need gradients are left out; without weights the randomisation test is undefined, without heat
+    nothing lies on tumour."""
+    arguments = {"descriptors": ["intensity"], "trees": {"trees": 1, "nodes": 3, "depth": 1, "images": None}}
+    network = build_network("texture", (96, 96), arguments)  # its leaves hold 0: everything is positive with .5
+    info = small_model().info.model_copy(
+        update={
+            "architecture": Architecture(name="texture", arguments=arguments),
+            "preprocessing": Preprocessing(),
+            "patch_size": (96, 96),
+        }
+    )
+    save_model(tmp_path / "model", info, network)
+    record = json.loads(measure(tmp_path, "synthetic:patches?count=24&seed=9", images=2).read_text())
     assert list(record["methods"]) == ["occlusion", "centre", "edges"]
-    assert record["methods"]["occlusion"]["depends_on_weights"] is None
-    assert record["methods"]["occlusion"]["randomised"] == []
-    assert draw_sheets(run, "synthetic:patches?count=24&seed=9", method="occlusion", count=1).exists()
+    found = record["methods"]["occlusion"]
+    assert found["depends_on_weights"] is None
+    assert found["randomised"] == []
+    assert found["without_heat"] == 2
+    assert [found[key]["value"] for key in ("pointing", "energy", "mask_auc")] in ([0, 0, 0.5], [None, None, None])
+    assert found["deletion"]["value"] == found["insertion"]["value"] == pytest.approx(0.5)
+    assert draw_sheets(tmp_path, "synthetic:patches?count=24&seed=9", method="occlusion", count=1).exists()

@@ -59,7 +59,7 @@ def measure(
         run: Run folder or bundle.
         data: Labelled data that the model has not seen; what it has seen is left out. Default synthetic tissue.
         methods: Names in `METHODS`; default all that the model allows.
-        images: How many images at most, default 64; the randomisation test takes the first twelve of them.
+        images: How many images at most, default 64; the randomisation test takes twelve of them.
         out: Folder to write; default `explanations` in the run folder.
         seed: Of random orders and random weights.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
@@ -83,6 +83,7 @@ def measure(
     groups = unseen.cohort.table["group"].iloc[rows].astype(object).to_list()
     masks = read_masks(unseen.cohort, rows, model.info.patch_size)
     asked = {name: require_method(name) for name in methods} if methods else _allowed(model, patches[:1])
+    some = _spread(len(rows), RANDOMISED)
     parts, spent = [], {}
     chance = [_areas(model, patch, random_order(seed + row)) for row, patch in enumerate(patches)]
     for name, method in track((asked | CONTROLS).items(), "measuring", total=len(asked) + len(CONTROLS)):
@@ -90,10 +91,9 @@ def measure(
         heat = heat_of(model, patches, method)
         spent[name] = (time.process_time() - started) / len(patches)
         parts.append(_per_image(model, patches, heat, masks, chance, seed).assign(method=name))
-        correlations = list(_randomised(model, patches[:RANDOMISED], heat[:RANDOMISED], method, seed))
-        for share, rank, ssim in correlations:
-            parts[-1][f"rank_correlation_{share:.2f}"] = np.append(rank, np.full(len(patches) - len(rank), np.nan))
-            parts[-1][f"ssim_{share:.2f}"] = np.append(ssim, np.full(len(patches) - len(ssim), np.nan))
+        for share, rank, ssim in _randomised(model, patches[some], heat[some], method, seed):
+            parts[-1].loc[some, f"rank_correlation_{share:.2f}"] = rank
+            parts[-1].loc[some, f"ssim_{share:.2f}"] = ssim
     table = pd.concat(parts, ignore_index=True)
     identities = unseen.cohort.table["id"].iloc[rows].to_list()
     table.insert(0, "id", identities * len(parts))
@@ -176,12 +176,15 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _depends(stages: list[dict[str, Any]]) -> bool | None:
-    """Whether maps of the wholly random model differ; None where nothing could be randomised."""
+def _depends(stages: list[dict[str, Any]]) -> str | None:
+    """Whether maps of the wholly random model differ: "yes" or "no" where the interval lies below or above `SUSPECT`,
+    "undecided" where it does not; None where nothing could be randomised.
+    """
     last = stages[-1]["rank_correlation"] if stages else {"value": None, "ci95": None}
     if last["value"] is None:
         return None
-    return bool((last["ci95"] or (None, last["value"]))[1] < SUSPECT)
+    low, high = last["ci95"] or (last["value"], last["value"])
+    return "yes" if high < SUSPECT else "no" if low >= SUSPECT else "undecided"
 
 
 def _positive_rows(model: Model, images: np.ndarray, rows: np.ndarray, most: int, where: str) -> np.ndarray:
@@ -193,7 +196,12 @@ def _positive_rows(model: Model, images: np.ndarray, rows: np.ndarray, most: int
             where=where,
             remedy="measure on data with positive images",
         )
-    return positive[np.unique(np.linspace(0, len(positive) - 1, min(most, len(positive))).round().astype(int))]
+    return positive[_spread(len(positive), most)]
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Up to `most` of the first `count` whole numbers, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
 
 
 def _of_blank(model: Model, patches: np.ndarray, groups: list[str | None]) -> dict[str, Any]:
