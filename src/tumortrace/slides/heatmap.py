@@ -80,7 +80,7 @@ def draw_heatmap(
         for ring in (polygon.exterior, *polygon.interiors):
             x, y = np.asarray(ring.xy) - 0.5  # a picture's first px lies around 0
             left.plot(x, y, color="#c00000", linewidth=1.0, scalex=False, scaley=False)
-    found = f"tissue (black), class {positive_class} (red)" if outlines else "tissue (black)"
+    found = f"tissue (black), {positive_class} (red)" if outlines else "tissue (black)"
     left.set_title(found if mask.any() else "no tissue found", fontsize=9, parse_math=False)
     right.imshow(thumbnail.mean(axis=2), cmap="gray", vmin=0, vmax=255)  # grey: only the heat has colour
     layer = right.imshow(heat, cmap="RdYlBu_r", vmin=0, vmax=1, alpha=0.6, interpolation="nearest")

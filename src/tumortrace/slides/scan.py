@@ -16,6 +16,7 @@ import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
 from tumortrace.errors import ModelError, SlideError
+from tumortrace.reports.records import called
 from tumortrace.runs.files import write_csv, write_json, write_text
 from tumortrace.runs.progress import progress_bar
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
@@ -122,7 +123,7 @@ def scan(
             tiles = _assess(model, opened, tiles, batch_size, journal, progress)
             shown = cells(tiles, overlap)
             polygons = tumour_polygons(shown, size)
-            positive_class = model.info.classes[1]
+            positive_class = called(model.info.classes[1])
             draw_heatmap(
                 folder / "heatmap.png",
                 thumbnail,
