@@ -237,3 +237,43 @@ def test_a_finished_scan_outlasts_a_restart(
         mine, theirs = (each.get(f"/api/slides/{scanned}").json() for each in (server, second))
         assert mine["result"] == theirs["result"]
         assert second.get(f"/api/slides/{scanned}/slide_files/3/0_0.jpeg").status_code == 200
+
+
+def test_a_full_queue_is_told_before_the_slide_is_read(
+    server: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 with Retry-After, in JSON; nothing of the upload is kept."""
+    jobs = server.app.state.service.slides  # type: ignore[attr-defined]
+    monkeypatch.setattr(jobs, "_waiting", 0)
+    before = sorted((settings.workspace / "slides").iterdir())
+    answer = server.post("/api/slides", files={"file": ("a.png", b"x" * 1000)})
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "wait already" in answer.json()["error"]["cause"]
+    assert sorted((settings.workspace / "slides").iterdir()) == before
+
+
+def test_uploads_have_no_more_room_than_they_may(server: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slide that the workspace has no room for is a 413 that says what to delete."""
+    jobs = server.app.state.service.slides  # type: ignore[attr-defined]
+    monkeypatch.setattr(jobs, "room_for_uploads", lambda: 999)
+    answer = server.post("/api/slides", files={"file": ("a.png", b"x" * 1000)})
+    assert answer.status_code == 413
+    assert "delete" in answer.json()["error"]["remedy"]
+
+
+def test_the_description_names_every_address(server: TestClient) -> None:
+    """/openapi.json has the form of a start and the kinds of the answers."""
+    paths = server.get("/openapi.json").json()["paths"]
+    assert {path.removeprefix("/api/slides") for path in paths if path.startswith("/api/slides")} == {
+        "",
+        "/{id}",
+        "/{id}/slide.dzi",
+        "/{id}/slide_files/{level}/{tile}.jpeg",
+        "/{id}/heat.json",
+        "/{id}/tiles.csv",
+        "/{id}/outlines.geojson",
+        "/{id}/heatmap.png",
+    }
+    form = paths["/api/slides"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert {"file", "name", "model", "overlap"} <= set(form["properties"])
