@@ -50,11 +50,13 @@ def test_decisions_change_sides_and_the_rest_stays() -> None:
             "label": [0, 1, 1],
             "probability": [0.25, 0.5, 0.75],
             "decision": ["negative", "refer", "positive"],
+            "logit": [-1.0, 0.0, 1.0],
         }
     )
     once, threshold = swap_classes(first, 0.5)
     assert once["decision"].tolist() == ["positive", "refer", "negative"]
     assert once["id"].tolist() == list("abc")
+    assert once["logit"].tolist() == [1.0, 0.0, -1.0]
     twice, again = swap_classes(once, threshold)
     assert twice["label"].tolist() == [0, 1, 1]
     assert (twice["probability"] >= again).tolist() == [False, True, True]

@@ -20,11 +20,11 @@ def swap_classes(table: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, f
     change places exactly, and so do precision and negative predictive value.
 
     Args:
-        table: Columns `label`, `probability` and optionally `decision`; others are kept.
+        table: Columns `label`, `probability` and optionally `decision` and `logit`; others are kept.
         threshold: An image is called positive where its probability is at or above it.
 
     Returns:
-        The table with 1 - label and 1 - probability (the decisions exchanged too), and the threshold.
+        The table with 1 - label and 1 - probability (decisions and logits turned too), and the threshold.
 
     Raises:
         PredictionsError: The table or the threshold cannot be used.

@@ -91,8 +91,6 @@ def evaluate_predictions(
 def _completed(table: pd.DataFrame, where: str) -> pd.DataFrame:
     """The table with the columns that a predictions table has; splits and decisions are checked."""
     table = table.assign(label=table["label"].astype(float).astype(int), probability=table["probability"].astype(float))
-    if "id" not in table:
-        table.insert(0, "id", pd.Series([str(row) for row in range(1, len(table) + 1)], table.index, dtype="string"))
     if "group" not in table:
         table["group"] = pd.Series(pd.NA, table.index, dtype="string")
     if "split" not in table:
@@ -102,8 +100,11 @@ def _completed(table: pd.DataFrame, where: str) -> pd.DataFrame:
     if "decision" in table:
         unknown = ~table["decision"].isin(list(OPPOSITE))
         refuse_rows(unknown.to_numpy(), table, "decision", where, "positive, negative or refer", "drop the column")
-    twice = table["id"].notna() & table.duplicated(["id", "split"])
-    refuse_rows(twice.to_numpy(), table, "id", where, "each id once per split", "remove the row or rename the id")
+    if "id" in table:
+        twice = table["id"].notna() & table.duplicated(["id", "split"])
+        refuse_rows(twice.to_numpy(), table, "id", where, "each id once per split", "remove the row or rename the id")
+    else:
+        table.insert(0, "id", pd.Series([str(row) for row in range(1, len(table) + 1)], table.index, dtype="string"))
     return table
 
 
