@@ -9,6 +9,7 @@ from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.calibration import METHODS, Calibrator, fit_calibrator, fit_isotonic, fit_platt
@@ -132,6 +133,22 @@ def test_auto_compares_by_slide():
     label[odd] = random.random(odd.sum()) < expit(logit[odd] - 6)
     assert choose_calibrator(logit, label, None)[1]["method"] != "temperature"
     assert choose_calibrator(logit, label, group)[1]["method"] == "temperature"
+
+
+def test_likelihoods_on_record_are_of_folds_that_keep_slides_together():
+    """Equal to those of unpenalised logistic regressions fitted without each of scikit-learn's grouped folds."""
+    logit, label = sample(TRUTHS["platt"], n=1200)
+    group = np.random.default_rng(2).integers(0, 12, 1200)
+    label[group == 5] = 1 - label[group == 5]  # so that a slide among the images of the fit would show
+    loss = {"temperature": np.empty(1200), "platt": np.empty(1200)}
+    for fit, held in StratifiedGroupKFold(5, shuffle=True, random_state=0).split(logit[:, None], label, group):
+        for name, intercept in (("temperature", False), ("platt", True)):
+            model = LogisticRegression(C=np.inf, fit_intercept=intercept, tol=1e-10).fit(logit[fit, None], label[fit])
+            probability = model.predict_proba(logit[held, None])[np.arange(len(held)), label[held]]
+            loss[name][held] = -np.log(probability)
+    found = choose_calibrator(logit, label, group)[1]["cross_validated_nll"]
+    for name, losses in loss.items():
+        assert found[name] == pytest.approx(losses.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class OutOfDistribution(BaseModel):
     Attributes:
         images: Training images that it was fitted to.
         dimensions: Features of an image.
-        quantile: Share of the validation images that lie within the limits.
+        quantile: Share of the validation and calibration images that lie within the limits.
         limit: Distance at that quantile; the score of an image is its distance over this, so that 1 is the limit.
         energy_limit: Energy at that quantile, see `energy`.
         sha256: SHA-256 of `likeness.safetensors`.
@@ -106,17 +106,6 @@ def fit_likeness(features: NDArray[np.floating], directions: int = DIRECTIONS) -
         np.maximum(variances, tiny).astype(np.float32),
         np.array([max(rest, tiny)], dtype=np.float32),
     )
-
-
-def limit_of(values: Floats, quantile: float = QUANTILE) -> float:
-    """The value that at most 1 - quantile of new ones exceed: the ceil((n + 1) quantile)-th smallest, or the largest.
-
-    Example:
-        >>> limit_of(np.arange(1.0, 200.0)), limit_of(np.arange(5.0))
-        (198.0, 4.0)
-    """
-    rank = int(np.ceil((len(values) + 1) * quantile - 1e-9))
-    return float(np.sort(values)[min(rank, len(values)) - 1])
 
 
 def energy(logit: NDArray[np.floating]) -> Floats:

@@ -21,7 +21,7 @@ from tumortrace.evaluation.thresholds import fit_threshold
 from tumortrace.evaluation.trust_records import trust_records
 from tumortrace.models.bundle import Model, save_model
 from tumortrace.models.description import Architecture, Conformal, ModelInfo, TrainingData
-from tumortrace.models.likeness import QUANTILE, Likeness, OutOfDistribution, energy, fit_likeness, limit_of
+from tumortrace.models.likeness import QUANTILE, Likeness, OutOfDistribution, energy, fit_likeness
 from tumortrace.reports.examples import write_examples
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import track
@@ -86,7 +86,7 @@ def finish(
     found = Model(info, fitted.network, fitted.device, likeness).judge(logits, features)
     if found.ood is not None:
         table = table.assign(ood_score=found.ood, in_distribution=found.in_distribution)
-    save_model(run.model_folder, info, fitted.network, likeness)
+    info = save_model(run.model_folder, info, fitted.network, likeness)
     write_csv(run.predictions_file, table[[name for name in COLUMNS if name in table]])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
     metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
@@ -135,14 +135,17 @@ def calibrate(
 def limits(
     likeness: Likeness, images: int, rows: pd.DataFrame, logits: np.ndarray, features: np.ndarray
 ) -> OutOfDistribution:
-    """How strange an image may be, by the validation split: the network's own training images are too like it."""
-    chosen = (rows["split"] == "validation").to_numpy()
+    """How strange an image may be, by the images that did not train the network: those that did are too much alike.
+
+    Validation and calibration together, since the limit is set by the strangest of them.
+    """
+    chosen = rows["split"].isin(("validation", "calibration")).to_numpy()
     return OutOfDistribution(
         images=images,
         dimensions=features.shape[1],
         quantile=QUANTILE,
-        limit=max(limit_of(likeness.distance(features[chosen])), 1e-6),
-        energy_limit=limit_of(energy(logits[chosen])),
+        limit=max(float(np.quantile(likeness.distance(features[chosen]), QUANTILE)), 1e-6),
+        energy_limit=float(np.quantile(energy(logits[chosen]), QUANTILE)),
     )
 
 
