@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tumortrace.app.server import serve as serve
     from tumortrace.cohorts.audit import Audit as Audit
     from tumortrace.cohorts.audit import check as check
     from tumortrace.cohorts.cohort import Cohort as Cohort
@@ -74,6 +75,7 @@ _HOMES = {
     "resume_crossval": "training.crossvalidation.crossval",
     "resume_tuning": "training.tuning.tune",
     "scan": "slides.scan",
+    "serve": "app.server",
     "stress": "inference.stress",
     "synthesise": "cohorts.synthetic",
     "train": "training.train",

@@ -76,6 +76,7 @@ def test_models_are_listed_and_described(client: TestClient, small_run: Path) ->
     assert name == {"name": small_run.name, "default": True, "positive_class": "tumour"}
     described = client.get("/api/model").json()
     assert described["threshold"] == info.threshold
+    assert described["backend"] == "torch"
     assert described["training_fingerprint"] == info.training.fingerprint
     assert described["metrics"]["test"]["auroc"]["ci95"] is not None
     assert "not for diagnosis" in described["research_use"]

@@ -8,8 +8,9 @@ import os
 import pkgutil
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import torch
 import uvicorn
@@ -82,12 +83,34 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def serve(settings: Settings) -> None:
+def serve(
+    runs: Sequence[str | Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    review: str | None = None,
+    slides: str | Path | None = None,
+    workspace: str | Path = "tumortrace-workspace",
+    device: str = "auto",
+) -> None:
     """Serve until interrupted; what is under way is answered first.
 
+    Args:
+        runs: Run folders or bundles; the first answers where a request names none.
+        host: Address to listen on; anything but loopback needs a token.
+        port: To listen on; 0 takes a free one.
+        token: What callers must send as `Authorization: Bearer TOKEN`.
+        review: Data whose patches are queued for review.
+        slides: Folder whose slides can be chosen.
+        workspace: Folder for what must outlast a restart.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+
     Raises:
-        TumorTraceError: A model does not load, or the address cannot be listened on.
+        TumorTraceError: A model does not load, the address cannot be listened on, or a token is needed.
     """
+    folder = None if slides is None else Path(slides)
+    settings = Settings(tuple(Path(run) for run in runs), host, port, token, review, folder, Path(workspace), device)
     _leave_a_core()
     _allow_connections(settings.limits.connections)
     app = create_app(settings)

@@ -45,6 +45,7 @@ class Description(BaseModel):
         coverage: Share of each class whose decision is meant to hold, behind "refer"; null where nothing is referred.
         methods: In which it can be asked to explain.
         architecture: Family of networks.
+        backend: What computes: `torch`, `onnx` or `openvino`; the answers are the same to 1e-5.
         preprocessing: What is done to a patch before the network sees it.
         recipe: With which it was trained.
         training_fingerprint: Of the data that it was trained on.
@@ -65,6 +66,7 @@ class Description(BaseModel):
     coverage: float | None
     methods: list[str]
     architecture: str
+    backend: str
     preprocessing: dict[str, Any]
     recipe: str
     training_fingerprint: str
@@ -105,6 +107,7 @@ def _describe(served: Served, limits: dict[str, int]) -> Description:
         coverage=None if info.conformal is None else info.conformal.coverage,
         methods=list(METHODS),
         architecture=info.architecture.name,
+        backend=served.model.runtime.name if served.model.runtime else "torch",
         preprocessing=info.preprocessing.model_dump(mode="json", exclude_none=True, exclude={"super_resolution"}),
         recipe=info.training.recipe,
         training_fingerprint=info.training.fingerprint,

@@ -39,6 +39,14 @@ def serve(
 
     require_extra()
     from tumortrace.app.server import serve
-    from tumortrace.app.settings import Settings
 
-    serve(Settings(tuple(runs), host, port, token or None, review, slides, workspace, device))
+    serve(
+        runs,
+        host=host,
+        port=port,
+        token=token or None,
+        review=review,
+        slides=slides,
+        workspace=workspace,
+        device=device,
+    )
