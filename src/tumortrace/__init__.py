@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from tumortrace.training.crossvalidation.crossval import crossval as crossval
     from tumortrace.training.crossvalidation.crossval import resume_crossval as resume_crossval
     from tumortrace.training.ensemble import ensemble as ensemble
+    from tumortrace.training.learning_curve.learning_curve import learning_curve as learning_curve
+    from tumortrace.training.learning_curve.learning_curve import resume_learning_curve as resume_learning_curve
     from tumortrace.training.recipe import Recipe as Recipe
     from tumortrace.training.recipe import load_recipe as load_recipe
     from tumortrace.training.train import resume as resume
@@ -65,6 +67,7 @@ _HOMES = {
     "export": "inference.export",
     "explore": "preparation.explore",
     "features": "preparation.features",
+    "learning_curve": "training.learning_curve.learning_curve",
     "load_model": "models.bundle",
     "load_recipe": "training.recipe",
     "open_cohort": "cohorts.layouts",
@@ -73,6 +76,7 @@ _HOMES = {
     "report": "reports.report",
     "resume": "training.train",
     "resume_crossval": "training.crossvalidation.crossval",
+    "resume_learning_curve": "training.learning_curve.learning_curve",
     "resume_tuning": "training.tuning.tune",
     "scan": "slides.scan",
     "serve": "app.server",

@@ -20,6 +20,8 @@ def train(
     epochs: int | None = None,
     weights: str | None = None,
     members: int = 1,
+    fractions: str | None = None,
+    repeats: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 3,
     distil: Path | None = None,
     resume: Path | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs"),
@@ -40,6 +42,8 @@ def train(
         epochs: Instead of the recipe's number of epochs.
         weights: Instead of the recipe's: `random`, `imagenet`, or a file of weights of the body.
         members: Train so many, from different weights on the same splits, and join them in an ensemble.
+        fractions: A learning curve instead: shares of the training split to train on, as in `1%,10%,100%`.
+        repeats: How often, where `--fractions` is given.
         distil: Run or bundle of a teacher, whose probabilities are learnt beside the labels.
         resume: Run folder to continue instead of starting a new one; takes everything from its record.
         out: Folder in which the run folder is made.
@@ -54,12 +58,17 @@ def train(
 
     if (data is None) == (resume is None):
         raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
+    if fractions is not None and (members != 1 or distil is not None):
+        raise RunError("--fractions with --members or --distil", expected="one of them", remedy="leave the others out")
+    from tumortrace.runs.run import Run
     from tumortrace.training.ensemble import train_members
+    from tumortrace.training.learning_curve.learning_curve import VERB, learning_curve, resume_learning_curve
+    from tumortrace.training.learning_curve.subsets import parse_fractions
     from tumortrace.training.train import resume as resume_run
     from tumortrace.training.train import train
 
     if resume is not None:
-        print(resume_run(resume))
+        print(resume_learning_curve(resume) if Run(resume).read().get("verb") == VERB else resume_run(resume))
         return 0
     assert data is not None
     arguments = {
@@ -77,5 +86,9 @@ def train(
         "precision": precision,
         **asdict(options),
     }
+    if fractions is not None:
+        del arguments["distil"]
+        print(learning_curve(data, parse_fractions(fractions), repeats=repeats, **arguments))
+        return 0
     print(train(data, **arguments) if members == 1 else train_members(data, members, **arguments))
     return 0

@@ -1,0 +1,121 @@
+"""Figure and HTML report of a learning curve, from what its folder has on record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from tumortrace.errors import RunError
+from tumortrace.reports.embedding import embed_svg
+from tumortrace.reports.exploration_sheet import legend_below, save_figure, sheet
+from tumortrace.reports.figures import LINES, MUTED, NEGATIVE, STYLE
+from tumortrace.reports.page import render
+from tumortrace.reports.records import METRICS, decimals, read_json
+from tumortrace.reports.report import REPORT
+from tumortrace.runs.files import write_text
+
+DRAWN = {"auroc": NEGATIVE, "average_precision": LINES[0], "accuracy": LINES[1], "ece": LINES[4]}
+LITTLE = 0.005  # AUROC: less than this from twice the labels is called little
+
+
+def write_learning_curve_report(folder: Path) -> Path:
+    """Write report.html: metrics against labelled images, the fitted law, and what more labels may bring.
+
+    Args:
+        folder: Of the learning curve; run.json and learning_curve.json are read.
+
+    Returns:
+        Path of report.html, in the same folder.
+
+    Raises:
+        RunError: There is no such folder, or a record is damaged.
+    """
+    folder = Path(folder)
+    run, outcome = read_json(folder / "run.json"), read_json(folder / "learning_curve.json")
+    if run.get("verb") != "learning-curve" or not outcome:
+        raise RunError("no records of a learning curve", where=folder, expected="a folder of `train --fractions`")
+    figures = {}
+    for name in DRAWN:
+        with rc_context(STYLE):
+            save_figure(_figure(outcome, name), folder / "figures", name)
+        figures[name] = embed_svg(folder / "figures" / f"{name}.svg")
+    page = render(
+        "learning_curve.html.j2",
+        run=run,
+        data=run.get("data", {}),
+        outcome=outcome,
+        verdict=curve_verdict(outcome),
+        metric_names={name: METRICS[name] for name in (*DRAWN, "sensitivity", "specificity", "brier")},
+        figures={METRICS[name]: content for name, content in figures.items()},
+    )
+    write_text(folder / REPORT, page)
+    return folder / REPORT
+
+
+def curve_verdict(outcome: dict[str, Any]) -> list[str]:
+    """What a learning curve says, in sentences.
+
+    Args:
+        outcome: The content of learning_curve.json.
+    """
+    first, last = outcome["sizes"][0], outcome["sizes"][-1]
+    sentences = [
+        f"With {first['images']:,.0f} labelled training images AUROC is {_mean(first)}, with {last['images']:,.0f} it "
+        f"is {_mean(last)} (mean ± standard deviation over repeats)."
+    ]
+    law = outcome.get("law")
+    if law is None:
+        return [*sentences, "Fewer than three sizes: no law is fitted, and nothing is said of more labels."]
+    now, twice = law["ahead"][0], law["ahead"][1]
+    gain = twice["auroc"] - now["auroc"]
+    low, high = twice["range95"]
+    told = f"AUROC {decimals(twice['auroc'])} [{decimals(low)}, {decimals(high)}] instead of {decimals(now['auroc'])}"
+    help_ = "little is to be expected of more labels of this kind" if gain < LITTLE else "more labels would help"
+    sentences.append(f"If the curve goes on as it went, twice the labels bring {told}: {help_}.")
+    sentences.append(
+        "That is an extrapolation, not a measurement. It is about more images of the same kind; images from other "
+        "laboratories may help more, and the test split's own uncertainty comes on top."
+    )
+    return sentences
+
+
+def _mean(size: dict[str, Any]) -> str:
+    entry = size["metrics"]["auroc"]
+    return decimals(entry["mean"]) + ("" if entry["sd"] is None else f" ± {decimals(entry['sd'])}")
+
+
+def _figure(outcome: dict[str, Any], metric: str) -> Figure:
+    """A point with its interval for each run, the mean over repeats, and for AUROC the law."""
+    figure, axes = sheet(METRICS[metric], "Labelled training images", METRICS[metric])
+    colour = DRAWN[metric]
+    runs = [row for row in outcome["runs"] if row["metrics"][metric]["value"] is not None]
+    repeats = max(row["repeat"] for row in outcome["runs"]) + 1
+    for row in runs:
+        entry = row["metrics"][metric]
+        x = row["images"] * 1.05 ** (row["repeat"] - (repeats - 1) / 2)  # side by side
+        if entry["ci95"]:
+            axes.plot([x, x], entry["ci95"], "-", color=colour, linewidth=1.2, alpha=0.45)
+        axes.plot(x, entry["value"], "o", color=colour, markersize=4, alpha=0.7)
+    axes.plot([], [], "-o", color=colour, markersize=4, alpha=0.7, label="A model, 95 % interval")
+    means = [(size["images"], size["metrics"][metric]["mean"]) for size in outcome["sizes"]]
+    known = np.array([(images, mean) for images, mean in means if mean is not None])
+    if len(known):
+        axes.plot(known[:, 0], known[:, 1], "-s", color=colour, markersize=5, label="Mean over repeats")
+    law = outcome.get("law")
+    if metric == "auroc" and law:
+        curve = law["curve"]
+        sizes = [one["images"] for one in curve]
+        axes.plot(sizes, [one["auroc"] for one in curve], "--", color=MUTED, linewidth=1.3, label="Power law")
+        low, high = zip(*(one["range95"] for one in curve), strict=True)
+        axes.fill_between(sizes, low, high, color=MUTED, alpha=0.15, linewidth=0)
+        axes.axvline(law["ahead"][0]["images"], color=MUTED, linewidth=0.8, linestyle=":", label="Extrapolated beyond")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    legend_below(figure, 2)
+    return figure

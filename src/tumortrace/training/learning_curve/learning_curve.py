@@ -1,0 +1,270 @@
+"""The verb `train --fractions`: fresh models on growing parts of the training split, tested on the same images."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
+from tumortrace.errors import RunError, SplitError, TumorTraceError
+from tumortrace.reports.report import REPORT
+from tumortrace.runs.files import write_csv, write_text
+from tumortrace.runs.progress import say
+from tumortrace.runs.provenance import machine, versions
+from tumortrace.runs.run import Run, create_run, now
+from tumortrace.training.crossvalidation.out_of_fold import fold_folder
+from tumortrace.training.learning_curve.outcome import parts_of, write_outcome
+from tumortrace.training.learning_curve.subsets import nested_subsets
+from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
+from tumortrace.training.record import READING, data_record, log, require_both_classes
+from tumortrace.training.train import resume, train, with_whole_paths, without
+from tumortrace.training.tuning.study import seed_of
+
+VERB = "learning-curve"
+
+
+def learning_curve(
+    data: str | Path | Cohort,
+    fractions: Sequence[float],
+    *,
+    repeats: int = 3,
+    recipe: str | Path | Recipe = "tumortrace",
+    changes: Sequence[str] = (),
+    epochs: int | None = None,
+    weights: str | Path | None = None,
+    out: str | Path = "runs",
+    seed: int = 0,
+    split_seed: int | None = None,
+    split: str = "group",
+    allow: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "auto",
+    positive: str | None = None,
+    group_column: str | None = None,
+    group_from_name: str | None = None,
+    label_from_name: str | None = None,
+    resolution: float | None = None,
+) -> Path:
+    """Train a recipe on growing parts of the training split, several times, and fit how its error falls.
+
+    Validation, calibration and test are the same images throughout. Parts are nested within a repeat, made of whole
+    groups where these are known, and drawn anew for each repeat.
+
+    Args:
+        data: Any known layout, or an opened cohort.
+        fractions: Shares of the training split, above 0 and at most 1.
+        repeats: How often parts are drawn and models trained.
+        recipe: As for `train`, like all that follow.
+        changes: `key=value` each.
+        epochs: Instead of the recipe's number of epochs.
+        weights: Instead of the recipe's.
+        out: Folder in which the folder of the learning curve is made.
+        seed: Seed of the splits, and with repeat and share that of each model.
+        split_seed: Seed of the splits alone.
+        split: "group" or "random".
+        allow: Findings of `check` to train in spite of.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: "auto", "32" or "bf16".
+        positive: As for `train`.
+        group_column: As for `train`.
+        group_from_name: As for `train`.
+        label_from_name: As for `train`.
+        resolution: As for `train`.
+
+    Returns:
+        The folder, with `learning_curve.csv`, `learning_curve.json`, `report.html`, and an ordinary run folder for
+        each model under `models/<repeat>-<share>/`.
+
+    Raises:
+        TumorTraceError: The data, the recipe or the machine do not allow it.
+    """
+    if split not in ("group", "random"):
+        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
+    if repeats < 1:
+        raise SplitError(f"--repeats {repeats}", expected="1 or more", remedy="use 3")
+    changes = [*changes, *([] if epochs is None else [f"epochs={epochs}"])]
+    changes += [] if weights is None else [f"weights={json.dumps(str(weights))}"]
+    if isinstance(recipe, Recipe) and changes:
+        raise RunError("changes besides a finished recipe", remedy="change the recipe itself")
+    chosen = with_whole_paths(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes))
+    options: dict[str, Any] = {
+        "positive": positive,
+        "group_column": group_column,
+        "group_from_name": group_from_name,
+        "label_from_name": label_from_name,
+        "resolution": resolution,
+    }
+    opened = open_cohort(data, **options).labelled
+    cohort = without(opened, chosen)
+    drawn_by = seed if split_seed is None else split_seed
+    splits = assign_splits(cohort, fractions=chosen.splits, seed=drawn_by, by_group=split == "group")
+    require_both_classes(cohort, splits)
+    if not (splits.table["split"] == "test").any():
+        raise SplitError("no test split", where=cohort.name, remedy="give the recipe's splits a share for test")
+    parts, notes = _parts(cohort, splits, sorted(fractions), repeats, seed)
+    arguments = {
+        "data": None if isinstance(data, Cohort) else str(data),
+        "recipe": chosen.name,
+        "set": changes,
+        "fractions": sorted(fractions),
+        "repeats": repeats,
+        "seed": seed,
+        "split_seed": split_seed,
+        "split": split,
+        "allow": list(allow),
+        "device": device,
+        "precision": precision,
+        **options,
+    }
+    about = data_record(cohort, splits)
+    about["data"]["notes"] = [*cohort.notes, *splits.notes, *notes]
+    record = {
+        "verb": VERB,
+        "command": _command(arguments),
+        "arguments": arguments,
+        "seed": seed,
+        "tumortrace": versions()["tumortrace"],
+        "versions": versions(),
+        "machine": machine(),
+        **about,
+    }
+    run = create_run(Path(out), f"learning-curve-{chosen.name}", record)
+    write_text(run.recipe_file, chosen.to_yaml())
+    write_csv(run.splits_file, splits.table)
+    write_csv(run.folder / "subsets.csv", parts)
+    for note in about["data"]["notes"]:
+        log(run, f"note: {note}")
+    return _carry_out(run, opened)
+
+
+def resume_learning_curve(folder: str | Path, data: Cohort | None = None) -> Path:
+    """Go on with a learning curve that was interrupted or killed: finished models stay, one that was begun is resumed.
+
+    Args:
+        folder: Its folder.
+        data: The cohort, where `learning_curve` was given one that was opened already.
+
+    Raises:
+        RunError: The folder is no learning curve, or the data have changed since.
+    """
+    run = Run(Path(folder))
+    record = run.read()
+    if record.get("verb") != VERB or not (run.folder / "subsets.csv").is_file():
+        raise RunError(f"a run of {record.get('verb')!r}", where=folder, expected="a folder of `train --fractions`")
+    if record["status"] == "finished" and (run.folder / REPORT).is_file():
+        say(f"{run.folder} is finished; nothing to resume")
+        return run.folder
+    arguments = record["arguments"]
+    if data is None:
+        if arguments["data"] is None:
+            remedy = "call resume_learning_curve(folder, data=cohort)"
+            raise RunError("it was given an opened cohort", where=run.folder, remedy=remedy)
+        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
+    if without(data.labelled, _recipe(run)).fingerprint != record["data"]["fingerprint"]:
+        raise RunError(
+            "the data have changed since it began",
+            where=arguments["data"] or data.name,
+            expected=f"fingerprint {record['data']['fingerprint'][:12]}",
+            remedy="restore the files, or start anew",
+        )
+    run.update(status="running", error=None)
+    return _carry_out(run, data.labelled)
+
+
+def _parts(
+    cohort: Cohort, splits: Splits, fractions: Sequence[float], repeats: int, seed: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """Columns `repeat, fraction, id` of every part's training images, and what whole groups did to the shares."""
+    training = splits.table[splits.table["split"] == "train"]
+    table = training.merge(cohort.table[["id", "label"]], on="id")
+    rows, notes = list[pd.DataFrame](), list[str]()
+    for repeat in range(repeats):
+        last: list[str] = []
+        for share, ids in nested_subsets(table, fractions, seed_of(seed, repeat, 0)).items():
+            if ids == last:
+                notes.append(
+                    f"repeat {repeat}: {share:.3g} of the training images is left out, being no whole group more"
+                )
+                continue
+            last = ids
+            rows.append(pd.DataFrame({"repeat": repeat, "fraction": share, "id": ids}))
+    return pd.concat(rows, ignore_index=True), notes
+
+
+def _carry_out(run: Run, opened: Cohort) -> Path:
+    arguments, recipe = run.read()["arguments"], _recipe(run)
+    cohort = without(opened, recipe)
+    splits = read_splits(run.splits_file, cohort, by_group=arguments["split"] == "group")
+    parts = pd.read_csv(run.folder / "subsets.csv", dtype={"id": "string"}, keep_default_na=False)
+    with _recorded(run):
+        for repeat, fraction, own in parts_of(parts):
+            kept = splits.table["id"].isin(own["id"]) | (splits.table["split"] != "train")
+            part = replace(splits, table=splits.table[kept].reset_index(drop=True))
+            _model(run, opened, part, recipe, repeat, fraction)
+        write_outcome(run)
+    return run.folder
+
+
+def _model(run: Run, opened: Cohort, splits: Splits, recipe: Recipe, repeat: int, fraction: float) -> None:
+    """Train one model, or go on with it, and delete the checkpoints that nobody will resume from."""
+    arguments = run.read()["arguments"]
+    place = run.folder / "models" / f"{repeat}-{fraction:g}"
+    begun = fold_folder(place)
+    if begun is None:
+        begun = train(
+            opened if arguments["data"] is None else arguments["data"],
+            recipe=recipe,
+            out=place,
+            seed=seed_of(arguments["seed"], repeat, round(1e6 * fraction)),
+            split=arguments["split"],
+            splits=splits,
+            allow=arguments["allow"],
+            device=arguments["device"],
+            precision=arguments["precision"],
+            **{name: arguments[name] for name in READING},
+        )
+    elif Run(begun).read()["status"] != "finished" or not (begun / REPORT).is_file():
+        resume(begun, opened)
+    shutil.rmtree(Run(begun).checkpoints, ignore_errors=True)
+
+
+def _recipe(run: Run) -> Recipe:
+    return parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
+
+
+def _command(arguments: dict[str, Any]) -> str:
+    words = ["tumortrace", "train", arguments["data"] or "COHORT", "--recipe", arguments["recipe"]]
+    words += ["--fractions", ",".join(f"{100 * share:g}%" for share in arguments["fractions"])]
+    for name, option in (("set", "--set"), ("allow", "--allow")):
+        for value in arguments[name]:
+            words += [option, value]
+    for name in ("repeats", "seed", "split_seed", "split", "device", "precision", *READING):
+        if arguments[name] is not None:
+            words += [f"--{name.replace('_', '-')}", str(arguments[name])]
+    return shlex.join(words)
+
+
+@contextmanager
+def _recorded(run: Run) -> Iterator[None]:
+    """Leave the true status in `run.json` however the work ends, short of a kill."""
+    try:
+        yield
+    except BaseException as error:
+        # a model's own record turns the keyboard's interrupt into a RunError of that name
+        if isinstance(error, KeyboardInterrupt) or getattr(error, "found", None) == "interrupted":
+            run.update(status="interrupted", finished=now())
+            remedy = f"continue with `tumortrace train --resume {run.folder}`"
+            raise RunError("interrupted", where=run.folder, remedy=remedy) from None
+        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
+        run.update(status="failed", finished=now(), error=reason)
+        raise
