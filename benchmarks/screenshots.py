@@ -1,6 +1,6 @@
 """Pictures of the pages for docs/screenshots/, of synthetic tissue alone: no picture in them is of a patient.
 
-    python benchmarks/screenshots.py [--run RUN]
+    python benchmarks/screenshots.py [--run RUN] [--only PAGE ...]
 
 RUN is a run on synthetic patches; without it, one is trained as `tumortrace demo` does. Needs playwright and Chromium.
 """
@@ -100,7 +100,9 @@ def main() -> None:
     """Generate, serve, look."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path)
-    run = parser.parse_args().run
+    parser.add_argument("--only", nargs="*", choices=PAGES, default=list(PAGES))
+    arguments = parser.parse_args()
+    run: Path | None = arguments.run
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = Path(temporary)
@@ -113,7 +115,7 @@ def main() -> None:
         server = subprocess.Popen([sys.executable, "-c", SERVE, *call], stderr=subprocess.PIPE, text=True, cwd=folder)
         try:
             table = open_cohort(tissue).table
-            shoot(playwright, _address(server), table["path"][table["label"] == 1].tolist())
+            shoot(playwright, _address(server), table["path"][table["label"] == 1].tolist(), arguments.only)
         finally:
             server.terminate()
             server.communicate()
@@ -127,10 +129,10 @@ def _address(server: subprocess.Popen[str]) -> str:
     raise SystemExit("the server did not start")
 
 
-def shoot(playwright: Any, address: str, patches: list[str]) -> None:
+def shoot(playwright: Any, address: str, patches: list[str], only: list[str]) -> None:
     """All pages at both widths, light, and one of them dark."""
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-    looks = [(width, "light", name) for width in WIDTHS for name in PAGES] + [("wide", "dark", "patch")]
+    looks = [(width, "light", name) for width in WIDTHS for name in only] + [("wide", "dark", "patch")]
     for width, scheme, name in looks:
         wide, high = WIDTHS[width]
         context = browser.new_context(viewport={"width": wide, "height": high}, color_scheme=scheme)

@@ -1,5 +1,5 @@
 // The page Model: what is on record of the model that is chosen.
-import { $, chooseModel, element, facts, guarded, interval, number, plural, probability } from "./common.js";
+import { $, between, chooseModel, element, facts, guarded, interval, number, plural } from "./common.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -50,7 +50,7 @@ function show(model) {
   $("calibration").hidden = !model.reliability.length;
   $("curve").replaceChildren(curve(model.reliability, model.positive_class));
   $("bins").replaceChildren(...model.reliability.map((bin) => element("tr", {},
-    element("th", { scope: "row" }, `${probability(bin.low)} to ${probability(bin.high)}`), cell(bin.n.toLocaleString("en")),
+    element("th", { scope: "row" }, between(bin.low, bin.high)), cell(bin.n.toLocaleString("en")),
     cell(of100(bin.share)), cell(`${of100(bin.ci95[0])} to ${of100(bin.ci95[1])}`))));
   $("bins-of").textContent = judged
     ? `Patches of the ${judged.split} split in bins of equal size. The intervals (Wilson) take patches for independent; those of one slide are not quite.` : "";

@@ -1,6 +1,6 @@
 // The page Patch: predictions of uploaded images, and what lies behind one of them.
 import {
-  $, ask, askJson, chooseModel, complain, csv, download, element, facts, guarded, meter, number, picture, plural,
+  $, ask, askJson, between, chooseModel, complain, csv, download, element, facts, guarded, meter, number, picture, plural,
   probability, say, show, takeFiles,
 } from "./common.js";
 
@@ -155,7 +155,7 @@ function meaning(value) {
   const away = (bin) => Math.max(bin.low - value, value - bin.high, 0);
   const bin = bins.reduce((best, other) => (away(other) < away(best) ? other : best));
   const of100 = (share) => Math.round(100 * share);
-  return `Of 100 patches that were given about this probability (${probability(bin.low)} to ${probability(bin.high)}), about ` +
+  return `Of 100 patches that were given about this probability (${between(bin.low, bin.high)}), about ` +
     `${of100(bin.share)} were ${model.positive_class} (95 % interval ${of100(bin.ci95[0])} to ${of100(bin.ci95[1])}; ` +
     `${plural(bin.n, "patch", "patches")} of the ${model.judged.split} split). It holds where ${model.positive_class} is as frequent as there.`;
 }
