@@ -154,6 +154,8 @@ class Evidence:
         elif section == "threshold":
             found = [*numbers(self.judged, only_metrics=True), *numbers(self.judged.get("at_half")), *self.shares()]
             found += [*numbers(self.records.get("model/model.json")), *numbers(self.judged.get("decision_curve"))]
+        elif section == "robustness":
+            found = list(series(self.records.get("stress/stress.json")))
         elif section in OWN_RECORDS:
             found = [*self.decided(), *self.temperature()] if section != "distribution" else []
             for name in (*OWN_RECORDS[section], "model/model.json"):
@@ -252,6 +254,19 @@ def numbers(record: Any, only_metrics: bool = False) -> list[float]:
         count = [] if all(_is_number(part) for part in record) else [float(len(record))]
         return count + [number for part in each for number in part] if sum(map(len, each)) <= LONGEST else []
     return [float(record)] if _is_number(record) else []
+
+
+def series(record: Any) -> Iterator[float]:
+    """Every number of a record with long series, the full tables of metrics at each point of them left out."""
+    if isinstance(record, dict):
+        for key, value in record.items():
+            yield from () if key == "metrics" else series(value)
+    elif isinstance(record, list):
+        yield float(len(record))
+        for value in record:
+            yield from series(value)
+    elif _is_number(record):
+        yield float(record)
 
 
 def strings(record: Any) -> Iterator[str]:

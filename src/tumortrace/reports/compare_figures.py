@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tumortrace.evaluation.curves import curves
 from tumortrace.reports.crossval_figures import COLOURS, read_predictions
-from tumortrace.reports.exploration_sheet import legend_below, save_figure, sheet, short
-from tumortrace.reports.figures import INK, MUTED, STYLE
+from tumortrace.reports.exploration_sheet import draw_each, legend_below, sheet, short
+from tumortrace.reports.figures import INK, MUTED
 from tumortrace.reports.records import METRICS, decimals, read_json
 
 
@@ -58,14 +57,7 @@ def draw_compare_figures(comparison: Comparison) -> dict[str, Path]:
 
     The figures are auroc, differences and roc.
     """
-    drawn = {}
-    for name, draw in FIGURES.items():
-        with rc_context(STYLE):
-            figure = draw(comparison)
-        if figure is not None:
-            save_figure(figure, comparison.folder / "figures", name)
-            drawn[name] = comparison.folder / "figures" / f"{name}.svg"
-    return drawn
+    return draw_each(comparison.folder, FIGURES, comparison)
 
 
 def _auroc(comparison: Comparison) -> Figure | None:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.evaluation.curves import curves
-from tumortrace.reports.exploration_sheet import WIDTH, legend_below, save_figure, short
-from tumortrace.reports.figures import INK, LINES, MUTED, NEGATIVE, POSITIVE, STYLE
+from tumortrace.reports.exploration_sheet import WIDTH, draw_each, legend_below, short
+from tumortrace.reports.figures import INK, LINES, MUTED, NEGATIVE, POSITIVE
 from tumortrace.reports.records import METRICS, decimals, read_json, read_table
 
 COLOURS = (NEGATIVE, POSITIVE, *LINES)
@@ -86,14 +85,7 @@ def draw_crossval_figures(folds: Folds) -> dict[str, Path]:
 
     The figures are recipes, learning_curves and roc.
     """
-    drawn = {}
-    for name, draw in FIGURES.items():
-        with rc_context(STYLE):
-            figure = draw(folds)
-        if figure is not None:
-            save_figure(figure, folds.folder / "figures", name)
-            drawn[name] = folds.folder / "figures" / f"{name}.svg"
-    return drawn
+    return draw_each(folds.folder, FIGURES, folds)
 
 
 def _recipes(folds: Folds) -> Figure | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -56,3 +58,21 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
                 metadata = {"Date": None} if suffix == "svg" else None
                 figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
             figure.set_layout_engine("none")  # laid out once for both files
+
+
+def draw_each(folder: Path, drawings: Mapping[str, Callable[[Any], Figure | None]], record: Any) -> dict[str, Path]:
+    """Draw what a record allows, as PNG and SVG in `figures/` of a folder; returns the SVG files by name.
+
+    Args:
+        folder: Of the record.
+        drawings: A function of the record by the figure's name; it returns None where the record does not allow it.
+        record: What they draw from.
+    """
+    drawn = {}
+    for name, draw in drawings.items():
+        with rc_context(STYLE):
+            figure = draw(record)
+        if figure is not None:
+            save_figure(figure, folder / "figures", name)
+            drawn[name] = folder / "figures" / f"{name}.svg"
+    return drawn

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.reports.crossval import signed
-from tumortrace.reports.exploration_sheet import WIDTH, legend_below, percent_axis, save_figure, sheet
-from tumortrace.reports.figures import INK, LINES, MUTED, NEGATIVE, POSITIVE, STYLE
+from tumortrace.reports.exploration_sheet import WIDTH, draw_each, legend_below, percent_axis, sheet
+from tumortrace.reports.figures import INK, LINES, MUTED, NEGATIVE, POSITIVE
 from tumortrace.reports.records import METRICS
 
 LOSS = LinearSegmentedColormap.from_list("loss", ["#f4f7f9", "#e8a56b", "#8c2f00"])
@@ -32,14 +31,7 @@ def draw_stress_figures(folder: Path, record: dict[str, Any]) -> dict[str, Path]
         folder: Of the stress test.
         record: The content of its stress.json.
     """
-    drawn = {}
-    for name, draw in FIGURES.items():
-        with rc_context(STYLE):
-            figure = draw(record)
-        if figure is not None:
-            save_figure(figure, folder / "figures", name)
-            drawn[name] = folder / "figures" / f"{name}.svg"
-    return drawn
+    return draw_each(folder, FIGURES, record)
 
 
 def ordered(record: dict[str, Any]) -> dict[str, dict[str, Any]]:

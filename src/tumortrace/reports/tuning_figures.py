@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.reports.figures import GRID, INK, LINES, MUTED, NEGATIVE, POSITIVE, STYLE
+from tumortrace.reports.exploration_sheet import draw_each
+from tumortrace.reports.figures import GRID, INK, LINES, MUTED, NEGATIVE, POSITIVE
 from tumortrace.reports.records import METRICS, decimals, read_json, read_table
-from tumortrace.runs.files import replacing
 
 RECORDED = ("number", "state", "value", "epochs", "best_epoch", "seconds", "seed", "interruptions", "error")
 VALUES = LinearSegmentedColormap.from_list("values", ["#c3ced6", NEGATIVE])
@@ -96,19 +95,7 @@ def draw_tuning_figures(search: Search) -> dict[str, Path]:
 
     The figures are history, learning_curves, importance and parallel_coordinates.
     """
-    drawn = {}
-    for name, draw in FIGURES.items():
-        with rc_context(STYLE):
-            figure = draw(search)
-            if figure is None:
-                continue
-            for suffix in ("png", "svg"):
-                target = search.folder / "figures" / f"{name}.{suffix}"
-                with replacing(target) as temporary:
-                    metadata = {"Date": None} if suffix == "svg" else None
-                    figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
-                drawn[name] = target
-    return drawn
+    return draw_each(search.folder, FIGURES, search)
 
 
 def _sheet(height: float, **labels: Any) -> tuple[Figure, Any]:
