@@ -22,7 +22,7 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.evaluation import folds
 from tumortrace.evaluation.calls import evaluate_calls
-from tumortrace.evaluation.intervals import evaluate_table
+from tumortrace.evaluation.split_record import split_record
 from tumortrace.models.architecture import build_network
 from tumortrace.reports import crossval as report
 from tumortrace.runs.run import Run
@@ -39,7 +39,7 @@ TINY = (*SMALL, "epochs=1", "model.arguments={stem: 4, widths: [4], depths: [1],
 def _quick() -> Iterator[None]:
     """Folds' own reports, which other tests look at, are left out for time, and the bootstrap is short."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(finish, "evaluate_table", partial(evaluate_table, replicates=20))
+    patch.setattr(finish, "split_record", partial(split_record, replicates=20))
     patch.setattr(folds, "evaluate_calls", lambda table, **_: evaluate_calls(table, replicates=20))
     patch.setattr(training, "write_reports", lambda run, headline: (run.folder / "report.html").write_text(headline))
     yield
