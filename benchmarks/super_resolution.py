@@ -12,43 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
+from arms import gain, pcam, rows_of, shown, table, train_arms, verdict
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
-from tumortrace import open_cohort, train
-from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.store import open_store
 from tumortrace.imaging.super_resolution import SuperResolution, downsample, restoration_quality
-from tumortrace.runs.files import replacing, write_csv, write_json, write_text
+from tumortrace.runs.files import replacing, write_json, write_text
 
 SCALE = 4
 GENERATOR, RESTORATION, CLASSIFIER = "generator.safetensors", "restoration.json", "classifier.json"
 RESTORED, CROPS = "restored.png", "centre-crops.png"
 SHOWN = 4  # patches in the pictures, spread over the held-out ones
 SAME = ("preprocessing.crop=32", "preprocessing.size=64", "preprocessing.filter=lanczos")
-
-
-def pcam() -> Cohort:
-    """The real patches, with PatchCamelyon's own splits, which share no slide."""
-    folder = os.environ.get("TUMORTRACE_DATA")
-    if not folder:
-        raise SystemExit("TUMORTRACE_DATA is not set: no real patches to measure on")
-    return open_cohort(Path(folder) / "pcam")
-
-
-def rows_of(cohort: Cohort, split: str, count: int, images: np.ndarray | None = None) -> np.ndarray:
-    """Rows of `count` images of a split, drawn from seed 0; distinct pictures where `images` are given."""
-    rows = np.flatnonzero(cohort.table["split"] == split)
-    if images is not None:
-        rows = rows[np.unique([images[row].tobytes() for row in rows], return_index=True)[1]]
-    return np.sort(np.random.default_rng(0).permutation(rows)[:count])
 
 
 def learn(options: argparse.Namespace) -> None:
@@ -91,63 +71,15 @@ def restore(options: argparse.Namespace) -> None:
 def classify(options: argparse.Namespace) -> None:
     """The same recipe on the same centre crops, enlarged to 64x64 by Lanczos or by the generator and then Lanczos."""
     enlarge = generator(options).pinned()
-    table = tables(options)
+    data = table(options.out / "patches.csv", options.images, options.tested)
     weights = (
         f"preprocessing.super_resolution={{weights: {json.dumps(str(enlarge.weights))}, sha256: {enlarge.sha256}}}"
     )
     arms = {"lanczos": SAME, "generator": (*SAME, weights)}
-    runs: dict[str, list[Path]] = {name: [] for name in arms}
-    for seed in range(options.seeds):
-        for name, changes in arms.items():
-            run = train(
-                table,
-                recipe=options.recipe,
-                changes=changes,
-                epochs=options.epochs,
-                out=options.out / "runs",
-                seed=seed,
-                allow=["copies-across-splits"],  # of training patches in validation; none is in the test split
-            )
-            runs[name].append(run)
+    runs = train_arms(data, options.recipe, arms, seeds=options.seeds, epochs=options.epochs, out=options.out / "runs")
     record = {"generator": enlarge.describe(), "recipe": options.recipe, "epochs": options.epochs}
-    write_json(options.out / CLASSIFIER, record | {"trained_on": options.images, **compare(runs)})
-
-
-def tables(options: argparse.Namespace) -> Path:
-    """A table for training: a sample of PatchCamelyon's training split, and its validation split as the test."""
-    cohort = pcam()
-    chosen = [
-        cohort.table.iloc[rows_of(cohort, "train", options.images)].assign(split="train"),
-        cohort.table.iloc[rows_of(cohort, "validation", options.tested)].assign(split="test"),
-    ]
-    file: Path = options.out / "patches.csv"
-    write_csv(file, pd.concat(chosen)[["id", "path", "label", "split"]])
-    return file
-
-
-def compare(runs: dict[str, list[Path]]) -> dict[str, Any]:
-    """AUROC on the test split per run, and the mean difference with a paired bootstrap over patches."""
-    predictions = {}
-    for name, folders in runs.items():
-        read = [pd.read_csv(run / "predictions.csv", dtype={"id": str}) for run in folders]
-        predictions[name] = [each[each["split"] == "test"].set_index("id").sort_index() for each in read]
-    first = predictions["lanczos"][0]
-    labels, ids = first["label"].to_numpy(), first.index
-    scores = {name: np.stack([each["probability"].loc[ids] for each in tables]) for name, tables in predictions.items()}
-
-    def aurocs(name: str, drawn: np.ndarray) -> list[float]:
-        return [float(roc_auc_score(labels[drawn], each[drawn])) for each in scores[name]]
-
-    whole = np.arange(len(labels))
-    draw = np.random.default_rng(0)
-    gains = []
-    for _ in range(500):
-        drawn = draw.choice(whole, len(whole))
-        gains.append(np.mean(aurocs("generator", drawn)) - np.mean(aurocs("lanczos", drawn)))
-    values = {name: aurocs(name, whole) for name in scores}
-    gain = float(np.mean(values["generator"]) - np.mean(values["lanczos"]))
-    low, high = np.quantile(gains, (0.025, 0.975))
-    return {"tested_on": len(labels), "auroc": values, "gain": {"value": gain, "ci95": [float(low), float(high)]}}
+    found = gain(runs, "lanczos", "generator")
+    write_json(options.out / CLASSIFIER, record | {"trained_on": options.images, **found})
 
 
 def generator(options: argparse.Namespace) -> SuperResolution:
@@ -232,8 +164,6 @@ def classified(record: dict[str, Any] | None) -> list[str]:
     """Whether the classifier gains."""
     if record is None:
         return []
-    low, high = record["gain"]["ci95"]
-    verdict = "it helps" if low > 0 else "it harms" if high < 0 else "no difference can be told"
     epochs = f", epochs: {record['epochs']}" if record["epochs"] else ""
     lines = [
         "## Does it help the classifier?\n",
@@ -245,14 +175,10 @@ enlarged to 64x64: by Lanczos alone, or four times by the generator and then by 
     ]
     for name, values in record["auroc"].items():
         lines.append(f"| {name} | " + " | ".join(f"{each:.3f}" for each in (*values, np.mean(values))) + " |")
-    lines.append(f"\nMean gain {shown(record['gain'], 4)} (paired over patches, for these seeds): {verdict}.\n")
+    lines.append(
+        f"\nMean gain {shown(record['gain'], 4)} (paired over patches, for these seeds): {verdict(record['gain'])}.\n"
+    )
     return lines
-
-
-def shown(entry: dict[str, Any], digits: int) -> str:
-    """A value with its interval."""
-    low, high = entry["ci95"]
-    return f"{entry['value']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def read(file: Path) -> dict[str, Any] | None:
