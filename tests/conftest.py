@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: one thread for each of several processes
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SMALL = (
     "preprocessing.crop=32",
     "model.arguments={stem: 8, widths: [8, 16], depths: [1, 1], dropout: 0.2}",
