@@ -65,12 +65,12 @@ device.
 
 
 def table(folder: Path, images: int) -> pd.DataFrame:
-    """A table of balanced splits of the sample: training from `train`, validation and test from `valid`."""
+    """A table of balanced splits of the sample, every picture once: training from `train`, the others from `valid`."""
     parts = []
     for split, share in SHARES.items():
         source = folder / ("train" if split == "train" else "valid")
         for label in ("0", "1"):
-            paths = sorted((source / label).glob("*.jpg"))
+            paths = list({path.read_bytes(): path for path in sorted((source / label).glob("*.jpg"))}.values())
             count = round(images * share / 2)
             paths = paths[-count:] if split == "test" else paths[:count]
             parts.append(pd.DataFrame({"path": [str(p) for p in paths], "label": int(label), "split": split}))
