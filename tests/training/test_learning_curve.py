@@ -15,6 +15,7 @@ from tests.conftest import SMALL
 from tumortrace import learning_curve
 from tumortrace.cli.main import run as tumortrace
 from tumortrace.errors import RunError, SplitError
+from tumortrace.reports.learning_curve import curve_verdict
 from tumortrace.training.learning_curve import learning_curve as verb
 from tumortrace.training.learning_curve.subsets import nested_subsets, parse_fractions
 
@@ -91,6 +92,25 @@ def test_the_report_calls_an_extrapolation_one(folder: Path) -> None:
     assert sorted(path.stem for path in (folder / "figures").glob("*.svg")) == [
         "accuracy", "auroc", "average_precision", "ece",
     ]  # fmt: skip
+
+
+def test_one_model_of_a_size_has_no_range(folder: Path) -> None:
+    """Nothing is concluded from a curve without repeats."""
+    outcome = json.loads((folder / "learning_curve.json").read_text())
+    assert all(one["range95"] is None for one in outcome["law"]["curve"])
+    assert "nothing is concluded" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("range95", "conclusion"),
+    [([0.81, 0.9], "would help"), ([0.7, 0.804], "little is to be expected"), ([0.7, 0.9], "cannot be told")],
+)
+def test_the_conclusion_follows_the_range(range95: list[float], conclusion: str) -> None:
+    """More labels help where the whole range lies above what there is, little where its end is near, else unknown."""
+    sizes = [{"images": n, "metrics": {"auroc": {"mean": 0.8, "sd": 0.01}}} for n in (10, 100, 1000)]
+    ahead = [{"auroc": 0.8, "range95": [0.79, 0.81]}, {"auroc": sum(range95) / 2, "range95": range95}]
+    (said,) = [line for line in curve_verdict({"sizes": sizes, "law": {"ahead": ahead}}) if "twice the labels" in line]
+    assert conclusion in said
 
 
 def test_a_finished_one_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

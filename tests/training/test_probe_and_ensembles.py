@@ -28,7 +28,13 @@ PROBE = ["weights=random", "model.arguments.body=resnet18", "preprocessing.size=
 def probe(tmp_path: Path, patches: Patches, changes: list[str]) -> ProbeTrainer:
     recipe = load_recipe("probe", [*PROBE, *changes])
     return ProbeTrainer(
-        recipe, patches, patches, checkpoints=tmp_path / "c", history_file=tmp_path / "history.csv", seed=1
+        recipe,
+        patches,
+        patches,
+        checkpoints=tmp_path / "c",
+        history_file=tmp_path / "history.csv",
+        seed=1,
+        precision="32",  # whatever the machine has: features are compared to the digit
     )
 
 

@@ -72,11 +72,20 @@ def curve_verdict(outcome: dict[str, Any]) -> list[str]:
     if law is None:
         return [*sentences, "Fewer than three sizes: no law is fitted, and nothing is said of more labels."]
     now, twice = law["ahead"][0], law["ahead"][1]
-    gain = twice["auroc"] - now["auroc"]
-    low, high = twice["range95"]
-    told = f"AUROC {decimals(twice['auroc'])} [{decimals(low)}, {decimals(high)}] instead of {decimals(now['auroc'])}"
-    help_ = "little is to be expected of more labels of this kind" if gain < LITTLE else "more labels would help"
-    sentences.append(f"If the curve goes on as it went, twice the labels bring {told}: {help_}.")
+    told = f"AUROC {decimals(twice['auroc'])} instead of {decimals(now['auroc'])}"
+    if twice["range95"] is None:
+        conclusion = "with a single model of a size no range can be given, and nothing is concluded"
+    else:
+        low, high = twice["range95"]
+        told = (
+            f"AUROC {decimals(twice['auroc'])} [{decimals(low)}, {decimals(high)}] instead of {decimals(now['auroc'])}"
+        )
+        conclusion = "whether more labels of this kind would help cannot be told"
+        if high - now["auroc"] < LITTLE:
+            conclusion = "little is to be expected of more labels of this kind"
+        elif low > now["auroc"]:
+            conclusion = "more labels would help"
+    sentences.append(f"If the curve goes on as it went, twice the labels bring {told}: {conclusion}.")
     sentences.append(
         "That is an extrapolation, not a measurement. It is about more images of the same kind; images from other "
         "laboratories may help more, and the test split's own uncertainty comes on top."
@@ -111,8 +120,9 @@ def _figure(outcome: dict[str, Any], metric: str) -> Figure:
         curve = law["curve"]
         sizes = [one["images"] for one in curve]
         axes.plot(sizes, [one["auroc"] for one in curve], "--", color=MUTED, linewidth=1.3, label="Power law")
-        low, high = zip(*(one["range95"] for one in curve), strict=True)
-        axes.fill_between(sizes, low, high, color=MUTED, alpha=0.15, linewidth=0)
+        if curve[0]["range95"] is not None:
+            low, high = zip(*(one["range95"] for one in curve), strict=True)
+            axes.fill_between(sizes, low, high, color=MUTED, alpha=0.15, linewidth=0)
         axes.axvline(law["ahead"][0]["images"], color=MUTED, linewidth=0.8, linestyle=":", label="Extrapolated beyond")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))

@@ -25,7 +25,8 @@ METHOD = {
     "mean and standard deviation over repeats, which differ in training images and seed and share the test split.",
     "law": "1 - AUROC = floor + scale n^-exponent, least squares in logarithms over all runs (floor 0 with three "
     "sizes). Ranges are percentiles of 300 replicates that draw runs anew within each size: they know the spread "
-    "between trainings, not whether the law goes on, nor the uncertainty of the test split.",
+    "between trainings, not whether the law goes on, nor the uncertainty of the test split; with a single model of a "
+    "size there is none.",
 }
 
 
@@ -116,8 +117,9 @@ def _law(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     found = extrapolate(images, error, at)
     assert found is not None
     values, ranges = 1 - found[0], 1 - found[1][:, ::-1]
+    repeated = min(np.unique(images, return_counts=True)[1]) > 1  # else every replicate is the same
     curve = [
-        {"images": float(n), "auroc": float(value), "range95": [float(end) for end in ends]}
+        {"images": float(n), "auroc": float(value), "range95": [float(end) for end in ends] if repeated else None}
         for n, value, ends in zip(at, values, ranges, strict=True)
     ]
     ahead = [next(one for one in curve if one["images"] == most * times) | {"times": times} for times in (1, *AHEAD)]
