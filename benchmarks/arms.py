@@ -60,7 +60,10 @@ def train_arms(
 
 
 def gain(runs: dict[str, list[Path]], first: str, second: str) -> dict[str, Any]:
-    """AUROC on the test split per run, and the mean difference, second minus first, with a paired bootstrap."""
+    """AUROC on the test split per run, and the mean difference, second minus first.
+
+    Its interval is a paired bootstrap that draws seeds and patches, the same ones for both.
+    """
     predictions = {}
     for name, folders in runs.items():
         read = [pd.read_csv(run / "predictions.csv", dtype={"id": str}) for run in folders]
@@ -69,16 +72,16 @@ def gain(runs: dict[str, list[Path]], first: str, second: str) -> dict[str, Any]
     labels, ids = any_table["label"].to_numpy(), any_table.index
     scores = {name: np.stack([each["probability"].loc[ids] for each in tables]) for name, tables in predictions.items()}
 
-    def aurocs(name: str, drawn: np.ndarray) -> list[float]:
-        return [float(roc_auc_score(labels[drawn], each[drawn])) for each in scores[name]]
+    def aurocs(name: str, drawn: np.ndarray, seeds: np.ndarray) -> list[float]:
+        return [float(roc_auc_score(labels[drawn], scores[name][seed][drawn])) for seed in seeds]
 
-    whole = np.arange(len(labels))
+    whole, seeds = np.arange(len(labels)), np.arange(len(runs[first]))
     draw = np.random.default_rng(0)
     gains = []
     for _ in range(REPLICATES):
-        drawn = draw.choice(whole, len(whole))
-        gains.append(np.mean(aurocs(second, drawn)) - np.mean(aurocs(first, drawn)))
-    values = {name: aurocs(name, whole) for name in scores}
+        drawn = draw.choice(whole, len(whole)), draw.choice(seeds, len(seeds))
+        gains.append(np.mean(aurocs(second, *drawn)) - np.mean(aurocs(first, *drawn)))
+    values = {name: aurocs(name, whole, seeds) for name in scores}
     found = float(np.mean(values[second]) - np.mean(values[first]))
     low, high = np.quantile(gains, (0.025, 0.975))
     return {"tested_on": len(labels), "auroc": values, "gain": {"value": found, "ci95": [float(low), float(high)]}}

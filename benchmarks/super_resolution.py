@@ -167,7 +167,8 @@ def classified(record: dict[str, Any] | None) -> list[str]:
     epochs = f", epochs: {record['epochs']}" if record["epochs"] else ""
     lines = [
         "## Does it help the classifier?\n",
-        f"""Recipe `{record["recipe"]}`{epochs}; training patches: {record["trained_on"]:,}. The centre 32x32 px are
+        f"""Recipe `{record["recipe"]}`{epochs}; training patches: {record["trained_on"]:,}, a part of
+them to choose the epoch and to calibrate. The centre 32x32 px are
 enlarged to 64x64: by Lanczos alone, or four times by the generator and then by Lanczos to 64x64. AUROC on
 {record["tested_on"]:,} patches of other slides, one column per seed:\n""",
         "| | " + " | ".join(f"seed {seed}" for seed in range(len(record["auroc"]["lanczos"]))) + " | mean |",
@@ -175,9 +176,8 @@ enlarged to 64x64: by Lanczos alone, or four times by the generator and then by 
     ]
     for name, values in record["auroc"].items():
         lines.append(f"| {name} | " + " | ".join(f"{each:.3f}" for each in (*values, np.mean(values))) + " |")
-    lines.append(
-        f"\nMean gain {shown(record['gain'], 4)} (paired over patches, for these seeds): {verdict(record['gain'])}.\n"
-    )
+    mean, said = shown(record["gain"], 4), verdict(record["gain"])
+    lines.append(f"\nMean gain {mean} (paired; seeds and patches drawn with replacement): {said}.\n")
     return lines
 
 
