@@ -67,18 +67,20 @@ def refused(client: TestClient, content: bytes, words: str, name: str = "a.png")
 
 
 @pytest.fixture(scope="module")
-def strict(small_run: Path) -> Iterator[TestClient]:
+def strict(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A server with little patience, that takes little at once."""
     limits = Limits(decode_seconds=1, body_bytes=8 << 20, files=3, decoders=1)
-    with TestClient(create_app(Settings((small_run,), limits=limits)), base_url=BASE) as client:
+    settings = Settings((small_run,), limits=limits, workspace=tmp_path_factory.mktemp("workspace"))
+    with TestClient(create_app(settings), base_url=BASE) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def narrow(small_run: Path) -> Iterator[TestClient]:
+def narrow(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A server whose decoder has 64 MiB to work in."""
     limits = Limits(decode_bytes=64 << 20, decoders=1)
-    with TestClient(create_app(Settings((small_run,), limits=limits)), base_url=BASE) as client:
+    settings = Settings((small_run,), limits=limits, workspace=tmp_path_factory.mktemp("workspace"))
+    with TestClient(create_app(settings), base_url=BASE) as client:
         yield client
 
 

@@ -135,7 +135,7 @@ def test_a_restart_goes_on_with_what_ran_and_what_waited(make: Callable[..., Sli
     (tmp_path / "work" / added[1].id / "job.json").write_text(json.dumps(saved))
     second = Scanner()
     again = make(second)
-    until(lambda: again.get(added[1].id).status == "running")
+    until(lambda: again.get(added[1].id).status == "running" and second.requests)
     assert {job.id: job.status for job in again.jobs} == {
         added[0].id: "done",
         added[1].id: "running",

@@ -117,8 +117,8 @@ def rewritten(bundle: Path, name: str, value: torch.Tensor | None) -> None:
 
 
 def test_a_bundle_holds_tensors_and_text_alone(bundle: Path) -> None:
-    """Two files: numbers by name, and JSON. There is nothing in it that could run."""
-    assert {file.name for file in bundle.iterdir()} == {"weights.safetensors", "model.json"}
+    """Numbers by name in two files, and JSON. There is nothing in it that could run."""
+    assert {file.name for file in bundle.iterdir()} == {"weights.safetensors", "likeness.safetensors", "model.json"}
     tensors = load_file(bundle / "weights.safetensors")
     assert set(tensors) == {f"top.{name}" for name in ("roots", "feature", "threshold", "left", "right", "value")}
     assert {tensor.dtype for tensor in tensors.values()} == {torch.int32, torch.float32}

@@ -220,6 +220,9 @@ class Evidence:
             wrong = int((part["prediction"] != part["label"]).sum())
             shares = part["decision"].value_counts(normalize=True)
             found += [len(part), wrong, min(wrong, 10), *shares, float(right.mean()), 0.0]
+        conformal = self.records.get("model/model.json", {}).get("conformal")
+        if conformal:
+            found.append(round(1 - conformal["coverage"], 12))  # the share that is promised to be wrong at most
         return found
 
     def _strings(self) -> Iterator[str]:
