@@ -185,7 +185,8 @@ def write(runs: Path, target: Path) -> None:
     order = rows["source"].where(rows["source"] != "own", "~")  # systems first, ours last
     rows = rows.loc[order.sort_values(kind="stable").index]
     splits = first["data"]["splits"]
-    machine = f"{first['device_name']}, {first['threads']} threads"
+    threads = first["threads"]
+    machine = f"{first['device_name']}, {threads} thread{'s' * (threads > 1)}"
     text = HEAD.format(train=splits["train"]["images"], test=splits["test"]["images"], machine=machine)
     lines = ["| " + " | ".join(rows.columns) + " |", "| --- " * len(rows.columns) + "|"]
     lines += ["| " + " | ".join(values) + " |" for values in rows.to_numpy().tolist()]
