@@ -6,6 +6,7 @@ killed at any moment and resumed ends bit for bit where an undisturbed one does 
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from tumortrace.training.recipe import FALLING, Recipe, Stopping
 from tumortrace.training.schedule import learning_rate
 
 CHECKPOINT_SECONDS = 60
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run's record has device and precision
 
 
 @dataclass(frozen=True)
