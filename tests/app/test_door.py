@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,8 +39,9 @@ def test_on_loopback_its_own_names_are_let_in(client: TestClient, host: str) -> 
 
 
 def test_a_page_of_another_origin_cannot_post(client: TestClient) -> None:
-    """The server's own origin may; others, and null, may not."""
-    for origin, status in (("http://127.0.0.1:8000", 415), ("http://evil.example", 403), ("null", 403)):
+    """The server's own origin may; others, null, and what is no address may not."""
+    origins = (("http://127.0.0.1:8000", 415), ("http://evil.example", 403), ("null", 403), ("http://[", 403))
+    for origin, status in origins:
         assert client.post("/api/predict", headers={"Origin": origin}).status_code == status
 
 
@@ -73,11 +76,24 @@ def test_a_weak_token_is_refused(token: str) -> None:
 def test_the_verb_refuses_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No model, no token, no extra: one line and 1."""
+    """No model, no token: one line and 1."""
     monkeypatch.delenv("TUMORTRACE_TOKEN", raising=False)
     for call in (["serve", str(tmp_path)], ["serve", str(tmp_path), "--host", "0.0.0.0"]):
         assert run(call) == 1
         assert capsys.readouterr().err.count("\n") == 1
-    monkeypatch.setattr("tumortrace.app.extra.find_spec", lambda name: None)
-    assert run(["serve", str(tmp_path)]) == 1
-    assert "pip install 'tumortrace[serve]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["from tumortrace.cli.main import main; main(['serve', 'run'])", "import tumortrace; tumortrace.serve('run')"],
+)
+def test_without_the_extra_it_says_what_to_install(call: str) -> None:
+    """The verb in one line; the function with an error of ours whose line it is."""
+    hidden = "import sys; sys.modules['uvicorn'] = None; "
+    done = subprocess.run([sys.executable, "-c", hidden + call], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert "uvicorn" in said
+    assert said.endswith("What to do: pip install 'tumortrace[serve]'.")
+    assert "ModuleNotFoundError" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1 or "MissingDependencyError" in said

@@ -83,7 +83,7 @@ class Door:
         if self.settings.loopback and _name(host) not in _LOOPBACK_NAMES | {self.settings.host}:
             return answer(421, "this server does not go by that name", "ask for localhost or 127.0.0.1")
         origin = headers.get("origin")
-        if scope["method"] not in _SAFE_METHODS and origin is not None and urlsplit(origin).netloc != host:
+        if scope["method"] not in _SAFE_METHODS and origin is not None and _place(origin) != host:
             return answer(403, "a page of another origin asks", "use this server's own pages, or send no Origin")
         if self.settings.token is not None and needs_token(scope["path"]) and not self._knows(headers):
             challenge = {"WWW-Authenticate": "Bearer"}
@@ -111,3 +111,10 @@ def _name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as "http://["
+        return None

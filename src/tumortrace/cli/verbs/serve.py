@@ -35,9 +35,6 @@ def serve(
         workspace: Folder for scans, uploaded slides and corrections, which outlast a restart.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     """
-    from tumortrace.app.extra import require_extra
-
-    require_extra()
     from tumortrace.app.server import serve
 
     serve(
