@@ -12,6 +12,7 @@ from PIL import Image
 
 from tumortrace.app.decoding import Decoded, Decoder
 from tumortrace.app.settings import Limits
+from tumortrace.app.slide_reader import SlideReader
 from tumortrace.cohorts.images import fit, read_image
 from tumortrace.errors import ImageError
 
@@ -90,3 +91,15 @@ def test_who_gives_up_does_not_leave_the_answer_to_the_next(tmp_path: Path) -> N
         return found.pixels
 
     assert np.array_equal(asyncio.run(main()), read_image(small))
+
+
+def test_what_lies_in_the_folder_of_the_start_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file there that is named as a module of the standard library does not get into the processes."""
+    for name in ("json", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(3)")
+    Image.new("RGB", (20, 20), "purple").save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    (found,) = decode([(tmp_path / "a.png").read_bytes()])
+    assert isinstance(found, Decoded), found
+    with SlideReader(seconds=60) as reader:
+        assert reader.facts(tmp_path / "a.png", "a.png")["width"] == 20

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
-import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tumortrace.app.child import bare_environment, command
 from tumortrace.app.problems import busy
 from tumortrace.app.settings import Limits
 from tumortrace.errors import ImageError
@@ -114,21 +113,18 @@ class _Process:
         self._done, self._fit = 0, False
 
     async def start(self) -> None:
-        kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "LANG") if name in os.environ}
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tumortrace.app.decoder_process",
+            *command("tumortrace.app.decoder_process"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=kept | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=bare_environment(),
             start_new_session=True,  # an interrupt from the keyboard is the server's to handle
         )
-        self._done, self._fit = 0, True
         limits = self._limits
         rules = {"bytes": limits.decode_bytes, "pixels": limits.pixels, "pages": limits.pages}
         await self._exchange(rules)
+        self._done, self._fit = 0, True
 
     async def stop(self) -> None:
         self._kill()

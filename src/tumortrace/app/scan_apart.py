@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+from tumortrace.app.child import command, environment_without
+from tumortrace.app.settings import TOKEN_VARIABLE
 
 Tell = Callable[[int, int], None]
 
@@ -25,13 +26,12 @@ def scan_apart(request: dict[str, Any], tell: Tell, stop: threading.Event) -> di
     Returns:
         Cause and remedy of a failure, or None.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "TUMORTRACE_TOKEN"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tumortrace.app.scan_process"],
+        command("tumortrace.app.scan_process"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=environment_without(TOKEN_VARIABLE),
         start_new_session=True,
     )
     assert process.stdin is not None

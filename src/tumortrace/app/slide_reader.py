@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tumortrace.app.child import bare_environment, command
 from tumortrace.errors import SlideError
 
 
@@ -134,13 +133,12 @@ class SlideReader:
         if self._process is not None and self._process.poll() is not None:
             self._end()
         if self._process is None:
-            kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "LANG") if name in os.environ}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tumortrace.app.slide_process"],
+                command("tumortrace.app.slide_process"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=kept | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+                env=bare_environment(),
                 start_new_session=True,  # an interrupt from the keyboard is the server's to handle
             )
             _converse(self._process, {"bytes": self._memory})
