@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,28 @@ def test_explanations_and_predictions_never_run_at_once() -> None:
         await asyncio.gather(*calls, *(batcher.submit(images(value)) for value in range(10)))
 
     running(lambda batch: [alone("predict")] * len(batch), Limits(batch=2), use)
+
+
+def test_explanations_that_wait_let_a_prediction_pass() -> None:
+    """Of six explanations that wait, a prediction asked for afterwards waits for one or two, not for all."""
+    ended: list[str] = []
+
+    def explanation() -> None:
+        time.sleep(0.05)
+        ended.append("explanation")
+
+    async def predict(batcher: Batcher) -> None:
+        await batcher.submit(images(1))
+        ended.append("prediction")
+
+    async def use(batcher: Batcher) -> None:
+        waiting = [asyncio.create_task(batcher.call(explanation)) for _ in range(6)]
+        await asyncio.sleep(0.01)
+        await asyncio.gather(predict(batcher), *waiting)
+
+    running(values, Limits(), use)
+    assert ended.index("prediction") <= 2
+    assert len(ended) == 7
 
 
 def test_an_answer_does_not_depend_on_who_shares_the_batch(small_run: Path, patches: list[Path]) -> None:

@@ -38,6 +38,7 @@ class Batcher:
         self._function, self._limits, self._observe = function, limits, observe
         self._waiting: deque[tuple[np.ndarray, asyncio.Future[Any]]] = deque()
         self._jobs = 0
+        self._turn = asyncio.Lock()  # one job at a time goes to the thread, so that a batch waits for one alone
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._task: asyncio.Task[None] | None = None
@@ -86,7 +87,8 @@ class Batcher:
             raise busy("more explanations wait for the model than it can make")
         self._jobs += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+            async with self._turn:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, function)
         finally:
             self._jobs -= 1
 
