@@ -177,3 +177,16 @@ def test_class_names_that_spell_no_class_become_numbers(tissue: Path, model: Mod
         review.label(item["key"], item["label_in_data"])
     opened = open_cohort(review.corrections.file).table.set_index("id")["label"]
     assert [opened[identity] for identity in source["id"]] == [1, 0, 1, 0]
+
+
+def test_an_error_that_nobody_foresaw_is_told_to_the_page(queued: Path, model: Model, tmp_path: Path) -> None:
+    """Rather than that it waits for ever."""
+
+    def breaks(*_: np.ndarray) -> None:
+        raise RuntimeError("out of memory")
+
+    review = Review(str(queued), tmp_path, model, assess=breaks)  # type: ignore[arg-type]
+    review.start()
+    assert review.wait(60)
+    assert review.status()["state"] == "failed"
+    assert "log" in review.status()["error"]

@@ -7,6 +7,7 @@ handed to one reviewer is held back from the others for a while, so that two do 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -33,7 +34,9 @@ from tumortrace.runs.run import now
 
 PIECE = 32  # images predicted at a time, so that requests in between do not wait long
 KEEP_EVERY = 20.0  # seconds of predicting that a kill loses at most
+STOP_SECONDS = 10.0  # for which stopping waits at most
 HELD = 120.0  # seconds for which a patch handed out is held back from others
+_LOG = logging.getLogger("tumortrace.app.review")
 _RESEMBLES = {"True": True, "False": False, "": None}
 
 
@@ -89,8 +92,8 @@ class Review:
     def stop(self) -> None:
         """Stop predicting; what has been predicted is kept."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._thread.is_alive():  # data may take long to open; what is left of that ends with the program
+            self._thread.join(STOP_SECONDS)
 
     def wait(self, seconds: float) -> bool:
         """Wait until the queue is ready or has failed; False where it is neither in time."""
@@ -264,6 +267,10 @@ class Review:
                 self._state = self._state | {"state": "ready"}
         except (TumorTraceError, OSError) as error:
             self._state = self._state | {"state": "failed", "error": str(error)}
+        except Exception:  # whatever it is, the page must not wait for ever
+            _LOG.exception("review")
+            found = "an error that was not foreseen; the server's log has more"
+            self._state = self._state | {"state": "failed", "error": found}
 
     def _open(self) -> _Opened | None:
         cohort = open_cohort(self._data, **self._reading)
