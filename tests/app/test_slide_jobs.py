@@ -90,7 +90,7 @@ def test_scans_run_one_after_the_other(make: Callable[..., SlideJobs], folder: P
     until(lambda: jobs.get(added[0].id).status == "running" and added[0].total == 4)
     assert [job.status for job in added] == ["running", "queued", "queued"]
     with pytest.raises(LookupError, match="queued"):
-        jobs.result(added[2])
+        jobs.result(added[2], "scan.json")
     for _ in added:
         scanner.go.release()
     until(lambda: added[2].status == "done")
@@ -259,3 +259,30 @@ def test_memory_of_the_reading_process_is_bounded(tmp_path: Path) -> None:
         with pytest.raises(SlideError):
             reader.facts(tmp_path / "large.png", "large")
         assert reader.facts(tmp_path / "small.png", "small")["width"] == 90
+
+
+def test_uploads_share_the_room_that_there_is(make: Callable[..., SlideJobs], tmp_path: Path) -> None:
+    """Of two uploads under way at once, each small enough by itself, the second is told where the room ends."""
+    jobs = make(Scanner(), kept_bytes=1000)
+    _, path = jobs.upload_target("a.svs")
+    path.write_bytes(b"x" * 300)
+    first, second = jobs.room_for_upload(), jobs.room_for_upload()
+    assert first(400)
+    assert second(300)
+    assert not second(1)
+    jobs.discard(path.parent.name)
+    assert jobs.room_for_upload()(1000)
+
+
+def test_a_result_that_is_deleted_meanwhile_is_not_found(make: Callable[..., SlideJobs], tmp_path: Path) -> None:
+    """Who asked for it just before gets a refusal, not an error that was not foreseen."""
+    scanner = Scanner()
+    scanner.go.release()
+    jobs = make(scanner)
+    job = jobs.add("a.png")
+    until(lambda: job.status == "done")
+    assert jobs.record(job) == {}
+    jobs.delete(job.id)
+    for ask in (jobs.record, lambda job: jobs.result(job, "tiles.csv")):
+        with pytest.raises(LookupError, match="gone"):
+            ask(job)

@@ -83,13 +83,13 @@ _EXAMPLES = {
     404: ("no model named 'other'", "choose one of 2026-11-21T141200Z-tumortrace"),
     405: ("this address does not answer to that method", "look at /docs for the methods"),
     408: ("the body took more than 60 s to come in", "send it faster, or less at once"),
-    409: ("it has changed meanwhile", "look again"),
     413: ("the body has more than 67,108,864 bytes", "send fewer or smaller files at once"),
     415: ("a body of text/plain", "send multipart/form-data with a field `file`"),
     421: ("this server does not go by that name", "ask for localhost or 127.0.0.1"),
     422: ("patch.png: damaged or truncated (image file is truncated)", "restore it from its source, or remove it"),
     500: ("an error that was not foreseen", "ask again; if it stays, report it with the server's log"),
     503: ("more images wait for the model than it can take", "ask again in 2 s"),
+    507: ("the label cannot be written (No space left on device)", "free space on the server and try again"),
 }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ class SlideJobs:
         self._changed = threading.Condition()
         self._ending, self._stop = False, threading.Event()
         self._running: str | None = None
+        self._received = 0  # bytes of all uploads since the start
         self._thread: threading.Thread | None = None
         self._lock = FileLock(workspace / ".lock")
 
@@ -124,10 +127,21 @@ class SlideJobs:
             if sum(job.status == "queued" for job in self._jobs.values()) >= self._waiting:
                 raise Busy(f"{self._waiting} scans wait already")
 
-    def room_for_uploads(self) -> int:
-        """Bytes that may yet be uploaded until something is deleted."""
-        taken = sum(path.stat().st_size for path in self.workspace.glob(f"*/{UPLOAD}.*"))
-        return max(0, self._kept_bytes - taken)
+    def room_for_upload(self) -> Callable[[int], bool]:
+        """A function that is told of bytes as they come in, and says whether they fit beside all other uploads.
+
+        What others under way bring meanwhile counts too, even where nothing comes of it.
+        """
+        before, room = self._received, self._kept_bytes
+        for path in self.workspace.glob(f"*/{UPLOAD}.*"):
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                room -= path.stat().st_size
+
+        def fits(count: int) -> bool:
+            self._received += count
+            return self._received - before <= room
+
+        return fits
 
     def upload_target(self, name: str) -> tuple[str, Path]:
         """A new id, and where the bytes of a slide of this shown name go before `add` is called with that id."""
@@ -211,15 +225,30 @@ class SlideJobs:
             raise LookupError("the uploaded slide is gone")
         return found
 
-    def result(self, job: Job, name: str = "") -> Path:
-        """The folder of a finished scan, or the file `name` in it.
+    def result(self, job: Job, name: str) -> Path:
+        """A file of a finished scan.
 
         Raises:
-            LookupError: It is not finished.
+            LookupError: It is not finished, or deleted.
         """
         if job.status != "done":
             raise LookupError(f"the scan is {job.status}")
-        return self.workspace / job.id / "scan" / name
+        path = self.workspace / job.id / "scan" / name
+        if not path.is_file():
+            raise LookupError("the scan's result is gone")
+        return path
+
+    def record(self, job: Job) -> dict[str, Any]:
+        """What scan.json of a finished scan holds.
+
+        Raises:
+            LookupError: It is not finished, or deleted.
+        """
+        try:
+            found: dict[str, Any] = json.loads(self.result(job, "scan.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:  # deleted between the look and the reading
+            raise LookupError("the scan's result is gone") from None
+        return found
 
     def descriptor(self, job: Job) -> str:
         """The Deep Zoom descriptor of a job's slide; raises what `SlideReader.facts` does."""

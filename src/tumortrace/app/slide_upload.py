@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
 
 from tumortrace.app.problems import Problem
 
@@ -22,16 +23,14 @@ class SlideForm:
     Attributes:
         fields: Its plain fields.
         file_name: The name that came with the file, None where there was none. Never a path.
-        file_bytes: Bytes of the file.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
     file_name: str | None = None
-    file_bytes: int = 0
 
 
 async def receive_form(
-    content_type: str, body: AsyncIterator[bytes], target: Callable[[str], Path], room: int
+    content_type: str, body: AsyncIterator[bytes], target: Callable[[str], Path], fits: Callable[[int], bool]
 ) -> SlideForm:
     """Read a multipart form; its one file goes straight to the disk.
 
@@ -39,15 +38,15 @@ async def receive_form(
         content_type: The request's.
         body: Its body, bounded by the server.
         target: Given the file's name, says where its bytes go.
-        room: Bytes that the file may have.
+        fits: Told how many bytes of the file come in, says whether there is room for them.
 
     Raises:
-        Problem: It is no such form (400, 415), or holds more than it may (413).
+        Problem: It is no such form or breaks off (400, 415), holds more than it may (413), or the disk is full (507).
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise Problem(415, "the body is no form", "send multipart/form-data with a field `file` or `name`")
-    parts = _Parts(target, room)
+    parts = _Parts(target, fits)
     try:
         parser = MultipartParser(options[b"boundary"], parts.callbacks)
         async for chunk in body:
@@ -55,6 +54,11 @@ async def receive_form(
         parser.finalize()
     except (FormParserError, UnicodeDecodeError) as error:
         raise Problem(400, "the body cannot be read as a form", "send multipart/form-data") from error
+    except ClientDisconnect:
+        raise Problem(400, "the body breaks off", "send all of it") from None
+    except OSError as error:
+        cause = f"the slide cannot be written ({error.strerror})"
+        raise Problem(507, cause, "free space on the server and try again") from error
     finally:
         parts.close()
     if not parts.whole:
@@ -65,10 +69,10 @@ async def receive_form(
 class _Parts:
     """The parts of a form as the parser finds them."""
 
-    def __init__(self, target: Callable[[str], Path], room: int) -> None:
+    def __init__(self, target: Callable[[str], Path], fits: Callable[[int], bool]) -> None:
         self.form = SlideForm()
         self.whole = False
-        self._target, self._room = target, room
+        self._target, self._fits = target, fits
         self._file: BinaryIO | None = None
         self._name, self._header, self._headers = "", b"", dict[bytes, bytes]()
         self._value = b""
@@ -123,8 +127,7 @@ class _Parts:
             if len(self._value) > _FIELD_BYTES:
                 raise Problem(413, f"a field of more than {_FIELD_BYTES} bytes", "send the slide in the field `file`")
             return
-        self.form.file_bytes += end - start
-        if self.form.file_bytes > self._room:
+        if not self._fits(end - start):
             raise Problem(413, "there is no room for a slide of this size", "delete earlier scans, or serve a folder")
         self._file.write(data[start:end])
 

@@ -103,14 +103,14 @@ async def heat(service: TheService, review: TheReview, key: str) -> Png:
     return Png(await served.batcher.call(lambda: heat_png(served.model, pixels, "grad-cam", over_patch=False)))
 
 
-@router.put("/patches/{key}/label", responses=documented(404, 422))
+@router.put("/patches/{key}/label", responses=documented(404, 422, 507))
 async def label(service: TheService, review: TheReview, key: str, given: Label) -> dict[str, Any]:
     """Label a patch; it is on the disk when this is answered. `patch.given` is another's where that stood already."""
     patch = await _found(review.label, key, given.label, expected=given.expected, reviewer=given.reviewer)
     return {"patch": patch, "status": await asyncio.to_thread(_status, service, review)}
 
 
-@router.delete("/patches/{key}/label", responses=documented(404, 422))
+@router.delete("/patches/{key}/label", responses=documented(404, 422, 507))
 async def take_back(
     service: TheService,
     review: TheReview,

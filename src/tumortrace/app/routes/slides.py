@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -20,6 +19,7 @@ from tumortrace.app.slide_job import Job, Status
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy
 from tumortrace.app.slide_upload import receive_form
+from tumortrace.reports.records import called
 from tumortrace.slides.reading import RESOLUTIONS
 from tumortrace.slides.tiling import cells
 
@@ -97,7 +97,7 @@ class Heat(BaseModel):
         width: Of the slide in px at full resolution.
         height: Likewise.
         threshold: A probability of at least this is a positive call.
-        positive_class: Whose probability is shown.
+        positive_class: Whose probability is shown, as people call it.
         tiles: The cells.
     """
 
@@ -134,7 +134,11 @@ TheJob = Annotated[Job, Depends(_job)]
 def slides(service: TheService) -> Slides:
     """List the slides of the served folder, and all scans, the latest first."""
     served = [ServedSlide(**each) for each in service.slides.served()]
-    return Slides(slides=served, scans=[_scan(service.slides, job) for job in service.slides.jobs])
+    scans = []
+    for job in service.slides.jobs:
+        with suppress(LookupError):  # deleted meanwhile
+            scans.append(_scan(service.slides, job))
+    return Slides(slides=served, scans=scans)
 
 
 _FORM = {
@@ -152,7 +156,7 @@ _FORM = {
 @router.post(
     "",
     status_code=202,
-    responses=documented(400, 404, 413, 415, 422, 503),
+    responses=documented(400, 404, 408, 413, 415, 422, 503, 507),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def start_scan(request: Request, service: TheService) -> Started:
@@ -167,8 +171,8 @@ async def start_scan(request: Request, service: TheService) -> Started:
     try:
         with _told():
             jobs.require_room()
-            room = await asyncio.to_thread(jobs.room_for_uploads)
-            form = await receive_form(request.headers.get("content-type", ""), request.stream(), target, room)
+            fits = await asyncio.to_thread(jobs.room_for_upload)
+            form = await receive_form(request.headers.get("content-type", ""), request.stream(), target, fits)
             options = _options(form.fields)
             name, model = form.fields.get("name"), form.fields.get("model")
             if (name is None) == (form.file_name is None):
@@ -186,7 +190,8 @@ async def start_scan(request: Request, service: TheService) -> Started:
 @router.get("/{id}")
 def status(service: TheService, job: TheJob) -> Scan:
     """Say where a scan stands, and its result once it is done."""
-    return _scan(service.slides, job)
+    with _told():
+        return _scan(service.slides, job)
 
 
 @router.delete("/{id}", status_code=204)
@@ -222,11 +227,12 @@ def tile(
 def heat(service: TheService, job: TheJob) -> JSONResponse:
     """The heat map as numbers, to be drawn over the slide."""
     with _told():
-        record = _record(service.slides, job)
+        record = service.slides.record(job)
         tiles = pd.read_csv(service.slides.result(job, "tiles.csv"))
     shown = cells(tiles, record["overlap"])[["x", "y", "width", "height", "probability", "decision"]]
-    facts = {name: record[name] for name in ("width", "height", "threshold", "positive_class")}
-    return JSONResponse(facts | {"tiles": shown.to_dict("records")})
+    facts = {name: record[name] for name in ("width", "height", "threshold")}
+    positive_class = called(record["positive_class"])
+    return JSONResponse(facts | {"positive_class": positive_class, "tiles": shown.to_dict("records")})
 
 
 @router.get("/{id}/tiles.csv", response_class=FileResponse)
@@ -253,11 +259,6 @@ def _file(jobs: SlideJobs, job: Job, name: str, kind: str) -> FileResponse:
     return FileResponse(path, media_type=kind, filename=f"{job.name}.{name}")
 
 
-def _record(jobs: SlideJobs, job: Job) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(jobs.result(job, "scan.json").read_text(encoding="utf-8"))
-    return record
-
-
 def _scan(jobs: SlideJobs, job: Job) -> Scan:
     status = job.status
     return Scan(
@@ -268,7 +269,7 @@ def _scan(jobs: SlideJobs, job: Job) -> Scan:
         done=job.done,
         total=job.total,
         error=None if job.error is None else Failure(**job.error),
-        result=_record(jobs, job) if status == "done" else None,
+        result=jobs.record(job) if status == "done" else None,
     )
 
 
