@@ -57,6 +57,14 @@ def test_a_window_decides_what_is_black_and_white(tmp_path: Path) -> None:
     assert grey(file) == expected
 
 
+def test_empty_tables_are_as_none(tmp_path: Path) -> None:
+    """Sequences of look-up tables without one in them leave the window to decide."""
+    stored, window = np.array([[0, 900, 4095]], np.uint16), {"WindowCenter": "1000", "WindowWidth": "401"}
+    empty = {"VOILUTSequence": pydicom.Sequence(), "ModalityLUTSequence": pydicom.Sequence()}
+    file = dicom(tmp_path / "a.dcm", stored, **window, **empty)
+    assert grey(file) == grey(dicom(tmp_path / "b.dcm", stored, **window))
+
+
 def test_without_a_window_the_range_of_the_stored_bits_counts(tmp_path: Path) -> None:
     """12 bits: 4095 is white, whatever the brightest pixel is."""
     assert grey(dicom(tmp_path / "a.dcm", np.array([[0, 819, 2048]], np.uint16))) == [0, 51, 128]

@@ -84,9 +84,9 @@ def _shown(data: Any, stored: np.ndarray) -> tuple[np.ndarray, str]:
 
 def _range(data: Any, bits: int) -> tuple[float, float]:
     """The values that become black and white: the ends of what the last transformation can give."""
-    if "VOILUTSequence" in data:
+    if data.get("VOILUTSequence"):  # an empty one is as none
         return 0.0, 2.0 ** int(data.VOILUTSequence[0].LUTDescriptor[2]) - 1
-    if "ModalityLUTSequence" in data:
+    if data.get("ModalityLUTSequence"):
         return 0.0, 2.0 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
     signed = int(data.PixelRepresentation) == 1
     ends = np.array([-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if signed else [0.0, 2.0**bits - 1])
