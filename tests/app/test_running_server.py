@@ -179,6 +179,17 @@ def test_the_log_has_no_names_of_uploads_and_no_traceback(server: Server, patche
     assert "Traceback" not in server.text()
 
 
+def test_a_second_server_on_one_workspace_refuses_in_a_line(server: Server, small_run: Path) -> None:
+    """What is refused only as it starts is one line and 1, too, without a traceback."""
+    program = "import sys; from tumortrace.cli.main import main; main(sys.argv[1:])"
+    call = [sys.executable, "-c", program, "serve", str(small_run), "--port", "0", "--device", "cpu"]
+    done = subprocess.run(call, cwd=Path(server.log.name).parent, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 1
+    address, refusal = done.stderr.splitlines()
+    assert "http://" in address
+    assert "another server uses it" in refusal
+
+
 def test_on_sigterm_what_is_under_way_is_answered_first(server: Server, patches: list[Path]) -> None:
     """Requests sent just before the signal are answered 200; the program ends with 0 and leaves no process behind."""
     content = patches[0].read_bytes()

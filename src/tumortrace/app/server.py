@@ -50,10 +50,15 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await service.start()
-        for module in modules:
-            if hasattr(module, "start"):
-                await module.start(service)
+        try:
+            await service.start()
+            for module in modules:
+                if hasattr(module, "start"):
+                    await module.start(service)
+        except Exception as error:
+            app.state.refusal = error  # `serve` raises it; uvicorn would write a traceback and end as if all were well
+            await service.stop()
+            raise
         yield
         for module in modules:
             if hasattr(module, "stop"):
@@ -69,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         responses=documented(400, 401, 403, 404, 421, 422, 500, 503),
     )
-    app.state.service = service
+    app.state.service, app.state.refusal = service, None
     add_handlers(app)
     limits: dict[str, BodyLimit] = {}
     for module in modules:
@@ -130,13 +135,21 @@ def serve(
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=32 << 10,
     )
+    quiet, log = (lambda record: app.state.refusal is None), logging.getLogger("uvicorn.error")
+    log.addFilter(quiet)
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again once it has ended in order
     try:
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
+    except SystemExit:
+        if app.state.refusal is None:
+            raise
     finally:
+        log.removeFilter(quiet)
         signal.signal(signal.SIGTERM, before)
         listener.close()
+    if app.state.refusal is not None:
+        raise app.state.refusal
     say("serve: ended")
 
 
