@@ -1,6 +1,8 @@
 """Scans in the background: one at a time, bounded, cancelled, resumed by the next server; slides read apart."""
 
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -259,6 +261,14 @@ def test_memory_of_the_reading_process_is_bounded(tmp_path: Path) -> None:
         with pytest.raises(SlideError):
             reader.facts(tmp_path / "large.png", "large")
         assert reader.facts(tmp_path / "small.png", "small")["width"] == 90
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_no_text_hides_no_other(make: Callable[..., SlideJobs], folder: Path) -> None:
+    """Such a slide cannot be asked for, and is left out; the list of the others can be sent."""
+    (folder / os.fsdecode(b"\xff.png")).write_bytes((folder / "a.png").read_bytes())
+    names = [each["name"] for each in make(Scanner()).served()]
+    assert names == ["a.png", "b.png", "c.png", "fail.png"]
 
 
 def test_uploads_share_the_room_that_there_is(make: Callable[..., SlideJobs], tmp_path: Path) -> None:

@@ -100,7 +100,11 @@ class SlideJobs:
 
     def served(self) -> list[dict[str, Any]]:
         """`name` and `bytes` of the slides in the served folder, by name."""
-        return [{"name": name, "bytes": path.stat().st_size} for name, path in self._served().items()]
+        found = []
+        for name, path in self._served().items():
+            with suppress(FileNotFoundError):  # removed meanwhile
+                found.append({"name": name, "bytes": path.stat().st_size})
+        return found
 
     @property
     def jobs(self) -> list[Job]:
@@ -262,6 +266,7 @@ class SlideJobs:
         if self._slides is None or not self._slides.is_dir():
             return {}
         found = (path for path in self._slides.iterdir() if path.suffix.lower() in SUFFIXES)
+        found = (path for path in found if path.name.isprintable())  # a name that is no text cannot be asked for
         return {path.name: path for path in sorted(found) if path.is_file() and not path.name.startswith(".")}
 
     def _work(self) -> None:

@@ -120,8 +120,11 @@ export const interval = (bounds, places = 3) => bounds ? `[${number(bounds[0], p
 export const probability = (value) =>
   Math.min(value, 1 - value) >= 0.01 ? number(value, 2)
     : value > 0.9995 && value < 1 ? "> .999" : value < 0.0005 && value > 0 ? "< .001" : number(value, 3);
-// From one probability to another, in words.
-export const between = (low, high) => [low, high].map((value) => number(value, Math.min(value, 1 - value) < 0.01 ? 3 : 2)).join(" to ");
+// From one probability to another, in words; one where they read alike.
+export const between = (low, high) => {
+  const [from, to] = [low, high].map((value) => number(value, Math.min(value, 1 - value) < 0.01 ? 3 : 2));
+  return from === to ? probability(low) : `${from} to ${to}`;
+};
 export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
 export function download(name, text, type = "text/csv") {
