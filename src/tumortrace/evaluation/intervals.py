@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.gap_interval import ece_interval
 from tumortrace.evaluation.metrics import METRICS, Tally, check_threshold, describe, measure, tally
-from tumortrace.evaluation.proportions import PROPORTIONS, proportions, wilson
-from tumortrace.evaluation.resampling import draws_groups, resamples
+from tumortrace.evaluation.proportions import PROPORTIONS, proportions, wilson, wilson_of_groups
+from tumortrace.evaluation.resampling import draws_groups, resamples, single_groups
 from tumortrace.evaluation.table import Predictions, check_table
 
 Floats = NDArray[np.float64]
@@ -28,9 +28,10 @@ def evaluate_table(
     """Every metric of a predictions table with its confidence interval.
 
     Where every image has a group and there are two or more, replicates draw whole groups with replacement (Field &
-    Welsh 2007), because images of one slide or patient resemble each other. Otherwise they draw single images, and
-    plain proportions get Wilson's score interval (Wilson 1927). Bootstrap intervals are percentiles of the replicates
-    (Efron & Tibshirani 1993), except that of `ece`, which noise can only make larger: see `ece_interval`.
+    Welsh 2007), because images of one slide or patient resemble each other; plain proportions in which no replicate
+    differs, such as 1, get Wilson's score interval (Wilson 1927) with groups counted as images. Otherwise replicates
+    draw single images, and plain proportions get Wilson's interval. Bootstrap intervals are percentiles of the
+    replicates (Efron & Tibshirani 1993), except that of `ece`, which noise can only make larger: see `ece_interval`.
 
     Args:
         table: Columns `label` (0 or 1), `probability` (in [0, 1]) and optionally `group`; others are ignored.
@@ -102,7 +103,7 @@ def with_intervals(
         seed: Seed of the replicates.
         confidence: Share of intervals that should contain the truth, in (0, 1).
         counted: Successes and trials of the values that are plain proportions: they get Wilson's interval where
-            replicates draw single images.
+            replicates draw single images, and `wilson_of_groups` where no replicate of whole groups differs.
         mirrored: Values with the basic bootstrap interval, cut off at 0, because replicates push them upwards.
 
     Returns:
@@ -118,6 +119,7 @@ def with_intervals(
     drawn = np.array([measures(sample) for sample in resamples(predictions, replicates, seed)], dtype=np.float64)
     known = {} if counted is None or draws_groups(predictions) else counted
     result: dict[K, dict[str, Any]] = {}
+    key = f"ci{100 * confidence:g}"
     for name, number, samples in zip(names, values, drawn.T, strict=True):
         value = None if np.isnan(number) else number
         interval = None
@@ -125,8 +127,28 @@ def with_intervals(
             interval = [float(end) for end in wilson(*known[name], confidence)]
         elif value is not None:
             interval = percentile_interval(samples, confidence, mirrored_at=value if name in mirrored else None)
-        result[name] = {"value": value, f"ci{100 * confidence:g}": interval}
+        result[name] = {"value": value, key: interval}
+    _widen_shares(result, [name for name in names if name in (counted or {})], key, predictions, measures, confidence)
     return result
+
+
+def _widen_shares(
+    result: dict[K, dict[str, Any]],
+    shares: Sequence[K],
+    key: str,
+    predictions: Predictions,
+    measures: Callable[[Tally], ArrayLike],
+    confidence: float,
+) -> None:
+    """Give shares in which no replicate of whole groups differs the interval of `wilson_of_groups`, in place."""
+    alike = [name for name in shares if (ends := result[name][key]) is not None and ends[0] == ends[1]]
+    if not alike or not draws_groups(predictions):
+        return
+    order = list(result)
+    values = np.array([measures(group) for group in single_groups(predictions)], dtype=np.float64)
+    groups = np.isfinite(values).sum(axis=0)  # those with an image that the share is of
+    for name in alike:
+        result[name][key] = wilson_of_groups(result[name]["value"], int(groups[order.index(name)]), confidence)
 
 
 def check_settings(replicates: int, confidence: float) -> None:
@@ -166,7 +188,8 @@ def _method(predictions: Predictions, replicates: int, seed: int, confidence: fl
     """How the intervals were made, for whoever reads them."""
     share, n_groups, drawn = f"{100 * confidence:g} %", predictions.n_groups, f"{replicates} replicates, seed {seed}"
     if draws_groups(predictions):
-        text = f"{share} intervals: percentile bootstrap that draws whole groups ({n_groups} groups, {drawn})"
+        text = f"{share} intervals: percentile bootstrap that draws whole groups ({n_groups} groups, {drawn}); "
+        text += "Wilson score with groups for images for shares in which no replicate differs"
         rough = f" With fewer than {FEW_GROUPS} groups they are rough, and rather too narrow."
         notes = rough if n_groups is not None and n_groups < FEW_GROUPS else ""
     else:

@@ -46,6 +46,25 @@ def wilson(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) ->
     return np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half)
 
 
+def wilson_of_groups(share: float, groups: int, confidence: float = 0.95) -> list[float]:
+    """Wilson's interval of a share of which no bootstrap replicate of whole groups differs, groups counted as images.
+
+    Where each group has the same share, mostly 0 or 1, drawing groups gives an interval of width 0, which is no
+    certainty. How much the images of a group tell beyond the first is not known, so that each group counts once.
+
+    Args:
+        share: In [0, 1].
+        groups: How many the share is of, at least 1.
+        confidence: Nominal coverage, in (0, 1).
+
+    Example:
+        >>> [round(end, 3) for end in wilson_of_groups(1.0, 9)]
+        [0.701, 1.0]
+    """
+    low, high = wilson(share * groups, groups, confidence)
+    return [float(low), float(high)]
+
+
 def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> Floats:
     """The exact one-sided lower bound of a proportion (Clopper & Pearson 1934).
 

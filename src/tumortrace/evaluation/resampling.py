@@ -40,6 +40,24 @@ def resamples(predictions: Predictions, replicates: int, seed: int) -> Iterator[
         yield replace(counts, positive=np.asarray(positive, float), negative=np.asarray(negative, float))
 
 
+def single_groups(predictions: Predictions) -> Iterator[Tally]:
+    """Each group by itself, as a tally over the same levels as `resamples`; none where groups are not known.
+
+    Example:
+        >>> from tumortrace.evaluation.table import Predictions
+        >>> both = Predictions(np.array([0, 1, 1]), np.array([0.1, 0.2, 0.9]), np.array([0, 0, 1]), 2, 0)
+        >>> [group.positive.tolist() for group in single_groups(both)]
+        [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    counts = tally(predictions)
+    level = np.searchsorted(counts.probability, predictions.probability)
+    for code in range(predictions.n_groups or 0):
+        own = predictions.group == code
+        sides = (np.bincount(level[own & (predictions.label == k)], minlength=len(counts.probability)) for k in (0, 1))
+        negative, positive = (np.asarray(side, dtype=np.float64) for side in sides)
+        yield replace(counts, positive=positive, negative=negative)
+
+
 def draws_groups(predictions: Predictions) -> bool:
     """Whether replicates draw whole groups: every image has one, and there are two or more."""
     return predictions.n_groups is not None and predictions.n_groups >= 2
