@@ -80,6 +80,18 @@ def test_a_calibration_image_at_the_quantile_is_covered():
             assert sets[own, k].sum() >= math.ceil(0.8 * (own.sum() + 1) - 1e-9)
 
 
+def test_rounding_elsewhere_changes_no_decision_of_the_image_at_the_quantile():
+    """Its probability a few millionths off, as another backend computes it, it is still in its own set and decided."""
+    label, probability = np.repeat([0, 1], 20), np.append(np.linspace(0.01, 0.3, 20), np.linspace(0.99, 0.7, 20))
+    quantiles = fit_conformal(label, probability, 0.9)["quantiles"]
+    for k, name in ((0, "negative"), (1, "positive")):
+        at = probability[label == k][18]
+        assert quantiles[k] == pytest.approx(abs(k - at))
+        for off in (-3e-6, 0, 3e-6):
+            assert prediction_sets([at + off], quantiles)[0, k]
+            assert decide([at + off], 0.5, quantiles) == name
+
+
 def test_no_images_give_no_decisions():
     """An empty array stays one."""
     assert decide([], 0.5, [0.5, 0.5]).tolist() == []

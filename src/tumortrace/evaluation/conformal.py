@@ -27,6 +27,11 @@ from tumortrace.evaluation.table import check_arrays
 #: Groups of each class from which on they are the unit; coverage .95 needs 19 of them.
 ENOUGH_GROUPS = 20
 
+#: How far beyond its quantile a class still belongs to the set. The quantile is the score of a calibration image, which
+#: another backend or batch size computes a little differently: the same image must not fall on the other side. It only
+#: makes sets larger, so that no coverage is lost.
+ROUNDING = 1e-5
+
 
 def fit_conformal(
     label: ArrayLike, probability: ArrayLike, coverage: float = 0.9, group: ArrayLike | None = None
@@ -137,7 +142,8 @@ def prediction_sets(probability: ArrayLike, quantiles: Sequence[float | None]) -
 
     Args:
         probability: Probability of class 1, shape (n,), in [0, 1].
-        quantiles: Of the negative and of the positive class, from `fit_conformal`; None always contains the class.
+        quantiles: Of the negative and of the positive class, from `fit_conformal`, each taken `ROUNDING` larger; None
+            always contains the class.
 
     Returns:
         Negative and positive, shape (n, 2), bool.
@@ -148,7 +154,7 @@ def prediction_sets(probability: ArrayLike, quantiles: Sequence[float | None]) -
                [ True,  True],
                [False,  True]])
     """
-    limits = [math.inf if quantile is None else quantile for quantile in quantiles]
+    limits = [math.inf if quantile is None else quantile + ROUNDING for quantile in quantiles]
     return np.asarray(_nonconformity(_probabilities(probability)) <= limits)
 
 
