@@ -46,7 +46,7 @@ def ece_interval(
         (0.0, 0.11)
     """
     counts = tally(predictions)
-    gaps = partial(_gaps, edges=bin_edges(counts))
+    gaps = partial(binned_gaps, edges=bin_edges(counts))
     return gap_interval(predictions, gaps, replicates=replicates, seed=seed, confidence=confidence)
 
 
@@ -83,7 +83,7 @@ def gap_interval(
     return [float(min(likely)), float(min(max(likely), 1.0))]
 
 
-def _gaps(counts: Tally, edges: NDArray[np.int64]) -> Floats:
+def binned_gaps(counts: Tally, edges: NDArray[np.int64]) -> Floats:
     """Probability less observed share of each bin, weighted by its share of the images, shape (bins,)."""
     summed = np.append(0, np.cumsum(counts.total * counts.probability - counts.positive))[edges]
     return np.asarray(np.diff(summed) / counts.total.sum())

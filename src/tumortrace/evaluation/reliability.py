@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
-from tumortrace.evaluation.gap_interval import ece_interval
+from tumortrace.evaluation.gap_interval import binned_gaps, ece_interval, gap_interval
 from tumortrace.evaluation.intervals import with_intervals
-from tumortrace.evaluation.metrics import ECE_BINS, Tally, expected_calibration_error
+from tumortrace.evaluation.metrics import ECE_BINS, Tally, bin_edges, expected_calibration_error, tally
 from tumortrace.evaluation.table import Predictions, check_table
 
 MEASURES = (
@@ -26,7 +27,7 @@ MEASURES = (
     "nll",
 )
 #: Measures that noise pushes upwards, in the data and once more in every replicate of them.
-UPWARDS = ("adaptive_ece", "classwise_ece", "brier_reliability", "brier_resolution")
+UPWARDS = ("brier_reliability", "brier_resolution")
 Floats = NDArray[np.float64]
 
 
@@ -68,6 +69,9 @@ def _with_intervals(predictions: Predictions, replicates: int, seed: int) -> dic
         mirrored=UPWARDS,
     )
     found["ece"]["ci95"] = ece_interval(predictions, replicates=replicates, seed=seed)  # as among the metrics
+    edges = bin_edges(_by_confidence(tally(predictions)))
+    for name, gaps in {"adaptive_ece": partial(_adaptive_gaps, edges=edges), "classwise_ece": _classwise_gaps}.items():
+        found[name]["ci95"] = gap_interval(predictions, gaps, replicates=replicates, seed=seed)
     return found
 
 
@@ -93,7 +97,7 @@ def reliability(counts: Tally) -> dict[str, float]:
     return {
         "ece": expected_calibration_error(counts),
         "adaptive_ece": expected_calibration_error(_by_confidence(counts)),
-        "classwise_ece": _classwise(counts),
+        "classwise_ece": float(np.abs(_classwise_gaps(counts)).sum()),
         **brier_decomposition(counts),
         "nll": float(surprise / counts.total.sum()),
     }
@@ -147,11 +151,16 @@ def _by_confidence(counts: Tally) -> Tally:
     return Tally(levels, right.astype(np.float64), wrong.astype(np.float64), np.zeros((2, len(levels))))
 
 
-def _classwise(counts: Tally, bins: int = ECE_BINS) -> float:
+def _adaptive_gaps(counts: Tally, edges: NDArray[np.int64]) -> Floats:
+    """Confidence less the share in which it is right, of each bin of confidences, as in `binned_gaps`."""
+    return binned_gaps(_by_confidence(counts), edges)
+
+
+def _classwise_gaps(counts: Tally, bins: int = ECE_BINS) -> Floats:
+    """Probability less observed share of each class in each bin, halved and weighted, shape (2 * bins,)."""
     sides = ((counts.probability, counts.positive), (1 - counts.probability, counts.negative))
     gaps = []
     for probability, own in sides:
         place = np.minimum((probability * bins).astype(np.int64), bins - 1)
-        gap = np.bincount(place, weights=counts.total * probability - own, minlength=bins)
-        gaps.append(np.abs(gap).sum() / counts.total.sum())
-    return float(np.mean(gaps))
+        gaps.append(np.bincount(place, weights=counts.total * probability - own, minlength=bins))
+    return np.concatenate(gaps) / 2 / counts.total.sum()
