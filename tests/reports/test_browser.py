@@ -19,7 +19,8 @@ CONTRAST = """() => {
   const ground = node => { for (; node; node = node.parentElement) {
     const c = parts(getComputedStyle(node).backgroundColor); if (c.length < 4 || c[3] > .9) return c; }
     return [255, 255, 255]; };
-  return [...document.querySelectorAll('p, td, th, li, figcaption, caption, dt, dd, h1, h2, h3, a, .banner span')]
+  return [...document.querySelectorAll(
+    'p, td, th, li, figcaption, caption, small, dt, dd, h1, h2, h3, a, pre, code, .banner span, .cards *')]
     .filter(node => node.innerText.trim() && node.offsetParent).map(node => {
       const [a, b] = [light(parts(getComputedStyle(node).color).slice(0, 3)), light(ground(node).slice(0, 3))];
       return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), node.innerText.slice(0, 40)]; })
