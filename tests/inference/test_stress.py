@@ -62,7 +62,10 @@ def test_numbers_are_those_of_the_corrupted_pictures(run: Path, unseen: Path, fo
     same = (clean["prediction"] == table["prediction"]).mean()
     assert level["agreement"]["value"] == pytest.approx(same)
     assert level["probability_change"] == pytest.approx((clean["probability"] - table["probability"]).abs().mean())
-    assert level["referred"] == pytest.approx((table["decision"] == "refer").mean())
+    assert level["referred"]["value"] == pytest.approx((table["decision"] == "refer").mean())
+    for entry in (level["agreement"], level["referred"], level["out_of_distribution"]):
+        assert entry["ci95"][0] <= entry["value"] <= entry["ci95"][1]
+        assert entry["ci95"][0] < entry["ci95"][1]
 
 
 def _pixels(path: str) -> np.ndarray:

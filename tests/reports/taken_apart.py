@@ -10,8 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
+from scipy.stats import binomtest
 
 VOID = {"meta", "img", "br", "hr", "input", "link", "col"}
 #: A number as the reports print it, that is no part of a word, a hash, a date or a version; perhaps with its unit.
@@ -213,16 +215,16 @@ class Evidence:
 
     def decided(self) -> list[float]:
         """Counts and shares that follow from the predictions, counted here a second time."""
-        found: list[float] = []
+        conformal = (self.records.get("model/model.json") or {}).get("conformal")
+        found = [1 - conformal["coverage"]] if conformal else []
         for _, part in self.predictions.groupby("split"):
             decided = part[part["decision"].isin(["positive", "negative"])]
             right = (decided["decision"] == "positive") == (decided["label"] == 1)
             wrong = int((part["prediction"] != part["label"]).sum())
-            shares = part["decision"].value_counts(normalize=True)
-            found += [len(part), wrong, min(wrong, 10), *shares, float(right.mean()), 0.0]
-        conformal = self.records.get("model/model.json", {}).get("conformal")
-        if conformal:
-            found.append(round(1 - conformal["coverage"], 12))  # the share that is promised to be wrong at most
+            found += [len(part), wrong, min(wrong, 10)]
+            for name in ("positive", "negative", "refer"):
+                found += share(part["decision"] == name, part.get("group"))
+            found += share(right, decided.get("group"))
         return found
 
     def _strings(self) -> Iterator[str]:
@@ -243,6 +245,21 @@ class Evidence:
                 if spelling in text:
                     text = re.sub(rf"(?<!\w){re.escape(spelling)}(?!\w)", " ", text)
         return CITED.sub(" ", text)
+
+
+def share(holds: pd.Series, group: pd.Series | None) -> list[float]:
+    """A share with the ends of its interval: of drawn groups, or Wilson's where none are known or none differs."""
+    known = group is not None and group.notna().all() and len(set(group)) > 1
+    trials, ends = len(holds), [0.0, 0.0]
+    if group is not None and known:
+        names, random = sorted(group.unique()), np.random.default_rng(0)
+        images = [holds.to_numpy()[(group == name).to_numpy()] for name in names]
+        trials = len(names)
+        drawn = [np.concatenate([images[i] for i in random.integers(trials, size=trials)]).mean() for _ in range(1000)]
+        ends = list(np.quantile(drawn, [0.025, 0.975]))
+    if ends[0] == ends[1]:
+        ends = list(binomtest(round(holds.mean() * trials), trials).proportion_ci(method="wilson"))
+    return [float(number) for number in (holds.mean(), *ends)]
 
 
 def numbers(record: Any, only_metrics: bool = False) -> list[float]:

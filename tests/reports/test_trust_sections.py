@@ -98,6 +98,13 @@ def test_a_few_strange_images_are_no_warning() -> None:
     assert outside_line(strange).startswith("warning: 33.3 % [")
 
 
+def test_images_of_one_slide_are_strange_together() -> None:
+    """A tenth of 400 images: apart, a warning; as one slide of ten, which may be chance, none."""
+    strange = pd.Series(np.arange(400) >= 40)
+    assert outside_line(strange).startswith("warning: 10.0 % [")
+    assert outside_line(strange, pd.Series(np.arange(400) // 40).astype(str)).startswith("10.0 % [0.0 %, ")
+
+
 @pytest.mark.parametrize(
     ("calibration", "says"),
     [

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from tumortrace.evaluation.abstention import abstention
-from tumortrace.evaluation.intervals import wilson
 from tumortrace.evaluation.reliability import before_and_after
+from tumortrace.evaluation.shares import share_with_interval
 
 #: Share of strange images above which something is wrong with the data, not with single images.
 MANY = 0.05
@@ -31,7 +31,7 @@ def trust_records(
         - `calibration.json`: `split`, `choice`, and `before` and `after` calibration as in `before_and_after`;
         - `abstention.json`: `split`, and what `abstention` returns;
         - `distribution.json`, where images were scored: for each split `n`, and `outside`, the share of images beyond
-          the limit with Wilson's interval; `limits`, what `model.json` says of these.
+          the limit with its interval; `limits`, what `model.json` says of these.
 
     Raises:
         PredictionsError: The table cannot be used.
@@ -47,31 +47,32 @@ def trust_records(
         },
     }
     if "in_distribution" in table and table["in_distribution"].notna().all():
-        parts = {name: outside(table.loc[table["split"] == name, "in_distribution"]) for name in splits}
+        by_split = table.groupby("split", sort=False)
+        parts = {str(name): outside(part["in_distribution"], part.get("group")) for name, part in by_split}
         records["distribution.json"] = {"split": split, "limits": model.get("ood"), "splits": parts}
     return records
 
 
-def outside(in_distribution: pd.Series) -> dict[str, Any]:
-    """How many images do not look like the training images, and Wilson's 95 % interval of their share.
+def outside(in_distribution: pd.Series, group: pd.Series | None = None) -> dict[str, Any]:
+    """How many images do not look like the training images, and the 95 % interval of their share.
+
+    Images of one slide or patient are strange together, so that whole groups are drawn where these are known.
 
     Example:
         >>> outside(pd.Series([True, True, False, True]))["outside"]["value"]
         0.25
     """
-    n, beyond = len(in_distribution), int((~in_distribution.astype(bool)).sum())
-    low, high = wilson(beyond, n)
-    return {"n": n, "outside": {"value": beyond / n, "ci95": [float(low), float(high)]}}
+    return {"n": len(in_distribution), "outside": share_with_interval(~in_distribution.astype(bool), group)}
 
 
-def outside_line(in_distribution: pd.Series) -> str:
+def outside_line(in_distribution: pd.Series, group: pd.Series | None = None) -> str:
     """That in a sentence; where it is many more than the one in a hundred of the training data's own kind, a warning.
 
     Example:
         >>> outside_line(pd.Series([False] * 3 + [True] * 5))
         'warning: 37.5 % [13.7 %, 69.4 %] of these 8 images do not look like the training data; do not trust ...'
     """
-    found = outside(in_distribution)
+    found = outside(in_distribution, group)
     share, (low, high) = found["outside"]["value"], found["outside"]["ci95"]
     interval = f"[{100 * low:.1f} %, {100 * high:.1f} %]"
     line = f"{100 * share:.1f} % {interval} of these {found['n']:,} images do not look like the training data"

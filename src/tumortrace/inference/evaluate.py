@@ -77,7 +77,7 @@ def evaluate(
         table[name] = cohort.table[name].iloc[rows].to_numpy()
     info = model.info
     if "in_distribution" in table:
-        notes = [*notes, outside_line(table["in_distribution"])]
+        notes = [*notes, outside_line(table["in_distribution"], table["group"])]
     about = {
         "command": command(run, "COHORT" if isinstance(data, Cohort) else data, subgroups=columns, **reading),
         "model": info.model_dump(mode="json"),

@@ -78,7 +78,7 @@ def predict(
     if warning:
         say(warning)
     if len(table) and "in_distribution" in table:
-        say(outside_line(table["in_distribution"]))
+        say(outside_line(table["in_distribution"], cohort.table["group"]))
     if ids is not None:
         table = _submission(table, ids, labels)
     if out is not None:

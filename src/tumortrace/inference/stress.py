@@ -17,6 +17,7 @@ from tumortrace.errors import DataError, RunError
 from tumortrace.evaluation.agreement import agreement
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.paired import paired_differences
+from tumortrace.evaluation.shares import share_with_interval
 from tumortrace.imaging.corruptions.table import CORRUPTIONS, PROCEDURE, corrupt, find, fits
 from tumortrace.inference.unseen import Unseen, open_unseen
 from tumortrace.models.bundle import Model, find_bundle, load_model
@@ -34,8 +35,9 @@ METHOD = {
     "metrics": "At the model's own threshold; nothing is fitted to corrupted images.",
     "differences": "Corrupted minus clean; percentiles of paired bootstrap replicates that draw the same whole groups "
     "(single images where groups are not known) for both.",
-    "agreement": "Share of images that are called as without the corruption; whole groups are drawn, or Wilson's "
-    "interval where groups are not known. An interval of width 0 is no certainty.",
+    "agreement": "Calls that stay: the share of images that are called as without the corruption. Its interval, and "
+    "those of the shares referred and flagged, draw whole groups; where no replicate differs, or groups are not known, "
+    "they are Wilson's, in the first case with groups for images.",
 }
 
 
@@ -236,7 +238,7 @@ def _measured(
     group = clean["group"] if clean["group"].notna().all() else None
     levels = []
     for strength, table in tables.items():
-        flagged = table.get("in_distribution")
+        flagged = None if "in_distribution" not in table else table["in_distribution"].astype(bool)
         levels.append(
             {
                 "strength": strength,
@@ -245,8 +247,8 @@ def _measured(
                 "difference": pairs["clean", str(strength)],
                 "agreement": agreement(clean["prediction"], table["prediction"], group, seed=seed),
                 "probability_change": float((table["probability"] - clean["probability"]).abs().mean()),
-                "referred": float((table["decision"] == "refer").mean()),
-                "out_of_distribution": None if flagged is None else float(1 - flagged.mean()),
+                "referred": share_with_interval(table["decision"] == "refer", group, seed=seed),
+                "out_of_distribution": None if flagged is None else share_with_interval(~flagged, group, seed=seed),
             }
         )
     return {"label": corruption.label, "unit": corruption.unit, "ordered": corruption.ordered, "levels": levels}
@@ -265,4 +267,4 @@ def _headline(record: dict[str, Any]) -> str:
     if not losses:
         return text
     value, label, strength, entry = min(losses, key=lambda loss: loss[0])
-    return f"{text}; most is lost by {label.lower()} at strength {strength}: {decimals(value)}{interval(entry, ' ')}"
+    return f"{text}; the worst change, {label.lower()} at strength {strength}: {decimals(value)}{interval(entry, ' ')}"

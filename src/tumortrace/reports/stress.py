@@ -68,9 +68,11 @@ def stress_verdict(record: dict[str, Any]) -> list[str]:
     if lost:
         sure = {label for change, label, _ in lost if change.get("ci95") and change["ci95"][1] < 0}
         change, label, strength = min(lost, key=lambda row: row[0]["value"])
+        most = "most is lost" if change["value"] < 0 else "none loses any, the least is gained"
         sentences.append(
-            f"{len(sure)} of {len(entries)} corruptions lower AUROC by more than chance at some strength; most is lost "
-            f"by {label.lower()} at strength {strength}: {signed(change['value'])}{interval(change, ' ')}."
+            f"{len(sure)} of {len(entries)} corruptions lower AUROC at some strength with an interval below 0 (not "
+            f"corrected for their number); {most} under {label.lower()} at strength {strength}: "
+            f"{signed(change['value'])}{interval(change, ' ')}."
         )
     weakest = [
         (level["agreement"], entry["label"])

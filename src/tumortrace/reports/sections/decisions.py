@@ -8,25 +8,27 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tumortrace.evaluation.conformal import promise
+from tumortrace.evaluation.shares import share_with_interval
 from tumortrace.reports.figures import GRID, INK, Drawings, legend_below, sheet
 from tumortrace.reports.records import Records, decimals, interval, read_json
 
 
 def context(records: Records) -> dict[str, Any] | None:
-    """`decisions`: per split, the shares of each decision, and how often those that were made are right.
+    """`decisions`: per split, the shares of each decision, and of those made that are right, with intervals.
 
     Besides `promised`, sentences; `reached` and `triage`, the records of the judged split; `aurc`; `alt`.
     """
     table = records.predictions
     if not {"split", "decision"} <= set(table) or table["decision"].isna().all():
         return None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for split, part in table.groupby("split", sort=False):
-        shares = part["decision"].value_counts(normalize=True)
-        row: dict[str, Any] = {key: float(shares.get(key, 0)) for key in ("positive", "negative", "refer")}
+        group = part.get("group")
+        row = {key: share_with_interval(part["decision"] == key, group) for key in ("positive", "negative", "refer")}
         decided = part[part["decision"].isin(["positive", "negative"]) & part["label"].notna()]
         right = (decided["decision"] == "positive") == (decided["label"] == 1)
-        rows.append(row | {"split": split, "images": len(part), "right": right.mean() if len(right) else None})
+        row["right"] = share_with_interval(right, decided.get("group"))
+        rows.append(row | {"split": split, "images": len(part)})
     record = read_json(records.folder / "abstention.json")
     conformal = records.model.get("conformal")
     return {
