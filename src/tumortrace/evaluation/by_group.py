@@ -17,7 +17,6 @@ from tumortrace.evaluation.table import Predictions, check_table
 MOST_LEVELS = 50
 UNKNOWN = "not known"
 REPLICATES = 200
-COUNTED = ("accuracy", "sensitivity", "specificity")
 
 
 def each_group(table: pd.DataFrame, threshold: float, *, seed: int = 0) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -70,7 +71,11 @@ def _with_intervals(predictions: Predictions, replicates: int, seed: int) -> dic
     )
     found["ece"]["ci95"] = ece_interval(predictions, replicates=replicates, seed=seed)  # as among the metrics
     edges = bin_edges(_by_confidence(tally(predictions)))
-    for name, gaps in {"adaptive_ece": partial(_adaptive_gaps, edges=edges), "classwise_ece": _classwise_gaps}.items():
+    sums: dict[str, Callable[[Tally], Floats]] = {
+        "adaptive_ece": partial(_adaptive_gaps, edges=edges),
+        "classwise_ece": _classwise_gaps,
+    }
+    for name, gaps in sums.items():
         found[name]["ci95"] = gap_interval(predictions, gaps, replicates=replicates, seed=seed)
     return found
 
