@@ -1,10 +1,10 @@
-"""Shares of images with their intervals: Wilson's, and the exact bound of Clopper and Pearson."""
+"""Shares of images with Wilson's intervals."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, norm
+from scipy.stats import norm
 
 Floats = NDArray[np.float64]
 PROPORTIONS = ("accuracy", "sensitivity", "specificity", "precision", "npv")
@@ -63,25 +63,3 @@ def wilson_of_groups(share: float, groups: int, confidence: float = 0.95) -> lis
     """
     low, high = wilson(share * groups, groups, confidence)
     return [float(low), float(high)]
-
-
-def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> Floats:
-    """The exact one-sided lower bound of a proportion (Clopper & Pearson 1934).
-
-    Whatever the true share, the bound lies above it in at most 1 - confidence of samples. Wilson's has that share on
-    average only, and misses it most near 1, where sensitivities are.
-
-    Args:
-        successes: Counts, any shape.
-        trials: Counts of at least 1, the same shape.
-        confidence: Share of samples whose bound is not above the truth, in (0, 1).
-
-    Returns:
-        The bound, in [0, 1), of the same shape.
-
-    Example:
-        >>> clopper_pearson_lower([58, 59, 0], [58, 59, 9]).round(4).tolist()
-        [0.9497, 0.9505, 0.0]
-    """
-    k, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
-    return np.where(k == 0, 0.0, beta.ppf(1 - confidence, np.maximum(k, 1), n - k + 1))
