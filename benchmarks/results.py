@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +115,17 @@ def patients(split: str) -> Callable[[Path], Path]:
 def flattery(folder: Path) -> Path:
     """The same images tested by models that have not seen their patients, and by models that have."""
     index = read(folder / "index.json")
-    both = [folder / index[name] for name in ("idc by patient", "idc at random")]
-    return compare(both, out=folder / "flattery")
+    with chdir(folder):  # runs of one name are told apart by their paths
+        compare([index[name] for name in ("idc by patient", "idc at random")], out="flattery")
+    return folder / "flattery"
 
 
 def compared(folder: Path) -> Path:
     """All models on the same test patches."""
     index = read(folder / "index.json")
-    return compare([folder / index[name] for name in MODELS if name in index], out=folder / "compared")
+    with chdir(folder):
+        compare([index[name] for name in MODELS if name in index], out="compared")
+    return folder / "compared"
 
 
 def stressed(folder: Path) -> Path:
@@ -318,7 +322,9 @@ def stress_section(folder: Path, index: dict[str, str], figures: Path) -> list[s
             entry = level["difference"]["auroc"]
             cells += [f"{signed(entry['value'])}{interval(entry, ' ')}", shown(level["metrics"]["ece"])]
         rows.append([corruption["label"], *cells])
-    lines += rows_to_markdown(["", "AUROC, middle", "ECE, middle", "AUROC, greatest", "ECE, greatest"], rows)
+    lines += rows_to_markdown(
+        ["", "change of AUROC, middle", "ECE, middle", "change of AUROC, greatest", "ECE, greatest"], rows
+    )
     place = folder / index["stressed"] / "figures"
     return lines + picture(place, "loss", figures, "stress", "Loss of AUROC by corruption and strength")
 
