@@ -58,8 +58,8 @@ no slide is known within a split, so too narrow. Where a recipe asks for ImageNe
 body was random, and is marked so. Machine: {machine}. Minutes are those of the whole run with its
 calibration and intervals, and other work ran beside it. Images per second were measured by themselves: training steps
 at the recipe's own size and batch, one recipe after the other on the idle machine; where a body is frozen and nothing
-is augmented, its features are computed once and what is timed is the head alone. Research use only, not a medical
-device.
+is augmented, its features are computed once and what is timed is the head alone; of two stages the first is timed.
+Research use only, not a medical device.
 
 """
 
