@@ -22,16 +22,19 @@ READING = ("positive", "group_column", "group_from_name", "label_from_name", "re
 
 
 @contextmanager
-def recorded(run: Run) -> Iterator[None]:
-    """Leave the run's true status in `run.json` however the work ends, short of a kill."""
+def recorded(run: Run, verb: str = "train") -> Iterator[None]:
+    """Leave the run's true status in `run.json` however the work ends, short of a kill.
+
+    `verb` is the one whose `--resume` goes on with it.
+    """
     try:
         yield
-    except KeyboardInterrupt:
-        run.update(status="interrupted", finished=now())
-        raise RunError(
-            "interrupted", where=run.folder, remedy=f"continue with `tumortrace train --resume {run.folder}`"
-        ) from None
     except BaseException as error:
+        # the record of a run within this one turns the keyboard's interrupt into a RunError of that name
+        if isinstance(error, KeyboardInterrupt) or getattr(error, "found", None) == "interrupted":
+            run.update(status="interrupted", finished=now())
+            remedy = f"continue with `tumortrace {verb} --resume {run.folder}`"
+            raise RunError("interrupted", where=run.folder, remedy=remedy) from None
         reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
         run.update(status="failed", finished=now(), error=reason)
         raise

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import assign_folds, groups_on_both_sides
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import RunError, SplitError, TumorTraceError
+from tumortrace.errors import RunError, SplitError
 from tumortrace.reports.report import REPORT
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
-from tumortrace.runs.run import Run, create_run, now
+from tumortrace.runs.run import Run, create_run
 from tumortrace.training.crossvalidation.fold_plan import (
     Named,
     check_all,
@@ -31,7 +30,7 @@ from tumortrace.training.crossvalidation.fold_plan import (
 )
 from tumortrace.training.crossvalidation.out_of_fold import fold_folder, write_outcome
 from tumortrace.training.recipe import Recipe, parse_recipe
-from tumortrace.training.record import READING, data_record, log
+from tumortrace.training.record import READING, data_record, log, recorded
 from tumortrace.training.train import resume, train, without
 from tumortrace.training.tuning.study import seed_of
 
@@ -188,7 +187,7 @@ def _carry_out(run: Run, opened: Cohort) -> Path:
     table = pd.read_csv(run.folder / "folds.csv", dtype=text, keep_default_na=False, na_values={"group": [""]})
     recipes = _stored(run)
     cohort = without(opened, recipes[0])
-    with _recorded(run):
+    with recorded(run, "crossval"):
         for repeat, fold in table[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"]).to_numpy():
             for recipe in recipes:
                 splits = splits_of_fold(cohort, table, recipe, int(repeat), int(fold), arguments)
@@ -237,19 +236,3 @@ def _stored(run: Run) -> list[Recipe]:
 
 def _recipe_file(run: Run, name: str) -> Path:
     return run.folder / "recipes" / f"{name}.yaml"
-
-
-@contextmanager
-def _recorded(run: Run) -> Iterator[None]:
-    """Leave the true status in `run.json` however the work ends, short of a kill."""
-    try:
-        yield
-    except BaseException as error:
-        # A fold's own record turns the keyboard's interrupt into a RunError of that name.
-        if isinstance(error, KeyboardInterrupt) or getattr(error, "found", None) == "interrupted":
-            run.update(status="interrupted", finished=now())
-            remedy = f"continue with `tumortrace crossval --resume {run.folder}`"
-            raise RunError("interrupted", where=run.folder, remedy=remedy) from None
-        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
-        run.update(status="failed", finished=now(), error=reason)
-        raise

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,17 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
-from tumortrace.errors import RunError, SplitError, TumorTraceError
+from tumortrace.errors import RunError, SplitError
 from tumortrace.reports.report import REPORT
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
-from tumortrace.runs.run import Run, create_run, now
+from tumortrace.runs.run import Run, create_run
 from tumortrace.training.crossvalidation.out_of_fold import fold_folder
 from tumortrace.training.learning_curve.outcome import parts_of, write_outcome
 from tumortrace.training.learning_curve.subsets import nested_subsets
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
-from tumortrace.training.record import READING, data_record, log, require_both_classes
+from tumortrace.training.record import READING, data_record, log, recorded, require_both_classes
 from tumortrace.training.train import resume, train, with_whole_paths, without
 from tumortrace.training.tuning.study import seed_of
 
@@ -206,7 +205,7 @@ def _carry_out(run: Run, opened: Cohort) -> Path:
     cohort = without(opened, recipe)
     splits = read_splits(run.splits_file, cohort, by_group=arguments["split"] == "group")
     parts = pd.read_csv(run.folder / "subsets.csv", dtype={"id": "string"}, keep_default_na=False)
-    with _recorded(run):
+    with recorded(run):
         for repeat, fraction, own in parts_of(parts):
             kept = splits.table["id"].isin(own["id"]) | (splits.table["split"] != "train")
             part = replace(splits, table=splits.table[kept].reset_index(drop=True))
@@ -252,19 +251,3 @@ def _command(arguments: dict[str, Any]) -> str:
         if arguments[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(arguments[name])]
     return shlex.join(words)
-
-
-@contextmanager
-def _recorded(run: Run) -> Iterator[None]:
-    """Leave the true status in `run.json` however the work ends, short of a kill."""
-    try:
-        yield
-    except BaseException as error:
-        # a model's own record turns the keyboard's interrupt into a RunError of that name
-        if isinstance(error, KeyboardInterrupt) or getattr(error, "found", None) == "interrupted":
-            run.update(status="interrupted", finished=now())
-            remedy = f"continue with `tumortrace train --resume {run.folder}`"
-            raise RunError("interrupted", where=run.folder, remedy=remedy) from None
-        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
-        run.update(status="failed", finished=now(), error=reason)
-        raise
