@@ -34,7 +34,6 @@ def probe(tmp_path: Path, patches: Patches, changes: list[str]) -> ProbeTrainer:
         checkpoints=tmp_path / "c",
         history_file=tmp_path / "history.csv",
         seed=1,
-        precision="32",  # whatever the machine has: features are compared to the digit
     )
 
 

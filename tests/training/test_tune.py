@@ -27,6 +27,7 @@ from tumortrace.training.fit import Trainer
 from tumortrace.training.patches import Patches
 from tumortrace.training.recipe import Recipe, load_recipe
 from tumortrace.training.tuning import conclusion, trial
+from tumortrace.training.tuning import study as study_module
 from tumortrace.training.tuning.space import Space, parse_space
 from tumortrace.training.tuning.study import MOST_INTERRUPTIONS, claimed, count, fail, open_study, state, trials_table
 from tumortrace.training.tuning.tune import resume_tuning, tune
@@ -344,6 +345,30 @@ def test_an_abandoned_trial_is_taken_up_and_a_running_one_is_not(space: Space, t
         assert taken.number == 1
         assert space.suggest(taken) == drawn
     assert trials_table(again)["interruptions"].tolist() == [0, 1]
+
+
+def test_a_trial_that_ends_while_another_process_looks_is_left_alone(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished and let go of between being listed as running and being tried: it stays finished, the next is begun."""
+    study = open_study(tmp_path, space, 0, 9)
+    trial = study.ask()
+    listing = study_module._lock
+
+    def finished_meanwhile(folder: Path, number: int) -> object:
+        if number == trial.number and not study.trials[number].state.is_finished():
+            open_study(tmp_path, space, 0, 9).tell(number, 0.5)  # by the other process
+        return listing(folder, number)
+
+    monkeypatch.setattr(study_module, "_lock", finished_meanwhile)
+    with claimed(study, tmp_path, 2) as taken:
+        assert taken is not None
+        assert taken.number == 1
+    assert [state(trial) for trial in study.trials] == ["finished", "unfinished"]
+    assert trials_table(study)["interruptions"].tolist() == [0, 0]
+    free = listing(tmp_path, 0)
+    assert free is not None, "its lock is not kept"
+    free.release()
 
 
 def test_a_trial_that_always_ends_its_process_is_given_up(space: Space, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class ProbeTrainer:
 
     The features are computed once and kept in the cache. The head is chosen on the validation split by the recipe's
     `stopping.metric`, so that the calibration split stays for calibration alone. There is nothing to resume but the
-    features. Arguments and attributes are those of `Trainer`.
+    features. Arguments and attributes are those of `Trainer`, but that the precision "auto" is float32.
 
     Raises:
         RecipeError: The recipe's model has no body to probe, or asks for a pooling that learns.
@@ -59,7 +59,8 @@ class ProbeTrainer:
         keep_memory()
         self.recipe, self.seed, self.history_file = recipe, seed, history_file
         self.device = resolve_device(device)
-        self.precision = resolve_precision(precision, self.device)
+        # As it will be used: prediction is in float32, and computing the features once is no long work.
+        self.precision = resolve_precision("32" if precision == "auto" else precision, self.device)
         self.data_key = data_key
         seed_everything(seed)
         pixels = recipe.preprocessing.pixels(training.tensor(np.zeros(1, np.int64), torch.device("cpu")))

@@ -135,9 +135,14 @@ def claimed(study: optuna.Study, folder: Path, wanted: int) -> Iterator[optuna.T
 
 
 def _claim(study: optuna.Study, folder: Path, wanted: int) -> tuple[optuna.Trial | None, FileLock | None]:
-    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        lock = _lock(folder, trial.number)
+    for listed in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        lock = _lock(folder, listed.number)
         if lock is None:
+            continue
+        # Whoever held the lock until now may have ended the trial since it was listed.
+        trial = study.get_trials(deepcopy=False)[listed.number]
+        if trial.state.is_finished():
+            lock.release()
             continue
         taken = optuna.Trial(study, trial._trial_id)
         interrupted_at = [*trial.user_attrs.get("interrupted_at", []), trial.last_step]
