@@ -57,15 +57,16 @@ def test_each_caller_gets_its_own_answers_in_order_from_shared_batches() -> None
 
 def test_what_does_not_fit_the_queue_is_refused_with_a_time_to_ask_again() -> None:
     """While the model is busy, a queue of four takes four more images and not a fifth; afterwards it takes again."""
-    free = threading.Event()
+    busy, free = threading.Event(), threading.Event()
 
     def slow(batch: np.ndarray) -> list[int]:
-        free.wait(10)
+        busy.set()
+        free.wait(60)
         return values(batch)
 
     async def use(batcher: Batcher) -> None:
         first = asyncio.create_task(batcher.submit(images(1)))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(busy.wait, 60)
         second = asyncio.create_task(batcher.submit(images(2, 3, 4, 5)))
         await asyncio.sleep(0)
         with pytest.raises(Problem) as refusal:
@@ -128,8 +129,11 @@ def test_explanations_and_predictions_never_run_at_once() -> None:
 def test_explanations_that_wait_let_a_prediction_pass() -> None:
     """Of six explanations that wait, a prediction asked for afterwards waits for one or two, not for all."""
     ended: list[str] = []
+    busy, asked = threading.Event(), threading.Event()
 
     def explanation() -> None:
+        busy.set()
+        asked.wait(60)
         time.sleep(0.05)
         ended.append("explanation")
 
@@ -139,8 +143,11 @@ def test_explanations_that_wait_let_a_prediction_pass() -> None:
 
     async def use(batcher: Batcher) -> None:
         waiting = [asyncio.create_task(batcher.call(explanation)) for _ in range(6)]
-        await asyncio.sleep(0.01)
-        await asyncio.gather(predict(batcher), *waiting)
+        await asyncio.to_thread(busy.wait, 60)
+        late = asyncio.create_task(predict(batcher))
+        await asyncio.sleep(0)  # until it waits
+        asked.set()
+        await asyncio.gather(late, *waiting)
 
     running(values, Limits(), use)
     assert ended.index("prediction") <= 2

@@ -62,6 +62,14 @@ class Server:
     def text(self) -> str:
         return Path(self.log.name).read_text()
 
+    def explanations(self) -> int:
+        """How many were asked for: those answered and those that wait for the model."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+        lines = connection.getresponse().read().decode().splitlines()
+        counted = ('tumortrace_requests_total{method="POST",route="/api/explain"', "tumortrace_queue_images{")
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(counted))
+
     def post(
         self, content: bytes, name: str = "a.png", path: str = "/api/predict"
     ) -> tuple[int, dict[str, str], bytes]:
@@ -172,9 +180,11 @@ def test_the_log_has_no_names_of_uploads_and_no_traceback(server: Server, patche
     """A line per request: method, route, status, time."""
     server.post(b"no image", "Jane-Roe-1961.png", "/api/predict?model=Jane-Roe")
     server.post(patches[0].read_bytes(), "Jane-Roe-1961.png")
-    time.sleep(0.2)
-    assert "POST /api/predict 200" in server.text()
-    assert "POST /api/predict 404" in server.text()
+    wanted = ("POST /api/predict 200", "POST /api/predict 404")
+    deadline = time.monotonic() + 30
+    while not all(line in server.text() for line in wanted) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a line is written after its answer
+    assert [line for line in wanted if line not in server.text()] == []
     assert "Jane" not in server.text()
     assert "Traceback" not in server.text()
 
@@ -195,8 +205,11 @@ def test_on_sigterm_what_is_under_way_is_answered_first(server: Server, patches:
     content = patches[0].read_bytes()
     children = [int(child) for child in _children(server.process.pid)]
     with ThreadPoolExecutor(8) as pool:
+        before = server.explanations()
         answers = [pool.submit(server.post, content, "a.png", "/api/explain?method=occlusion") for _ in range(3)]
-        time.sleep(0.3)
+        deadline = time.monotonic() + 30
+        while server.explanations() < before + 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
         server.process.send_signal(signal.SIGTERM)
         assert {answer.result()[0] for answer in answers} == {200}
     assert server.process.wait(30) == 0
