@@ -36,7 +36,7 @@ def run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def folder(run: Path, unseen: Path) -> Path:
     """A finished stress test in the run's own folder."""
-    return stress(run, unseen, images=40, corruptions=NAMES)
+    return stress(run, unseen, images=40, corruptions=NAMES, resolution=0.97)
 
 
 def record(folder: Path) -> dict:
@@ -47,6 +47,7 @@ def test_numbers_are_those_of_the_corrupted_pictures(run: Path, unseen: Path, fo
     """Probabilities are the model's for corrupted images, AUROC is scikit-learn's, the difference their difference."""
     found = record(folder)
     assert found["data"]["images"] == 40
+    assert "--resolution 0.97" in found["command"], "how the data were read belongs to the command"
     clean = pd.read_csv(folder / "predictions" / "clean.csv", dtype={"id": str}).set_index("id")
     level = found["corruptions"]["jpeg"]["levels"][4]
     table = pd.read_csv(folder / "predictions" / "jpeg-5.csv", dtype={"id": str}).set_index("id")

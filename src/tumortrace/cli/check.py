@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 from tumortrace.cohorts.audit import Audit
 from tumortrace.cohorts.audit import check as audit
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import Reading
 from tumortrace.cohorts.source import open_source
 from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.errors import SplitError
@@ -26,21 +28,10 @@ def check(
     strict: bool = False,
     probe: bool = False,
     run: Path | None = None,
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> int:
     """Audit a data set, write `audit.json`, `audit.html` and `quarantine.csv`; 1 when it does not pass, else 0."""
-    source = open_source(
-        data,
-        positive=positive,
-        group_column=group_column,
-        group_from_name=group_from_name,
-        label_from_name=label_from_name,
-        resolution=resolution,
-    )
+    source = open_source(data, **reading)
     folder = out or Path(f"check-{source.cohort.name}")
     doubted, doubtful = second_look(source.cohort, run) if run else (None, None)
     found = audit(source, splits=_splits(source.cohort, split, seed))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import Reading
 from tumortrace.evaluation.by_group import subgroup_levels
 from tumortrace.evaluation.trust_records import outside_line
 from tumortrace.inference.evaluation_folder import command, require_own_folder, write_evaluation
@@ -23,12 +24,8 @@ def evaluate(
     *,
     out: str | Path | None = None,
     device: str = "auto",
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
     subgroups: Sequence[str] = (),
+    **reading: Unpack[Reading],
 ) -> Path:
     """Measure a trained model on labelled data, with 95 % intervals, at the threshold that it brings.
 
@@ -40,12 +37,8 @@ def evaluate(
         data: Any known layout with labels, or an opened cohort.
         out: Folder to write; default `evaluations/<name of the data>` in the run folder.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        positive: As for `train`.
-        group_column: As for `train`.
-        group_from_name: As for `train`.
-        label_from_name: As for `train`.
-        resolution: As for `train`.
         subgroups: Columns of the user's table, on whose levels everything is measured apart.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         The folder, with `predictions.csv`, `metrics.json`, `evaluation.json`, `examples/`, `figures/`, `report.html`.
@@ -59,13 +52,6 @@ def evaluate(
     bundle = find_bundle(run)
     if out is not None:
         require_own_folder(Path(out))
-    reading: dict[str, Any] = {
-        "positive": positive,
-        "group_column": group_column,
-        "group_from_name": group_from_name,
-        "label_from_name": label_from_name,
-        "resolution": resolution,
-    }
     unseen = open_unseen(model, bundle, data, **reading)
     cohort, store, rows, notes = unseen.cohort, unseen.store, unseen.rows, unseen.notes
     table = predict_rows(model, cohort, store, rows)

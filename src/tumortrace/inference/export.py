@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tumortrace.cohorts.images import fit, read_image
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import READING, open_cohort
 from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
 from tumortrace.errors import DataError, ModelError
 from tumortrace.models.bundle import Model, find_bundle, load_model
@@ -34,7 +34,6 @@ from tumortrace.runs.run import now
 
 TOLERANCE = 1e-5
 IMAGES = 32  # compared with torch
-READING = ("positive", "group_column", "group_from_name", "label_from_name", "resolution")
 
 
 def export(run: str | Path, *, out: str | Path | None = None) -> Path:

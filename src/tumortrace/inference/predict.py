@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.layouts.kaggle import submission_ids
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
@@ -26,11 +27,7 @@ def predict(
     submission: bool = False,
     labels: bool = False,
     device: str = "auto",
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> pd.DataFrame:
     """Predict every image of a cohort.
 
@@ -41,11 +38,7 @@ def predict(
         submission: Give exactly the ids of the data's `sample_submission.csv`, in its order.
         labels: In a submission, 0 or 1 by the threshold instead of the probability.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        positive: As for `train`.
-        group_column: As for `train`.
-        group_from_name: As for `train`.
-        label_from_name: As for `train`.
-        resolution: As for `train`.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         Columns of `predict_rows` but the logit, one row per image in the cohort's order; `label` is the known one or
@@ -56,14 +49,7 @@ def predict(
         TumorTraceError: The model or the data do not open.
     """
     model = run if isinstance(run, Model) else load_model(run, device=device)
-    cohort = open_cohort(
-        data,
-        positive=positive,
-        group_column=group_column,
-        group_from_name=group_from_name,
-        label_from_name=label_from_name,
-        resolution=resolution,
-    )
+    cohort = open_cohort(data, **reading)
     model.require_preparation(cohort.preparation, cohort.name)
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:

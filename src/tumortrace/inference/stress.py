@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import Reading
 from tumortrace.errors import DataError, RunError
 from tumortrace.evaluation.agreement import agreement
 from tumortrace.evaluation.intervals import evaluate_table
@@ -50,11 +51,7 @@ def stress(
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> Path:
     """Measure a trained model on images corrupted as laboratories corrupt them, beside the same images as they are.
 
@@ -69,11 +66,7 @@ def stress(
         out: Folder to write; default `stress` in the run folder.
         seed: Of the choice of images, the corruptions' draws and the intervals.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        positive: As for `train`.
-        group_column: As for `train`.
-        group_from_name: As for `train`.
-        label_from_name: As for `train`.
-        resolution: As for `train`.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         The folder, with `stress.json`, `stress.html`, `figures/`, and the predictions behind them in `predictions/`.
@@ -88,13 +81,6 @@ def stress(
         raise DataError(f"--images {images}", expected="1 or more", remedy="leave it out for 500")
     model = load_model(run, device=device)
     bundle = find_bundle(run)
-    reading = {
-        "positive": positive,
-        "group_column": group_column,
-        "group_from_name": group_from_name,
-        "label_from_name": label_from_name,
-        "resolution": resolution,
-    }
     unseen = open_unseen(model, bundle, data, **reading)
     chosen = _Chosen(model, unseen, _draw(unseen.rows, images, seed), seed)
     folder = Path(out) if out is not None else bundle.parent / "stress"
@@ -102,6 +88,8 @@ def stress(
     command = ["tumortrace", "stress", str(run), "COHORT" if isinstance(data, Cohort) else str(data)]
     for name in corruptions:
         command += ["--corruption", name]
+    for option, value in reading.items():
+        command += [] if value is None else [f"--{option.replace('_', '-')}", str(value)]
     record: dict[str, Any] = {
         "verb": "stress",
         "command": shlex.join([*command, "--images", str(len(chosen.rows)), "--seed", str(seed)]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.images import fit, read_image
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample
 from tumortrace.cohorts.statistics.embedding import place
 from tumortrace.cohorts.statistics.measure import Measured, measure
@@ -52,11 +52,7 @@ def explore(
     augmentation: Augmentation | None = None,
     recipe: str | None = None,
     audit: bool = True,
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> Path:
     """A folder with `report.html` to read before training, `statistics.json`, `sample.csv` and `figures/`.
 
@@ -71,7 +67,7 @@ def explore(
         augmentation: What to show the effect of; default nothing is shown.
         recipe: Name of the recipe that both belong to, for captions.
         audit: Whether to run `check` on all images, which takes most of the time, and tell its findings.
-        positive, group_column, group_from_name, label_from_name, resolution: As for `open_cohort`.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         The folder.
@@ -80,14 +76,7 @@ def explore(
         CohortError: The data do not open, or the sample is smaller than 1.
         DataError: Not one image of the sample can be decoded.
     """
-    cohort = open_cohort(
-        data,
-        positive=positive,
-        group_column=group_column,
-        group_from_name=group_from_name,
-        label_from_name=label_from_name,
-        resolution=resolution,
-    )
+    cohort = open_cohort(data, **reading)
     folder = Path(out) if out is not None else Path(f"explore-{cohort.name}")
     measured = measure(draw_sample(cohort, sample, seed), stains=_stains_of)
     names = class_names(cohort)

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from filelock import FileLock
 from joblib import Parallel, cpu_count, delayed
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.store import PatchStore, cache_folder, open_store
 from tumortrace.errors import DataError
 from tumortrace.runs.files import replacing, write_json
@@ -40,11 +40,7 @@ def features(
     changes: Sequence[str] = (),
     pictures: int = 0,
     workers: int | None = None,
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> Path:
     """Compute texture descriptors of every image of a cohort and write them as one table.
 
@@ -60,11 +56,7 @@ def features(
         changes: `descriptor.argument=value` each, as in `glcm.distances=[1,2]`.
         pictures: For how many images of each class to draw the descriptors, into the folder `<out>-pictures`.
         workers: Processes; default one per core.
-        positive: As for `train`.
-        group_column: As for `train`.
-        group_from_name: As for `train`.
-        label_from_name: As for `train`.
-        resolution: As for `train`.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         The table's path.
@@ -80,14 +72,7 @@ def features(
     if pictures < 0:
         raise DataError(f"{pictures} pictures", expected="0 or more of each class")
     chosen = choose(descriptors, changes)
-    cohort = open_cohort(
-        data,
-        positive=positive,
-        group_column=group_column,
-        group_from_name=group_from_name,
-        label_from_name=label_from_name,
-        resolution=resolution,
-    )
+    cohort = open_cohort(data, **reading)
     for note in cohort.notes:
         say(f"note: {note}")
     store = open_store(cohort)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from joblib import Parallel, delayed
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.store import usual_size
 from tumortrace.errors import DataError
 from tumortrace.imaging.preprocessing import Preprocessing
@@ -36,11 +36,7 @@ def prepare(
     seed: int = 0,
     device: str = "auto",
     workers: int | None = None,
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> Path:
     """A folder with the images after all steps but the normalisation of values, which opens as a cohort again.
 
@@ -58,11 +54,7 @@ def prepare(
         seed: Seed of the learning and of such splits.
         device: Where a generator computes: "auto", "cpu", "cuda", "cuda:1" or "mps".
         workers: Processes; default one per core, at most 8, where there are enough images to gain by it.
-        positive: As for `train`.
-        group_column: As for `train`.
-        group_from_name: As for `train`.
-        label_from_name: As for `train`.
-        resolution: As for `train`.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         `out`.
@@ -84,14 +76,7 @@ def prepare(
     out = Path(out)
     refuse_inside(out, data)
     enlargement = generator_request(preprocessing, learn, seed)
-    cohort = open_cohort(
-        data,
-        positive=positive,
-        group_column=group_column,
-        group_from_name=group_from_name,
-        label_from_name=label_from_name,
-        resolution=resolution,
-    )
+    cohort = open_cohort(data, **reading)
     if not len(cohort):
         raise DataError("no image to prepare", where=cohort.name, expected="at least one")
     for note in cohort.notes:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import READING, open_cohort
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import read_splits
 from tumortrace.cohorts.store import open_store
@@ -24,7 +24,7 @@ from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
 from tumortrace.training.finish import Fitted, finish
 from tumortrace.training.recipe import Recipe, parse_recipe
-from tumortrace.training.record import READING, data_record, device_name, recorded
+from tumortrace.training.record import data_record, device_name, recorded
 from tumortrace.training.train import prepare_store, train, write_reports
 
 #: Steps that a network cannot do for itself, because they work on whole uint8 patches.

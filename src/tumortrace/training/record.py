@@ -10,15 +10,13 @@ from typing import Any
 import torch
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.layouts import READING
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RunError, SplitError, TumorTraceError
 from tumortrace.evaluation.thresholds import require_enough
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine
 from tumortrace.runs.run import Run, now
-
-#: Arguments that say how to read the data.
-READING = ("positive", "group_column", "group_from_name", "label_from_name", "resolution")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import torch
 
 from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
@@ -35,7 +35,6 @@ from tumortrace.training.patches import Patches
 from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 from tumortrace.training.record import (
-    READING,
     command,
     data_record,
     device_name,
@@ -62,11 +61,7 @@ def train(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> Path:
     """Train, calibrate and evaluate a classifier; write everything about it into a new run folder.
 
@@ -86,11 +81,7 @@ def train(
             its own leakage.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
-        positive: Name of the positive class, where the data do not make it plain.
-        group_column: Column of a table that names slide or patient.
-        group_from_name: Regular expression that finds slide or patient in a file name.
-        label_from_name: Regular expression that finds the label in a file name.
-        resolution: Micrometres per pixel of the images, where the data do not say; `scan` needs it.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         The run folder.
@@ -100,13 +91,6 @@ def train(
     """
     if split not in ("group", "random"):
         raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
-    options: dict[str, Any] = {
-        "positive": positive,
-        "group_column": group_column,
-        "group_from_name": group_from_name,
-        "label_from_name": label_from_name,
-        "resolution": resolution,
-    }
     if epochs is not None:
         changes = [*changes, f"epochs={epochs}"]
     if weights is not None:
@@ -118,7 +102,7 @@ def train(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
     recipe = with_whole_paths(recipe)
-    cohort = without(open_cohort(data, **options).labelled, recipe)
+    cohort = without(open_cohort(data, **reading).labelled, recipe)
     given = splits is not None
     if splits is None:
         split_seed_used = seed if split_seed is None else split_seed
@@ -140,7 +124,8 @@ def train(
         "precision": precision,
         "allow": list(allow),
         "distil": None if distil is None else str(Path(distil).resolve()),
-        **options,
+        **dict.fromkeys(READING),
+        **reading,
     }
     line = command(arguments) + ("  # on the splits.csv and with the recipe.yaml of this folder" if given else "")
     record = {"verb": "train", "command": line, "arguments": arguments, "seed": seed}

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 from tumortrace.cohorts.cohort import COLUMNS, Cohort
 from tumortrace.cohorts.labels import binary_labels
@@ -18,9 +19,23 @@ from tumortrace.errors import CohortError
 from tumortrace.registry import Registry
 
 
+class Reading(TypedDict, total=False):
+    """How data are to be read: the options of `open_cohort`, which every verb that takes data takes too."""
+
+    positive: str | None
+    group_column: str | None
+    group_from_name: str | None
+    label_from_name: str | None
+    resolution: float | None
+
+
+#: Their names, under which runs record them.
+READING = tuple(Reading.__annotations__)
+
+
 @dataclass(frozen=True)
 class Options:
-    """What the user says about the data beyond where they are; see `open_cohort`."""
+    """What the user says about the data beyond where they are, for layouts; see `open_cohort`."""
 
     positive: str | None = None
     group_column: str | None = None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import assign_folds, groups_on_both_sides
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RunError, SplitError
 from tumortrace.reports.report import REPORT
@@ -30,7 +30,7 @@ from tumortrace.training.crossvalidation.fold_plan import (
 )
 from tumortrace.training.crossvalidation.out_of_fold import fold_folder, write_outcome
 from tumortrace.training.recipe import Recipe, parse_recipe
-from tumortrace.training.record import READING, data_record, log, recorded
+from tumortrace.training.record import data_record, log, recorded
 from tumortrace.training.train import resume, train, without
 from tumortrace.training.tuning.study import seed_of
 
@@ -50,11 +50,7 @@ def crossval(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> Path:
     """Train a fresh model for each fold, test it on the fold, and write what the folds say together.
 
@@ -76,11 +72,7 @@ def crossval(
         allow: Findings of `check` to train in spite of, as for `train`.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
-        positive: As for `train`.
-        group_column: As for `train`.
-        group_from_name: As for `train`.
-        label_from_name: As for `train`.
-        resolution: As for `train`.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         The folder, with `folds.csv`, `predictions.csv` (out-of-fold), `crossval.json`, `report.html`, and an ordinary
@@ -93,14 +85,7 @@ def crossval(
         raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
     changes = [*changes, *([] if epochs is None else [f"epochs={epochs}"])]
     recipes = load_recipes(recipe, changes)
-    options: dict[str, Any] = {
-        "positive": positive,
-        "group_column": group_column,
-        "group_from_name": group_from_name,
-        "label_from_name": label_from_name,
-        "resolution": resolution,
-    }
-    opened = open_cohort(data, **options).labelled
+    opened = open_cohort(data, **reading).labelled
     cohort = without(opened, recipes[0])
     divided, notes = without_splits(cohort, keep_test)
     table = assign_folds(divided, folds, repeats, seed=seed, by_group=split == "group")
@@ -116,7 +101,8 @@ def crossval(
         "allow": list(allow),
         "device": device,
         "precision": precision,
-        **options,
+        **dict.fromkeys(READING),
+        **reading,
     }
     first, one_sided = check_all(cohort, table, recipes, arguments)
     about = data_record(cohort, first)["data"] | {"notes": [*cohort.notes, *notes, *one_sided]}

@@ -12,12 +12,13 @@ import pandas as pd
 from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import fold_splits
+from tumortrace.cohorts.layouts import READING
 from tumortrace.cohorts.splits import Splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.runs.progress import track
 from tumortrace.training.recipe import Recipe, load_recipe
-from tumortrace.training.record import READING, require_both_classes, require_enough_calibration
+from tumortrace.training.record import require_both_classes, require_enough_calibration
 from tumortrace.training.train import with_whole_paths
 from tumortrace.training.tuning.study import seed_of
 

@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort
 from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
 from tumortrace.errors import RunError, SplitError
 from tumortrace.reports.report import REPORT
@@ -25,7 +25,7 @@ from tumortrace.training.crossvalidation.out_of_fold import fold_folder
 from tumortrace.training.learning_curve.outcome import parts_of, write_outcome
 from tumortrace.training.learning_curve.subsets import nested_subsets
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
-from tumortrace.training.record import READING, data_record, log, recorded, require_both_classes
+from tumortrace.training.record import data_record, log, recorded, require_both_classes
 from tumortrace.training.train import resume, train, with_whole_paths, without
 from tumortrace.training.tuning.study import seed_of
 
@@ -48,11 +48,7 @@ def learning_curve(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> Path:
     """Train a recipe on growing parts of the training split, several times, and fit how its error falls.
 
@@ -74,11 +70,7 @@ def learning_curve(
         allow: Findings of `check` to train in spite of.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
-        positive: As for `train`.
-        group_column: As for `train`.
-        group_from_name: As for `train`.
-        label_from_name: As for `train`.
-        resolution: As for `train`.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         The folder, with `learning_curve.csv`, `learning_curve.json`, `report.html`, and an ordinary run folder for
@@ -96,14 +88,7 @@ def learning_curve(
     if isinstance(recipe, Recipe) and changes:
         raise RunError("changes besides a finished recipe", remedy="change the recipe itself")
     chosen = with_whole_paths(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes))
-    options: dict[str, Any] = {
-        "positive": positive,
-        "group_column": group_column,
-        "group_from_name": group_from_name,
-        "label_from_name": label_from_name,
-        "resolution": resolution,
-    }
-    opened = open_cohort(data, **options).labelled
+    opened = open_cohort(data, **reading).labelled
     cohort = without(opened, chosen)
     drawn_by = seed if split_seed is None else split_seed
     splits = assign_splits(cohort, fractions=chosen.splits, seed=drawn_by, by_group=split == "group")
@@ -123,7 +108,8 @@ def learning_curve(
         "allow": list(allow),
         "device": device,
         "precision": precision,
-        **options,
+        **dict.fromkeys(READING),
+        **reading,
     }
     about = data_record(cohort, splits)
     about["data"]["notes"] = [*cohort.notes, *splits.notes, *notes]

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import optuna
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort
 from tumortrace.cohorts.splits import assign_splits, read_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, SplitError, TumorTraceError
@@ -25,7 +25,7 @@ from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
 from tumortrace.training.fit import Trainer
 from tumortrace.training.recipe import parse_recipe
-from tumortrace.training.record import READING, data_record, device_name, log, require_both_classes
+from tumortrace.training.record import data_record, device_name, log, require_both_classes
 from tumortrace.training.train import trainer_of, with_whole_paths
 from tumortrace.training.tuning.conclusion import command_line, conclude, record_trials
 from tumortrace.training.tuning.space import Space, load_space, parse_space
@@ -47,11 +47,7 @@ def tune(
     workers: int = 1,
     device: str = "auto",
     precision: str = "auto",
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    **reading: Unpack[Reading],
 ) -> Path:
     """Search for the best recipe in a space; write every trial, the best recipe and a report into a new folder.
 
@@ -71,11 +67,7 @@ def tune(
         workers: Processes that search at the same time; they share the processor's cores.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
-        positive: Name of the positive class, where the data do not make it plain.
-        group_column: Column of a table that names slide or patient.
-        group_from_name: Regular expression that finds slide or patient in a file name.
-        label_from_name: Regular expression that finds the label in a file name.
-        resolution: Micrometres per pixel of the images, where the data do not say.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         The study's folder; `best.yaml` in it is a recipe for `train`.
@@ -94,14 +86,7 @@ def tune(
         raise RecipeError(f"{recipe.name} is not trained in epochs, which a search needs", remedy="name another recipe")
     device_found = resolve_device(device)
     resolve_precision(precision, device_found)
-    options: dict[str, Any] = {
-        "positive": positive,
-        "group_column": group_column,
-        "group_from_name": group_from_name,
-        "label_from_name": label_from_name,
-        "resolution": resolution,
-    }
-    cohort = open_cohort(data, **options).labelled
+    cohort = open_cohort(data, **reading).labelled
     splits = assign_splits(cohort, fractions=recipe.splits, seed=seed, by_group=split == "group")
     require_both_classes(cohort, splits)
     arguments = {
@@ -115,7 +100,8 @@ def tune(
         "split": split,
         "device": device,
         "precision": precision,
-        **options,
+        **dict.fromkeys(READING),
+        **reading,
     }
     record = {"verb": "tune", "command": command_line("tune", arguments), "arguments": arguments, "seed": seed}
     run = create_run(Path(out), f"tune-{space.name}", record | data_record(cohort, splits))
