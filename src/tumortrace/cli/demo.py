@@ -46,7 +46,7 @@ def demo(out: Path, *, seed: int = 0, quick: bool = False) -> Path:
     explain(run, chosen["path"].tolist(), labels=chosen["label"].tolist())
     say(f"explain: {len(chosen)} patches in {run / 'explanations'}")
 
-    result = scan(run, slide)
+    result = scan(run, slide, renew=False)
     say(f"scan: {result.summary}")
 
     report = write_report(run)

@@ -16,6 +16,7 @@ from tumortrace.inference.predict import predict_rows
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.reports.examples import write_examples
+from tumortrace.reports.report import renew_report
 
 
 def evaluate(
@@ -42,6 +43,7 @@ def evaluate(
 
     Returns:
         The folder, with `predictions.csv`, `metrics.json`, `evaluation.json`, `examples/`, `figures/`, `report.html`.
+        Where it lies in the run's, the run's own report and model card are told anew.
 
     Raises:
         CohortError: All labelled images were trained or calibrated on, or the class names differ.
@@ -81,4 +83,6 @@ def evaluate(
     }
     folder = Path(out) if out is not None else bundle.parent / "evaluations" / cohort.name
     pictures = partial(write_examples, folder, table, store.images, rows, info.classes)
-    return write_evaluation(folder, table, info.threshold, about, subgroups=columns, pictures=pictures)
+    write_evaluation(folder, table, info.threshold, about, subgroups=columns, pictures=pictures)
+    renew_report(bundle.parent, folder)
+    return folder

@@ -23,7 +23,7 @@ from tumortrace.imaging.corruptions.table import CORRUPTIONS, PROCEDURE, corrupt
 from tumortrace.inference.unseen import Unseen, open_unseen
 from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.reports.records import decimals, interval, read_json, read_table
-from tumortrace.reports.report import REPORT, write_report
+from tumortrace.reports.report import renew_report
 from tumortrace.reports.stress import write_stress_report
 from tumortrace.reports.stress_sheet import draw_sheet
 from tumortrace.runs.files import write_csv, write_json
@@ -113,11 +113,10 @@ def stress(
     write_json(folder / "stress.json", record)
     draw_sheet(folder, unseen.store.images[chosen.rows[0]], chosen.ids[0], names, seed)
     report = write_stress_report(folder)
-    if out is None and (bundle.parent / REPORT).is_file():
-        write_report(bundle.parent)
     for line in record["notes"]:
         say(f"note: {line}")
     say(f"stress: {_headline(record)}; {report}")
+    renew_report(bundle.parent, folder)
     return folder
 
 

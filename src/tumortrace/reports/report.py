@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from filelock import FileLock
 from markupsafe import Markup
 
 from tumortrace.errors import RunError
@@ -11,12 +12,13 @@ from tumortrace.reports.checklist import CHECKLISTS, fill
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.figures import FIGURES, draw_figures
 from tumortrace.reports.page import render
-from tumortrace.reports.records import read_records
+from tumortrace.reports.records import read_json, read_records
 from tumortrace.reports.sections import SECTIONS, elsewhere, worth
 from tumortrace.reports.story import story
 from tumortrace.runs.files import write_text
+from tumortrace.runs.progress import say
 
-REPORT = "report.html"
+REPORT, LOCK = "report.html", ".report.lock"
 TRAINED = ("train", "ensemble")  # verbs whose folder is a run, with a model card
 
 
@@ -42,10 +44,31 @@ def report(folder: str | Path) -> Path:
             expected="the folder of a run or of an evaluation",
             remedy="name such a folder; other reports are written by their own verbs",
         )
-    page = write_report(folder)
-    if verb in TRAINED:
-        write_model_card(folder)
+    with FileLock(folder / LOCK):  # who tells it last has read everything
+        page = write_report(folder)
+        if verb in TRAINED:
+            write_model_card(folder)
     return page
+
+
+def renew_report(run: Path, written: Path) -> None:
+    """Tell the report and the model card of a run anew after a verb has written into the run's folder.
+
+    What the verb has written stays a success whatever becomes of this: a report that cannot be written, or another
+    record that is damaged, is a note. Commands that end at the same time wait for each other, so that the last report
+    shows what all of them have written.
+
+    Args:
+        run: The folder around a bundle; nothing is done where it is not that of a run.
+        written: What the verb has written; nothing is done where it lies elsewhere.
+    """
+    if not written.resolve().is_relative_to(run.resolve()):
+        return
+    try:
+        if read_json(run / "run.json").get("verb") in TRAINED:
+            say(f"report: {report(run)}")
+    except (RunError, OSError) as error:
+        say(f"note: the report of the run stays as it was: {error}")
 
 
 def write_report(run: Path) -> Path:

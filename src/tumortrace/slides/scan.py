@@ -17,6 +17,7 @@ from shapely.affinity import scale as scale_polygon
 
 from tumortrace.errors import ModelError, SlideError
 from tumortrace.reports.records import called
+from tumortrace.reports.report import renew_report
 from tumortrace.runs.files import write_csv, write_json, write_text
 from tumortrace.runs.progress import progress_bar
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
@@ -47,6 +48,7 @@ def scan(
     patch_resolution: float | None = None,
     name: str | None = None,
     progress: Progress | None = None,
+    renew: bool = True,
 ) -> ScanResult:
     """Run a model over the tissue of one slide; write heatmap.png, tiles.csv, outlines.geojson and scan.json.
 
@@ -68,6 +70,7 @@ def scan(
         name: What to call the slide, in place of its file's name.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
+        renew: Tell the report of the run anew, where `out` lies in its folder; False where more slides follow.
 
     Returns:
         The scan. A slide without tissue is a result too, with no tiles.
@@ -153,6 +156,8 @@ def scan(
             )
             write_json(folder / "scan.json", record)  # last: where it lies, the scan is complete
             journal.remove()
+    if renew:
+        renew_report(Path(run), folder)
     return ScanResult(folder, tiles, record)
 
 

@@ -32,21 +32,28 @@ def scan(
         patch_resolution: Micrometres per pixel of the model's training patches, where it does not state it.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     """
+    from tumortrace.reports.report import renew_report
     from tumortrace.runs.progress import say
     from tumortrace.slides.scan import scan
 
-    for slide in slides:
-        folder = None if out is None else out / slide.stem
-        result = scan(
-            run,
-            slide,
-            out=folder,
-            overlap=overlap,
-            resolution=resolution,
-            patch_resolution=patch_resolution,
-            device=device,
-        )
-        for note in result.record["notes"]:
-            say(f"note: {note}")
-        say(f"scan: {result.summary}")
-        print(result.folder)
+    result = None
+    try:
+        for slide in slides:
+            folder = None if out is None else out / slide.stem
+            result = scan(
+                run,
+                slide,
+                out=folder,
+                overlap=overlap,
+                resolution=resolution,
+                patch_resolution=patch_resolution,
+                device=device,
+                renew=False,
+            )
+            for note in result.record["notes"]:
+                say(f"note: {note}")
+            say(f"scan: {result.summary}")
+            print(result.folder)
+    finally:  # a slide that is refused does not keep those before it out of the report
+        if result is not None:
+            renew_report(run, result.folder)

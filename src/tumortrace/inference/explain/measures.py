@@ -20,10 +20,11 @@ from tumortrace.inference.explain.evidence import prepared_pixels
 from tumortrace.inference.explain.localisation import energy_inside, mask_auc, pointing
 from tumortrace.inference.explain.methods import METHODS, Method, heat_of, require_method
 from tumortrace.inference.explain.perturbation import cell_order, deletion_insertion, probability_of, random_order
-from tumortrace.inference.explain.pictures import report_again, seen_by
+from tumortrace.inference.explain.pictures import seen_by
 from tumortrace.inference.explain.randomisation import SUSPECT, cascade, rank_correlation, similarity
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import Model, find_bundle, load_model
+from tumortrace.reports.report import renew_report
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.progress import say, track
 from tumortrace.runs.provenance import RESEARCH_USE, versions
@@ -123,10 +124,9 @@ def measure(
             "seconds": round(spent[name], 4),
         }
     write_json(folder / "measures.json", record)
-    if out is None:
-        report_again(bundle.parent)
     for note in unseen.notes:
         say(f"note: {note}")
+    renew_report(bundle.parent, folder)
     return folder / "measures.json"
 
 

@@ -12,7 +12,7 @@ from tumortrace.inference.explain.cam import layers_of
 from tumortrace.inference.explain.methods import BATCH, METHODS, heat_maps, require_method
 from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.reports.explanation import Heat, draw_explanation
-from tumortrace.reports.report import write_report
+from tumortrace.reports.report import renew_report
 from tumortrace.runs.files import write_json
 from tumortrace.runs.progress import track
 from tumortrace.runs.provenance import RESEARCH_USE
@@ -47,7 +47,8 @@ def explain(
     chosen = {name: require_method(name) for name in methods}
     model = load_model(run, device=device)
     model.require_preparation(None, "the images")
-    folder = Path(out) if out is not None else find_bundle(run).parent / "explanations"
+    bundle = find_bundle(run)
+    folder = Path(out) if out is not None else bundle.parent / "explanations"
     folder.mkdir(parents=True, exist_ok=True)
     labels = list(labels) if labels is not None else [None] * len(images)
     items = []
@@ -74,6 +75,7 @@ def explain(
                 }
             )
     write_json(folder / "explanations.json", {**record_of(model, list(chosen)), "items": items})
+    renew_report(bundle.parent, folder)
     return folder
 
 
@@ -87,12 +89,6 @@ def record_of(model: Model, methods: Sequence[str]) -> dict[str, object]:
         "model": {"name": model.info.name, "weights_sha256": model.info.weights_sha256},
         "research_use": RESEARCH_USE,
     }
-
-
-def report_again(run: Path) -> None:
-    """Write the report of a run anew, so that it shows what has been added; nothing where `run` is no run folder."""
-    if (run / "run.json").is_file():
-        write_report(run)
 
 
 def seen_by(model: Model) -> tuple[int, int]:

@@ -10,11 +10,12 @@ import numpy as np
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import ModelError
 from tumortrace.inference.explain.methods import heat_maps, require_method
-from tumortrace.inference.explain.pictures import record_of, report_again, seen_by
+from tumortrace.inference.explain.pictures import record_of, seen_by
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import Assessment, find_bundle, load_model
 from tumortrace.reports.explanation import Heat
 from tumortrace.reports.explanation_sheet import Tile, draw_sheet
+from tumortrace.reports.report import renew_report
 from tumortrace.runs.files import write_json
 from tumortrace.runs.progress import say
 
@@ -94,10 +95,9 @@ def draw_sheets(
     sheets = ["sheet-positive.png", "sheet-negative.png"]
     record = {**record_of(model, [method]), "data": unseen.cohort.name, "split": unseen.split, "figures": sheets}
     write_json(folder / "sheets.json", {**record, "items": items, "notes": unseen.notes})
-    if out is None:
-        report_again(bundle.parent)
     for note in unseen.notes:
         say(f"note: {note}")
+    renew_report(bundle.parent, folder)
     return folder
 
 

@@ -1,0 +1,134 @@
+"""Whatever writes into the folder of a run tells its report and model card anew, and is safe when it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.reports.test_report import lean
+from tumortrace import evaluate, explain, scan, synthesise
+from tumortrace.cli.main import run as command_line
+from tumortrace.reports import report as told
+from tumortrace.reports.report import renew_report, write_report
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without the figures, which take a report's time."""
+    monkeypatch.setattr(told, "draw_figures", lambda *_: [])
+
+
+@pytest.fixture
+def trained(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of the small run, which may be written into."""
+    return Path(shutil.copytree(small_run, tmp_path / "trained"))
+
+
+def evaluation(run: Path, folder: Path, name: str) -> Path:
+    """An evaluation as `evaluate` leaves it in the folder of a run."""
+    there = lean(run, folder / "evaluations" / name, "metrics.json")
+    (there / "evaluation.json").write_text(json.dumps({"verb": "evaluate", "data": {"name": name}}))
+    return there
+
+
+def test_verbs_that_write_into_a_run_are_in_its_report(
+    trained: Path, tissue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate`, `explain` and `scan` without -o are told in report.html, an evaluation in the model card as well."""
+    page, card = trained / "report.html", trained / "model_card.md"
+    data = synthesise("patches", tmp_path / "elsewhere", count=40, seed=11)
+    evaluate(trained, data)
+    assert f"report: {page}" in capsys.readouterr().err
+    assert 'id="elsewhere"' in page.read_text("utf-8")
+    (name,) = (each.name for each in (trained / "evaluations").iterdir())
+    assert f"| {name} | 40 |" in card.read_text("utf-8")
+
+    images = sorted((tissue / "patches").iterdir())[:1]
+    explain(trained, images)
+    assert 'id="explanations"' in page.read_text("utf-8")
+
+    strip = np.concatenate([np.asarray(Image.open(images[0]))] * 3, axis=1)
+    slides = [tmp_path / f"slide-{number}.png" for number in (1, 2)]
+    for slide in slides:
+        Image.fromarray(np.concatenate([strip] * 3)).save(slide)
+    assert command_line(["scan", str(trained), *map(str, slides), str(tmp_path / "none.svs"), "--resolution", "1"]) == 1
+    text = page.read_text("utf-8")
+    assert "slide-1" in text
+    assert "slide-2" in text
+    assert capsys.readouterr().err.count(f"report: {page}") == 2  # once for all slides, and for what was explained
+
+
+def test_a_scan_from_python_is_in_the_report(
+    trained: Path, tissue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, unless the caller says that there is more to come."""
+    image = np.asarray(Image.open(next((tissue / "patches").iterdir())))
+    slide = tmp_path / "slide.png"
+    Image.fromarray(np.tile(image, (3, 3, 1))).save(slide)
+    scan(trained, slide, resolution=1.0)
+    assert "report:" in capsys.readouterr().err
+    assert 'id="scans"' in (trained / "report.html").read_text("utf-8")
+
+
+def test_what_lies_elsewhere_changes_no_report(run: Path, tmp_path: Path) -> None:
+    """Neither an evaluation outside the run's folder, nor a bundle alone, nor another verb's folder."""
+    lean(run, tmp_path / "run", "metrics.json", "run.json", "model/model.json")
+    renew_report(tmp_path / "run", evaluation(run, tmp_path, "clinic"))
+    assert not (tmp_path / "run" / "report.html").exists()
+    bundle = lean(run / "model", tmp_path / "bundle", "model.json")
+    renew_report(bundle.parent, evaluation(run, tmp_path, "clinic"))
+    assert not (tmp_path / "report.html").exists()
+    (tmp_path / "run" / "run.json").write_text('{"verb": "crossval"}')
+    renew_report(tmp_path / "run", evaluation(run, tmp_path / "run", "clinic"))
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("fault", ["unwritable", "damaged"])
+def test_a_report_that_cannot_be_told_anew_is_a_note(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    """What was written stays; one line names the file that stood in the way."""
+    lean(run, tmp_path, "metrics.json", "run.json")
+    there = evaluation(run, tmp_path, "clinic")
+    if fault == "unwritable":
+        (tmp_path / "report.html").mkdir()
+    else:
+        (evaluation(run, tmp_path, "other") / "metrics.json").write_text('{"test": ')
+    renew_report(tmp_path, there)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: the report of the run stays as it was: ")
+    assert ("report.html" if fault == "unwritable" else "other") in line
+
+
+def test_commands_that_end_together_are_all_in_the_report(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has read the records before another wrote its own does not put its older report over the newer."""
+    lean(run, tmp_path, "metrics.json", "run.json")
+    first = evaluation(run, tmp_path, "first")
+    second = threading.Thread(target=lambda: renew_report(tmp_path, evaluation(run, tmp_path, "second")))
+    slow = [True]
+
+    def write_slowly(folder: Path) -> Path:
+        if not slow:
+            return write_report(folder)
+        slow.clear()
+        page = write_report(folder)  # with what was there, written only after the other command came
+        text = page.read_text("utf-8")
+        second.start()
+        second.join(timeout=1)
+        page.write_text(text, "utf-8")
+        return page
+
+    monkeypatch.setattr(told, "write_report", write_slowly)
+    renew_report(tmp_path, first)
+    second.join()
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert "first" in text
+    assert "second" in text
