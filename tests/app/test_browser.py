@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.cohorts.test_dicom import dicom
 from tumortrace.app.routes.pages import LINKS
 from tumortrace.cli.main import run
 
@@ -37,7 +42,7 @@ PROGRAM = "from tumortrace.cli.main import main; main()"
 class Served:
     """`tumortrace serve` in a process of its own, which can be killed and started again at the same address."""
 
-    model: Path
+    models: list[Path]
     data: Path
     slides: Path
     workspace: Path
@@ -45,7 +50,7 @@ class Served:
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        call = ["serve", str(self.model), "--review", str(self.data), "--slides", str(self.slides)]
+        call = ["serve", *map(str, self.models), "--review", str(self.data), "--slides", str(self.slides)]
         call += ["--workspace", str(self.workspace), "--port", str(self.port), "--token", TOKEN, "--device", "cpu"]
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *call], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -80,10 +85,18 @@ def served(small_run: Path, tissue: Path, tmp_path_factory: pytest.TempPathFacto
         pytest.skip(f"{CHROMIUM} is not there: no browser to test the pages in")
     folder = tmp_path_factory.mktemp("served")
     draw_slide(folder / "slides" / "stripes.png")
-    served = Served(small_run, tissue, folder / "slides", folder / "workspace")
+    served = Served([small_run, stricter(small_run, folder)], tissue, folder / "slides", folder / "workspace")
     served.start()
     yield served
     served.kill()
+
+
+def stricter(run: Path, folder: Path) -> Path:
+    """The same run under another name, whose model calls nothing tumour."""
+    copy = Path(shutil.copytree(run, folder / "stricter"))
+    file = copy / "model" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": 0.999999, "conformal": None}))
+    return copy
 
 
 def draw_slide(path: Path) -> None:
@@ -176,6 +189,100 @@ def test_many_files_become_a_table_and_a_csv(tab: Tab, patches: list[Path], tmp_
     tab.complaints = [said for said in tab.complaints if "422" not in said]  # the browser notes each refused request
 
 
+GIVE = """([kind, files]) => {
+  const carried = new DataTransfer();
+  for (const [name, content] of files) {
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    carried.items.add(new File([bytes], name));
+  }
+  const options = { bubbles: true, cancelable: true };
+  document.body.dispatchEvent(kind === "drop"
+    ? new DragEvent("drop", { ...options, dataTransfer: carried })
+    : new ClipboardEvent("paste", { ...options, clipboardData: carried }));
+}"""
+
+
+def give(page: Any, kind: str, *files: Path) -> None:
+    """Drop files anywhere on the page, or paste them."""
+    page.evaluate(GIVE, [kind, [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in files]])
+
+
+def test_dropped_and_pasted_files_and_dicom_have_the_command_lines_probability(
+    tab: Tab, small_run: Path, patches: list[Path], tmp_path: Path
+) -> None:
+    """Dropped together, pasted alone; a slice as DICOM is shown too. No name is a formula in the CSV."""
+    given = tmp_path / "given"
+    given.mkdir()
+    first, last = (Path(shutil.copy(patches[place], given / name)) for place, name in ((0, "=1+1.png"), (-1, "b.png")))
+    slice_ = dicom(given / "slice.dcm", np.random.default_rng(0).integers(0, 4096, (120, 120), np.uint16))
+    assert run(["predict", str(small_run), str(given), "-o", str(tmp_path / "p.csv"), "--device", "cpu"]) == 0
+    with open(tmp_path / "p.csv", newline="") as lines:
+        said = {row["id"]: float(row["probability"]) for row in csv.DictReader(lines)}
+    page = tab.open("/")
+    give(page, "drop", first, slice_)
+    page.wait_for_function("() => document.querySelectorAll('#rows td.n').length === 2")
+    give(page, "paste", last)
+    page.wait_for_function("() => document.querySelectorAll('#rows td.n').length === 3")
+    page.wait_for_selector("#heat:not([hidden])")
+    with page.expect_download() as download:
+        page.click("#csv")
+    with open(download.value.path(), newline="") as lines:
+        table = {row["name"]: float(row["probability"]) for row in csv.DictReader(lines)}
+    wanted = {"'=1+1.png": said["=1+1"], "slice.dcm": said["slice"], "b.png": said["b"]}
+    assert table == pytest.approx(wanted, abs=1e-5)
+    page.click("#rows button:has-text('slice.dcm')")
+    page.wait_for_function("() => document.querySelector('#one-name').textContent === 'slice.dcm'")
+    page.wait_for_function("() => document.querySelector('#patch').naturalWidth === 96")
+
+
+def test_an_example_of_the_run_is_shown_with_its_truth(tab: Tab, small_run: Path) -> None:
+    """The runs' own test images are offered as such; the probability of one is that on record."""
+    record = json.loads((small_run / "examples" / "examples.json").read_text())
+    (known,) = (
+        each for each in record["outcomes"]["true_positive"]["shown"] if each["picture"] == "true_positive-1.png"
+    )
+    page = tab.open("/")
+    page.wait_for_selector("#examples:not([hidden])")
+    assert "the run's test split" in page.text_content("#examples-title")
+    page.focus("#examples button[aria-label='Example 1: tumour, called tumour']")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#heat:not([hidden])")
+    shown = float(page.get_attribute("#probability", "data-value"))
+    assert shown == pytest.approx(known["probability"], abs=1e-5)
+    assert f"tumour (test split of {small_run.name})" in page.text_content("#facts")
+
+
+def test_a_patch_without_heat_is_said_to_have_none(tab: Tab, patches: list[Path]) -> None:
+    """An empty layer is not left to look like a fault; with another method there is heat again."""
+    nothing = io.BytesIO()
+    Image.new("RGBA", (96, 96)).save(nothing, "PNG")
+    page = tab.open("/")
+    page.route("**/api/explain?*method=grad-cam&*", lambda route: route.fulfill(body=nothing.getvalue()))
+    page.set_input_files("#files", str(patches[0]))
+    page.wait_for_selector("#heat:not([hidden])")
+    page.wait_for_function(
+        "() => document.querySelector('#heat-caption').textContent.includes('nothing in this patch')"
+    )
+    page.select_option("#method", "occlusion")
+    page.wait_for_function("() => document.querySelector('#heat-caption').textContent.includes('blue against it')")
+
+
+def test_another_model_is_chosen_for_the_same_image(tab: Tab, patches: list[Path]) -> None:
+    """What is shown is judged anew by the model chosen, whose name the next page remembers."""
+    page = tab.open("/")
+    page.wait_for_selector("#examples button[aria-label$=': tumour, called tumour']")
+    page.click("#examples button[aria-label$=': tumour, called tumour']")
+    page.wait_for_selector("#heat:not([hidden])")
+    assert page.text_content("#decision") != "negative"
+    before = page.get_attribute("#probability", "data-value")
+    page.select_option("#model", "stricter")
+    page.wait_for_function("() => document.querySelector('#decision').textContent === 'negative'")
+    assert page.get_attribute("#probability", "data-value") == before
+    assert "stricter" in page.text_content("#facts")
+    page = tab.open("/model")
+    page.wait_for_function("() => document.querySelector('#model-name').textContent === 'stricter'")
+
+
 def test_a_label_given_by_keyboard_survives_the_server(tab: Tab, served: Served) -> None:
     """Corrected by a key, on the disk, there after `kill -9` and a reload, and taken back by a key."""
     page = tab.open("/review")
@@ -205,9 +312,9 @@ def test_a_label_given_by_keyboard_survives_the_server(tab: Tab, served: Served)
 
 def another_than(page: Any, earlier: str) -> str:
     """The id of the patch that is shown, once it is another one and can be labelled."""
-    changed = "earlier => !['', earlier].includes(document.querySelector('#item-name').textContent.split(' ')[0])"
+    changed = """earlier => !document.querySelector('#item').ariaBusy
+        && !['', earlier].includes(document.querySelector('#item-name').textContent.split(' ')[0])"""
     page.wait_for_function(changed, arg=earlier)
-    page.wait_for_timeout(100)  # the key's own work ends after the picture is there
     return str(page.text_content("#item-name").split(" ")[0])
 
 

@@ -94,16 +94,6 @@ def test_scripts_find_what_they_reach_for(page: tuple[str, str, Page], client: T
         assert client.get(str(each.get("src") or each.get("href"))).status_code == 200
 
 
-def test_examples_are_generated_and_fit_the_model(client: TestClient) -> None:
-    """There are pictures to try, which `predict` takes; what is no example is not found."""
-    names = client.get("/api/examples").json()
-    for name in names[:2]:
-        content = client.get(f"/api/examples/{name}").content
-        assert client.post("/api/predict", files={"file": (name, content)}).status_code == 200
-    for name in ("example-0.png", "example-99.png", "..%2f..%2fpages.css"):
-        assert client.get(f"/api/examples/{name}").status_code == 404
-
-
 def test_the_viewer_comes_with_its_licence() -> None:
     """OpenSeadragon is shipped, unchanged but for the address of its source map, with its licence."""
     folder = STATIC / "vendor" / "openseadragon"

@@ -45,7 +45,7 @@ def review(queued: Path, model: Model, tmp_path: Path) -> Iterator[Review]:
 def started(data: Path, workspace: Path, model: Model) -> Review:
     review = Review(str(data), workspace, model)
     review.start()
-    assert review.wait(60)
+    assert review.wait(600)
     return review
 
 
@@ -119,6 +119,13 @@ def test_a_label_taken_back_returns_to_the_queue(review: Review) -> None:
     assert review.next("me", limit=1)[0]["key"] == item["key"]
 
 
+def test_a_reviewers_name_is_no_formula(review: Review) -> None:
+    """What a spreadsheet would run is taken off the only text that comes from outside; the ids are the data's own."""
+    for given, kept in (("=HYPERLINK(1)", "HYPERLINK(1)"), ("+-@=x", "x"), (" \t=y", "y"), ("A-B = C", "A-B = C")):
+        key = review.next("me", limit=1)[0]["key"]
+        assert review.label(key, "tumour", reviewer=given)["given_by"] == kept
+
+
 def test_two_reviewers_get_different_patches(review: Review) -> None:
     """What one has on the screen is held back from the other; skipped ones are left out."""
     mine = [item["key"] for item in review.next("me", limit=3)]
@@ -170,7 +177,7 @@ def test_class_names_that_spell_no_class_become_numbers(tissue: Path, model: Mod
     source.to_csv(tmp_path / "t.csv", index=False)
     review = Review(str(tmp_path / "t.csv"), tmp_path, model, positive="ring")
     review.start()
-    assert review.wait(60)
+    assert review.wait(600)
     status = review.status()
     assert (status["classes"], status["class_names"]) == (["0", "1"], ["dot", "ring"])
     for item in review.next("me", limit=4):
@@ -187,6 +194,6 @@ def test_an_error_that_nobody_foresaw_is_told_to_the_page(queued: Path, model: M
 
     review = Review(str(queued), tmp_path, model, assess=breaks)  # type: ignore[arg-type]
     review.start()
-    assert review.wait(60)
+    assert review.wait(600)
     assert review.status()["state"] == "failed"
     assert "log" in review.status()["error"]

@@ -100,7 +100,9 @@ def test_each_cell_is_its_entry_of_the_record(evaluated: Path) -> None:
 def test_sheets_show_the_surest_of_each_outcome(evaluated: Path) -> None:
     """Right and wrong, most confident first, at most eight, as pandas sorts them; each has a picture."""
     table = pd.read_csv(evaluated / "predictions.csv")
-    outcomes = json.loads((evaluated / "examples" / "examples.json").read_text())["outcomes"]
+    record = json.loads((evaluated / "examples" / "examples.json").read_text())
+    outcomes = record["outcomes"]
+    assert record["split"] == "test"
     assert sum(found["images"] for found in outcomes.values()) == 150
     for outcome, (label, prediction) in {
         "true_positive": (1, 1),
@@ -117,6 +119,11 @@ def test_sheets_show_the_surest_of_each_outcome(evaluated: Path) -> None:
         with Image.open(evaluated / "examples" / found["sheet"]) as sheet:
             reds = set(np.asarray(sheet.convert("RGB"))[..., 0][_red_only(sheet)].tolist())
         assert {int(name[-3:]) for name in surest["id"]} <= reds
+        kept = {each["id"]: each["picture"] for each in found["shown"] if each["picture"]}
+        assert list(kept) == surest["id"].tolist()[:2]
+        for name, picture in kept.items():
+            with Image.open(evaluated / "examples" / picture) as image:
+                assert np.unique(np.asarray(image).reshape(-1, 3), axis=0).tolist() == [[int(name[-3:]), 0, 0]]
     page = (evaluated / "report.html").read_text("utf-8")
     assert page.count("data:image/png") == 4
     assert "False negatives: tumour taken for normal" in page
@@ -133,7 +140,8 @@ def test_outcome_without_images_has_no_sheet(tmp_path: Path) -> None:
     write_examples(tmp_path, table, np.zeros((2, 8, 8, 3), np.uint8), np.arange(2), ("n", "p"))
     outcomes = json.loads((tmp_path / "examples" / "examples.json").read_text())["outcomes"]
     assert outcomes["false_positive"] == {"images": 0, "shown": [], "sheet": None}
-    assert {path.name for path in (tmp_path / "examples").glob("*.png")} == {"true_positive.png", "true_negative.png"}
+    names = {f"{outcome}{number}.png" for outcome in ("true_positive", "true_negative") for number in ("", "-1")}
+    assert {path.name for path in (tmp_path / "examples").glob("*.png")} == names
 
 
 def test_figures_are_drawn_from_the_record(evaluated: Path, tmp_path: Path) -> None:

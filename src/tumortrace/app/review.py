@@ -204,7 +204,7 @@ class Review:
             previous_label="" if pd.isna(known["label"]) else classes[int(known["label"])],
             probability=repr(float(said["probability"])),
             model=self._model.info.name,
-            reviewer=" ".join(reviewer.split())[:80],
+            reviewer=" ".join(reviewer.split()).lstrip("=+-@ ")[:80],  # no formula where a spreadsheet opens it
             reviewed=now(),
         )
         return self._item(opened, row, self.corrections.give(correction, expected))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
 
 from tumortrace.reports.figures import INK, MUTED, STYLE
 from tumortrace.reports.records import decimals
@@ -25,6 +26,7 @@ OUTCOMES = {
 }
 COLUMNS, ROWS = 4, 2
 LONGEST = 18  # characters of an id below a picture
+KEPT = 2  # of each outcome, as pictures by themselves
 
 
 def write_examples(
@@ -32,16 +34,19 @@ def write_examples(
 ) -> Path:
     """Write `examples/`: a contact sheet for each outcome, most confident first, and `examples.json`.
 
+    The first two of each outcome are kept as pictures by themselves too, with every pixel, to be predicted again.
+
     Args:
         folder: Of the run or evaluation.
-        table: Columns `id`, `label`, `probability`, `prediction`, and optionally `group`, of the images to choose from.
+        table: Columns `id`, `label`, `probability`, `prediction`, and optionally `group` and `split`, of the images to
+            choose from.
         images: uint8, shape (N, H, W, 3); may be memory-mapped.
         rows: For each row of the table, that of its image.
         classes: Names of the negative and of the positive class.
 
     Returns:
-        The record, `examples/examples.json`: `{"outcomes": {outcome: {"images": count, "shown": [{"id", "group",
-        "probability"}], "sheet": file or None}}}`.
+        The record, `examples/examples.json`: `{"split": name or None, "outcomes": {outcome: {"images": count, "shown":
+        [{"id", "group", "probability", "picture": file or None}], "sheet": file or None}}}`.
     """
     home = Path(folder) / "examples"
     outcomes: dict[str, Any] = {}
@@ -53,16 +58,29 @@ def write_examples(
         sheet = f"{outcome}.png" if len(shown) else None
         if sheet:
             _draw(home / sheet, outcome, part, images[rows[shown]], classes)
+        pictures = [f"{outcome}-{number}.png" if number <= KEPT else None for number in range(1, len(shown) + 1)]
+        for picture, row in zip(pictures, rows[shown], strict=True):
+            if picture:
+                _keep(home / picture, images[row])
         group = part["group"] if "group" in part else pd.Series(None, part.index, dtype=object)
         outcomes[outcome] = {
             "images": len(chosen),
             "shown": [
-                {"id": str(identity), "group": None if pd.isna(own) else str(own), "probability": float(probability)}
-                for identity, own, probability in zip(part["id"], group, part["probability"], strict=True)
+                {
+                    "id": str(identity),
+                    "group": None if pd.isna(own) else str(own),
+                    "probability": float(probability),
+                    "picture": picture,
+                }
+                for identity, own, probability, picture in zip(
+                    part["id"], group, part["probability"], pictures, strict=True
+                )
             ],
             "sheet": sheet,
         }
-    write_json(home / "examples.json", {"outcomes": outcomes, "research_use": RESEARCH_USE})
+    splits = set(table["split"]) if "split" in table else set()
+    split = str(splits.pop()) if len(splits) == 1 else None
+    write_json(home / "examples.json", {"split": split, "outcomes": outcomes, "research_use": RESEARCH_USE})
     return home / "examples.json"
 
 
@@ -74,6 +92,11 @@ def surest_first(probability: np.ndarray, prediction: int) -> np.ndarray:
         (array([1, 2, 0]), array([1, 0]))
     """
     return np.argsort(-probability if prediction == 1 else probability, kind="stable")
+
+
+def _keep(path: Path, image: np.ndarray) -> None:
+    with replacing(path) as temporary:
+        Image.fromarray(np.asarray(image)).save(temporary, "PNG")
 
 
 def _draw(path: Path, outcome: str, table: pd.DataFrame, images: np.ndarray, classes: tuple[str, str]) -> None:

@@ -139,9 +139,11 @@ export async function downloadFrom(path, name) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
+// Text that a spreadsheet would take for a formula (names come with uploads) begins with an apostrophe, as OWASP advises.
 export function csv(rows) {
   const field = (value) => {
-    const text = value === null || value === undefined ? "" : String(value);
+    let text = value === null || value === undefined ? "" : String(value);
+    if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   return rows.map((row) => row.map(field).join(",") + "\n").join("");

@@ -12,7 +12,7 @@ const MEANS = {
 const AT_ONCE = 16; // files in one request, so that the table fills while the rest is on its way
 
 let model = null;
-let images = []; // {file, said, view, failed}, in the order in which they came
+let images = []; // {file, example, said, view, failed}, in the order in which they came
 let chosen = null;
 let known = null; // resolved once the model is known; files may be dropped before
 let round = 0; // what was asked for an earlier choice is dropped
@@ -25,10 +25,10 @@ function form(...files) {
   return { method: "POST", body };
 }
 
-async function take(files) {
+async function take(files, example = null) {
   complain(null);
   await known;
-  const begun = files.map((file) => ({ file, said: null, view: null, failed: null }));
+  const begun = files.map((file) => ({ file, example, said: null, view: null, failed: null }));
   const first = images.length;
   images.push(...begun);
   table();
@@ -118,7 +118,7 @@ async function choose(place) {
   chosen = images[place];
   const mine = ++round;
   table();
-  describe(chosen.said, chosen.file.name);
+  describe(chosen);
   $("heat").hidden = true;
   const address = await view(chosen);
   if (mine !== round) return;
@@ -129,8 +129,8 @@ async function choose(place) {
   await Promise.all([explain(), seen()]);
 }
 
-function describe(said, name) {
-  $("one-name").textContent = name;
+function describe({ said, file, example }) {
+  $("one-name").textContent = file.name;
   $("probability").textContent = probability(said.probability);
   $("probability").dataset.value = said.probability;
   meter($("meter"), said.probability, model.threshold, model.positive_class);
@@ -144,6 +144,7 @@ function describe(said, name) {
     ["Probability", said.probability.toFixed(6)],
     ["Threshold", `${number(model.threshold)} (${model.threshold_policy})`],
     ["Called", said.label],
+    ["In truth", example?.truth && `${example.truth} (${example.source} of ${example.model})`],
     ["Model", said.model],
   ]);
 }
@@ -178,12 +179,22 @@ async function explain() {
     show($("heat"), heat);
     $("heat").hidden = false;
     const { title, signed } = model.methods.find(({ name }) => name === method);
-    $("heat-caption").textContent = `${title}: yellow to red speaks for ${model.positive_class}${signed ? ", blue against it" : ""}.`;
+    const found = await anyHeat($("heat"));
+    if (mine !== round || method !== $("method").value) return;
+    $("heat-caption").textContent = !found ? `${title}: no heat, as nothing in this patch speaks for ${model.positive_class}.`
+      : `${title}: yellow to red speaks for ${model.positive_class}${signed ? ", blue against it" : ""}.`;
     $("scale").className = signed ? "signed" : "";
     $("scale-low").textContent = signed ? "against" : "none";
   } catch (error) {
     if (mine === round) $("heat-caption").textContent = `No heat: ${error.message}`;
   }
+}
+
+async function anyHeat(image) {
+  await image.decode();
+  const paper = element("canvas", { width: image.naturalWidth, height: image.naturalHeight }).getContext("2d");
+  paper.drawImage(image, 0, 0);
+  return paper.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data.some((value, place) => place % 4 === 3 && value > 0);
 }
 
 async function seen() {
@@ -220,18 +231,31 @@ function tableCsv() {
   download("predictions.csv", csv([columns, ...rows]));
 }
 
+// Right and wrong calls of the run's own test split; generated ones where the run keeps none.
 async function examples() {
-  const names = await askJson("/api/examples");
-  const list = $("examples").querySelector("ul");
-  list.replaceChildren(...await Promise.all(names.map(async (name, place) => {
-    const address = await picture(`/api/examples/${name}`);
-    const button = element("button", { type: "button", ariaLabel: `Example ${place + 1}` }, element("img", { src: address, alt: "" }));
-    button.addEventListener("click", guarded(async () => {
-      await take([new File([await (await fetch(address)).blob()], name, { type: "image/png" })]);
-    }));
-    return element("li", {}, button);
-  })));
-  $("examples").hidden = !names.length;
+  const mine = model;
+  const found = await askJson(withModel("/api/examples"));
+  const entries = await Promise.all(found.map(async (example, place) => {
+    const content = await (await ask(withModel(`/api/examples/${example.name}`))).blob(); // the policy lets no script fetch blob:
+    const words = example.truth ? `${example.truth}, called ${example.called}` : "";
+    const button = element("button", { type: "button", ariaLabel: `Example ${place + 1}${words && `: ${words}`}` },
+      element("img", { src: URL.createObjectURL(content), alt: "" }));
+    button.addEventListener("click", guarded(() =>
+      take([new File([content], example.name, { type: "image/png" })], { ...example, model: mine.name })));
+    const right = example.truth === example.called;
+    const caption = element("small", { className: right ? "right" : "wrong", ariaHidden: "true" }, `${right ? "✓" : "✗"} ${example.truth}`);
+    return element("li", {}, button, ...(example.truth ? [caption] : []));
+  }));
+  if (mine !== model) return; // another model was chosen meanwhile
+  $("examples-title").textContent = origin(found[0]?.source);
+  $("examples").querySelector("ul").replaceChildren(...entries);
+  $("examples").hidden = !found.length;
+}
+
+function origin(source) {
+  if (source === "generated") return "Or try a generated one; this model's run keeps no test images:";
+  const of = source === "test split" ? "the run's test split" : `the run's ${source}`;
+  return `Or try one of ${of}, from which the model has not learnt: its surest calls, ✓ right and ✗ wrong, with the true class:`;
 }
 
 async function changed(records) {
@@ -240,6 +264,7 @@ async function changed(records) {
   const width = model.crop ?? model.patch_size[1];
   $("seen-caption").textContent = `${width} pixels wide, after crop, stain and other preprocessing that belong to the model.`;
   outline();
+  guarded(examples)(); // beside what follows: nobody waits for them
   images.forEach((image) => { Object.assign(image, { said: null, view: null, failed: null }); });
   if (!images.length) return;
   const place = Math.max(images.indexOf(chosen), 0);
@@ -264,5 +289,4 @@ strengthen();
 guarded(async () => {
   known = chooseModel(changed);
   await known;
-  await examples();
 })();

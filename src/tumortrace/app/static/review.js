@@ -178,6 +178,7 @@ const KEYS = {
 async function act(name) {
   if (working || !status || status.state !== "ready") return; // a second press while the first is under way
   working = true;
+  $("item").setAttribute("aria-busy", "true");
   try {
     complain(null);
     await ACTIONS[name]();
@@ -185,6 +186,7 @@ async function act(name) {
     complain(error);
   } finally {
     working = false;
+    $("item").removeAttribute("aria-busy");
   }
 }
 
