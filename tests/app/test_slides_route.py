@@ -255,8 +255,8 @@ def test_a_full_queue_is_told_before_the_slide_is_read(
 
 def test_uploads_have_no_more_room_than_they_may(server: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slide that the workspace has no room for is a 413 that says what to delete."""
-    jobs = server.app.state.service.slides  # type: ignore[attr-defined]
-    monkeypatch.setattr(jobs, "room_for_upload", lambda: lambda count: False)
+    files = server.app.state.service.slides.files  # type: ignore[attr-defined]
+    monkeypatch.setattr(files, "room_for_upload", lambda: lambda count: False)
     answer = server.post("/api/slides", files={"file": ("a.png", b"x" * 1000)})
     assert answer.status_code == 413
     assert "delete" in answer.json()["error"]["remedy"]

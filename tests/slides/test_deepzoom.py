@@ -4,6 +4,7 @@ import io
 import threading
 import xml.etree.ElementTree
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openslide
@@ -116,3 +117,39 @@ def test_a_slide_without_levels_is_read_once_for_all_small_levels(
             thread.join()
         assert len(calls) == 1
         assert all(found[n] == found[n + 3] for n in range(3))
+
+
+def test_a_large_slide_without_levels_has_an_overview_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written once, it spares every later viewer the reading of the whole slide, and the tiles look the same."""
+    pixels = smooth(300, 5000)
+    options: dict[str, Any] = {"tile": (256, 256), "metadata": None, "compression": "jpeg", "photometric": "rgb"}
+    tifffile.imwrite(tmp_path / "a.tiff", pixels, **options)
+    read: list[Any] = []
+    with Slide(tmp_path / "a.tiff") as slide:
+        assert (slide.in_memory, slide.coarsest) == (False, 1.0)
+        zoom = DeepZoom(slide)
+        assert zoom.lacks_levels
+        direct = [decoded(zoom.tile(level, 1, 0)) for level in (11, 12)]
+        zoom.write_overview(tmp_path / "overview.jpg")
+        region = slide.read_region
+        monkeypatch.setattr(slide, "read_region", lambda *args, **more: read.append(args) or region(*args, **more))
+        kept = DeepZoom(slide, tmp_path / "overview.jpg")
+        for level, tile in zip((11, 12), direct, strict=True):
+            assert np.abs(decoded(kept.tile(level, 1, 0)) - tile).mean() < 1
+        assert not read
+        assert np.abs(decoded(kept.tile(13, 1, 0)) - pixels[:255, 253:509]).mean() < 3  # full resolution is the file's
+        assert len(read) == 1
+        (tmp_path / "overview.jpg").write_bytes(b"no picture")
+        assert np.abs(decoded(DeepZoom(slide, tmp_path / "overview.jpg").tile(11, 1, 0)) - direct[0]).max() == 0
+
+
+def test_small_slides_and_those_with_levels_need_no_overview(tmp_path: Path) -> None:
+    """Their levels are read as quickly as a picture kept would be."""
+    pixels = smooth(300, 5000)
+    write_pyramid(tmp_path / "levels.tiff", [pixels, pixels[::2, ::2]])
+    Image.fromarray(pixels).save(tmp_path / "plain.png")
+    for name in ("levels.tiff", "plain.png"):
+        with Slide(tmp_path / name) as slide:
+            assert not DeepZoom(slide).lacks_levels

@@ -12,8 +12,10 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from tumortrace.app.slide_job import OVERVIEW
 from tumortrace.errors import TumorTraceError
 
 
@@ -32,6 +34,7 @@ def main() -> None:
     try:
         from tumortrace.slides.scan import scan
 
+        _keep_overview(request["slide"], Path(request["out"]).with_name(OVERVIEW))
         scan(**request, progress=lambda done, total: tell(done=done, total=total))
     except TumorTraceError as error:
         found = f"{error.found}; expected {error.expected}" if error.expected else error.found
@@ -40,6 +43,17 @@ def main() -> None:
         tell(error={"cause": "the scan needs more memory than there is", "remedy": "scan it on a larger machine"})
     else:
         tell(finished=True)
+
+
+def _keep_overview(slide: str, target: Path) -> None:
+    """Read a slide without small levels once for all viewers: this process has the time, the one for tiles has not."""
+    from tumortrace.slides.deepzoom import DeepZoom
+    from tumortrace.slides.reading import Slide
+
+    with suppress(TumorTraceError, OSError), Slide(slide) as opened:  # what is wrong with it, the scan says
+        zoom = DeepZoom(opened)
+        if zoom.lacks_levels:
+            zoom.write_overview(target)
 
 
 def _end_with_parent() -> None:

@@ -16,8 +16,11 @@ SUFFIXES = frozenset(
 )
 """Endings, in lower case, by which slides are found in the served folder."""
 
-UPLOAD = "slide"
-_RECORD = "job.json"
+SEVERAL_FILES = frozenset((".mrxs", ".vms", ".vmu"))
+"""Endings, in lower case, of slides that are an index beside the files that hold the pixels."""
+
+UPLOAD, OVERVIEW = "slide", "overview.jpg"
+RECORD = "job.json"
 
 Status = Literal["queued", "running", "done", "failed"]
 
@@ -35,6 +38,7 @@ class Job:
         created: Seconds since 1970.
         status: Where it stands.
         error: Cause and remedy of a failure.
+        file: Bytes and time of change of the slide's file when its scan began, by which it is known again.
         done: Tiles done.
         total: All tiles; 0 until they are known.
     """
@@ -47,13 +51,24 @@ class Job:
     created: float
     status: Status = "queued"
     error: dict[str, str] | None = None
+    file: list[int] | None = None
     done: int = field(default=0, compare=False)
     total: int = field(default=0, compare=False)
 
     def save(self, folder: Path) -> None:
         """Write job.json into the job's folder."""
-        kept = ("id", "name", "model", "options", "uploaded", "created", "status", "error")
-        write_json(folder / _RECORD, {name: getattr(self, name) for name in kept})
+        kept = ("id", "name", "model", "options", "uploaded", "created", "status", "error", "file")
+        write_json(folder / RECORD, {name: getattr(self, name) for name in kept})
+
+
+def identity(file: Path) -> list[int]:
+    """Bytes and time of the last change of a file, by which another under the same name is told from it.
+
+    Raises:
+        OSError: It is not there.
+    """
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def new_id() -> str:
@@ -76,7 +91,7 @@ def read_job(folder: Path) -> Job | None:
     if not is_id(folder.name):
         return None
     try:
-        job = Job(**json.loads((folder / _RECORD).read_text(encoding="utf-8")))
+        job = Job(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     if job.id != folder.name:

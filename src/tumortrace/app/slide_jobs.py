@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from tumortrace.app.scan_apart import Tell, scan_apart
-from tumortrace.app.slide_job import SUFFIXES, UPLOAD, Job, Status, is_id, new_id, read_job
+from tumortrace.app.slide_files import SlideFiles
+from tumortrace.app.slide_job import OVERVIEW, RECORD, Job, Status, identity, is_id, new_id, read_job
 from tumortrace.app.slide_reader import Busy, SlideReader
 from tumortrace.errors import ServeError
 
@@ -24,7 +22,10 @@ _LOG = logging.getLogger("tumortrace.app.slides")
 
 
 class SlideJobs:
-    """Scans in the background; their folders `ID/` in the workspace hold job.json, the uploaded slide, and `scan/`.
+    """Scans in the background, and the slides of those that are done, to be looked at.
+
+    Attributes:
+        files: Where slides and results lie.
 
     Args:
         workspace: Folder for all of them.
@@ -48,8 +49,8 @@ class SlideJobs:
         kept_bytes: int = 20 << 30,
         run: Callable[[dict[str, Any], Tell, threading.Event], dict[str, str] | None] | None = None,
     ) -> None:
-        self.workspace, self._models, self._slides, self._device = workspace, dict(models), slides, device
-        self._waiting, self._kept_bytes = waiting, kept_bytes
+        self.files = SlideFiles(workspace, slides, kept_bytes)
+        self._workspace, self._models, self._device, self._waiting = workspace, dict(models), device, waiting
         self._run = run or scan_apart
         self._viewer = SlideReader()
         self._probes = threading.BoundedSemaphore(2)
@@ -57,7 +58,6 @@ class SlideJobs:
         self._changed = threading.Condition()
         self._ending, self._stop = False, threading.Event()
         self._running: str | None = None
-        self._received = 0  # bytes of all uploads since the start
         self._thread: threading.Thread | None = None
         self._lock = FileLock(workspace / ".lock")
 
@@ -68,22 +68,24 @@ class SlideJobs:
             ServeError: Another server uses the workspace, or it cannot be made.
         """
         try:
-            self.workspace.mkdir(parents=True, exist_ok=True)
+            self._workspace.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ServeError(
-                "another server uses it", where=self.workspace, remedy="end that one, or choose another --workspace"
+                "another server uses it", where=self._workspace, remedy="end that one, or choose another --workspace"
             ) from None
         except OSError as error:
             raise ServeError(
-                f"cannot be written ({error.strerror})", where=self.workspace, remedy="choose another --workspace"
+                f"cannot be written ({error.strerror})", where=self._workspace, remedy="choose another --workspace"
             ) from error
-        for folder in sorted(self.workspace.iterdir()):
+        for folder in sorted(self._workspace.iterdir()):
             job = read_job(folder)
             if job is not None:
                 self._jobs[job.id] = job
-            elif is_id(folder.name):  # an upload that never was a job
-                shutil.rmtree(folder, ignore_errors=True)
+            elif is_id(folder.name) and not (folder / RECORD).exists():  # an upload that never was a job
+                self.files.discard(folder.name)
+            elif is_id(folder.name):
+                _LOG.warning("%s is passed over: its %s cannot be read", folder, RECORD)
         self._thread = threading.Thread(target=self._work, name="slide scans", daemon=True)
         self._thread.start()
 
@@ -97,14 +99,6 @@ class SlideJobs:
             self._thread.join()
         self._viewer.close()
         self._lock.release()
-
-    def served(self) -> list[dict[str, Any]]:
-        """`name` and `bytes` of the slides in the served folder, by name."""
-        found = []
-        for name, path in self._served().items():
-            with suppress(FileNotFoundError):  # removed meanwhile
-                found.append({"name": name, "bytes": path.stat().st_size})
-        return found
 
     @property
     def jobs(self) -> list[Job]:
@@ -130,34 +124,6 @@ class SlideJobs:
         with self._changed:
             if sum(job.status == "queued" for job in self._jobs.values()) >= self._waiting:
                 raise Busy(f"{self._waiting} scans wait already")
-
-    def room_for_upload(self) -> Callable[[int], bool]:
-        """A function that is told of bytes as they come in, and says whether they fit beside all other uploads.
-
-        What others under way bring meanwhile counts too, even where nothing comes of it.
-        """
-        before, room = self._received, self._kept_bytes
-        for path in self.workspace.glob(f"*/{UPLOAD}.*"):
-            with suppress(FileNotFoundError):  # deleted meanwhile
-                room -= path.stat().st_size
-
-        def fits(count: int) -> bool:
-            self._received += count
-            return self._received - before <= room
-
-        return fits
-
-    def upload_target(self, name: str) -> tuple[str, Path]:
-        """A new id, and where the bytes of a slide of this shown name go before `add` is called with that id."""
-        job_id = new_id()
-        suffix = Path(name).suffix.lower()
-        folder = self.workspace / job_id
-        folder.mkdir()
-        return job_id, folder / f"{UPLOAD}{suffix if suffix in SUFFIXES else '.bin'}"
-
-    def discard(self, job_id: str) -> None:
-        """Remove the folder of an upload that became no job."""
-        shutil.rmtree(self.workspace / job_id, ignore_errors=True)
 
     def add(
         self,
@@ -190,12 +156,12 @@ class SlideJobs:
             raise Busy("too many slides are being opened")
         try:
             with SlideReader() as probe:
-                probe.facts(self.slide(job), name)
+                probe.facts(self.files.slide(job), name)
         finally:
             self._probes.release()
         with self._changed:
             self.require_room()
-            job.save(self.workspace / job.id)
+            job.save(self.files.folder(job.id))
             self._jobs[job.id] = job
             self._changed.notify_all()
         return job
@@ -211,63 +177,17 @@ class SlideJobs:
             if self._running == job_id:
                 self._stop.set()
                 self._changed.wait_for(lambda: self._running != job_id, timeout=30)
-        self.discard(job_id)
-
-    def slide(self, job: Job) -> Path:
-        """The file of a job's slide.
-
-        Raises:
-            LookupError: It is no longer there.
-        """
-        if not job.uploaded:
-            served = self._served()
-            if job.name not in served:
-                raise LookupError(f"no slide named {job.name[:200]!r} in the served folder")
-            return served[job.name]
-        found = next((self.workspace / job.id).glob(f"{UPLOAD}.*"), None)
-        if found is None:
-            raise LookupError("the uploaded slide is gone")
-        return found
-
-    def result(self, job: Job, name: str) -> Path:
-        """A file of a finished scan.
-
-        Raises:
-            LookupError: It is not finished, or deleted.
-        """
-        if job.status != "done":
-            raise LookupError(f"the scan is {job.status}")
-        path = self.workspace / job.id / "scan" / name
-        if not path.is_file():
-            raise LookupError("the scan's result is gone")
-        return path
-
-    def record(self, job: Job) -> dict[str, Any]:
-        """What scan.json of a finished scan holds.
-
-        Raises:
-            LookupError: It is not finished, or deleted.
-        """
-        try:
-            found: dict[str, Any] = json.loads(self.result(job, "scan.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:  # deleted between the look and the reading
-            raise LookupError("the scan's result is gone") from None
-        return found
+        self.files.discard(job_id)
 
     def descriptor(self, job: Job) -> str:
-        """The Deep Zoom descriptor of a job's slide; raises what `SlideReader.facts` does."""
-        return str(self._viewer.facts(self.slide(job), job.name)["descriptor"])
+        """The Deep Zoom descriptor of a job's slide; raises what `scanned_slide` and `SlideReader.facts` do."""
+        return str(self._viewer.facts(self.files.scanned_slide(job), job.name)["descriptor"])
 
     def tile(self, job: Job, level: int, column: int, row: int) -> bytes:
-        """A Deep Zoom tile of a job's slide; raises what `SlideReader.tile` does."""
-        return self._viewer.tile(self.slide(job), job.name, level, column, row)
-
-    def _served(self) -> dict[str, Path]:
-        if self._slides is None or not self._slides.is_dir():
-            return {}
-        found = (path for path in self._slides.iterdir() if path.suffix.lower() in SUFFIXES)
-        found = (path for path in found if path.name.isprintable())  # a name that is no text cannot be asked for
-        return {path.name: path for path in sorted(found) if path.is_file() and not path.name.startswith(".")}
+        """A Deep Zoom tile of a job's slide; raises what `scanned_slide` and `SlideReader.tile` do."""
+        overview = self.files.folder(job.id) / OVERVIEW
+        slide = self.files.scanned_slide(job)
+        return self._viewer.tile(slide, job.name, level, column, row, overview if overview.is_file() else None)
 
     def _work(self) -> None:
         while True:
@@ -290,7 +210,7 @@ class SlideJobs:
     def _put(self, job: Job, status: Status, error: dict[str, str] | None) -> None:
         job.status, job.error = status, error
         try:
-            job.save(self.workspace / job.id)
+            job.save(self.files.folder(job.id))
         except OSError as problem:  # a full disk must not end the thread; the scan itself is on disk or failed
             _LOG.warning("scan %s: its state could not be written (%s)", job.id, problem.strerror)
 
@@ -305,16 +225,23 @@ class SlideJobs:
         try:
             if job.model not in self._models:
                 raise LookupError(f"the model {job.model} is no longer served")
+            slide = self.files.slide(job)
+            job.file = identity(slide)
             request = {
                 "run": str(self._models[job.model]),
-                "slide": str(self.slide(job)),
+                "slide": str(slide),
                 "name": job.name,
-                "out": str(self.workspace / job.id / "scan"),
+                "out": str(self.files.folder(job.id) / "scan"),
                 "device": self._device,
                 "batch_size": _BATCH,
                 **job.options,
             }
-            return self._run(request, tell, self._stop)
+            error = self._run(request, tell, self._stop)
+            if error is None and not self._stop.is_set() and identity(slide) != job.file:
+                return {"cause": "the slide's file was changed while it was scanned", "remedy": "scan it again"}
+            return error
+        except FileNotFoundError:
+            return {"cause": "the slide's file was removed", "remedy": "put it back and scan it again"}
         except LookupError as error:
             return {"cause": str(error.args[0]), "remedy": "scan it again"}
         except Exception:  # whatever it is, the next scan must have its turn

@@ -39,20 +39,21 @@ class Opened:
     """The slides that were asked for last, kept open."""
 
     def __init__(self) -> None:
-        self._slides: OrderedDict[str, tuple[Slide, DeepZoom]] = OrderedDict()
+        self._slides: OrderedDict[tuple[Any, ...], tuple[Slide, DeepZoom]] = OrderedDict()
 
     def reply(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """What a slide is, or one of its tiles.
 
         Args:
-            request: `path`, and where a tile is wanted `tile` with its level, column and row.
+            request: `path`; `file`, which changes where another file takes its place; `overview`, a path or None; and
+                where a tile is wanted `tile` with its level, column and row.
 
         Returns:
             A header with the slide's `width`, `height`, `resolution`, `notes` and Deep Zoom `descriptor`; or one with
             `bytes`, and the JPEG; or one with `missing` or the `error`.
         """
         try:
-            slide, zoom = self._open(request["path"])
+            slide, zoom = self._open(request)
             if "tile" not in request:
                 facts = {"width": slide.width, "height": slide.height, "resolution": slide.resolution}
                 return facts | {"notes": list(slide.notes), "descriptor": zoom.descriptor()}, b""
@@ -65,14 +66,16 @@ class Opened:
             return {"error": {"found": found, "expected": error.expected, "remedy": error.remedy}}, b""
         return {"bytes": len(content)}, content
 
-    def _open(self, path: str) -> tuple[Slide, DeepZoom]:
-        if path not in self._slides:
+    def _open(self, request: dict[str, Any]) -> tuple[Slide, DeepZoom]:
+        path, overview = request["path"], request.get("overview")
+        key = (path, *request["file"], overview)
+        if key not in self._slides:
             slide = Slide(Path(path))
-            self._slides[path] = (slide, DeepZoom(slide))
+            self._slides[key] = (slide, DeepZoom(slide, overview and Path(overview)))
             if len(self._slides) > _OPEN:
                 self._slides.popitem(last=False)[1][0].close()
-        self._slides.move_to_end(path)
-        return self._slides[path]
+        self._slides.move_to_end(key)
+        return self._slides[key]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tumortrace.app.child import bare_environment, command
+from tumortrace.app.slide_job import identity
 from tumortrace.errors import SlideError
 
 
@@ -49,21 +50,36 @@ class SlideReader:
             SlideError: It cannot be read, or not within the limits.
             Busy: Too many callers wait.
         """
-        return self._ask({"path": str(path)}, name)[0]
+        return self._ask({"path": str(path), "file": _identity(path, name)}, name)[0]
 
-    def tile(self, path: Path, name: str, level: int, column: int, row: int) -> bytes:
-        """A Deep Zoom tile as a JPEG.
+    def tile(self, path: Path, name: str, level: int, column: int, row: int, overview: Path | None = None) -> bytes:
+        """A Deep Zoom tile as a JPEG; of another file, where another has taken the place of the one asked for before.
+
+        Args:
+            path: The slide's file.
+            name: For messages alone.
+            level: Of the pyramid.
+            column: Of the tile.
+            row: Of the tile.
+            overview: See `DeepZoom`.
 
         Raises:
             LookupError: There is no such tile.
             SlideError: It cannot be read, or not within the limits.
             Busy: Too many callers wait.
         """
-        key = (str(path), level, column, row)
+        file = _identity(path, name)
+        key = (str(path), *file, level, column, row)
         kept = self._tiles.get(key)
         if kept is not None:
             return kept
-        header, content = self._ask({"path": str(path), "tile": [level, column, row]}, name)
+        request = {
+            "path": str(path),
+            "file": file,
+            "overview": overview and str(overview),
+            "tile": [level, column, row],
+        }
+        header, content = self._ask(request, name)
         if header.get("missing"):
             raise LookupError("no such tile")
         self._tiles.put(key, content)
@@ -143,6 +159,13 @@ class SlideReader:
             )
             _converse(self._process, {"bytes": self._memory})
         return self._process
+
+
+def _identity(path: Path, name: str) -> list[int]:
+    try:
+        return identity(path)
+    except OSError:
+        raise SlideError("no such file", where=name, remedy="look whether it has been moved") from None
 
 
 def _converse(process: subprocess.Popen[bytes], request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import math
 import threading
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tumortrace.errors import SlideError
+from tumortrace.runs.files import replacing
 from tumortrace.slides.reading import Slide
 
 TILE, OVERLAP, QUALITY = 254, 1, 85
 _BASE = 1024  # px; what is no longer than this is made from one picture of the whole slide
+_LARGER = 4096  # px; likewise where the file has no small levels, and zooming out would read most of it for each tile
 
 
 class DeepZoom:
@@ -25,9 +28,12 @@ class DeepZoom:
 
     Args:
         slide: The slide, open as long as tiles are wanted.
+        overview: Where `write_overview` has put a picture of the whole slide; not needed, but reading one anew takes
+            as long as reading the slide.
 
     Attributes:
         levels: How many there are.
+        lacks_levels: Whether the file has no level that would do for zooming out.
 
     Example:
         >>> import tempfile
@@ -40,9 +46,12 @@ class DeepZoom:
         (10, (2, 1), (47, 200))
     """
 
-    def __init__(self, slide: Slide) -> None:
-        self._slide = slide
-        self.levels = math.ceil(math.log2(max(slide.width, slide.height))) + 1
+    def __init__(self, slide: Slide, overview: Path | None = None) -> None:
+        self._slide, self._overview = slide, overview
+        longest = max(slide.width, slide.height)
+        self.levels = math.ceil(math.log2(longest)) + 1
+        self.lacks_levels = not slide.in_memory and longest / slide.coarsest > _LARGER
+        self._longest_base = _LARGER if self.lacks_levels else _BASE
         self._base: np.ndarray | None = None
         self._lock = threading.Lock()
 
@@ -83,7 +92,7 @@ class DeepZoom:
             )
         left, right = _span(column, self.size(level)[0])
         top, bottom = _span(row, self.size(level)[1])
-        if max(self.size(level)) <= _BASE:
+        if max(self.size(level)) <= self._longest_base:
             pixels = self._small_level(level)[top:bottom, left:right]
         else:
             factor = 1 << (self.levels - 1 - level)
@@ -95,16 +104,41 @@ class DeepZoom:
             Image.fromarray(np.ascontiguousarray(pixels)).save(file, "JPEG", quality=QUALITY, subsampling=0)
             return file.getvalue()
 
+    def write_overview(self, path: Path) -> None:
+        """Write the picture of the whole slide from which small levels are made, as a JPEG.
+
+        Raises:
+            SlideError: The file is damaged.
+            OSError: It cannot be written.
+        """
+        with replacing(path) as temporary:
+            Image.fromarray(self._whole()).save(temporary, "JPEG", quality=95, subsampling=0)
+
     def _small_level(self, level: int) -> np.ndarray:
         """A whole level that fits into one picture; a slide without levels of its own is read for them only once."""
+        whole = self._whole()
+        if whole.shape[1::-1] == self.size(level):
+            return whole
+        return np.asarray(Image.fromarray(whole).resize(self.size(level), Image.Resampling.LANCZOS))
+
+    def _whole(self) -> np.ndarray:
+        """The largest level that fits into one picture."""
         with self._lock:
             if self._base is None:
-                largest = max(number for number in range(self.levels) if max(self.size(number)) <= _BASE)
+                size = self.size(max(n for n in range(self.levels) if max(self.size(n)) <= self._longest_base))
+                kept = None if self._overview is None else _read_overview(self._overview, size)
                 slide = self._slide
-                self._base = slide.read_region(0, 0, slide.width, slide.height, size=self.size(largest))
-        if self._base.shape[1::-1] == self.size(level):
-            return self._base
-        return np.asarray(Image.fromarray(self._base).resize(self.size(level), Image.Resampling.LANCZOS))
+                self._base = kept if kept is not None else slide.read_region(0, 0, slide.width, slide.height, size=size)
+        return self._base
+
+
+def _read_overview(path: Path, size: tuple[int, int]) -> np.ndarray | None:
+    """A picture kept; None where there is none of this size."""
+    try:
+        with Image.open(path, formats=("JPEG",)) as image:
+            return np.asarray(image.convert("RGB")) if image.size == size else None
+    except OSError:
+        return None
 
 
 def _span(index: int, length: int) -> tuple[int, int]:

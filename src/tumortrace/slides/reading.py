@@ -35,6 +35,7 @@ class Slide:
         width, height: Size in px at full resolution (level 0). Where the file says which part of it was scanned
             (MIRAX and others), that part is the slide and coordinates begin at its corner, as they do in QuPath.
         resolution: Micrometres per px at level 0, or None when the file states none that can be true.
+        coarsest: How many times smaller its smallest level is; 1 where it has no levels besides full resolution.
         notes: What was assumed while opening.
 
     Raises:
@@ -56,10 +57,11 @@ class Slide:
         if not self.path.is_file():
             raise SlideError("no such file", where=path, expected="a slide", remedy="check the path")
         self._pixels: np.ndarray | None = None
-        self._origin = (0, 0)
+        self._origin, self.coarsest = (0, 0), 1.0
         self._slide: Any = _open_with_openslide(self.path)
         if self._slide is not None:
             self._origin, (self.width, self.height) = _scanned_part(self._slide)
+            self.coarsest = float(max(self._slide.level_downsamples))
             stated = [self._slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
         else:
             self._pixels, stated = _read_plain(self.path)
@@ -100,6 +102,11 @@ class Slide:
         factor = min(1.0, longest / max(self.width, self.height))
         size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
         return self.read_region(0, 0, self.width, self.height, size=size)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is a plain image, whose pixels have all been decoded."""
+        return self._pixels is not None
 
     def close(self) -> None:
         """Close the file; nothing can be read afterwards."""

@@ -133,7 +133,7 @@ TheJob = Annotated[Job, Depends(_job)]
 @router.get("")
 def slides(service: TheService) -> Slides:
     """List the slides of the served folder, and all scans, the latest first."""
-    served = [ServedSlide(**each) for each in service.slides.served()]
+    served = [ServedSlide(**each) for each in service.slides.files.served()]
     scans = []
     for job in service.slides.jobs:
         with suppress(LookupError):  # deleted meanwhile
@@ -164,14 +164,14 @@ async def start_scan(request: Request, service: TheService) -> Started:
     jobs, uploaded = service.slides, list[str]()
 
     def target(name: str) -> Any:
-        job_id, path = jobs.upload_target(name)
+        job_id, path = jobs.files.upload_target(name)
         uploaded.append(job_id)
         return path
 
     try:
         with _told():
             jobs.require_room()
-            fits = await asyncio.to_thread(jobs.room_for_upload)
+            fits = await asyncio.to_thread(jobs.files.room_for_upload)
             form = await receive_form(request.headers.get("content-type", ""), request.stream(), target, fits)
             options = _options(form.fields)
             name, model = form.fields.get("name"), form.fields.get("model")
@@ -182,7 +182,7 @@ async def start_scan(request: Request, service: TheService) -> Started:
             job = await asyncio.to_thread(jobs.add, str(shown), model=model, options=options, uploaded=upload)
     except BaseException:
         for job_id in uploaded:
-            jobs.discard(job_id)
+            jobs.files.discard(job_id)
         raise
     return Started(id=job.id)
 
@@ -227,8 +227,8 @@ def tile(
 def heat(service: TheService, job: TheJob) -> JSONResponse:
     """The heat map as numbers, to be drawn over the slide."""
     with _told():
-        record = service.slides.record(job)
-        tiles = pd.read_csv(service.slides.result(job, "tiles.csv"))
+        record = service.slides.files.record(job)
+        tiles = pd.read_csv(service.slides.files.result(job, "tiles.csv"))
     shown = cells(tiles, record["overlap"])[["x", "y", "width", "height", "probability", "decision"]]
     facts = {name: record[name] for name in ("width", "height", "threshold")}
     positive_class = called(record["positive_class"])
@@ -255,7 +255,7 @@ def heatmap(service: TheService, job: TheJob) -> FileResponse:
 
 def _file(jobs: SlideJobs, job: Job, name: str, kind: str) -> FileResponse:
     with _told():
-        path = jobs.result(job, name)
+        path = jobs.files.result(job, name)
     return FileResponse(path, media_type=kind, filename=f"{job.name}.{name}")
 
 
@@ -269,7 +269,7 @@ def _scan(jobs: SlideJobs, job: Job) -> Scan:
         done=job.done,
         total=job.total,
         error=None if job.error is None else Failure(**job.error),
-        result=jobs.record(job) if status == "done" else None,
+        result=jobs.files.record(job) if status == "done" else None,
     )
 
 
