@@ -13,7 +13,7 @@ from torch import Tensor
 from tumortrace.errors import DataError
 from tumortrace.imaging.corruptions import artefacts, colours, optics, places
 
-PROCEDURE = 1  # raised whenever the same name and strength give other pixels
+PROCEDURE = 2  # raised whenever the same name and strength give other pixels
 
 Change = Callable[[Tensor, float, np.random.Generator], Tensor]
 
