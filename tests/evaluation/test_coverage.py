@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
+from tumortrace.evaluation.brier_interval import brier_reliability_interval
 from tumortrace.evaluation.gap_interval import ece_interval
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.table import check_table
@@ -83,3 +84,17 @@ def test_calibration_error_of_a_perfect_model_may_be_nothing(groups: int | None)
         table["probability"] -= SHIFT
         hits += ece_interval(check_table(table), replicates=REPLICATES, seed=seed)[0] == 0
     assert hits >= binom.ppf(0.0005, 100, 0.95)  # plain percentiles: never; mirrored ones: a third
+
+
+@pytest.mark.parametrize("groups", [None, 40])
+def test_reliability_of_the_brier_score_contains_the_truth(groups: int | None) -> None:
+    """It begins at 0 where the probabilities are true, and contains the square of a shift where they are too high."""
+    perfect = shifted = 0
+    for seed in range(60):
+        table = cohort(np.random.default_rng(seed), groups)
+        low, high = brier_reliability_interval(check_table(table), replicates=60, seed=seed)
+        shifted += low <= SHIFT**2 <= high
+        table["probability"] -= SHIFT
+        perfect += brier_reliability_interval(check_table(table), replicates=60, seed=seed)[0] == 0
+    assert perfect >= binom.ppf(0.0005, 60, 0.95), perfect  # the basic bootstrap's: 38 and, by group, 49
+    assert shifted >= binom.ppf(0.0005, 60, 0.93), shifted

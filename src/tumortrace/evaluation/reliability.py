@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
+from tumortrace.evaluation.brier_interval import brier_reliability_interval
 from tumortrace.evaluation.gap_interval import binned_gaps, ece_interval, gap_interval
 from tumortrace.evaluation.intervals import with_intervals
 from tumortrace.evaluation.metrics import ECE_BINS, Tally, bin_edges, expected_calibration_error, tally
@@ -28,7 +29,7 @@ MEASURES = (
     "nll",
 )
 #: Measures that noise pushes upwards, in the data and once more in every replicate of them.
-UPWARDS = ("brier_reliability", "brier_resolution")
+UPWARDS = ("brier_resolution",)
 Floats = NDArray[np.float64]
 
 
@@ -70,6 +71,7 @@ def _with_intervals(predictions: Predictions, replicates: int, seed: int) -> dic
         mirrored=UPWARDS,
     )
     found["ece"]["ci95"] = ece_interval(predictions, replicates=replicates, seed=seed)  # as among the metrics
+    found["brier_reliability"]["ci95"] = brier_reliability_interval(predictions, replicates=replicates, seed=seed)
     edges = bin_edges(_by_confidence(tally(predictions)))
     sums: dict[str, Callable[[Tally], Floats]] = {
         "adaptive_ece": partial(_adaptive_gaps, edges=edges),
