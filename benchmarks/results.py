@@ -19,12 +19,17 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from arms import pcam, rows_of
+from PIL import Image
 
-from tumortrace import compare, crossval, learning_curve, stress, train
+from tumortrace import compare, crossval, learning_curve, open_cohort, predict, stress, train
+from tumortrace.cohorts.images import read_image
 from tumortrace.cohorts.store import open_store
+from tumortrace.evaluation.intervals import evaluate_table
+from tumortrace.evaluation.shares import share_with_interval
 from tumortrace.reports.crossval import p_text, signed, spread
 from tumortrace.reports.learning_curve import curve_verdict
 from tumortrace.reports.records import decimals, interval
@@ -32,7 +37,7 @@ from tumortrace.runs.files import write_csv, write_json, write_text
 
 TRAINED, CHOSEN, TESTED, SAMPLE = 20_000, 1_000, 1_900, 6_000
 FRACTIONS, REPEATS = (0.01, 0.1, 1.0), 3
-STRESSED = 500
+STRESSED, STRANGE = 500, 500
 RESOLUTION = 0.97
 SQUEEZENET, MOBILENET = "torchvision/squeezenet1_1", "torchvision/mobilenet_v2"
 WEIGHTS = {
@@ -101,23 +106,27 @@ def folds(folder: Path) -> Path:
     return crossval(sample(folder), recipe=["cnn-64", "tumortrace"], folds=5, out=folder / "crossval")
 
 
-def patients(split: str) -> Callable[[Path], Path]:
+def patients(split: str, recipe: str) -> Callable[[Path], Path]:
     """A part that cross-validates on patches whose patients are known: kept together, or not."""
 
     def part(folder: Path) -> Path:
         leaks = ["groups-across-splits"] if split == "random" else []
         out = folder / f"idc-{split}"
-        return crossval(data() / "idc.csv", recipe="cnn-64", folds=5, split=split, out=out, allow=leaks)
+        return crossval(data() / "idc.csv", recipe=recipe, folds=5, split=split, out=out, allow=leaks)
 
     return part
 
 
-def flattery(folder: Path) -> Path:
-    """The same images tested by models that have not seen their patients, and by models that have."""
-    index = read(folder / "index.json")
-    with chdir(folder):  # runs of one name are told apart by their paths
-        compare([index[name] for name in ("idc by patient", "idc at random")], out="flattery")
-    return folder / "flattery"
+def flattery(name: str, arms: tuple[str, str]) -> Callable[[Path], Path]:
+    """A part that compares, on the same images, models that have not seen their patients and models that have."""
+
+    def part(folder: Path) -> Path:
+        index = read(folder / "index.json")
+        with chdir(folder):  # runs of one name are told apart by their paths
+            compare([index[arm] for arm in arms], out=name)
+        return folder / name
+
+    return part
 
 
 def compared(folder: Path) -> Path:
@@ -131,7 +140,57 @@ def compared(folder: Path) -> Path:
 def stressed(folder: Path) -> Path:
     """The default recipe's model on corrupted test patches."""
     index = read(folder / "index.json")
-    return stress(folder / index["tumortrace"], whole(folder), images=STRESSED)
+    return stress(folder / index["tumortrace"], whole(folder), images=STRESSED, out=folder / "stressed")
+
+
+def unlike(folder: Path) -> Path:
+    """What the default recipe's model says of images that are not of its kind, by the name of their source."""
+    index = read(folder / "index.json")
+    run = folder / index["tumortrace"]
+    test = pd.read_csv(whole(folder)).query("split == 'test'").sample(STRANGE, random_state=0)
+    patches = np.stack([read_image(path) for path in test["path"]])
+    random = np.random.default_rng(0)
+    pixels = {
+        "red and blue exchanged": patches[..., ::-1],
+        "without colour": np.repeat(patches.mean(3, keepdims=True).round().astype(np.uint8), 3, axis=3),
+        "inverted": 255 - patches,
+        "noise": random.integers(0, 256, patches.shape, dtype=np.uint8),
+        "blank glass": 240 - random.integers(0, 4, patches.shape, dtype=np.uint8),
+    }
+    sources = {
+        "breast cancer of another scanner, at another resolution": data() / "idc.csv",
+        "breast MRI": data() / "mri" / "images",
+        "generated tissue": f"synthetic:patches?count={STRANGE}",
+    }
+    out = folder / "unlike"
+    for name, images in pixels.items():
+        sources[name] = out / "pictures" / name.replace(" ", "-")
+        sources[name].mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(images):
+            Image.fromarray(np.ascontiguousarray(image)).save(sources[name] / f"{number:04}.png")
+    usual = pd.read_csv(run / "predictions.csv").query("split == 'test'")["ood_score"]
+    record = {}
+    for name, source in sources.items():
+        file = out / f"{name.replace(' ', '-').replace(',', '')}.csv"
+        predict(run, source, out=file)
+        found = pd.read_csv(file)
+        groups = open_cohort(data() / "idc.csv").table["group"] if source == data() / "idc.csv" else None
+        record[name] = strange(usual, found["ood_score"], groups)
+    inside = share_with_interval(usual > 1, None)
+    write_json(out / "unlike.json", {"usual": {"n": len(usual), "outside": inside}, "sources": record})
+    return out
+
+
+def strange(usual: pd.Series, score: pd.Series, groups: pd.Series | None) -> dict[str, Any]:
+    """How well the score tells these images from usual ones, and the share of them beyond the limit."""
+    both = pd.concat([usual, score], ignore_index=True)
+    table = pd.DataFrame({"label": np.repeat([0, 1], [len(usual), len(score)]), "probability": both / (1 + both)})
+    known = None if groups is None else groups.reset_index(drop=True)
+    if known is not None:  # each usual image is one by itself: its slide is not known
+        table["group"] = [*(f"usual {row}" for row in range(len(usual))), *known.astype(str)]
+    entry = evaluate_table(table, 0.5)["auroc"]
+    groups_named = None if known is None else int(known.nunique())
+    return {"n": len(score), "groups": groups_named, "auroc": entry, "outside": share_with_interval(score > 1, known)}
 
 
 def labels(folder: Path) -> Path:
@@ -154,15 +213,28 @@ MODELS: dict[str, Callable[[Path], Path]] = {
     "probe, MobileNetV2, random": model("probe", MOBILENET, "random"),
     "texture-forest": model("texture-forest"),
 }
+#: Patients kept together, patches dealt out at random, and the comparison of both, by recipe.
+ARMS = {
+    "cnn-64": ("idc by patient", "idc at random", "flattery"),
+    "texture-forest": (
+        "idc by patient, texture-forest",
+        "idc at random, texture-forest",
+        "flattery, texture-forest",
+    ),
+}
 PARTS: dict[str, Callable[[Path], Path]] = {
     "cnn-64": MODELS["cnn-64"],
     "tumortrace": MODELS["tumortrace"],
-    "idc by patient": patients("group"),
-    "idc at random": patients("random"),
-    "flattery": flattery,
+    "idc by patient": patients("group", "cnn-64"),
+    "idc at random": patients("random", "cnn-64"),
+    "flattery": flattery("flattery", ARMS["cnn-64"][:2]),
+    "idc by patient, texture-forest": patients("group", "texture-forest"),
+    "idc at random, texture-forest": patients("random", "texture-forest"),
+    "flattery, texture-forest": flattery("flattery-texture-forest", ARMS["texture-forest"][:2]),
     "folds": folds,
     "labels": labels,
     "stressed": stressed,
+    "unlike": unlike,
     **MODELS,
     "compared": compared,
 }
@@ -176,6 +248,7 @@ def run_all(folder: Path, only: list[str]) -> None:
         if name in index or (only and name not in only):
             continue
         made = part(folder)
+        index = read(folder / "index.json") if (folder / "index.json").is_file() else {}  # others may have added to it
         write_json(folder / "index.json", index | {name: made.relative_to(folder).as_posix()})
 
 
@@ -274,34 +347,47 @@ def folds_section(folder: Path, index: dict[str, str], figures: Path) -> list[st
 
 def flattery_section(folder: Path, index: dict[str, str], figures: Path) -> list[str]:
     """How much a leaky split flatters."""
-    found = {name: read(folder / index[name] / "crossval.json") for name in ("idc by patient", "idc at random")}
-    outcome = read(folder / index["flattery"] / "compare.json")
-    (pair,) = outcome["differences"]
-    first = found["idc by patient"]
+    arms = {recipe: names for recipe, names in ARMS.items() if all(name in index for name in names)}
+    found = {
+        recipe: [read(folder / index[name] / "crossval.json") for name in names[:2]] for recipe, names in arms.items()
+    }
+    first, second = found["cnn-64"]
     lines = ["## How much a leaky split flatters", ""]
     lines += [
-        f"`cnn-64` on {first['images']:,} real breast cancer patches of {first['groups']} patients, five folds twice:",
-        "patients kept together, and patches dealt out at random, so that nearly every patient stands on both sides",
-        f"({found['idc at random']['groups_on_both_sides']} of {first['groups']} do).",
+        f"{first['images']:,} real breast cancer patches of {first['groups']} patients, five folds twice: patients",
+        "kept together, and patches dealt out at random, so that nearly every patient stands on both sides",
+        f"({second['groups_on_both_sides']} of {first['groups']} do). A forest on hand-made descriptors remembers its",
+        "training patches; a small network of three epochs hardly does.",
         "",
     ]
-    (recipe,) = first["recipes"]
-    rows = [[m, *(spread(each["recipes"][recipe]["summary"][m]) for each in found.values())] for m in METRICS]
-    lines += rows_to_markdown(["", "by patient", "at random"], rows)
-    entry = pair["metrics"]["auroc"]
+    rows = [
+        [m, *(spread(each["recipes"][recipe]["summary"][m]) for recipe, both in found.items() for each in both)]
+        for m in METRICS
+    ]
+    header = [f"`{recipe}`, {split}" for recipe in found for split in ("by patient", "at random")]
+    lines += rows_to_markdown(["", *header], rows)
     lines += [
-        "The same patches, each predicted out of fold both ways, patients resampled together: AUROC at random minus by",
-        f"patient {signed(entry['value'])}{interval(entry, ' ')}, p {p_text(pair['delong']['p'])} (DeLong's test,",
-        f"clustered by patient): {verdict(entry)}.",
+        "The same patches, each predicted out of fold both ways, patients resampled together; p by DeLong's test,",
+        "clustered by patient:",
         "",
     ]
-    return lines + picture(folder / index["flattery"] / "figures", "differences", figures, "flattery", "Differences")
+    rows = []
+    for recipe, names in arms.items():
+        (pair,) = read(folder / index[names[2]] / "compare.json")["differences"]
+        entry = pair["metrics"]["auroc"]
+        change = f"{signed(entry['value'])}{interval(entry, ' ')}"
+        rows.append([f"`{recipe}`", change, p_text(pair["delong"]["p"]), verdict(entry)])
+    lines += rows_to_markdown(["", "AUROC at random minus by patient", "p", "the leaky split"], rows)
+    for recipe, names in arms.items():
+        target = "flattery" if recipe == "cnn-64" else f"flattery-{recipe}"
+        lines += picture(folder / index[names[2]] / "figures", "differences", figures, target, f"Differences, {recipe}")
+    return lines
 
 
 def verdict(entry: dict[str, Any]) -> str:
     """What the interval of a leaky split's gain says."""
     low, high = entry["ci95"]
-    return "it flatters" if low > 0 else "it does the reverse" if high < 0 else "for this recipe no certain difference"
+    return "flatters" if low > 0 else "does the reverse" if high < 0 else "makes no certain difference"
 
 
 def stress_section(folder: Path, index: dict[str, str], figures: Path) -> list[str]:
@@ -329,6 +415,31 @@ def stress_section(folder: Path, index: dict[str, str], figures: Path) -> list[s
     return lines + picture(place, "loss", figures, "stress", "Loss of AUROC by corruption and strength")
 
 
+def unlike_section(folder: Path, index: dict[str, str], figures: Path) -> list[str]:
+    """Whether images of another kind are noticed."""
+    record = read(folder / index["unlike"] / "unlike.json")
+    usual = record["usual"]
+    lines = ["## Images unlike the training patches, as `tumortrace` sees them", ""]
+    lines += [
+        f"Of {usual['n']:,} test patches of other slides {percents(usual['outside'])} lie beyond the limit, where one",
+        "in a hundred is meant to ([trust.md](trust.md)). AUROC is how well the score tells a source's images from",
+        "these patches. The breast cancer patches are of 95 patients, who are resampled whole.",
+        "",
+    ]
+    rows = [
+        [name, f"{entry['n']:,}", percents(entry["outside"]), shown(entry["auroc"])]
+        for name, entry in record["sources"].items()
+    ]
+    lines += rows_to_markdown(["source", "images", "beyond the limit", "AUROC of the score"], rows)
+    return lines
+
+
+def percents(entry: dict[str, Any]) -> str:
+    """A share with its interval, in per cent."""
+    low, high = entry["ci95"]
+    return f"{100 * entry['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
 def labels_section(folder: Path, index: dict[str, str], figures: Path) -> list[str]:
     """Whether more labels would help."""
     outcome = read(folder / index["labels"] / "learning_curve.json")
@@ -350,6 +461,7 @@ SECTIONS: dict[str, Callable[[Path, dict[str, str], Path], list[str]]] = {
     "folds": folds_section,
     "flattery": flattery_section,
     "stressed": stress_section,
+    "unlike": unlike_section,
     "labels": labels_section,
 }
 

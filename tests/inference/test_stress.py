@@ -17,6 +17,7 @@ from tumortrace.cli.main import run as tumortrace
 from tumortrace.errors import CohortError, DataError, RunError
 from tumortrace.imaging.corruptions.table import corrupt
 from tumortrace.inference import stress as verb
+from tumortrace.reports.stress_figures import loss_figure
 
 NAMES = ("jpeg", "symmetry")
 
@@ -120,6 +121,17 @@ def test_the_run_report_tells_of_it(run: Path, folder: Path) -> None:
         assert "<script" not in text
     names = ["auroc", "contact_sheet", "ece", "loss", "symmetries", "thresholded"]
     assert sorted(path.stem for path in (folder / "figures").glob("*.png")) == names
+
+
+def test_the_figure_of_losses_says_the_record(folder: Path) -> None:
+    """Each cell is its strength's change of AUROC at three decimals, written down a second time."""
+    figure = loss_figure(record(folder))
+    assert figure is not None
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    levels = record(folder)["corruptions"]["jpeg"]["levels"]
+    losses = [round(level["difference"]["auroc"]["value"], 3) for level in levels]
+    signs = ["+" if loss > 0 else "−" if loss < 0 else "" for loss in losses]
+    assert cells == [sign + f"{abs(loss):.3f}".removeprefix("0") for sign, loss in zip(signs, losses, strict=True)]
 
 
 def test_images_that_the_run_has_used_are_left_out(small_run: Path, tissue: Path, tmp_path: Path) -> None:
