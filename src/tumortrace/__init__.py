@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from tumortrace.training.ensemble import ensemble as ensemble
     from tumortrace.training.learning_curve.learning_curve import learning_curve as learning_curve
     from tumortrace.training.learning_curve.learning_curve import resume_learning_curve as resume_learning_curve
+    from tumortrace.training.members import resume_ensemble as resume_ensemble
+    from tumortrace.training.members import train_members as train_members
     from tumortrace.training.recipe import Recipe as Recipe
     from tumortrace.training.recipe import load_recipe as load_recipe
     from tumortrace.training.train import resume as resume
@@ -76,6 +78,7 @@ _HOMES = {
     "report": "reports.report",
     "resume": "training.train",
     "resume_crossval": "training.crossvalidation.crossval",
+    "resume_ensemble": "training.members",
     "resume_learning_curve": "training.learning_curve.learning_curve",
     "resume_tuning": "training.tuning.tune",
     "scan": "slides.scan",
@@ -83,6 +86,7 @@ _HOMES = {
     "stress": "inference.stress",
     "synthesise": "cohorts.synthetic",
     "train": "training.train",
+    "train_members": "training.members",
     "tune": "training.tuning.tune",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -264,3 +264,84 @@ def test_a_splits_file_that_does_not_fit_is_refused(change, message: str, tmp_pa
     change(assign_splits(cohort).table).to_csv(tmp_path / "splits.csv", index=False)
     with pytest.raises(SplitError, match=message):
         read_splits(tmp_path / "splits.csv", cohort)
+
+
+def copied(cohort: Cohort, pictures: int, seed: int = 0) -> dict[str, str]:
+    """Pictures of three images each, drawn from anywhere in the cohort."""
+    drawn = np.random.default_rng(seed).permutation(cohort.table["id"].to_numpy(str))[: 3 * pictures]
+    return {identity: f"digest{number % pictures}" for number, identity in enumerate(drawn)}
+
+
+def reached(edges: dict[str, set[str]], start: str) -> set[str]:
+    """All that hangs together with `start`, step by step."""
+    found, waiting = {start}, [start]
+    while waiting:
+        fresh = edges[waiting.pop()] - found
+        found |= fresh
+        waiting += fresh
+    return found
+
+
+@pytest.mark.parametrize("by_group", [True, False])
+@pytest.mark.parametrize("groups", [None, 200])
+def test_copies_stay_on_one_side(groups: int | None, by_group: bool) -> None:
+    """No picture stands in two splits, no group in two (unless cut on purpose), and a note says what is joined."""
+    cohort = cohort_of(groups, images=900)
+    copies = copied(cohort, 30)
+    splits = assign_splits(cohort, by_group=by_group, copies=copies)
+    rows = joined(splits, cohort).assign(picture=lambda table: table["id"].map(copies))
+    assert rows.groupby("picture")["split"].nunique().eq(1).all()
+    if groups and by_group:
+        assert rows.groupby("group")["split"].nunique().eq(1).all()
+    else:
+        assert "90 images share pictures, pixel for pixel: they are divided as 30 sets, copies together" in splits.notes
+    for name, wanted in DEFAULT_FRACTIONS.items():
+        assert (rows["split"] == name).mean() == pytest.approx(wanted, abs=0.05)
+    without = assign_splits(cohort, by_group=by_group)
+    assert joined(without, cohort).assign(p=rows["picture"]).groupby("p")["split"].nunique().gt(1).any()
+    assert without.notes == ()
+
+
+def test_groups_that_share_pictures_are_one_for_splitting() -> None:
+    """They are what hangs together through pictures; groups of their own in the table, as they were."""
+    cohort = cohort_of(60, images=600)
+    copies = copied(cohort, 12)
+    table = cohort.table.assign(picture=cohort.table["id"].map(copies))
+    edges: dict[str, set[str]] = {group: set() for group in table["group"]}
+    for _, part in table.dropna(subset=["picture"]).groupby("picture"):
+        for group in part["group"]:
+            edges[group] |= set(part["group"])
+    splits = assign_splits(cohort, copies=copies)
+    split = splits.table.drop_duplicates("group").set_index("group")["split"]
+    larger = [reached(edges, group) for group in edges]
+    assert all(len(set(split[list(component)])) == 1 for component in larger)
+    together = {frozenset(component) for component in larger if len(component) > 1}
+    told = f"{sum(map(len, together))} groups share pictures, pixel for pixel: they are divided as {len(together)} set"
+    assert any(note.startswith(told) for note in splits.notes)
+    assert splits.table["group"].nunique() == 60
+
+
+def test_copies_stay_together_where_the_data_s_own_validation_is_halved() -> None:
+    """What the data bring is kept, copies across it too: these are for the audit to refuse."""
+    cohort = cohort_of(None, images=400)
+    table = cohort.table.assign(split=np.where(cohort.table.index % 4 == 0, "validation", "train"))
+    own = Cohort("own", "table", table)
+    ids = table.loc[table["split"] == "validation", "id"].tolist()
+    copies = {identity: f"digest{number // 2}" for number, identity in enumerate(ids[:40])}
+    copies |= {ids[0]: "both", table["id"][1]: "both"}
+    splits = assign_splits(own, copies=copies)
+    split = as_mapping(splits)
+    stands: dict[str, set[str]] = {}
+    for identity, picture in copies.items():
+        stands.setdefault(picture, set()).add(split[identity])
+    assert [picture for picture, names in stands.items() if len(names) > 1] == ["both"]
+    assert split[table["id"][1]] == "train"
+    assert set(split.values()) == {"train", "validation", "calibration"}
+
+
+def test_too_few_units_after_joining_are_refused_in_words() -> None:
+    """Five patients that all share one picture cannot be divided, and the line says why there are so few."""
+    cohort = cohort_of(5, images=60)
+    first = cohort.table.drop_duplicates("group")["id"]
+    with pytest.raises(SplitError, match=r"1 group, those that share pictures being one, to divide into"):
+        assign_splits(cohort, copies=dict.fromkeys(first, "same"))

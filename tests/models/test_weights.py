@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -80,12 +81,32 @@ class Evil:
 
 
 def test_no_code_of_a_pth_file_runs(tmp_path: Path) -> None:
-    """A pickle that would make a folder is refused in one line, and the folder is not there."""
+    """A pickle that would make a folder is refused in one line that names the call, and the folder is not there."""
     torch.save({"state_dict": Evil(tmp_path / "made")}, tmp_path / "evil.pth")
-    with pytest.raises(ModelError, match="not readable as weights alone") as refused:
-        read_weights(tmp_path / "evil.pth")
-    assert "\n" not in str(refused.value)
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Evil(tmp_path / "made"), protocol=0))
+    for name in ("evil.pth", "bare.pt"):
+        with pytest.raises(ModelError, match=r"it names posix\.mkdir, which is not run") as refused:
+            read_weights(tmp_path / name)
+        assert "\n" not in str(refused.value)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_pickled_network_is_refused_in_our_words(tmp_path: Path) -> None:
+    """The line names its class and says what to save instead; it has no colours and no advice of torch."""
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pth")
+    with pytest.raises(ModelError, match=r"names torch\.nn\.modules\.linear\.Linear.*state_dict alone") as refused:
+        read_weights(tmp_path / "whole.pth")
+    assert "\x1b" not in str(refused.value)
+    assert "PyTorch" not in str(refused.value)
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """A flawed file would otherwise show as a loss that is no number, epochs later."""
+    tensors = timm.create_model("resnet18", num_classes=0).state_dict()
+    tensors["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(ModelError, match=r"no numbers in 1 of 100 tensors, first 'layer1\.0\.conv1\.weight'"):
+        load_weights(resnet(), str(tmp_path / "nan.safetensors"), None)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 40, b"PK\x03\x04 no", b"{}"])

@@ -66,7 +66,21 @@ fit.save_checkpoint = save_and_die
 from tumortrace.training.tuning.tune import tune
 tune(sys.argv[1], space=sys.argv[2], out=sys.argv[3])
 """
-JOIN = "import sys; from tumortrace.training.tuning.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
+# A process that joins, and goes on to a second trial only when another process has begun one.
+JOIN = """
+import sys, time
+from pathlib import Path
+from tumortrace.training.tuning import tune
+attempt = tune.attempt
+def attempt_and_wait(search, trial):
+    attempt(search, trial)
+    for _ in range(30_000):
+        if Path(sys.argv[1], "trials", "0001").exists():
+            break
+        time.sleep(0.01)
+tune.attempt = attempt_and_wait
+sys.exit(tune.join_tuning(sys.argv[1]))
+"""
 
 
 def small_space(folder: Path, **changes: Any) -> Path:
@@ -266,8 +280,8 @@ def test_two_processes_share_one_study(
         [int(number) for number in re.findall(r": trial (\d) (?:finished|pruned)", said)] for said in (ours, theirs)
     ]
     assert sorted(told[0] + told[1]) == [0, 1, 2, 3], "each trial is told by the process that did it"
-    assert told[0]
-    assert 0 in told[1]
+    assert 0 in told[1], "the one that was left is the other's, who was there first"
+    assert 1 in told[0], "meanwhile ours has begun the next"
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
     assert len(table(folder)) == 4
     assert (folder / "report.html").is_file()

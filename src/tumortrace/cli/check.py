@@ -34,7 +34,7 @@ def check(
     source = open_source(data, **reading)
     folder = out or Path(f"check-{source.cohort.name}")
     doubted, doubtful = second_look(source.cohort, run) if run else (None, None)
-    found = audit(source, splits=_splits(source.cohort, split, seed))
+    found = audit(source, splits=lambda copies: _splits(source.cohort, split, seed, copies))
     if probe:
         found = found.extended(canary(source.cohort, seed=seed))
     if doubtful is not None:
@@ -55,11 +55,12 @@ def write_audit(audit: Audit, folder: Path) -> Path:
     return write_audit_report(folder)
 
 
-def _splits(cohort: Cohort, split: str, seed: int) -> Splits | None:
+def _splits(cohort: Cohort, split: str, seed: int, copies: dict[str, str]) -> Splits | None:
+    """As `train` would make them."""
     if not len(cohort.labelled):
         return None
     try:
-        return assign_splits(cohort, seed=seed, by_group=split == "group")
+        return assign_splits(cohort, seed=seed, by_group=split == "group", copies=copies)
     except SplitError as error:
         say(f"check: no splits to look at: {error}")
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort
-from tumortrace.cohorts.findings import NEARLY_BLANK, VERDICTS, Evidence, Finding, find_all
-from tumortrace.cohorts.inspection import Look, as_table, glance, inspect
+from tumortrace.cohorts.exact_copies import exact_copies
+from tumortrace.cohorts.findings import VERDICTS, Evidence, Finding, find_all
+from tumortrace.cohorts.inspection import NEARLY_BLANK, Look, as_table, inspect
 from tumortrace.cohorts.near_copies import components, near_copies
 from tumortrace.cohorts.source import Source, open_source
 from tumortrace.cohorts.splits import Splits
@@ -76,9 +77,9 @@ class Audit:
 def check(
     data: str | os.PathLike[str] | Cohort | Source,
     *,
-    splits: Splits | None = None,
+    splits: Splits | Callable[[dict[str, str]], Splits | None] | None = None,
     quick: bool = False,
-    pixels: np.ndarray | None = None,
+    looks: pd.DataFrame | None = None,
     workers: int | None = None,
 ) -> Audit:
     """What is wrong with a data set, after opening every file of it.
@@ -92,10 +93,11 @@ def check(
     Args:
         data: A cohort, or a path of any known layout; of a path, also the rows and files are judged that do not
             become part of the cohort.
-        splits: The splits to be used; default those that the data bring, if any.
+        splits: The splits to be used, or what makes them of the `exact_copies` that are found; default those that the
+            data bring, if any.
         quick: Look at tables and at whether files are there, and open none.
-        pixels: For a quick audit: the decoded images, uint8, shape (N, height, width, 3), in the order of the cohort
-            (as a patch store has them), in which exact copies are looked for.
+        looks: For a quick audit: what `glances` saw of the decoded images, in the order of the cohort (as a patch
+            store has them), by which exact copies are found.
         workers: How many decode at once; default one per core.
 
     Returns:
@@ -115,7 +117,9 @@ def check(
     source = data if isinstance(data, Source) else open_source(data)
     cohort = source.cohort
     table = cohort.table
-    seen, small = _quickly(table, pixels) if quick else inspect(table["path"].tolist(), workers)
+    seen, small = _quickly(table, looks) if quick else inspect(table["path"].tolist(), workers)
+    if callable(splits):
+        splits = splits(exact_copies(table["id"], seen))
     table = table.drop(columns=[column for column in table if column in Look._fields]).join(seen)
     table["own_split"] = table["split"]
     if splits is not None:
@@ -164,10 +168,10 @@ def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:
     return tuple(finding.name for finding in audit.errors)
 
 
-def _quickly(table: pd.DataFrame, pixels: np.ndarray | None) -> tuple[pd.DataFrame, np.ndarray]:
+def _quickly(table: pd.DataFrame, looks: pd.DataFrame | None) -> tuple[pd.DataFrame, np.ndarray]:
     """What is seen without opening a file: whether it is there, and of decoded images their digest and spread."""
-    if pixels is not None:
-        return as_table([glance(image) for image in pixels]), np.zeros(0)
+    if looks is not None:
+        return looks, np.zeros(0)
     files = table["path"].str.partition("::")[0]
     there = {file: os.path.exists(file) for file in files.unique()}
     return as_table([Look(problem=None if there[file] else "missing") for file in files]), np.zeros(0)

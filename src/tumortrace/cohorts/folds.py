@@ -9,16 +9,24 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.splits import Splits, _class_counts, _units, assign_splits
+from tumortrace.cohorts.splits import NO_COPIES, Splits, assign_splits, class_counts, units_of
 from tumortrace.cohorts.stratify import stratify
 from tumortrace.errors import SplitError
 
 
-def assign_folds(cohort: Cohort, folds: int, repeats: int = 1, *, seed: int = 0, by_group: bool = True) -> pd.DataFrame:
+def assign_folds(
+    cohort: Cohort,
+    folds: int,
+    repeats: int = 1,
+    *,
+    seed: int = 0,
+    by_group: bool = True,
+    copies: Mapping[str, str] = NO_COPIES,
+) -> pd.DataFrame:
     """Every labelled image in one fold of each repeat; splits that the data bring play no part.
 
     Folds are carved out one after the other, each with its share of both classes of what is left. An image whose
-    group is not known is a group of its own.
+    group is not known is a group of its own; those that share a picture are one.
 
     Args:
         cohort: Images, of which the labelled ones are used.
@@ -26,6 +34,7 @@ def assign_folds(cohort: Cohort, folds: int, repeats: int = 1, *, seed: int = 0,
         repeats: How often all images are divided anew.
         seed: Same seed, same folds, whatever the order of the rows.
         by_group: False divides at random although groups are known.
+        copies: As for `assign_splits`.
 
     Returns:
         Columns `id`, `group`, `repeat` and `fold`, both counted from 1; one row per image and repeat.
@@ -46,8 +55,8 @@ def assign_folds(cohort: Cohort, folds: int, repeats: int = 1, *, seed: int = 0,
         raise SplitError(
             f"{len(twice)} ids that come twice: {twice[0]}, ...", where=cohort.name, expected="each id once"
         )
-    units = _units(rows, by_group)
-    counts = _class_counts(rows, units)
+    units = units_of(rows, by_group, copies)
+    counts = class_counts(rows, units)
     if len(counts) < folds:
         kind = "slides or patients" if by_group and rows["group"].notna().any() else "images"
         raise SplitError(
@@ -85,6 +94,7 @@ def fold_splits(
     fractions: Mapping[str, float] | None = None,
     seed: int = 0,
     by_group: bool = True,
+    copies: Mapping[str, str] = NO_COPIES,
 ) -> Splits:
     """The splits of one fold: the fold is the test split, the rest is divided anew without one.
 
@@ -96,6 +106,7 @@ def fold_splits(
         fractions: As for `assign_splits`; only the proportions of train, validation and calibration count.
         seed: Of the division of the rest.
         by_group: As for `assign_folds`.
+        copies: As for `assign_folds`.
 
     Raises:
         SplitError: The rest cannot be divided.
@@ -103,10 +114,10 @@ def fold_splits(
     own = table[table["repeat"] == repeat].set_index("id")["fold"]
     cohort = cohort.where(cohort.table["id"].isin(own.index) & cohort.table["label"].notna())
     split = np.where(cohort.table["id"].map(own) == fold, "test", "train")
-    splits = assign_splits(
-        replace(cohort, table=cohort.table.assign(split=split)), fractions=fractions, seed=seed, by_group=by_group
-    )
-    notes = [note for note in splits.notes if "the data's own" not in note]  # it is ours here
+    divided = replace(cohort, table=cohort.table.assign(split=split))
+    splits = assign_splits(divided, fractions=fractions, seed=seed, by_group=by_group, copies=copies)
+    # the training split is ours here, and what stays together is told once for all folds
+    notes = [note for note in splits.notes if "the data's own" not in note and "share pictures" not in note]
     name = f"fold {fold} of {table['fold'].max()}, repeat {repeat} of {table['repeat'].max()}, is the test split"
     return replace(splits, notes=(name, *notes))
 

@@ -19,6 +19,7 @@ from tumortrace.errors import ImageError
 from tumortrace.runs.progress import track
 
 SIDE = 32  # of the small picture
+NEARLY_BLANK = 4.0  # standard deviation of the liveliest channel, of 255; the faintest tissue of PCam has 9
 _BATCH = 64  # images per task
 _MANY = 2000  # images from which on starting processes pays; threads wait for each other over small images
 _ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}  # first and last bytes of JPEG and PNG
@@ -102,6 +103,17 @@ def inspect(paths: Sequence[str], workers: int | None = None) -> tuple[pd.DataFr
 def as_table(looks: Sequence[Look]) -> pd.DataFrame:
     """Looks as a table with the types that findings rely on."""
     return pd.DataFrame(list(looks), columns=list(Look._fields)).astype(_DTYPES)
+
+
+def showing(looks: pd.DataFrame) -> pd.Series:
+    """Whether a decoded image shows something, by its row of looks: it is neither blank nor a mask."""
+    mask = looks["two_valued"].fillna(False).astype(bool)
+    return looks["digest"].notna() & (looks["spread"] >= NEARLY_BLANK) & ~mask
+
+
+def glances(images: np.ndarray) -> pd.DataFrame:
+    """Looks at images that are decoded already, uint8, shape (N, height, width, 3), with what `glance` sees of them."""
+    return as_table([glance(image) for image in images])
 
 
 def glance(image: np.ndarray) -> Look:

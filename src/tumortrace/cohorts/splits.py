@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort
+from tumortrace.cohorts.exact_copies import joined
 from tumortrace.cohorts.stratify import stratify
 from tumortrace.errors import SplitError
 
 DEFAULT_FRACTIONS = {"train": 0.7, "validation": 0.1, "calibration": 0.1, "test": 0.1}
+NO_COPIES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,12 @@ class Splits:
 
 
 def assign_splits(
-    cohort: Cohort, *, fractions: Mapping[str, float] | None = None, seed: int = 0, by_group: bool = True
+    cohort: Cohort,
+    *,
+    fractions: Mapping[str, float] | None = None,
+    seed: int = 0,
+    by_group: bool = True,
+    copies: Mapping[str, str] = NO_COPIES,
 ) -> Splits:
     """The cohort's labelled images in disjoint splits that share no group and resemble each other in class balance.
 
@@ -40,7 +48,8 @@ def assign_splits(
     group (training has not seen those slides), or else a part of training; a missing validation split is taken out
     of training, and a test split is never touched or invented. Without splits of its own, the cohort is divided
     whole: groups, largest first, go where the chi-square distance to the wanted counts of each class falls most,
-    then are moved and swapped while that helps. An image whose group is not known is a group of its own.
+    then are moved and swapped while that helps. An image whose group is not known is a group of its own. Groups and
+    images that share a picture, pixel for pixel, are divided as one, and a note says so.
 
     Args:
         cohort: Images, of which the labelled ones are used.
@@ -48,6 +57,7 @@ def assign_splits(
             is not made.
         seed: Same seed, same splits, whatever the order of the rows.
         by_group: False divides at random although groups are known; the leakage sentence then says so.
+        copies: Picture by id of the images that have copies, as `exact_copies` finds them.
 
     Raises:
         SplitError: Fewer groups than splits, a group in several given splits, or a class missing from training.
@@ -69,8 +79,9 @@ def assign_splits(
             expected=f"images of {cohort.classes[0]} and of {cohort.classes[1]}",
         )
     rng = np.random.default_rng(seed)
+    rows = rows.assign(unit=units_of(rows, by_group, copies))
     if rows["split"].isna().all():
-        rows, notes = rows.assign(split=_divide(rows, wanted, rng, by_group)), list[str]()
+        rows, notes = rows.assign(split=_divide(rows, wanted, rng, by_group)), told_together(rows, by_group)
     else:
         rows, notes = _complete(rows, wanted, rng, by_group)
     return _finish(rows, by_group, notes + _one_sided(rows, cohort))
@@ -161,7 +172,7 @@ def _complete(
     if "test" not in given:
         notes.append("the data bring splits but no test split: none is made")
     missing = [name for name in ("validation", "calibration") if name in wanted and name not in given]
-    if missing == ["calibration"] and _halves(rows[rows["split"] == "validation"], by_group):
+    if missing == ["calibration"] and _halves(rows[rows["split"] == "validation"]):
         shares, source = {"validation": 0.5, "calibration": 0.5}, "validation"
     elif missing:
         shares, source = {name: wanted[name] for name in ("train", *missing)}, "train"
@@ -171,36 +182,61 @@ def _complete(
     divided = _divide(part, shares, rng, by_group)
     how = "by group" if by_group and part["group"].notna().all() else "at random"
     notes += [f"{name} is {(divided == name).mean():.0%} of the data's own {source} split, {how}" for name in missing]
+    notes += told_together(part, by_group)
     split = rows["split"].copy()
     split[divided.index] = divided
     return rows.assign(split=split), notes
 
 
-def _units(rows: pd.DataFrame, by_group: bool) -> pd.Series:
-    """What stays together, per row: the group, or the image itself where no group is known or asked for."""
+def units_of(rows: pd.DataFrame, by_group: bool, copies: Mapping[str, str] = NO_COPIES) -> pd.Series:
+    """What stays together, per row: the group, or the image itself where no group is known or asked for.
+
+    Those that share a picture are one unit.
+    """
+    units = _alone(rows, by_group)
+    return joined(units, copies, rows["id"]) if copies else units
+
+
+def told_together(rows: pd.DataFrame, by_group: bool) -> list[str]:
+    """A note where copies have made units larger; `rows` have them in the column `unit`."""
+    alone = _alone(rows, by_group)
+    pieces = pd.DataFrame({"unit": rows["unit"], "alone": alone}).drop_duplicates()
+    together = pieces[pieces["unit"].duplicated(keep=False)]
+    if together.empty:
+        return []
+    kind = "groups" if together["alone"].str.startswith("group ").any() else "images"
+    sets = together["unit"].nunique()
+    return [
+        f"{len(together):,} {kind} share pictures, pixel for pixel: they are divided as {sets:,} "
+        f"{'set' if sets == 1 else 'sets'}, copies together"
+    ]
+
+
+def _alone(rows: pd.DataFrame, by_group: bool) -> pd.Series:
     alone = "image " + rows["id"]
     return ("group " + rows["group"]).fillna(alone) if by_group else alone
 
 
-def _class_counts(rows: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
+def class_counts(rows: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
     """Images of class 0 and 1 (columns) for each value of `by` (rows, sorted)."""
     return pd.DataFrame({label: rows["label"] == label for label in (0, 1)}).groupby(by).sum()
 
 
-def _halves(rows: pd.DataFrame, by_group: bool) -> bool:
+def _halves(rows: pd.DataFrame) -> bool:
     """Whether both halves of `rows` can hold both classes."""
-    holders = _units(rows, by_group).groupby(rows["label"]).nunique()
+    holders = rows["unit"].groupby(rows["label"]).nunique()
     return len(holders) == 2 and bool((holders >= 2).all())
 
 
 def _divide(rows: pd.DataFrame, shares: dict[str, float], rng: np.random.Generator, by_group: bool) -> pd.Series:
-    """Split name per row; units stay whole, and names sort them, so that the order of the rows plays no part."""
-    units = _units(rows, by_group)
-    counts = _class_counts(rows, units)
+    """Split name per row; each `unit` stays whole, and names sort them, so that the order of rows plays no part."""
+    units = rows["unit"]
+    counts = class_counts(rows, units)
     if len(counts) < len(shares):
         what = "group" if by_group and rows["group"].notna().any() else "image"
+        once = ", those that share pictures being one," if told_together(rows, by_group) else ""
         raise SplitError(
-            f"{_count(len(counts), what)} to divide into {', '.join(shares)}",
+            f"{_count(len(counts), what)}{once} to divide into {', '.join(shares)}",
             expected=f"at least {len(shares)} {what}s",
             remedy="add slides or patients, ask for fewer splits, or accept leakage knowingly with --split random"
             if what == "group"
@@ -212,7 +248,7 @@ def _divide(rows: pd.DataFrame, shares: dict[str, float], rng: np.random.Generat
 
 def _one_sided(rows: pd.DataFrame, cohort: Cohort) -> list[str]:
     """A note for each split that lacks a class; training that lacks one is refused."""
-    counts = _class_counts(rows, rows["split"])
+    counts = class_counts(rows, rows["split"])
     lacking = [(str(split), cohort.classes[label]) for label in (0, 1) for split in counts.index[counts[label] == 0]]
     for split, name in lacking:
         if split == "train":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +82,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"{path.suffix or 'no'} file name ending", where=path, expected=" ".join(_SUFFIXES), remedy="rename it"
         )
-    try:
-        found: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"not readable as weights alone ({reason})", where=path, remedy="fetch it again, or convert to safetensors"
-        ) from error
+    found = _safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
     for key in _NESTED:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -94,6 +90,34 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise ModelError("no tensors by name in it", where=path, remedy="save the network's state_dict")
     return tensors
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        reason = str(error).strip().removeprefix("Error while deserializing header: ")
+        raise ModelError(f"not a whole safetensors file ({reason})", where=path, remedy="fetch it again") from error
+
+
+def _unpickled(path: Path) -> Any:
+    """What torch's restricted unpickler reads; it builds tensors and containers, and runs nothing that a file names."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on old pickle protocols
+            return torch.load(path, "cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if named is None:
+            raise ModelError(
+                "not a file of weights that torch has saved, or not all of it", where=path, remedy="fetch it again"
+            ) from error
+        raise ModelError(
+            f"it names {named[1]}, which is not run",
+            where=path,
+            expected="tensors and nothing else",
+            remedy="where you trust it, save the network's state_dict alone, as safetensors",
+        ) from error
 
 
 def tensors_sha256(tensors: dict[str, Tensor]) -> str:
@@ -124,7 +148,14 @@ def _fill(target: nn.Module, tensors: dict[str, Tensor], where: str) -> int:
             + (f" of shape {tuple(found.shape)}" if found is not None else ""),
             where=where,
             expected=f"shape {tuple(wanted[first].shape)}",
-            remedy="name the body that the weights belong to",
+            remedy="set model.arguments.body to the one that the weights belong to",
+        )
+    broken = [name for name in needed if not torch.isfinite(tensors[prefix + name].float()).all()]
+    if broken:
+        raise ModelError(
+            f"values that are no numbers in {len(broken)} of {len(needed)} tensors, first {prefix + broken[0]!r}",
+            where=where,
+            remedy="fetch it again",
         )
     target.load_state_dict({name: tensors[prefix + name] for name in wanted if prefix + name in tensors}, strict=False)
     return len(tensors) - sum(prefix + name in tensors for name in wanted)

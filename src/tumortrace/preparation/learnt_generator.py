@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.exact_copies import exact_copies
 from tumortrace.cohorts.images import fit, read_image
+from tumortrace.cohorts.inspection import inspect
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.errors import DataError, ImageError, SplitError
 from tumortrace.imaging.preprocessing import Preprocessing
@@ -69,7 +71,8 @@ def _with_splits(cohort: Cohort, seed: int) -> Cohort:
         if not (cohort.table["split"] == "train").any():
             raise SplitError("no training images to learn super-resolution from", where=cohort.name, expected="some")
         return cohort
-    splits = assign_splits(cohort, seed=seed)
+    seen, _ = inspect(cohort.table["path"].tolist())
+    splits = assign_splits(cohort, seed=seed, copies=exact_copies(cohort.table["id"], seen))
     split = cohort.table["id"].map(splits.table.set_index("id")["split"])
     note = f"split here, so that super-resolution learns from training images alone; leakage {splits.leakage}"
     say(f"note: {note}")

@@ -12,21 +12,23 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING, open_cohort
 from tumortrace.cohorts.seen import write_seen
-from tumortrace.cohorts.splits import read_splits
+from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RunError
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network, count_parameters
 from tumortrace.models.bundle import Model, load_model
-from tumortrace.models.description import Architecture
+from tumortrace.models.description import Architecture, ModelInfo
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
 from tumortrace.training.finish import Fitted, finish
+from tumortrace.training.leave_out import without
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import data_record, device_name, recorded
-from tumortrace.training.train import prepare_store, train, write_reports
+from tumortrace.training.train import prepare_store, write_reports
 
+VERB = "ensemble"
 #: Steps that a network cannot do for itself, because they work on whole uint8 patches.
 PREPARED = ("crop", "stain", "equalisation", "super_resolution")
 
@@ -55,30 +57,51 @@ def ensemble(
         raise RunError(f"{len(runs)} run", expected="at least two runs", remedy="name more runs that `train` made")
     members = [Run(Path(folder)) for folder in runs]
     records = [member.read() for member in members]
-    models = [load_model(member.folder, device=device) for member in members]
-    _require_alike(members, records, models)
+    _require_alike(members, records, [load_model(member.folder).info for member in members])
     arguments = records[0]["arguments"]
     if data is None:
         if arguments["data"] is None:
             raise RunError("the runs were given an opened cohort", remedy="call ensemble(runs, data=cohort)")
         data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
-    cohort = data.labelled
+    first = members[0].recipe_file
+    cohort = without(data.labelled, parse_recipe(first.read_text(encoding="utf-8"), str(first)))
     if cohort.fingerprint != records[0]["data"]["fingerprint"]:
         raise RunError("the data have changed since the runs were made", where=cohort.name, remedy="restore the files")
     splits = read_splits(members[0].splits_file, cohort, by_group=arguments["split"] == "group")
-    recipe = _recipe(members, models)
     kept = {name: arguments[name] for name in ("data", "split", "seed", *READING)}
     record = {
-        "verb": "ensemble",
+        "verb": VERB,
         "command": "tumortrace ensemble " + " ".join(str(member.folder) for member in members),
         "arguments": {**kept, "runs": [str(member.folder) for member in members], "device": device},
         "seed": records[0]["seed"],
     }
-    run = create_run(Path(out), "ensemble", record | data_record(cohort, splits))
+    run = create_run(Path(out), VERB, record | data_record(cohort, splits))
+    write_csv(run.splits_file, splits.table)
+    return join(run, members, cohort, splits)
+
+
+def join(run: Run, members: Sequence[Run], cohort: Cohort, splits: Splits) -> Path:
+    """Make the ensemble of finished runs in a run folder that has been begun; what was there of it is made anew.
+
+    Args:
+        run: The ensemble's run; its arguments name the device.
+        members: The runs.
+        cohort: Their labelled images.
+        splits: Their splits.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        RunError: The runs do not fit together.
+    """
     started = time.monotonic()
     with recorded(run):
+        records = [member.read() for member in members]
+        models = [load_model(member.folder, device=run.read()["arguments"]["device"]) for member in members]
+        _require_alike(members, records, [model.info for model in models])
+        recipe = _recipe(members, models)
         write_text(run.recipe_file, recipe.to_yaml())
-        write_csv(run.splits_file, splits.table)
         write_csv(run.history_file, pd.DataFrame({"member": [m.info.name for m in models]}))
         store = open_store(cohort)
         prepared = prepare_store(store, recipe.preprocessing)
@@ -95,40 +118,24 @@ def ensemble(
             weights={"origin": f"the {len(models)} members ({hashes})", "sha256": None, "seed": None},
             parameters=count_parameters(network),
             members=[{"name": m.info.name, "weights_sha256": m.info.weights_sha256} for m in models],
+            data=run.read()["data"] | {"notes": records[0]["data"]["notes"]},
+            audit=records[0].get("audit"),
         )
         write_seen(run.folder / "seen.csv", store, cohort, splits)
         fitted = Fitted(network, recipe.model, models[0].device)
         headline = finish(run, recipe, cohort, splits, store, prepared.images, fitted)
-        run.update(status="finished", finished=now(), duration_s=round(time.monotonic() - started, 1))
+        own = time.monotonic() - started
+        if "members" in run.read()["arguments"]:  # which were trained for it
+            own += sum(record["duration_s"] for record in records)
+        run.update(status="finished", finished=now(), duration_s=round(own, 1))
         write_reports(run, headline)
     return run.folder
 
 
-def train_members(data: str | Path | Cohort, members: int, *, seed: int = 0, **options: Any) -> Path:
-    """Train a recipe several times, from different weights on the same splits, and join the runs.
-
-    Args:
-        data: As for `train`.
-        members: How many, at least two; they have the seeds `seed`, `seed` + 1 and so on.
-        seed: Of the first member, and of the splits unless `split_seed` is given.
-        options: As for `train`.
-
-    Returns:
-        The ensemble's run folder; the members' lie beside it.
-    """
-    if members < 2:
-        raise RunError(f"{members} member(s)", expected="at least 2", remedy="leave --members out for a single network")
-    options["split_seed"] = seed if options.get("split_seed") is None else options["split_seed"]
-    runs = [train(data, seed=seed + member, **options) for member in range(members)]
-    cohort = data if isinstance(data, Cohort) else None
-    return ensemble(runs, out=options.get("out", "runs"), device=options.get("device", "auto"), data=cohort)
-
-
-def _require_alike(members: list[Run], records: list[dict[str, Any]], models: list[Model]) -> None:
-    first = models[0].info
+def _require_alike(members: Sequence[Run], records: list[dict[str, Any]], infos: list[ModelInfo]) -> None:
+    first = infos[0]
     splits = [pd.read_csv(member.splits_file, dtype=str).sort_values("id").reset_index(drop=True) for member in members]
-    for member, record, model, table in zip(members[1:], records[1:], models[1:], splits[1:], strict=True):
-        info = model.info
+    for member, record, info, table in zip(members[1:], records[1:], infos[1:], splits[1:], strict=True):
         same = {
             "trained on other data": record["data"]["fingerprint"] == records[0]["data"]["fingerprint"],
             "split otherwise": table.equals(splits[0]),
@@ -151,7 +158,7 @@ def _prepared(steps: Preprocessing) -> dict[str, Any]:
     return steps.model_dump(include=set(PREPARED))
 
 
-def _recipe(members: list[Run], models: list[Model]) -> Recipe:
+def _recipe(members: Sequence[Run], models: list[Model]) -> Recipe:
     """The first member's recipe around all the networks; steps on whole patches are done before them."""
     first = parse_recipe(members[0].recipe_file.read_text(encoding="utf-8"), str(members[0].recipe_file))
     outer = Preprocessing()

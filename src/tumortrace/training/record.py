@@ -12,8 +12,7 @@ import torch
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING
 from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import RunError, SplitError, TumorTraceError
-from tumortrace.evaluation.thresholds import require_enough
+from tumortrace.errors import RunError, TumorTraceError
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine
 from tumortrace.runs.run import Run, now
@@ -43,37 +42,6 @@ def log(run: Run, line: str) -> None:
     say(line)
     with open(run.folder / "log.txt", "a", encoding="utf-8") as file:
         file.write(f"{now()} {line}\n")
-
-
-def require_both_classes(cohort: Cohort, splits: Splits) -> None:
-    """Refuse splits to learn from or calibrate on that lack a class.
-
-    Raises:
-        SplitError: One does.
-    """
-    labels = cohort.table.set_index("id")["label"]
-    for name in ("train", "validation", "calibration"):
-        ids = splits.table.loc[splits.table["split"] == name, "id"]
-        found = labels.loc[ids].dropna().unique()
-        if len(found) < 2:
-            raise SplitError(
-                f"split {name!r} holds {len(ids)} images of {len(found)} class(es)",
-                where=cohort.name,
-                expected="images of both classes in train, validation and calibration",
-                remedy="add labelled images or groups, or give your own split column",
-            )
-
-
-def require_enough_calibration(cohort: Cohort, splits: Splits, policy: str) -> None:
-    """Refuse, before training, a threshold policy whose confidence the calibration split is too small to reach.
-
-    Raises:
-        PredictionsError: It is.
-    """
-    ids = splits.table.loc[splits.table["split"] == "calibration", "id"]
-    labels = cohort.table.set_index("id")["label"].loc[ids]
-    positives = int(labels.sum())
-    require_enough(policy, int(labels.notna().sum()) - positives, positives, where=f"{cohort.name}, calibration split")
 
 
 def data_record(cohort: Cohort, splits: Splits) -> dict[str, Any]:
@@ -112,7 +80,7 @@ def command(arguments: dict[str, Any]) -> str:
         words += ["--set", change]
     for name in arguments.get("allow", []):
         words += ["--allow", name]
-    for name in ("seed", "split_seed", "split", "device", "precision", "distil", *READING):
+    for name in ("members", "seed", "split_seed", "split", "device", "precision", "distil", *READING):
         if arguments.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(arguments[name])]
     return shlex.join(words)

@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
-import pandas as pd
 import torch
 
-from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING, Reading, open_cohort
 from tumortrace.cohorts.seen import write_seen
-from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
+from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
-from tumortrace.errors import RecipeError, RunError, SplitError
+from tumortrace.errors import SplitError
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.models.architecture import count_parameters
-from tumortrace.reports.report import REPORT, write_model_card, write_report
+from tumortrace.reports.report import write_model_card, write_report
 from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
+from tumortrace.training.admission import admit, divided, looks_and_copies
+from tumortrace.training.chosen import chosen_recipe
 from tumortrace.training.classical.texture import TextureTrainer
 from tumortrace.training.distil import teacher_targets
 from tumortrace.training.finish import Fitted, finish
 from tumortrace.training.fit import Trainer
+from tumortrace.training.leave_out import without
 from tumortrace.training.patches import Patches
 from tumortrace.training.probe import ProbeTrainer
-from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
+from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import (
     command,
     data_record,
     device_name,
     log,
     recorded,
-    require_both_classes,
-    require_enough_calibration,
 )
+from tumortrace.training.reopen import left_to_do, reopened
 
 
 def train(
@@ -89,34 +86,22 @@ def train(
     Raises:
         TumorTraceError: The data, the recipe or the machine do not allow it; the message says what to do.
     """
-    if split not in ("group", "random"):
-        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
-    if epochs is not None:
-        changes = [*changes, f"epochs={epochs}"]
-    if weights is not None:
-        changes = [*changes, f"weights={json.dumps(str(weights))}"]
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe, changes)
-    elif changes:
-        raise RunError(
-            "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
-        )
-    recipe = with_whole_paths(recipe)
+    recipe, changes = chosen_recipe(recipe, changes, epochs, weights)
     cohort = without(open_cohort(data, **reading).labelled, recipe)
     given = splits is not None
     if splits is None:
-        split_seed_used = seed if split_seed is None else split_seed
-        splits = assign_splits(cohort, fractions=recipe.splits, seed=split_seed_used, by_group=split == "group")
+        splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, recipe.splits)
     elif not splits.table["id"].isin(cohort.table["id"]).all():
         raise SplitError("splits that name images which the data lack", where=cohort.name, remedy="restore the files")
-    require_both_classes(cohort, splits)
-    require_enough_calibration(cohort, splits, recipe.calibration.threshold)
-    audit = check(cohort, splits=splits, quick=True, pixels=open_store(cohort).images)
-    allowed = refuse(audit, [*allow, *(["groups-across-splits"] if split == "random" else [])])
+    else:
+        looks, _ = looks_and_copies(cohort)
+    audit, allowed = admit(
+        cohort, splits, looks=looks, split=split, allow=allow, policies=[recipe.calibration.threshold]
+    )
     arguments = {
         "data": None if isinstance(data, Cohort) else str(data),
         "recipe": recipe.name,
-        "set": list(changes),
+        "set": changes,
         "seed": seed,
         "split_seed": split_seed,
         "split": split,
@@ -148,31 +133,13 @@ def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
         RunError: The folder is no run, or the data have changed since.
     """
     run = Run(Path(run_folder))
-    record = run.read()
-    if record.get("verb") != "train":
-        raise RunError(f"a run of {record.get('verb')!r}", where=run.folder, expected="a run of `train`")
-    if record["status"] == "finished" and (run.folder / REPORT).is_file():  # the report is written last
-        say(f"{run.folder} is finished; nothing to resume")
+    if not left_to_do(run, "train", "a run of `train`"):
         return run.folder
-    arguments = record["arguments"]
-    if data is None:
-        if arguments["data"] is None:
-            raise RunError(
-                "the run was given an opened cohort", where=run.folder, remedy="call resume(run, data=cohort)"
-            )
-        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
     recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
-    data = without(data.labelled, recipe)
-    if data.fingerprint != record["data"]["fingerprint"]:
-        raise RunError(
-            "the data have changed since the run began",
-            where=arguments["data"] or data.name,
-            expected=f"fingerprint {record['data']['fingerprint'][:12]}",
-            remedy="restore the files, or start a new run",
-        )
-    splits = read_splits(run.splits_file, data, by_group=arguments["split"] == "group")
+    cohort = without(reopened(run, recipe, data, "resume(run, data=cohort)"), recipe)
+    splits = read_splits(run.splits_file, cohort, by_group=run.read()["arguments"]["split"] == "group")
     run.update(status="running", error=None)
-    return _carry_out(run, data, splits, recipe)
+    return _carry_out(run, cohort, splits, recipe)
 
 
 def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path:
@@ -249,28 +216,6 @@ def trainer_of(recipe: Recipe) -> type[Trainer] | type[ProbeTrainer] | type[Text
     return TextureTrainer if recipe.learner else ProbeTrainer if recipe.probe else Trainer
 
 
-def without(cohort: Cohort, recipe: Recipe) -> Cohort:
-    """The cohort without the images that the recipe leaves out; a note says how many.
-
-    Raises:
-        RecipeError: The list cannot be read.
-    """
-    if recipe.leave_out is None:
-        return cohort
-    try:
-        listed = set(pd.read_csv(recipe.leave_out, dtype=str)["id"])
-    except (OSError, ValueError, KeyError) as error:
-        raise RecipeError(
-            f"not readable as a list of ids ({error})",
-            where=recipe.leave_out,
-            expected="a CSV file with a column id",
-            remedy="mend leave_out in the recipe",
-        ) from error
-    kept = cohort.where(~cohort.table["id"].isin(listed))
-    note = f"{len(cohort) - len(kept):,} of {len(cohort):,} images are left out, as {Path(recipe.leave_out).name} says"
-    return replace(kept, notes=(*kept.notes, note))
-
-
 def prepare_store(store: PatchStore, preprocessing: Preprocessing) -> PatchStore:
     """The store's images after `Preprocessing.prepare`, done once and kept where that is more than a crop."""
     if not preprocessing.prepares:
@@ -300,17 +245,3 @@ def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
     """Rows of the cohort's table (and so of its patch store) that stand in split `name`; int64."""
     chosen = set(splits.table.loc[splits.table["split"] == name, "id"])
     return np.flatnonzero(cohort.table["id"].isin(chosen))
-
-
-def with_whole_paths(recipe: Recipe) -> Recipe:
-    """Files that a recipe names by whole paths, so that a run is resumed from anywhere."""
-    if recipe.leave_out is not None:
-        recipe = recipe.model_copy(update={"leave_out": str(Path(recipe.leave_out).expanduser().resolve())})
-    if recipe.weights not in ("random", "imagenet"):
-        recipe = recipe.model_copy(update={"weights": str(Path(recipe.weights).expanduser().resolve())})
-    enlarger = recipe.preprocessing.super_resolution
-    if enlarger is not None and enlarger.weights:
-        enlarger = enlarger.model_copy(update={"weights": str(Path(enlarger.weights).expanduser().resolve())})
-        steps = recipe.preprocessing.model_copy(update={"super_resolution": enlarger})
-        recipe = recipe.model_copy(update={"preprocessing": steps})
-    return recipe

@@ -45,7 +45,8 @@ def train(
         fractions: A learning curve instead: shares of the training split to train on, as in `1%,10%,100%`.
         repeats: How often, where `--fractions` is given.
         distil: Run or bundle of a teacher, whose probabilities are learnt beside the labels.
-        resume: Run folder to continue instead of starting a new one; takes everything from its record.
+        resume: Run folder to continue instead of starting a new one, also one that `--members` or `--fractions` made;
+            takes everything from its record.
         out: Folder in which the run folder is made.
         seed: Seed of splits, weights, order and augmentation.
         split_seed: Seed of the splits alone; default the seed.
@@ -61,14 +62,16 @@ def train(
     if fractions is not None and (members != 1 or distil is not None):
         raise RunError("--fractions with --members or --distil", expected="one of them", remedy="leave the others out")
     from tumortrace.runs.run import Run
-    from tumortrace.training.ensemble import train_members
+    from tumortrace.training import ensemble
     from tumortrace.training.learning_curve.learning_curve import VERB, learning_curve, resume_learning_curve
     from tumortrace.training.learning_curve.subsets import parse_fractions
+    from tumortrace.training.members import resume_ensemble, train_members
     from tumortrace.training.train import resume as resume_run
     from tumortrace.training.train import train
 
     if resume is not None:
-        print(resume_learning_curve(resume) if Run(resume).read().get("verb") == VERB else resume_run(resume))
+        others = {VERB: resume_learning_curve, ensemble.VERB: resume_ensemble}
+        print(others.get(Run(resume).read().get("verb", ""), resume_run)(resume))
         return 0
     assert data is not None
     arguments = {

@@ -27,6 +27,7 @@ def tune(
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs"),
     seed: Seed = 0,
     split: Literal["group", "random"] = "group",
+    allow: Annotated[list[str] | None, Parameter(negative="")] = None,
     device: str = "auto",
     precision: Literal["auto", "32", "bf16"] = "auto",
     options: DataOptions = NO_OPTIONS,
@@ -45,6 +46,7 @@ def tune(
         out: Folder in which the study's folder is made.
         seed: Seed of splits and trials.
         split: Keep slides or patients together (`group`), or do not, and say so (`random`).
+        allow: A finding of `check` to search in spite of, on record; may be given several times.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto` takes bfloat16 where the hardware has it.
     """
@@ -69,6 +71,7 @@ def tune(
         out=out,
         seed=seed,
         split=split,
+        allow=allow or (),
         workers=workers,
         device=device,
         precision=precision,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.inspection import showing
 from tumortrace.registry import Registry
 
 Verdict = Literal["error", "warning", "note"]
@@ -103,10 +104,8 @@ class Evidence:
     @cached_property
     def vivid(self) -> pd.DataFrame:
         """Those that show something: neither blank nor a mask."""
-        return self.sound[(self.sound["spread"] >= NEARLY_BLANK) & ~self.sound["two_valued"].fillna(False)]
+        return self.table[showing(self.table)]
 
-
-NEARLY_BLANK = 4.0  # standard deviation of the liveliest channel, of 255; the faintest tissue of PCam has 9
 
 Finder = Callable[[Evidence], Iterator[Finding]]
 FINDERS: Registry[Finder] = Registry("finder", "tumortrace.cohorts.findings")

@@ -45,8 +45,7 @@ def find(evidence: Evidence) -> Iterator[Finding]:
     sound = evidence.sound.drop_duplicates("id")
     names = sound["label"].map(dict(enumerate(evidence.cohort.classes)))
     stands = (sound["own_split"].fillna(sound["split"]).fillna("") + " " + names.fillna("unlabelled")).str.strip()
-    ours = sound["split"].isin(_TUNING) & sound["own_split"].isin(_TUNING)  # halving what the data keep together
-    sound = sound.assign(stands=stands, split=sound["split"].mask(ours, sound["own_split"]))
+    sound = sound.assign(stands=stands)
     vivid = sound[sound.index.isin(evidence.vivid.index)]
     yield from _copies(vivid[vivid["digest"].duplicated(keep=False)], _EXACT, sound)
     if "near" in vivid:

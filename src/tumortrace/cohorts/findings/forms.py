@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from tumortrace.cohorts.findings import FINDERS, LEAVE_OUT, NEARLY_BLANK, Evidence, Finding, Verdict, count, examples
+from tumortrace.cohorts.findings import FINDERS, LEAVE_OUT, Evidence, Finding, Verdict, count, examples
+from tumortrace.cohorts.inspection import NEARLY_BLANK
 
 NO_COLOUR = 1.0  # mean difference between channels, of 255; the palest stained patch of PCam has 2
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from tumortrace.cohorts.findings import FINDERS, LEAVE_OUT, NEARLY_BLANK, Evidence, Finding, Verdict, count, examples
+from tumortrace.cohorts.findings import FINDERS, LEAVE_OUT, Evidence, Finding, Verdict, count, examples
 from tumortrace.cohorts.findings.forms import NO_COLOUR
+from tumortrace.cohorts.inspection import NEARLY_BLANK
 
 # Octaves of `sharpness`: sharp tissue of PCam and IDC lies around +0.8 and 99 % of it above -1.2; a Gaussian blur of
 # 2 px brings it below -2. Pictures smooth by nature (MRI: -1.8) are measured against their like.

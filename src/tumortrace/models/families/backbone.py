@@ -181,9 +181,9 @@ def _build_body(name: str, options: dict[str, Any], keep_pooling: bool) -> nn.Mo
     try:
         body: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]) or "see timm.list_models()"
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"timm cannot build {name!r} ({reason})", expected=near, remedy="name another body") from error
+        near = timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]
+        remedy = f"name another body, such as {', '.join(near)}" if near else "name one that timm.list_models() lists"
+        raise ModelError(f"timm cannot build {name!r} ({str(error).splitlines()[0]})", remedy=remedy) from error
     if not keep_pooling and hasattr(body, "pre_logits"):
         body.pre_logits = nn.Identity()  # VGG's two layers of 4096, which only its own classifier uses
     return body

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,13 +11,12 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import assign_folds, groups_on_both_sides
 from tumortrace.cohorts.layouts import READING, Reading, open_cohort
-from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import RunError, SplitError
-from tumortrace.reports.report import REPORT
+from tumortrace.cohorts.splits import Splits, told_together, units_of
+from tumortrace.errors import SplitError
 from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run
+from tumortrace.training.admission import looks_and_copies
 from tumortrace.training.crossvalidation.fold_plan import (
     Named,
     check_all,
@@ -28,10 +26,12 @@ from tumortrace.training.crossvalidation.fold_plan import (
     splits_of_fold,
     without_splits,
 )
-from tumortrace.training.crossvalidation.out_of_fold import fold_folder, write_outcome
+from tumortrace.training.crossvalidation.out_of_fold import write_outcome
+from tumortrace.training.leave_out import without
+from tumortrace.training.part import train_part
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import data_record, log, recorded
-from tumortrace.training.train import resume, train, without
+from tumortrace.training.reopen import left_to_do, reopened
 from tumortrace.training.tuning.study import seed_of
 
 
@@ -88,7 +88,12 @@ def crossval(
     opened = open_cohort(data, **reading).labelled
     cohort = without(opened, recipes[0])
     divided, notes = without_splits(cohort, keep_test)
-    table = assign_folds(divided, folds, repeats, seed=seed, by_group=split == "group")
+    by_group = split == "group"
+    assign_folds(divided, folds, repeats, seed=seed, by_group=by_group)  # refused before any image is decoded
+    looks, copies = looks_and_copies(cohort)
+    table = assign_folds(divided, folds, repeats, seed=seed, by_group=by_group, copies=copies)
+    rows = divided.table
+    notes += told_together(rows.assign(unit=units_of(rows, by_group, copies)), by_group)
     arguments = {
         "data": None if isinstance(data, Cohort) else str(data),
         "recipe": [one.name if isinstance(one, Recipe) else str(one) for one in listed(recipe)],
@@ -104,7 +109,7 @@ def crossval(
         **dict.fromkeys(READING),
         **reading,
     }
-    first, one_sided = check_all(cohort, table, recipes, arguments)
+    first, one_sided = check_all(cohort, table, looks, copies, recipes, arguments)
     about = data_record(cohort, first)["data"] | {"notes": [*cohort.notes, *notes, *one_sided]}
     del about["splits"]  # of one fold
     names = [one.name for one in recipes]
@@ -142,29 +147,11 @@ def resume_crossval(folder: str | Path, data: Cohort | None = None) -> Path:
         RunError: The folder is no cross-validation, or the data have changed since.
     """
     run = Run(Path(folder))
-    record = run.read()
-    if record.get("verb") != "crossval" or not (run.folder / "folds.csv").is_file():
-        raise RunError(
-            f"a run of {record.get('verb')!r}", where=folder, expected="a folder of `crossval` with folds.csv"
-        )
-    if record["status"] == "finished" and (run.folder / REPORT).is_file():  # the report is written last
-        say(f"{run.folder} is finished; nothing to resume")
+    if not left_to_do(run, "crossval", "a folder of `crossval`"):
         return run.folder
-    arguments = record["arguments"]
-    if data is None:
-        if arguments["data"] is None:
-            remedy = "call resume_crossval(folder, data=cohort)"
-            raise RunError("it was given an opened cohort", where=run.folder, remedy=remedy)
-        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
-    if without(data.labelled, _stored(run)[0]).fingerprint != record["data"]["fingerprint"]:
-        raise RunError(
-            "the data have changed since it began",
-            where=arguments["data"] or data.name,
-            expected=f"fingerprint {record['data']['fingerprint'][:12]}",
-            remedy="restore the files, or start anew",
-        )
+    data = reopened(run, _stored(run)[0], data, "resume_crossval(folder, data=cohort)")
     run.update(status="running", error=None)
-    return _carry_out(run, data.labelled)
+    return _carry_out(run, data)
 
 
 def _carry_out(run: Run, opened: Cohort) -> Path:
@@ -174,35 +161,14 @@ def _carry_out(run: Run, opened: Cohort) -> Path:
     recipes = _stored(run)
     cohort = without(opened, recipes[0])
     with recorded(run, "crossval"):
+        _, copies = looks_and_copies(cohort)
         for repeat, fold in table[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"]).to_numpy():
             for recipe in recipes:
-                splits = splits_of_fold(cohort, table, recipe, int(repeat), int(fold), arguments)
-                _fold(run, opened, splits, recipe, int(repeat), int(fold))
+                splits = splits_of_fold(cohort, table, copies, recipe, int(repeat), int(fold), arguments)
+                place = run.folder / "folds" / recipe.name / f"{repeat}-{fold}"
+                train_part(run, place, opened, splits, recipe, seed_of(arguments["seed"], int(repeat), int(fold)))
         write_outcome(run, cohort, table)
     return run.folder
-
-
-def _fold(run: Run, opened: Cohort, splits: Splits, recipe: Recipe, repeat: int, fold: int) -> None:
-    """Train one model, or go on with it, and delete the checkpoints that nobody will resume from."""
-    arguments = run.read()["arguments"]
-    place = run.folder / "folds" / recipe.name / f"{repeat}-{fold}"
-    begun = fold_folder(place)
-    if begun is None:
-        begun = train(
-            opened if arguments["data"] is None else arguments["data"],
-            recipe=recipe,
-            out=place,
-            seed=seed_of(arguments["seed"], repeat, fold),
-            split=arguments["split"],
-            splits=splits,
-            allow=arguments["allow"],
-            device=arguments["device"],
-            precision=arguments["precision"],
-            **{name: arguments[name] for name in READING},
-        )
-    elif Run(begun).read()["status"] != "finished" or not (begun / REPORT).is_file():
-        resume(begun, opened)
-    shutil.rmtree(Run(begun).checkpoints, ignore_errors=True)
 
 
 def _leakage(table: pd.DataFrame, first: Splits) -> str:

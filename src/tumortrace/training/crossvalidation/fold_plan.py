@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import fold_splits
 from tumortrace.cohorts.layouts import READING
 from tumortrace.cohorts.splits import Splits
-from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.runs.progress import track
+from tumortrace.training.admission import admit
+from tumortrace.training.chosen import with_whole_paths
 from tumortrace.training.recipe import Recipe, load_recipe
-from tumortrace.training.record import require_both_classes, require_enough_calibration
-from tumortrace.training.train import with_whole_paths
 from tumortrace.training.tuning.study import seed_of
 
 Named = str | Path | Recipe | Sequence[str | Path | Recipe]
@@ -74,9 +72,15 @@ def without_splits(cohort: Cohort, keep_test: bool) -> tuple[Cohort, list[str]]:
 
 
 def splits_of_fold(
-    cohort: Cohort, table: pd.DataFrame, recipe: Recipe, repeat: int, fold: int, arguments: dict[str, Any]
+    cohort: Cohort,
+    table: pd.DataFrame,
+    copies: Mapping[str, str],
+    recipe: Recipe,
+    repeat: int,
+    fold: int,
+    arguments: dict[str, Any],
 ) -> Splits:
-    """The splits of one fold for one recipe, as `arguments` of `crossval` have them."""
+    """The splits of one fold for one recipe, as `arguments` of `crossval` have them; `copies` stay together."""
     return fold_splits(
         cohort,
         table,
@@ -85,11 +89,17 @@ def splits_of_fold(
         fractions=recipe.splits,
         seed=seed_of(arguments["seed"], repeat, fold),
         by_group=arguments["split"] == "group",
+        copies=copies,
     )
 
 
 def check_all(
-    cohort: Cohort, table: pd.DataFrame, recipes: list[Recipe], arguments: dict[str, Any]
+    cohort: Cohort,
+    table: pd.DataFrame,
+    looks: pd.DataFrame,
+    copies: Mapping[str, str],
+    recipes: list[Recipe],
+    arguments: dict[str, Any],
 ) -> tuple[Splits, list[str]]:
     """The first fold's splits, and what has to be said about any.
 
@@ -97,15 +107,12 @@ def check_all(
         DataError: A fold cannot be divided, lacks a class, or `check` finds an error in it that is not allowed.
     """
     first, notes = None, list[str]()
-    images = open_store(cohort).images
-    allowed = [*arguments["allow"], *(["groups-across-splits"] if arguments["split"] == "random" else [])]
+    policies = {one.calibration.threshold for one in recipes}
     for recipe in {str(one.splits): one for one in recipes}.values():  # others are split alike
         for repeat, fold in track(table[["repeat", "fold"]].drop_duplicates().to_numpy(), "checking"):
-            splits = splits_of_fold(cohort, table, recipe, int(repeat), int(fold), arguments)
-            require_both_classes(cohort, splits)
-            for policy in {one.calibration.threshold for one in recipes}:
-                require_enough_calibration(cohort, splits, policy)
-            refuse(check(cohort, splits=splits, quick=True, pixels=images), allowed)
+            splits = splits_of_fold(cohort, table, copies, recipe, int(repeat), int(fold), arguments)
+            options = {"split": arguments["split"], "allow": arguments["allow"], "policies": policies}
+            admit(cohort, splits, looks=looks, **options)
             first = first or splits
             notes += [f"repeat {repeat}, fold {fold}: {note}" for note in splits.notes[1:]]
     assert first is not None

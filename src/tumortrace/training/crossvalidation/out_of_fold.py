@@ -19,16 +19,10 @@ from tumortrace.reports.records import decimals, interval, read_json, read_table
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.provenance import RESEARCH_USE
 from tumortrace.runs.run import Run, now
+from tumortrace.training.part import begun_in
 from tumortrace.training.record import log
 
 COLUMNS = ["id", "group", "recipe", "repeat", "fold", "label", "probability", "prediction", "decision"]
-
-
-def fold_folder(place: Path) -> Path | None:
-    """The run folder that `train` made in `place` and got far enough with to be resumed, or None."""
-    needed = ("run.json", "recipe.yaml", "splits.csv")
-    begun = [folder for folder in sorted(place.glob("*")) if all((folder / name).is_file() for name in needed)]
-    return begun[-1] if begun else None
 
 
 def write_outcome(run: Run, cohort: Cohort, table: pd.DataFrame) -> None:
@@ -48,7 +42,7 @@ def write_outcome(run: Run, cohort: Cohort, table: pd.DataFrame) -> None:
     parts, about = list[pd.DataFrame](), dict[tuple[str, int, int], dict[str, Any]]()
     for recipe in recipes:
         for repeat, fold in numbers:
-            folder = fold_folder(run.folder / "folds" / recipe / f"{repeat}-{fold}")
+            folder = begun_in(run.folder / "folds" / recipe / f"{repeat}-{fold}")
             if folder is None:
                 raise RunError("a fold's run is missing", where=run.folder, remedy="resume the cross-validation")
             chosen = table[(table["repeat"] == repeat) & (table["fold"] == fold)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +12,20 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING, Reading, open_cohort
-from tumortrace.cohorts.splits import Splits, assign_splits, read_splits
-from tumortrace.errors import RunError, SplitError
-from tumortrace.reports.report import REPORT
+from tumortrace.cohorts.splits import Splits, read_splits
+from tumortrace.errors import SplitError
 from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run
-from tumortrace.training.crossvalidation.out_of_fold import fold_folder
+from tumortrace.training.admission import admit, divided
+from tumortrace.training.chosen import chosen_recipe
 from tumortrace.training.learning_curve.outcome import parts_of, write_outcome
 from tumortrace.training.learning_curve.subsets import nested_subsets
-from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
-from tumortrace.training.record import data_record, log, recorded, require_both_classes
-from tumortrace.training.train import resume, train, with_whole_paths, without
+from tumortrace.training.leave_out import without
+from tumortrace.training.part import train_part
+from tumortrace.training.recipe import Recipe, parse_recipe
+from tumortrace.training.record import data_record, log, recorded
+from tumortrace.training.reopen import left_to_do, reopened
 from tumortrace.training.tuning.study import seed_of
 
 VERB = "learning-curve"
@@ -79,20 +78,13 @@ def learning_curve(
     Raises:
         TumorTraceError: The data, the recipe or the machine do not allow it.
     """
-    if split not in ("group", "random"):
-        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
     if repeats < 1:
         raise SplitError(f"--repeats {repeats}", expected="1 or more", remedy="use 3")
-    changes = [*changes, *([] if epochs is None else [f"epochs={epochs}"])]
-    changes += [] if weights is None else [f"weights={json.dumps(str(weights))}"]
-    if isinstance(recipe, Recipe) and changes:
-        raise RunError("changes besides a finished recipe", remedy="change the recipe itself")
-    chosen = with_whole_paths(recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes))
+    chosen, changes = chosen_recipe(recipe, changes, epochs, weights)
     opened = open_cohort(data, **reading).labelled
     cohort = without(opened, chosen)
-    drawn_by = seed if split_seed is None else split_seed
-    splits = assign_splits(cohort, fractions=chosen.splits, seed=drawn_by, by_group=split == "group")
-    require_both_classes(cohort, splits)
+    splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, chosen.splits)
+    admit(cohort, splits, looks=looks, split=split, allow=allow, policies=[chosen.calibration.threshold])
     if not (splits.table["split"] == "test").any():
         raise SplitError("no test split", where=cohort.name, remedy="give the recipe's splits a share for test")
     parts, notes = _parts(cohort, splits, sorted(fractions), repeats, seed)
@@ -143,27 +135,11 @@ def resume_learning_curve(folder: str | Path, data: Cohort | None = None) -> Pat
         RunError: The folder is no learning curve, or the data have changed since.
     """
     run = Run(Path(folder))
-    record = run.read()
-    if record.get("verb") != VERB or not (run.folder / "subsets.csv").is_file():
-        raise RunError(f"a run of {record.get('verb')!r}", where=folder, expected="a folder of `train --fractions`")
-    if record["status"] == "finished" and (run.folder / REPORT).is_file():
-        say(f"{run.folder} is finished; nothing to resume")
+    if not left_to_do(run, VERB, "a folder of `train --fractions`"):
         return run.folder
-    arguments = record["arguments"]
-    if data is None:
-        if arguments["data"] is None:
-            remedy = "call resume_learning_curve(folder, data=cohort)"
-            raise RunError("it was given an opened cohort", where=run.folder, remedy=remedy)
-        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
-    if without(data.labelled, _recipe(run)).fingerprint != record["data"]["fingerprint"]:
-        raise RunError(
-            "the data have changed since it began",
-            where=arguments["data"] or data.name,
-            expected=f"fingerprint {record['data']['fingerprint'][:12]}",
-            remedy="restore the files, or start anew",
-        )
+    data = reopened(run, _recipe(run), data, "resume_learning_curve(folder, data=cohort)")
     run.update(status="running", error=None)
-    return _carry_out(run, data.labelled)
+    return _carry_out(run, data)
 
 
 def _parts(
@@ -195,32 +171,11 @@ def _carry_out(run: Run, opened: Cohort) -> Path:
         for repeat, fraction, own in parts_of(parts):
             kept = splits.table["id"].isin(own["id"]) | (splits.table["split"] != "train")
             part = replace(splits, table=splits.table[kept].reset_index(drop=True))
-            _model(run, opened, part, recipe, repeat, fraction)
+            place = run.folder / "models" / f"{repeat}-{fraction:g}"
+            seed = seed_of(arguments["seed"], repeat, round(1e6 * fraction))
+            train_part(run, place, opened, part, recipe, seed)
         write_outcome(run)
     return run.folder
-
-
-def _model(run: Run, opened: Cohort, splits: Splits, recipe: Recipe, repeat: int, fraction: float) -> None:
-    """Train one model, or go on with it, and delete the checkpoints that nobody will resume from."""
-    arguments = run.read()["arguments"]
-    place = run.folder / "models" / f"{repeat}-{fraction:g}"
-    begun = fold_folder(place)
-    if begun is None:
-        begun = train(
-            opened if arguments["data"] is None else arguments["data"],
-            recipe=recipe,
-            out=place,
-            seed=seed_of(arguments["seed"], repeat, round(1e6 * fraction)),
-            split=arguments["split"],
-            splits=splits,
-            allow=arguments["allow"],
-            device=arguments["device"],
-            precision=arguments["precision"],
-            **{name: arguments[name] for name in READING},
-        )
-    elif Run(begun).read()["status"] != "finished" or not (begun / REPORT).is_file():
-        resume(begun, opened)
-    shutil.rmtree(Run(begun).checkpoints, ignore_errors=True)
 
 
 def _recipe(run: Run) -> Recipe:

@@ -16,7 +16,7 @@ from tumortrace.reports.records import decimals, read_json
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.provenance import RESEARCH_USE
 from tumortrace.runs.run import Run, now
-from tumortrace.training.crossvalidation.out_of_fold import fold_folder
+from tumortrace.training.part import begun_in
 from tumortrace.training.record import log
 
 AHEAD = (2, 4)  # times the largest number of training images
@@ -68,7 +68,7 @@ def parts_of(table: pd.DataFrame) -> Iterator[tuple[int, float, pd.DataFrame]]:
 
 
 def _row(run: Run, repeat: int, fraction: float, images: int) -> dict[str, Any]:
-    folder = fold_folder(run.folder / "models" / f"{repeat}-{fraction:g}")
+    folder = begun_in(run.folder / "models" / f"{repeat}-{fraction:g}")
     if folder is None:
         raise RunError("a model's run is missing", where=run.folder, remedy="resume the learning curve")
     record, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json").get("test", {})

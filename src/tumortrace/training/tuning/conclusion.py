@@ -63,9 +63,8 @@ def conclude(search: Search) -> None:
             "logarithmic": logarithmic(study),
         },
     )
-    run.update(
-        status="finished", finished=now(), duration_s=round(float(table["seconds"].sum()), 1), best_trial=best.number
-    )
+    seconds = round(float(table["seconds"].sum()), 1)
+    run.update(status="finished", finished=now(), error=None, duration_s=seconds, best_trial=best.number)
     for lock in run.folder.glob("trials/*/lock"):  # nobody works on a trial any more
         lock.unlink()
     report = write_tuning_report(run.folder)
@@ -93,6 +92,8 @@ def command_line(verb: str, arguments: dict[str, Any]) -> str:
     words = ["tumortrace", verb, arguments["data"] or "COHORT", *source]
     for change in arguments["set"]:
         words += ["--set", change]
+    for name in arguments.get("allow", []):
+        words += ["--allow", name]
     own = ("trials", "epochs_max", "objective", "seed") if verb == "tune" else ("split_seed",)
     for name in (*own, "split", "device", "precision", *READING):
         if arguments[name] is not None:

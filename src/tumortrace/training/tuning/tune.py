@@ -8,25 +8,28 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import optuna
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING, Reading, open_cohort
-from tumortrace.cohorts.splits import assign_splits, read_splits
+from tumortrace.cohorts.splits import read_splits
 from tumortrace.cohorts.store import open_store
-from tumortrace.errors import RecipeError, RunError, SplitError, TumorTraceError
+from tumortrace.errors import RecipeError, RunError, TumorTraceError
 from tumortrace.models.device import resolve_device, resolve_precision
-from tumortrace.reports.report import REPORT
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
+from tumortrace.training.admission import admit, divided
+from tumortrace.training.chosen import with_whole_paths
 from tumortrace.training.fit import Trainer
+from tumortrace.training.leave_out import without
 from tumortrace.training.recipe import parse_recipe
-from tumortrace.training.record import data_record, device_name, log, require_both_classes
-from tumortrace.training.train import trainer_of, with_whole_paths
+from tumortrace.training.record import data_record, device_name, log
+from tumortrace.training.reopen import is_finished, left_to_do, reopened
+from tumortrace.training.train import trainer_of
 from tumortrace.training.tuning.conclusion import command_line, conclude, record_trials
 from tumortrace.training.tuning.space import Space, load_space, parse_space
 from tumortrace.training.tuning.study import claimed, count, open_study, study_lock
@@ -44,6 +47,7 @@ def tune(
     out: str | Path = "runs",
     seed: int = 0,
     split: str = "group",
+    allow: Sequence[str] = (),
     workers: int = 1,
     device: str = "auto",
     precision: str = "auto",
@@ -64,6 +68,7 @@ def tune(
         out: Folder in which the study's folder is made.
         seed: Seed of splits and trials. One process draws the same trials from the same seed (CPU).
         split: "group" keeps slides or patients together; "random" does not, and the report says so.
+        allow: Findings of `check` to search in spite of, as for `train`.
         workers: Processes that search at the same time; they share the processor's cores.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
@@ -75,8 +80,6 @@ def tune(
     Raises:
         TumorTraceError: The data, the space or the machine do not allow it; the message says what to do.
     """
-    if split not in ("group", "random"):
-        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
     if workers > 1 and isinstance(data, Cohort):
         raise RunError("several workers, which cannot share an opened cohort", remedy="give the path of the data")
     named = space.name if isinstance(space, Space) else str(space)
@@ -86,9 +89,9 @@ def tune(
         raise RecipeError(f"{recipe.name} is not trained in epochs, which a search needs", remedy="name another recipe")
     device_found = resolve_device(device)
     resolve_precision(precision, device_found)
-    cohort = open_cohort(data, **reading).labelled
-    splits = assign_splits(cohort, fractions=recipe.splits, seed=seed, by_group=split == "group")
-    require_both_classes(cohort, splits)
+    cohort = without(open_cohort(data, **reading).labelled, recipe)
+    splits, looks = divided(cohort, split, seed, recipe.splits)
+    audit, _ = admit(cohort, splits, looks=looks, split=split, allow=allow)
     arguments = {
         "data": None if isinstance(data, Cohort) else str(data),
         "space": named,
@@ -98,6 +101,7 @@ def tune(
         "objective": space.objective.metric,
         "seed": seed,
         "split": split,
+        "allow": list(allow),
         "device": device,
         "precision": precision,
         **dict.fromkeys(READING),
@@ -114,7 +118,7 @@ def tune(
         machine=machine(),
         device=str(device_found),
         device_name=device_name(device_found),
-        notes=[*notes, *cohort.notes, *splits.notes],
+        notes=[*notes, *cohort.notes, *splits.notes, *(f"check: {f.message}, which is allowed" for f in audit.errors)],
     )
     open_study(run.folder, space, seed, total_epochs(recipe))
     log(run, f"tune: space {space.name} on {splits.table['split'].eq('train').sum():,} images, {splits.leakage}")
@@ -133,34 +137,17 @@ def resume_tuning(run_folder: str | Path, data: Cohort | None = None, *, workers
         RunError: The folder is no study, or the data have changed since.
     """
     run = Run(Path(run_folder))
-    record = run.read()
-    if record.get("verb") != "tune":
-        raise RunError(f"a run of {record.get('verb')!r}", where=run.folder, expected="a study of `tune`")
-    if _finished(run):
-        say(f"{run.folder} is finished; nothing to resume")
+    if not left_to_do(run, "tune", "a study of `tune`"):
         return run.folder
-    arguments = record["arguments"]
-    if data is None:
-        if arguments["data"] is None:
-            raise RunError(
-                "the study was given an opened cohort",
-                where=run.folder,
-                remedy="call resume_tuning(folder, data=cohort)",
-            )
-        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
-    elif workers > 1:
+    if data is not None and workers > 1:
         raise RunError("several workers, which cannot share an opened cohort", remedy="use one")
-    data = data.labelled
-    if data.fingerprint != record["data"]["fingerprint"]:
-        raise RunError(
-            "the data have changed since the study began",
-            where=arguments["data"] or data.name,
-            expected=f"fingerprint {record['data']['fingerprint'][:12]}",
-            remedy="restore the files, or start a new study",
-        )
+    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
+    cohort = without(reopened(run, recipe, data, "resume_tuning(folder, data=cohort)"), recipe)
     with study_lock(run.folder):
+        if is_finished(run):  # by the other processes, meanwhile
+            return run.folder
         run.update(status="running", error=None)
-    return _carry_out(run, data, workers)
+    return _carry_out(run, cohort, workers)
 
 
 def join_tuning(run_folder: str | Path) -> int:
@@ -177,7 +164,7 @@ def _carry_out(run: Run, cohort: Cohort, workers: int) -> Path:
     with _recorded(run):
         if workers > 1:
             _employ(run.folder, workers)
-            if _finished(run):
+            if is_finished(run):
                 return run.folder
         arguments = run.read()["arguments"]
         space = load_space(run.folder / "space.yaml")
@@ -202,7 +189,7 @@ def _carry_out(run: Run, cohort: Cohort, workers: int) -> Path:
         with study_lock(run.folder):
             if left := count(search.study)["unfinished"]:
                 say(f"left to other processes: {left}; the last of them writes best.yaml and the report")
-            elif not _finished(run):
+            elif not is_finished(run):
                 conclude(search)
     return run.folder
 
@@ -226,10 +213,6 @@ def _adapted(
     return parse_space(document, f"space {space.name}"), notes
 
 
-def _finished(run: Run) -> bool:
-    return run.read()["status"] == "finished" and (run.folder / REPORT).is_file()  # the report is written last
-
-
 def _employ(folder: Path, workers: int) -> None:
     """Let several processes work on the study, with a share of the cores each, and wait for them."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
@@ -251,13 +234,18 @@ def _recorded(run: Run) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        with study_lock(run.folder):
-            run.update(status="interrupted", finished=now())
+        _unless_finished(run, status="interrupted", finished=now())
         raise RunError(
             "interrupted", where=run.folder, remedy=f"continue with `tumortrace tune --resume {run.folder}`"
         ) from None
     except BaseException as error:
         reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
-        with study_lock(run.folder):
-            run.update(status="failed", finished=now(), error=reason)
+        _unless_finished(run, status="failed", finished=now(), error=reason)
         raise
+
+
+def _unless_finished(run: Run, **fields: Any) -> None:
+    """Change the study's record, unless another process has brought the study to its end."""
+    with study_lock(run.folder):
+        if not is_finished(run):
+            run.update(**fields)

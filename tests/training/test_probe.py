@@ -1,8 +1,7 @@
-"""Probes against scikit-learn, ensembles calibrated as one, pupils that learn from a teacher."""
+"""Probes against scikit-learn."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.conftest import SMALL
-from tumortrace import ensemble, load_model, open_cohort, train
+from tumortrace import load_model, open_cohort, train
 from tumortrace.cohorts.store import open_store
-from tumortrace.errors import RecipeError, RunError
-from tumortrace.training.ensemble import train_members
+from tumortrace.errors import RecipeError
 from tumortrace.training.patches import Patches
 from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import load_recipe
@@ -84,55 +81,3 @@ def test_a_knn_probe_makes_a_run(tissue: Path, tmp_path: Path) -> None:
     found = load_model(run).predict(open_store(cohort).images, rows)
     np.testing.assert_allclose(found, table["probability"], atol=1e-5)
     assert "9 neighbours" in (run / "history.csv").read_text()
-
-
-@pytest.fixture(scope="module")
-def members(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ensemble of two, with its members beside it."""
-    return train_members(tissue, 2, changes=SMALL, epochs=1, out=tmp_path_factory.mktemp("members"), seed=4)
-
-
-def test_members_differ_and_are_joined(members: Path, tissue: Path) -> None:
-    """Same splits, different weights; the ensemble's probability is the mean, calibrated anew on calibration alone."""
-    record = json.loads((members / "run.json").read_text())
-    runs = [Path(folder) for folder in record["arguments"]["runs"]]
-    assert record["verb"] == "ensemble"
-    assert len({(run / "splits.csv").read_bytes() for run in runs}) == 1
-    assert len({entry["weights_sha256"] for entry in record["members"]}) == 2
-    cohort = open_cohort(tissue)
-    images = open_store(cohort).images[:40]
-    logits = [load_model(run).logits(images) for run in runs]
-    mean = np.mean([1 / (1 + np.exp(-values)) for values in logits], axis=0)
-    joined = load_model(members)
-    # symmetries are averaged within the ensemble, so the mean over members is of each view
-    if not joined.info.symmetries:
-        np.testing.assert_allclose(1 / (1 + np.exp(-joined.logits(images))), mean, atol=1e-5)
-    else:
-        np.testing.assert_allclose(1 / (1 + np.exp(-joined.logits(images))), mean, atol=0.05)
-    assert (members / "report.html").stat().st_size > 0
-    assert joined.info.calibration != load_model(runs[0]).info.calibration
-
-
-def test_runs_that_do_not_fit_are_refused(members: Path, tissue: Path, tmp_path: Path) -> None:
-    """One alone; two with other splits: an image that one has learnt from would test the other."""
-    other = train(tissue, changes=SMALL, epochs=1, out=tmp_path / "other", split="random")
-    with pytest.raises(RunError, match="at least two"):
-        ensemble([other], out=tmp_path / "runs")
-    first = json.loads((members / "run.json").read_text())["arguments"]["runs"][0]
-    with pytest.raises(RunError, match="split otherwise"):
-        ensemble([first, other], out=tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_pupil_learns_from_a_teacher(members: Path, tissue: Path, tmp_path: Path) -> None:
-    """It is recorded and said aloud; a teacher that knows the pupil's test images is refused."""
-    options = {"changes": SMALL, "epochs": 1, "out": tmp_path, "split_seed": 4}
-    pupil = train(tissue, distil=members, seed=9, **options)
-    record = json.loads((pupil / "run.json").read_text())
-    assert record["arguments"]["distil"] == str(members)
-    assert any(note.startswith("distilled from") for note in record["data"]["notes"])
-    alone = train(tissue, seed=9, **options)
-    losses = [pd.read_csv(run / "history.csv")["train_loss"][0] for run in (pupil, alone)]
-    assert losses[0] != losses[1]
-    with pytest.raises(RunError, match="has learnt from"):
-        train(tissue, distil=members, seed=9, **options, split="random")
