@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import SMALL
-from tumortrace import check, crossval, learning_curve, open_cohort, train, tune
+from tumortrace import check, crossval, learning_curve, open_cohort, resume, train, tune
 from tumortrace.cli.main import run as command
 from tumortrace.errors import DataError
 from tumortrace.evaluation.split_record import split_record
@@ -68,13 +68,16 @@ def parted(splits: Path, folder: Path, column: str = "split") -> int:
 
 
 def test_train_keeps_copies_in_one_split_and_says_so(doubled: Path, tmp_path: Path) -> None:
-    """Nothing has to be allowed; the note is in the run's record, and leakage is still not ruled out."""
+    """Nothing has to be allowed; the note is in the run's record, after a resumption too; leakage is not ruled out."""
     run = train(doubled, changes=TINY, out=tmp_path, positive="tumour")
     assert parted(run / "splits.csv", doubled) == 0
     record = json.loads((run / "run.json").read_text())
     assert SHARED in record["data"]["notes"]
     assert record["audit"]["allowed"] == []
     assert record["leakage"].startswith("not ruled out")
+    (run / "report.html").unlink()
+    resume(run)
+    assert json.loads((run / "run.json").read_text())["data"]["notes"] == record["data"]["notes"]
     assert set(pd.read_csv(run / "splits.csv")["split"]) == {"train", "validation", "calibration", "test"}
 
 

@@ -66,7 +66,7 @@ def data_record(cohort: Cohort, splits: Splits) -> dict[str, Any]:
             "classes": list(cohort.classes),
             "positive_class": cohort.positive_class,
             "resolution": cohort.resolution,
-            "notes": list(cohort.notes),
+            "notes": [*cohort.notes, *splits.notes],
             "splits": {name: shares[name] for name in order},
         },
         "leakage": splits.leakage,

@@ -168,13 +168,14 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
         )
         resumed = trainer.resume()
         earlier = sum(epoch["seconds"] for epoch in trainer.progress.history)  # before a kill, whole epochs alone
-        notes = [*cohort.notes, *splits.notes, *prepared.notes, *_unseen_margin(recipe, store.size), *teacher_notes]
+        notes = [*record["data"]["notes"], *prepared.notes, *_unseen_margin(recipe, store.size), *teacher_notes]
         notes += getattr(trainer, "notes", [])
         notes += [
             f"check: {f['message']}, which is allowed"
             for f in record["audit"]["findings"]
             if f["name"] in record["audit"]["allowed"]
         ]
+        notes = list(dict.fromkeys(notes))  # of a run that goes on, the record has most of them
         run.update(
             tumortrace=versions()["tumortrace"],
             versions=versions(),

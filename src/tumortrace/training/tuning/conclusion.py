@@ -30,7 +30,7 @@ def record_trials(search: Search, number: int) -> None:
         if state != "unfinished" and (best is None or other != best.number) and folder.exists():
             shutil.rmtree(folder)
     row, counts, metric = table.set_index("number").loc[number], count(search.study), search.space.objective.metric
-    told = row["error"] if row["state"] == "failed" else f"validation {metric} {row['value']:.4f}"
+    told = row["error"].rstrip(".") if row["state"] == "failed" else f"validation {metric} {row['value']:.4f}"
     standing = "none finished yet" if best is None else f"best {best.value:.4f}, trial {best.number}"
     done = f"{counts['finished'] + counts['pruned']} of {search.space.trials}"
     log(search.run, f"{done}: trial {number} {row['state']}, {told}; {standing}")
