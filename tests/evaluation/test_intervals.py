@@ -108,6 +108,27 @@ def test_text_says_what_the_intervals_leave_out():
     assert "No replicate differs in auroc" in certain["intervals"]
 
 
+def test_a_perfect_score_is_no_certainty():
+    """An AUROC, F1 or correlation of 1 has SciPy's Wilson interval of the rarer class's images, or of the groups
+    that hold it; that of the reverse calls is its mirror; a score that cannot vary keeps width 0, and that is said."""
+    rows = pd.DataFrame({"label": [0] * 30 + [1] * 12, "probability": [0.1] * 30 + [0.9] * 12})
+    low = binomtest(12, 12).proportion_ci(method="wilson").low
+    found = evaluate_table(rows, 0.5, replicates=40)
+    for name in ("auroc", "average_precision", "balanced_accuracy", "f1"):
+        assert found[name]["ci95"] == pytest.approx([low, 1]), name
+    assert found["mcc"]["ci95"] == pytest.approx([2 * low - 1, 1])
+    assert "mcc: Wilson score of as many trials as there are images of the rarer class" in found["intervals"]
+    wrong = evaluate_table(rows.assign(label=1 - rows["label"]), 0.5, replicates=40)
+    assert wrong["auroc"]["ci95"] == pytest.approx([0, 1 - low])
+    assert wrong["mcc"]["ci95"] == pytest.approx([-1, 1 - 2 * low])
+    many = rows.assign(group=[f"{row % 6}" for row in range(42)])
+    six = binomtest(6, 6).proportion_ci(method="wilson").low
+    assert evaluate_table(many, 0.5, replicates=40)["auroc"]["ci95"] == pytest.approx([six, 1])
+    constant = evaluate_table(rows.assign(probability=0.3), 0.5, replicates=40)
+    assert constant["auroc"]["ci95"] == [0.5, 0.5]
+    assert "auroc, balanced_accuracy: width 0 there is no certainty" in constant["intervals"]
+
+
 def test_undefined_metric_has_neither_value_nor_interval():
     """With one class, AUROC is null and accuracy is not."""
     result = evaluate_table(pd.DataFrame({"label": [1, 1], "probability": [0.2, 0.8]}), 0.5, replicates=20)

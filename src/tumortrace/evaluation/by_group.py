@@ -62,7 +62,9 @@ def _one_group(predictions: Predictions, rows: np.ndarray, threshold: float, see
         "sensitivity": (matrix["tp"], positives),
         "specificity": (matrix["tn"], n - positives),
     }
-    ranked = with_intervals(own, ["auroc"], lambda sample: [auroc(sample)], replicates=REPLICATES, seed=seed)
+    ranked = with_intervals(
+        own, ["auroc"], lambda sample: [auroc(sample)], replicates=REPLICATES, seed=seed, bounded={"auroc": 0.0}
+    )
     return {
         "n": n,
         "positives": positives,

@@ -19,6 +19,9 @@ from tumortrace.evaluation.table import Predictions, check_table
 Floats = NDArray[np.float64]
 FEW_GROUPS = 10
 UNDEFINED_ALLOWED = 0.05
+#: Metrics that are no plain proportions, with the least value that each can have; the greatest is 1.
+BOUNDED = {"auroc": 0.0, "average_precision": 0.0, "balanced_accuracy": 0.0, "f1": 0.0, "mcc": -1.0}
+ROUNDING = 1e-9
 K = TypeVar("K", bound=Hashable)
 
 
@@ -31,7 +34,9 @@ def evaluate_table(
     Welsh 2007), because images of one slide or patient resemble each other; plain proportions in which no replicate
     differs, such as 1, get Wilson's score interval (Wilson 1927) with groups counted as images. Otherwise replicates
     draw single images, and plain proportions get Wilson's interval. Bootstrap intervals are percentiles of the
-    replicates (Efron & Tibshirani 1993), except that of `ece`, which noise can only make larger: see `ece_interval`.
+    replicates (Efron & Tibshirani 1993), except that of `ece`, which noise can only make larger: see `ece_interval`,
+    and those of `BOUNDED` metrics at an end of their range, as an AUROC of 1, from which no replicate differs: these
+    get Wilson's of as many trials as the rarer class has images or groups.
 
     Args:
         table: Columns `label` (0 or 1), `probability` (in [0, 1]) and optionally `group`; others are ignored.
@@ -67,18 +72,20 @@ def evaluate_table(
         seed=seed,
         confidence=confidence,
         counted=proportions(points["confusion_matrix"]),
+        bounded=BOUNDED,
     )
     name = f"ci{100 * confidence:g}"
     entries["ece"][name] = ece_interval(predictions, replicates=replicates, seed=seed, confidence=confidence)
     result: dict[str, Any] = dict(entries)
     stuck = [m for m in METRICS if (ends := entries[m][name]) is not None and ends[0] == ends[1]]
+    ends = [m for m, least in BOUNDED.items() if entries[m][name] and _at_end(entries[m]["value"], least)]
     return result | {
         "confusion_matrix": points["confusion_matrix"],
         "threshold": points["threshold"],
         "n": points["n"],
         "n_groups": predictions.n_groups,
         "prevalence": points["prevalence"],
-        "intervals": _method(predictions, replicates, seed, confidence, stuck),
+        "intervals": _method(predictions, replicates, seed, confidence, stuck, ends),
     }
 
 
@@ -92,6 +99,7 @@ def with_intervals(
     confidence: float = 0.95,
     counted: Mapping[K, tuple[int, int]] | None = None,
     mirrored: Collection[K] = (),
+    bounded: Mapping[K, float] | None = None,
 ) -> dict[K, dict[str, Any]]:
     """Whatever can be measured on a tally, with the confidence interval of each value.
 
@@ -105,6 +113,8 @@ def with_intervals(
         counted: Successes and trials of the values that are plain proportions: they get Wilson's interval where
             replicates draw single images, and `wilson_of_groups` where no replicate of whole groups differs.
         mirrored: Values with the basic bootstrap interval, cut off at 0, because replicates push them upwards.
+        bounded: Least of the other values whose greatest is 1: at either end, where no replicate differs, they get
+            Wilson's interval of as many trials as the rarer class has images, or groups where these are drawn.
 
     Returns:
         `{name: {"value": v, "ci95": [low, high]}}`, None where not defined, as in `evaluate_table`.
@@ -129,7 +139,26 @@ def with_intervals(
             interval = percentile_interval(samples, confidence, mirrored_at=value if name in mirrored else None)
         result[name] = {"value": value, key: interval}
     _widen_shares(result, [name for name in names if name in (counted or {})], key, predictions, measures, confidence)
+    for name, least in (bounded or {}).items():
+        value, ends = result[name]["value"], result[name][key]
+        if ends is not None and ends[1] - ends[0] < ROUNDING and _at_end(value, least):
+            low, high = wilson_of_groups(float(value > least + ROUNDING), _rarer(predictions), confidence)
+            result[name][key] = [least + (1 - least) * low, least + (1 - least) * high]
     return result
+
+
+def _at_end(value: float, least: float) -> bool:
+    return min(abs(value - least), abs(value - 1)) < ROUNDING
+
+
+def _rarer(predictions: Predictions) -> int:
+    """Number of images of the rarer class, or of groups with such images where replicates draw groups."""
+    if draws_groups(predictions):
+        parts = [(group.positive.sum() > 0, group.negative.sum() > 0) for group in single_groups(predictions)]
+        found = np.sum(parts, axis=0)
+    else:
+        found = np.bincount(predictions.label.astype(np.int64), minlength=2)
+    return int(min(found[found > 0]))
 
 
 def _widen_shares(
@@ -184,7 +213,9 @@ def percentile_interval(
     return [min(max(0.0, 2 * mirrored_at - high), mirrored_at), max(mirrored_at, 2 * mirrored_at - low)]
 
 
-def _method(predictions: Predictions, replicates: int, seed: int, confidence: float, stuck: list[str]) -> str:
+def _method(
+    predictions: Predictions, replicates: int, seed: int, confidence: float, stuck: list[str], ends: list[str]
+) -> str:
     """How the intervals were made, for whoever reads them."""
     share, n_groups, drawn = f"{100 * confidence:g} %", predictions.n_groups, f"{replicates} replicates, seed {seed}"
     if draws_groups(predictions):
@@ -200,6 +231,11 @@ def _method(predictions: Predictions, replicates: int, seed: int, confidence: fl
         else:
             unknown = "No image" if predictions.ungrouped == len(predictions.label) else "Not every image"
             notes = f" {unknown} has a group; where several come from one slide or patient, these are too narrow."
+    if ends:
+        units = "groups hold" if draws_groups(predictions) else "there are images of"
+        notes += (
+            f" No replicate differs in {', '.join(ends)}: Wilson score of as many trials as {units} the rarer class."
+        )
     if stuck:
         notes += f" No replicate differs in {', '.join(stuck)}: width 0 there is no certainty."
     return f"{text}; ece by inverted tests of its bins.{notes}"

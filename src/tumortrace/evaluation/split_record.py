@@ -17,7 +17,7 @@ from tumortrace.evaluation.classification_report import (
     classification_report,
 )
 from tumortrace.evaluation.decision_curve import BENEFIT_NAMES, decision_curve, net_benefit
-from tumortrace.evaluation.intervals import evaluate_table, with_intervals
+from tumortrace.evaluation.intervals import BOUNDED, evaluate_table, with_intervals
 from tumortrace.evaluation.metrics import CALLED, Tally, confusion_matrix, measure_calls, tally
 from tumortrace.evaluation.operating_points import POINT_NAMES, operating_points, operating_points_record
 from tumortrace.evaluation.proportions import proportions
@@ -81,7 +81,10 @@ def split_record(
         return np.concatenate([at_half, class_scores(counts, threshold), operating_points(counts), net_benefit(counts)])
 
     names = [(part, *key) for part, keys in PARTS.items() for key in keys]
-    found = with_intervals(predictions, names, measures, replicates=replicates, seed=seed, counted=counted)
+    bounded = {name: BOUNDED.get(name[-1], 0.0) for name in names if name not in counted and name[0] != "benefit"}
+    found = with_intervals(
+        predictions, names, measures, replicates=replicates, seed=seed, counted=counted, bounded=bounded
+    )
     entries = {part: {key: found[part, *key] for key in keys} for part, keys in PARTS.items()}
     return plain | {
         "at_half": {metric: entries["at_half"][(metric,)] for metric in CALLED}
