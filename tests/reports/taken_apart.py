@@ -18,6 +18,8 @@ from scipy.stats import binomtest
 VOID = {"meta", "img", "br", "hr", "input", "link", "col"}
 #: A number as the reports print it, that is no part of a word, a hash, a date or a version; perhaps with its unit.
 NUMBER = re.compile(r"(?<![\w.,])(?<![\w]-)[−+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:e-?\d+)?(?![\w]|[.,]\d)(?: %)?")
+_PRINTED = r"[−+]?\d*\.?\d+(?: %)?"
+TRIPLE = re.compile(rf"(?<![\w.,])({_PRINTED}) \[({_PRINTED}), ({_PRINTED})\]")
 #: What the sentences themselves say: the level of the intervals, and "of 100 images".
 PROSE = {"95 %", "100"}
 CITED = re.compile(r"\b(?:19|20)\d\d\b(?:;\d+\S*)?|doi:\S+|SHA-256|\bF1\b|CLAIM 2024|\(4\):\S+")
@@ -299,6 +301,24 @@ def strings(record: Any) -> Iterator[str]:
             yield from strings(value)
     elif isinstance(record, str):
         yield record
+
+
+def triples(text: str) -> list[tuple[str, ...]]:
+    """Every value with the ends of its interval, as a page or a card shows them: `.953 [.941, .964]`."""
+    return TRIPLE.findall(" ".join(text.split()))
+
+
+def entries(record: Any) -> Iterator[tuple[float, ...]]:
+    """Every value with its ends that a record holds."""
+    if isinstance(record, dict):
+        value = record.get("value", record.get("mean"))
+        if value is not None:
+            yield from ((value, *record[name]) for name in ("ci95", "range", "range95") if record.get(name))
+        for part in record.values():
+            yield from entries(part)
+    elif isinstance(record, list):
+        for part in record:
+            yield from entries(part)
 
 
 def durations(seconds: float | None) -> list[float]:

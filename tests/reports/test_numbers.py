@@ -14,12 +14,15 @@ from tests.reports.taken_apart import (
     ROWS,
     Evidence,
     Shown,
+    entries,
     entry_of,
+    in_pool,
     parse,
     recorded,
     take_apart,
     take_card_apart,
     tokens,
+    triples,
 )
 from tumortrace.reports.report import write_model_card, write_report
 
@@ -73,6 +76,26 @@ def test_a_wrong_number_is_found_out(told: dict[str, Path], which: str) -> None:
     card = take_card_apart((told[which] / "model_card.md").read_text("utf-8"), evidence)
     missed = sum(replace(each, token=altered(each.token)).known for each in card)
     assert missed < 0.2 * len(card)
+
+
+@pytest.mark.parametrize("which", ["trained", "made-up"])
+def test_every_interval_stands_beside_its_own_value(told: dict[str, Path], which: str) -> None:
+    """A value and its ends are one entry of a record, or one share counted anew from the predictions; with another
+    last digit in any of the three, hardly ever."""
+    evidence = Evidence(told[which])
+    counted = evidence.decided()
+    known = [*entries(evidence.records), *(tuple(counted[place : place + 3]) for place in range(len(counted) - 2))]
+
+    def recorded(shown: tuple[str, ...]) -> bool:
+        return any(all(in_pool(token, (number,)) for token, number in zip(shown, entry)) for entry in known)
+
+    page = parse((told[which] / "report.html").read_text("utf-8")).text()
+    card = (told[which] / "model_card.md").read_text("utf-8").replace("\\", "")
+    found = [*triples(page), *triples(card)]
+    assert len(found) > 80
+    assert [shown for shown in found if not recorded(shown)] == []
+    wrong = [(*one[:k], altered(one[k]), *one[k + 1 :]) for one in found for k in range(3)]
+    assert sum(recorded(one) for one in wrong) < 0.03 * len(wrong)
 
 
 def test_a_number_changed_in_the_page_fails(told: dict[str, Path]) -> None:

@@ -155,6 +155,11 @@ def test_the_report_says_what_the_records_say(done: tuple[Path, list[dict[str, A
     outcome = json.loads((folder / "crossval.json").read_text())
     for recipe in outcome["recipes"].values():
         assert f"{recipe['summary']['auroc']['mean']:.3f}"[1:] in page
+    for name, recipe in outcome["recipes"].items():  # each fold's metrics beside the intervals of its own run
+        for fold in recipe["folds"]:
+            low, high = json.loads((folder / fold["run"] / "metrics.json").read_text())["test"]["auroc"]["ci95"]
+            cell = f"{shown(fold['auroc'])}<small>[{shown(low)}, {shown(high)}]</small>"
+            assert cell in page, name
     assert "slower minus tumortrace" in page
     assert "Holm" in page
     assert "Research use only" in page
@@ -163,6 +168,11 @@ def test_the_report_says_what_the_records_say(done: tuple[Path, list[dict[str, A
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "finished"
     assert "--folds 2" in record["command"]
+
+
+def shown(value: float) -> str:
+    """At three decimals, without the zero before the point."""
+    return f"{value:.3f}".removeprefix("0")
 
 
 def test_interrupted_and_resumed_it_ends_the_same(

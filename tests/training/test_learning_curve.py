@@ -88,6 +88,7 @@ def test_the_report_calls_an_extrapolation_one(folder: Path) -> None:
     """Its figures are there, and it says what it does not know."""
     text = (folder / "report.html").read_text()
     assert "an extrapolation, not a measurement" in text
+    assert 'class="callout good">Leakage: ruled out' in text
     assert "Research use only" in text
     assert sorted(path.stem for path in (folder / "figures").glob("*.svg")) == [
         "accuracy", "auroc", "average_precision", "ece",

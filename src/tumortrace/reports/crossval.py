@@ -9,7 +9,7 @@ from tumortrace.errors import RunError
 from tumortrace.reports.crossval_figures import Folds, draw_crossval_figures, read_folds
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.page import render
-from tumortrace.reports.records import METRICS, decimals, interval
+from tumortrace.reports.records import METRICS, decimals, interval, read_json
 from tumortrace.reports.report import REPORT
 from tumortrace.runs.files import write_text
 
@@ -21,7 +21,7 @@ def write_crossval_report(folder: Path) -> Path:
     """Write report.html of a cross-validation: every fold, their mean and spread, and recipe against recipe.
 
     Args:
-        folder: Its folder; run.json, crossval.json, predictions.csv and the folds' history.csv are read.
+        folder: Its folder; its own records and those of its folds are read.
 
     Returns:
         Path of report.html, in the same folder.
@@ -49,6 +49,7 @@ def write_crossval_report(folder: Path) -> Path:
         recipes=folds.recipes,
         metric_names=METRICS,
         per_fold={name: METRICS[name] for name in PER_FOLD},
+        fold_entry=lambda fold, metric: _fold_entry(folder, fold, metric),
         comparisons=comparisons(folds.outcome),
         p_text=p_text,
         spread=spread,
@@ -58,6 +59,14 @@ def write_crossval_report(folder: Path) -> Path:
     )
     write_text(folder / REPORT, page)
     return folder / REPORT
+
+
+def _fold_entry(folder: Path, fold: dict[str, Any], metric: str) -> dict[str, Any]:
+    """A fold's metric with the interval that its own run has on record; with none where that run is gone."""
+    recorded = read_json(folder / fold["run"] / "metrics.json").get("test", {}).get(metric) or {}
+    value = fold.get(metric)
+    same = value is not None and recorded.get("value") is not None and abs(value - recorded["value"]) < 1e-9
+    return {"value": value, "ci95": recorded.get("ci95") if same else None}
 
 
 def comparisons(outcome: dict[str, Any]) -> list[dict[str, Any]]:

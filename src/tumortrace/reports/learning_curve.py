@@ -51,6 +51,7 @@ def write_learning_curve_report(folder: Path) -> Path:
         outcome=outcome,
         verdict=curve_verdict(outcome),
         metric_names={name: METRICS[name] for name in (*DRAWN, "sensitivity", "specificity", "brier")},
+        leakage_ruled_out=str(run.get("leakage", "")).startswith("ruled out"),
         figures={METRICS[name]: content for name, content in figures.items()},
     )
     write_text(folder / REPORT, page)
