@@ -29,6 +29,7 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.training.fit import Trainer
 from tumortrace.training.patches import Patches
 from tumortrace.training.recipe import recipe_names
+from tumortrace.training.task import Task
 from tumortrace.training.train import prepare_store
 
 SHARES = {"train": 1.0, "validation": 0.7, "test": 1.4}  # of --images; validation is halved for calibration
@@ -133,10 +134,8 @@ def speed_all(runs: Path, weights: Path) -> None:
         training, validation = (Patches(images, rows, label[rows]) for rows in (chosen, chosen[:8]))
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            trainer = Trainer(
-                recipe, training, validation, checkpoints=place, history_file=place / "history.csv", seed=0
-            )
-            seconds = trainer.fit().history[-1]["seconds"]
+            task = Task(recipe, training, validation, checkpoints=place, history_file=place / "history.csv", seed=0)
+            seconds = Trainer(task).fit().history[-1]["seconds"]
         speeds["images_per_second"][name] = round(TIMED / seconds, 2)
         print(name, speeds["images_per_second"][name], flush=True)
         (runs / SPEEDS).write_text(json.dumps(speeds, indent=1))

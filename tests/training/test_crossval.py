@@ -30,7 +30,8 @@ from tumortrace.training import finish
 from tumortrace.training import train as training
 from tumortrace.training.crossvalidation import crossval as module
 from tumortrace.training.crossvalidation.crossval import crossval, resume_crossval
-from tumortrace.training.fit import Trainer, seed_everything
+from tumortrace.training.fit import Trainer
+from tumortrace.training.seeding import seed_everything
 
 TINY = (*SMALL, "epochs=1", "model.arguments={stem: 4, widths: [4], depths: [1], dropout: 0.2}")
 

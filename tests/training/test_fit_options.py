@@ -14,9 +14,12 @@ from tumortrace.errors import ModelError, RunError
 from tumortrace.models.architecture import build_network, freeze
 from tumortrace.models.checkpoint import load_checkpoint
 from tumortrace.training.fit import Trainer
+from tumortrace.training.loss import binary_loss
 from tumortrace.training.optimiser import build_average, build_optimiser
+from tumortrace.training.options import Averaging, Optimiser
 from tumortrace.training.patches import Patches, epoch_order
-from tumortrace.training.recipe import Averaging, Optimiser, Recipe, load_recipe
+from tumortrace.training.recipe import Recipe, load_recipe
+from tumortrace.training.task import Task
 
 RESNET = ["model.name=backbone", "model.arguments={body: resnet18}", "preprocessing.size=32", "batch_size=16"]
 
@@ -34,7 +37,7 @@ def trainer(patches: Patches, folder: Path, changes: list[str], base: str = "cnn
     recipe = load_recipe(base, [*changes])
     files = {"checkpoints": folder / "c", "history_file": folder / "history.csv"}
     # Whatever the machine has: results are compared to the digit.
-    return Trainer(recipe, patches, patches, seed=3, precision="32", **files, **options)
+    return Trainer(Task(recipe, patches, patches, seed=3, precision="32", **files), **options)
 
 
 def test_features_computed_once_give_what_the_slow_way_gives(patches: Patches, tmp_path: Path) -> None:
@@ -116,7 +119,7 @@ def test_a_loss_that_is_no_number_ends_the_training(patches: Patches, tmp_path: 
 
 def loss_of(patches: Patches, folder: Path, changes: list[str], logits: list[float], targets: list[float]) -> float:
     fit = trainer(patches, folder, ["preprocessing.size=32", *changes])
-    return float(fit._loss(torch.tensor(logits), torch.tensor(targets)))
+    return float(binary_loss(torch.tensor(logits), torch.tensor(targets), fit.recipe.loss, fit.share))
 
 
 def test_losses_by_hand(patches: Patches, tmp_path: Path) -> None:

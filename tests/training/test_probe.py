@@ -18,20 +18,15 @@ from tumortrace.errors import RecipeError
 from tumortrace.training.patches import Patches
 from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import load_recipe
+from tumortrace.training.task import Task
 
 PROBE = ["weights=random", "model.arguments.body=resnet18", "preprocessing.size=32"]
 
 
 def probe(tmp_path: Path, patches: Patches, changes: list[str]) -> ProbeTrainer:
     recipe = load_recipe("probe", [*PROBE, *changes])
-    return ProbeTrainer(
-        recipe,
-        patches,
-        patches,
-        checkpoints=tmp_path / "c",
-        history_file=tmp_path / "history.csv",
-        seed=1,
-    )
+    files = {"checkpoints": tmp_path / "c", "history_file": tmp_path / "history.csv"}
+    return ProbeTrainer(Task(recipe, patches, patches, seed=1, **files))
 
 
 @pytest.fixture(scope="module")

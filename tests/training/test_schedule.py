@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from tumortrace.training.recipe import Schedule
+from tumortrace.training.options import Schedule
 from tumortrace.training.schedule import learning_rate
 
 

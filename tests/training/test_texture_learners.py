@@ -28,8 +28,10 @@ from tumortrace.training.classical.importances import shuffled_falls
 from tumortrace.training.classical.learned import column_importances, keep
 from tumortrace.training.classical.learners import candidates, fit_learner
 from tumortrace.training.classical.texture import TextureTrainer
+from tumortrace.training.options import Learner
 from tumortrace.training.patches import Patches
-from tumortrace.training.recipe import Learner, load_recipe
+from tumortrace.training.recipe import load_recipe
+from tumortrace.training.task import Task
 
 DESCRIPTORS = ["lbp-uniform", "stain"]
 CHANGES = ["model.arguments.descriptors=[lbp-uniform, stain]"]
@@ -76,9 +78,8 @@ def table(patches: Patches) -> np.ndarray:
 
 def trainer(folder: Path, training: Patches, validation: Patches, learner: str, *more: str) -> TextureTrainer:
     recipe = load_recipe("texture-tree", [*CHANGES, f"learner={learner}", *more])
-    return TextureTrainer(
-        recipe, training, validation, checkpoints=folder / "c", history_file=folder / "history.csv", seed=3
-    )
+    files = {"checkpoints": folder / "c", "history_file": folder / "history.csv"}
+    return TextureTrainer(Task(recipe, training, validation, seed=3, **files))
 
 
 def predicted(fit: TextureTrainer, patches: Patches) -> np.ndarray:

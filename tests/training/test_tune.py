@@ -24,8 +24,8 @@ from tumortrace.errors import RecipeError, RunError
 from tumortrace.training import fit
 from tumortrace.training import train as training
 from tumortrace.training.fit import Trainer
-from tumortrace.training.patches import Patches
-from tumortrace.training.recipe import Recipe, load_recipe
+from tumortrace.training.recipe import load_recipe
+from tumortrace.training.task import Task
 from tumortrace.training.tuning import conclusion, trial
 from tumortrace.training.tuning import study as study_module
 from tumortrace.training.tuning.space import Space, parse_space
@@ -133,9 +133,9 @@ class Watched(Trainer):
 
     rows: ClassVar[list[tuple[list[int], list[int]]]] = []
 
-    def __init__(self, recipe: Recipe, training: Patches, validation: Patches, **options: Any) -> None:
-        self.rows.append((training.rows.tolist(), validation.rows.tolist()))
-        super().__init__(recipe, training, validation, **options)
+    def __init__(self, task: Task) -> None:
+        self.rows.append((task.training.rows.tolist(), task.validation.rows.tolist()))
+        super().__init__(task)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tumortrace.errors import RunError
-from tumortrace.evaluation.metrics import METRICS, classification
+from tumortrace.evaluation.metrics import METRICS
 from tumortrace.models.architecture import build_network, freeze, train_unfrozen
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
@@ -32,10 +30,14 @@ from tumortrace.models.weights import load_weights
 from tumortrace.runs.files import write_csv
 from tumortrace.runs.progress import progress_bar
 from tumortrace.training.features import frozen_features
+from tumortrace.training.loss import binary_loss
 from tumortrace.training.optimiser import build_average, build_optimiser
-from tumortrace.training.patches import Patches, epoch_order
-from tumortrace.training.recipe import FALLING, Recipe, Stopping
+from tumortrace.training.patches import epoch_order
+from tumortrace.training.progress import Progress, improves
 from tumortrace.training.schedule import learning_rate
+from tumortrace.training.scores import scores
+from tumortrace.training.seeding import seed_everything
+from tumortrace.training.task import Task
 
 CHECKPOINT_SECONDS = 60
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run's record has device and precision
@@ -50,38 +52,6 @@ class Stage:
     freeze: tuple[str, ...]
 
 
-@dataclass
-class Progress:
-    """Where a training stands; all of it goes into the checkpoint as JSON.
-
-    Attributes:
-        stage: Which stage, from 0.
-        stage_epoch: Finished epochs of the stage.
-        epoch: Finished epochs of all stages.
-        step: Steps of the epoch so far.
-        loss_sum: Loss of the epoch so far, summed over its images.
-        seconds: Of the epoch so far.
-        best_epoch: From 1; 0 before the first.
-        best_value: Of the metric that stops.
-        history: One row per epoch.
-    """
-
-    stage: int = 0
-    stage_epoch: int = 0
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    seconds: float = 0.0
-    best_epoch: int = 0
-    best_value: float | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
-def seed_everything(*numbers: int) -> None:
-    """Seed torch's generators from a tuple of whole numbers, so that (seed, epoch, step) names one random state."""
-    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-
 class Trainer:
     """Fits a recipe's network to the training split and keeps the weights that are best on the validation split.
 
@@ -89,15 +59,7 @@ class Trainer:
     trained on them, with the same result.
 
     Args:
-        recipe: What to train and how.
-        training: Training split; images after `Preprocessing.prepare`.
-        validation: Validation split, likewise; never augmented.
-        checkpoints: Folder for `last.safetensors` and `best.safetensors`.
-        history_file: CSV with one row per epoch.
-        seed: Seed of initial weights, order, augmentation and dropout.
-        device: "auto", "cpu", "cuda" ...
-        precision: "auto", "32" or "bf16".
-        data_key: Names the images, so that features of a frozen body are kept in the cache; None keeps none.
+        task: What to train, on what, and where its files go.
         keep_features: Whether to compute the features of a frozen body once.
 
     Attributes:
@@ -105,31 +67,18 @@ class Trainer:
         weights: Where its weights come from: `origin`, `sha256`, `unused`.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        training: Patches,
-        validation: Patches,
-        *,
-        checkpoints: Path,
-        history_file: Path,
-        seed: int,
-        device: str = "auto",
-        precision: str = "auto",
-        data_key: str | None = None,
-        keep_features: bool = True,
-    ) -> None:
+    def __init__(self, task: Task, *, keep_features: bool = True) -> None:
         keep_memory()
-        self.recipe, self.training, self.validation = recipe, training, validation
+        recipe = task.recipe
+        self.recipe, self.training, self.validation = recipe, task.training, task.validation
         self.preprocessing = recipe.preprocessing
-        self.checkpoints, self.history_file, self.seed = checkpoints, history_file, seed
-        self.device = resolve_device(device)
-        self.precision = resolve_precision(precision, self.device)
+        self.checkpoints, self.history_file, self.seed = task.checkpoints, task.history_file, task.seed
+        self.device = resolve_device(task.device)
+        self.precision = resolve_precision(task.precision, self.device)
         indices: list[int] | int = [self.device.index] if self.device.index is not None else 1
         self.fabric = Fabric(accelerator=self.device.type, devices=indices, precision=self.precision)  # type: ignore[arg-type]
-        seed_everything(seed)
-        pixels = self.preprocessing.pixels(training.tensor(np.zeros(1, np.int64), torch.device("cpu")))
-        self.input_size = (pixels.shape[2], pixels.shape[3])
+        self.input_size = task.input_size
+        seed_everything(task.seed)
         self.network = build_network(recipe.model.name, self.input_size, recipe.model.arguments)
         self.weights = load_weights(self.network, recipe.weights, recipe.model.arguments.get("body"))
         self.network.to(self.device).to(memory_format=torch.channels_last)
@@ -139,8 +88,9 @@ class Trainer:
             self.stages.append(Stage(second.epochs, second.lr, tuple(second.freeze)))
         self.trains_head = keep_features and self._body_stays()
         if self.trains_head:
-            self._keep_features(data_key)
-        self.steps = max(1, round(len(training.rows) / recipe.batch_size))
+            self._keep_features(task.data_key)
+        self.share = float(task.training.labels.mean())  # of positives
+        self.steps = max(1, round(len(task.training.rows) / recipe.batch_size))
         self.progress = Progress()
         self.outputs: list[Tensor] = []  # logits and labels of the epoch's steps so far
         self._enter_stage()
@@ -291,7 +241,7 @@ class Trainer:
             pixels, targets = self.recipe.augmentation.mix(pixels, targets)
             found = self.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
         logits = self.wrapped(found).float().view(-1)
-        loss = self._loss(logits, targets)
+        loss = binary_loss(logits, targets, self.recipe.loss, self.share)
         self.wrapped_optimiser.zero_grad()
         self.fabric.backward(loss)
         clip = self.recipe.optimiser.clip_norm
@@ -305,15 +255,6 @@ class Trainer:
         labels = torch.from_numpy(self.training.labels[batch])
         self.outputs.append(torch.stack([logits.detach().cpu(), labels], 1))
         return value
-
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        options = self.recipe.loss
-        weights = None
-        if options.class_weights == "balanced":
-            share = float(self.training.labels.mean())
-            weights = (1 - targets) * 0.5 / (1 - share) + targets * 0.5 / share
-        smoothed = targets * (1 - options.label_smoothing) + options.label_smoothing / 2
-        return functional.binary_cross_entropy_with_logits(logits, smoothed, weights)
 
     def _require_number(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -332,8 +273,8 @@ class Trainer:
             and state.stage_epoch >= averaging.start * self.stage.epochs
         ):
             self.average.update_parameters(self.network)
-        seen = torch.cat(self.outputs).numpy()
-        training = classification(seen[:, 1].astype(np.int64), _sigmoid(seen[:, 0]), 0.5)
+        seen = torch.cat(self.outputs)
+        training = scores(seen[:, 0], seen[:, 1].numpy())
         metrics = self._validate()
         row = {
             "epoch": state.epoch + 1,
@@ -362,8 +303,7 @@ class Trainer:
 
     @torch.inference_mode()
     def _validate(self) -> dict[str, float | None]:
-        network = self.evaluated.eval()
-        labels = self.validation.labels
+        network, labels = self.evaluated.eval(), self.validation.labels
         size = 4096 if self.trains_head else prediction_batch(self.input_size)
         logits = []
         for start in range(0, len(labels), size):
@@ -373,11 +313,10 @@ class Trainer:
                 continue
             inputs = self.preprocessing.normalise(self.preprocessing.pixels(found))
             logits.append(network(inputs.contiguous(memory_format=torch.channels_last)).float().cpu())
-        logit = torch.cat(logits)
-        loss = float(functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(labels)))
-        self._require_number(loss)
-        metrics = classification(labels.astype(np.int64), _sigmoid(logit.numpy()), 0.5)
-        return {"loss": loss, **{name: metrics[name] for name in METRICS}}
+        metrics = scores(torch.cat(logits), labels)
+        assert metrics["loss"] is not None
+        self._require_number(metrics["loss"])
+        return metrics
 
     def _save_last(self) -> None:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
@@ -394,20 +333,6 @@ class Trainer:
         state = self.progress
         since = max(state.best_epoch, state.epoch - state.stage_epoch)
         return state.epoch - since >= self.recipe.stopping.patience
-
-
-def improves(value: float | None, best: float | None, stopping: Stopping) -> bool:
-    """Whether a value of the stopping metric beats the best so far; None is an undefined one."""
-    if value is None:  # undefined on this validation split: the first epoch counts
-        return best is None
-    if best is None:
-        return True
-    gain = best - value if stopping.metric in FALLING else value - best
-    return gain > stopping.least_improvement
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return torch.sigmoid(torch.from_numpy(logits).double()).numpy()
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

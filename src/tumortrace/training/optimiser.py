@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from tumortrace.training.muon import Muon
-from tumortrace.training.recipe import Averaging, Optimiser
+from tumortrace.training.options import Averaging, Optimiser
 
 
 def build_optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optimizer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from tumortrace.errors import RecipeError
-from tumortrace.evaluation.metrics import METRICS, classification
 from tumortrace.models.architecture import build_network
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
@@ -27,9 +25,10 @@ from tumortrace.models.weights import load_weights
 from tumortrace.runs.files import write_csv
 from tumortrace.runs.progress import track
 from tumortrace.training.features import frozen_features
-from tumortrace.training.fit import Progress, improves, seed_everything
-from tumortrace.training.patches import Patches
-from tumortrace.training.recipe import Recipe
+from tumortrace.training.progress import Progress, improves
+from tumortrace.training.scores import scores
+from tumortrace.training.seeding import seed_everything
+from tumortrace.training.task import Task
 
 
 class ProbeTrainer:
@@ -37,34 +36,22 @@ class ProbeTrainer:
 
     The features are computed once and kept in the cache. The head is chosen on the validation split by the recipe's
     `stopping.metric`, so that the calibration split stays for calibration alone. There is nothing to resume but the
-    features. Arguments and attributes are those of `Trainer`, but that the precision "auto" is float32.
+    features. Attributes are those of `Trainer`, but that the precision "auto" is float32.
 
     Raises:
         RecipeError: The recipe's model has no body to probe, or asks for a pooling that learns.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        training: Patches,
-        validation: Patches,
-        *,
-        checkpoints: Path,
-        history_file: Path,
-        seed: int,
-        device: str = "auto",
-        precision: str = "auto",
-        data_key: str | None = None,
-    ) -> None:
+    def __init__(self, task: Task) -> None:
         keep_memory()
-        self.recipe, self.seed, self.history_file = recipe, seed, history_file
-        self.device = resolve_device(device)
+        recipe = task.recipe
+        self.recipe, self.seed, self.history_file = recipe, task.seed, task.history_file
+        self.device = resolve_device(task.device)
         # As it will be used: prediction is in float32, and computing the features once is no long work.
-        self.precision = resolve_precision("32" if precision == "auto" else precision, self.device)
-        self.data_key = data_key
-        seed_everything(seed)
-        pixels = recipe.preprocessing.pixels(training.tensor(np.zeros(1, np.int64), torch.device("cpu")))
-        network = build_network(recipe.model.name, (pixels.shape[2], pixels.shape[3]), recipe.model.arguments)
+        self.precision = resolve_precision("32" if task.precision == "auto" else task.precision, self.device)
+        self.data_key = task.data_key
+        seed_everything(task.seed)
+        network = build_network(recipe.model.name, task.input_size, recipe.model.arguments)
         if not isinstance(network, Backbone) or any(True for _ in network.top[:-1].parameters()):
             raise RecipeError(
                 f"a probe of {recipe.model.name} with {recipe.model.arguments}",
@@ -74,7 +61,7 @@ class ProbeTrainer:
         self.weights = load_weights(network, recipe.weights, recipe.model.arguments.get("body"))
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.network.requires_grad_(False)
-        self.training, self.validation = training, validation
+        self.training, self.validation = task.training, task.validation
         self.head: list[dict[str, Any]] = []
         self.progress = Progress()
 
@@ -182,7 +169,4 @@ def measured(head: nn.Module, features: np.ndarray, labels: np.ndarray) -> dict[
         head.eval()(torch.from_numpy(np.array(features[start : start + 4096], dtype=np.float32)))
         for start in range(0, len(features), 4096)
     ]
-    logit = torch.cat(parts).view(-1).double()
-    loss = float(nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(labels).double()))
-    found = classification(labels.astype(np.int64), torch.sigmoid(logit).numpy(), 0.5)
-    return {"loss": loss, **{name: found[name] for name in METRICS}}
+    return scores(torch.cat(parts).view(-1), labels)

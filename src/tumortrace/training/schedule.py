@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tumortrace.training.recipe import FALLING, Schedule
+from tumortrace.training.options import FALLING, Schedule
 
 
 def learning_rate(

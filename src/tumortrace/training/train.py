@@ -40,6 +40,7 @@ from tumortrace.training.record import (
     recorded,
 )
 from tumortrace.training.reopen import left_to_do, reopened
+from tumortrace.training.task import Task
 
 
 def train(
@@ -155,7 +156,7 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
             taught, teacher_notes = teacher_targets(
                 arguments["distil"], cohort, store, splits, training, recipe.loss.distillation
             )
-        trainer = trainer_of(recipe)(
+        task = Task(
             recipe,
             taught,
             split_patches(cohort, prepared.images, splits, "validation"),
@@ -166,6 +167,7 @@ def _carry_out(run: Run, cohort: Cohort, splits: Splits, recipe: Recipe) -> Path
             precision=arguments["precision"],
             data_key=f"{cohort.fingerprint} {store.size} {recipe.preprocessing.preparation_key}",
         )
+        trainer = trainer_of(recipe)(task)
         resumed = trainer.resume()
         earlier = sum(epoch["seconds"] for epoch in trainer.progress.history)  # before a kill, whole epochs alone
         notes = [*record["data"]["notes"], *prepared.notes, *_unseen_margin(recipe, store.size), *teacher_notes]

@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from tumortrace.errors import RecipeError
 from tumortrace.training.distributions import Range, parse_distribution
-from tumortrace.training.recipe import Learner
+from tumortrace.training.options import Learner
 
 #: Parameters that do not belong to a recipe: the seed is the run's, and features are numbers.
 _OURS = {"random_state", "n_jobs", "verbose", "warm_start", "categorical_features", "estimator"}

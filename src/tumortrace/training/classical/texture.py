@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,11 @@ from tumortrace.training.classical.importances import write_importances
 from tumortrace.training.classical.inner_folds import make_folds
 from tumortrace.training.classical.learned import keep
 from tumortrace.training.classical.learners import candidates, fit_learner
-from tumortrace.training.fit import Progress, improves
 from tumortrace.training.patches import Patches
 from tumortrace.training.probe import measured
+from tumortrace.training.progress import Progress, improves
 from tumortrace.training.recipe import Recipe
+from tumortrace.training.task import Task
 
 
 class TextureTrainer:
@@ -35,7 +35,7 @@ class TextureTrainer:
 
     The descriptors are computed once and kept in the cache; there is nothing else to resume. Candidates are compared
     within folds of the training split alone, so that validation, like calibration and test, has chosen nothing.
-    Arguments and attributes are those of `Trainer`; all of it is computed on the CPU.
+    Attributes are those of `Trainer`; all of it is computed on the CPU.
 
     Attributes:
         folds: Indices to learn from and to judge by, within the training split.
@@ -46,33 +46,21 @@ class TextureTrainer:
         SplitError: The training split cannot be folded.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        training: Patches,
-        validation: Patches,
-        *,
-        checkpoints: Path,
-        history_file: Path,
-        seed: int,
-        device: str = "auto",
-        precision: str = "auto",
-        data_key: str | None = None,
-    ) -> None:
+    def __init__(self, task: Task) -> None:
+        recipe = task.recipe
         assert recipe.learner is not None
-        _require_plain(recipe, training)
-        resolve_device(device)  # a wrong name is refused
+        _require_plain(recipe, task.training)
+        resolve_device(task.device)  # a wrong name is refused
         self.device = torch.device("cpu")
-        resolve_precision(precision, self.device)
+        resolve_precision(task.precision, self.device)
         self.precision = "32-true"
-        self.recipe, self.learner, self.history_file = recipe, recipe.learner, history_file
-        self.training, self.validation, self.data_key = training, validation, data_key
-        self.seed = int(np.random.default_rng(seed).integers(2**31))
+        self.recipe, self.learner, self.history_file = recipe, recipe.learner, task.history_file
+        self.training, self.validation, self.data_key = task.training, task.validation, task.data_key
+        self.seed = int(np.random.default_rng(task.seed).integers(2**31))
         self.candidates = candidates(self.learner, self.seed)
-        self.folds, note = make_folds(training, self.learner.folds, self.seed)
+        self.folds, note = make_folds(task.training, self.learner.folds, self.seed)
         self.notes = [note]
-        size = recipe.preprocessing.pixels(training.tensor(np.zeros(1, np.int64), self.device)).shape[-2:]
-        network = build_network(recipe.model.name, (size[0], size[1]), recipe.model.arguments)
+        network = build_network(recipe.model.name, task.input_size, recipe.model.arguments)
         assert isinstance(network, Texture)
         self.network = network
         self.weights: dict[str, Any] = {"origin": "fitted from scratch (scikit-learn)", "sha256": None, "unused": 0}

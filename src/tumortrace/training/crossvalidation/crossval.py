@@ -32,7 +32,7 @@ from tumortrace.training.part import train_part
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import data_record, log, recorded
 from tumortrace.training.reopen import left_to_do, reopened
-from tumortrace.training.tuning.study import seed_of
+from tumortrace.training.seeding import seed_of
 
 
 def crossval(

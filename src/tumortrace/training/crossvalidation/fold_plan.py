@@ -18,7 +18,7 @@ from tumortrace.runs.progress import track
 from tumortrace.training.admission import admit
 from tumortrace.training.chosen import with_whole_paths
 from tumortrace.training.recipe import Recipe, load_recipe
-from tumortrace.training.tuning.study import seed_of
+from tumortrace.training.seeding import seed_of
 
 Named = str | Path | Recipe | Sequence[str | Path | Recipe]
 

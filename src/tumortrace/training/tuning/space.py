@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tumortrace.errors import RecipeError
 from tumortrace.training.distributions import parse_distribution
-from tumortrace.training.recipe import FALLING, Metric, Recipe, load_recipe, parse_recipe
+from tumortrace.training.options import FALLING, Metric
+from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -26,21 +26,12 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tumortrace.errors import RunError
+from tumortrace.training.seeding import seed_of
 from tumortrace.training.tuning.space import Pruner, Sampler, Space
 
 MOST_INTERRUPTIONS = 5  # in one epoch: a trial that takes its process down each time must not do so for ever
 FEWEST_FAILURES, FAILURES_PER_SUCCESS = 10, 4  # with more of them than both allow, a search is given up
 FEWEST_FOR_IMPORTANCE = 4
-
-
-def seed_of(*numbers: int) -> int:
-    """A seed below 2^31 that follows from whole numbers.
-
-    Example:
-        >>> seed_of(0, 7) == seed_of(0, 7), seed_of(0, 7) == seed_of(0, 8)
-        (True, False)
-    """
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
 
 class SeededSampler(BaseSampler):

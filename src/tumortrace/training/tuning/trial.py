@@ -21,9 +21,11 @@ from tumortrace.runs.run import Run
 from tumortrace.training.finish import uncalibrated
 from tumortrace.training.fit import Trainer
 from tumortrace.training.recipe import Recipe
+from tumortrace.training.seeding import seed_of
+from tumortrace.training.task import Task
 from tumortrace.training.train import prepare_store, split_patches
 from tumortrace.training.tuning.space import Space, changed
-from tumortrace.training.tuning.study import fail, seed_of, trial_folder
+from tumortrace.training.tuning.study import fail, trial_folder
 
 #: What a network that cannot be built or trained raises: its trial fails, and the search goes on.
 FAILURES = (TumorTraceError, RuntimeError, ValueError, MemoryError)
@@ -75,7 +77,7 @@ def _train(search: Search, trial: optuna.Trial) -> tuple[TrialState, float | Non
     recipe = changed(search.recipe, search.space.suggest(trial), f"trial {trial.number}")
     write_text(folder / "recipe.yaml", recipe.to_yaml())
     images = prepare_store(search.store, recipe.preprocessing).images
-    trainer = Trainer(
+    task = Task(
         recipe,
         split_patches(search.cohort, images, search.splits, "train"),
         split_patches(search.cohort, images, search.splits, "validation"),
@@ -86,6 +88,7 @@ def _train(search: Search, trial: optuna.Trial) -> tuple[TrialState, float | Non
         precision=search.arguments["precision"],
         data_key=f"{search.cohort.fingerprint} {search.store.size} {recipe.preprocessing.preparation_key}",
     )
+    trainer = Trainer(task)
     if trainer.resume():  # a kill may have come between the checkpoint and the file
         write_csv(folder / "history.csv", pd.DataFrame(trainer.progress.history))
     judge = _Judge(search, trial, total_epochs(recipe))
