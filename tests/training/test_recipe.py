@@ -58,6 +58,7 @@ def test_one_value_can_be_changed(change: str, check: object) -> None:
         ("name.first=3", "holds no further fields"),
         ("calibration.threshold=best", "calibration.threshold"),
         ("augmentation.stain=[", "not valid YAML"),
+        ("fine_tuning={epochs:5, lr:0.1}", "no space after a colon"),
         ("optimiser.name=lion", "optimiser.name"),
     ],
 )

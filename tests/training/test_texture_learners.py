@@ -14,7 +14,7 @@ import torch
 from sklearn.ensemble import BaggingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -25,6 +25,7 @@ from tumortrace.errors import RecipeError, SplitError, TumorTraceError
 from tumortrace.models.families.texture import Linear, Texture, Trees
 from tumortrace.texture.descriptor import choose, describe
 from tumortrace.training.classical.importances import shuffled_falls
+from tumortrace.training.classical.inner_folds import make_folds
 from tumortrace.training.classical.learned import column_importances, keep
 from tumortrace.training.classical.learners import candidates, fit_learner
 from tumortrace.training.classical.texture import TextureTrainer
@@ -358,3 +359,18 @@ def test_folds_that_cannot_be_made_are_refused(training: Patches, validation: Pa
         trainer(tmp_path, parted, validation, "{name: tree, folds: 2}")
     assert isinstance(Texture((16, 16), DESCRIPTORS).top, Linear)
     assert not isinstance(Texture((16, 16), DESCRIPTORS).top, Trees)
+
+
+def test_copies_stay_in_one_fold_where_no_slide_is_known(training: Patches) -> None:
+    """No candidate is judged by a picture that it has learnt from; where all differ, folds are scikit-learn's."""
+    training = replace(training, groups=None)
+    twice = Patches(training.images, np.repeat(training.rows[:90], 2), np.repeat(training.labels[:90], 2))
+    folds, note = make_folds(twice, 3, 0)
+    for learnt, judged in folds:
+        assert not set(twice.rows[learnt]) & set(twice.rows[judged])
+    assert sorted(np.concatenate([judged for _, judged in folds])) == list(range(180))
+    assert "too kind" in note
+    plain = StratifiedKFold(3, shuffle=True, random_state=0).split(training.labels, training.labels)
+    for (learnt, judged), (expected, other) in zip(make_folds(training, 3, 0)[0], plain, strict=True):
+        assert learnt.tolist() == expected.tolist()
+        assert judged.tolist() == other.tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 from tumortrace import open_cohort
 from tumortrace.cli.main import run as command
 from tumortrace.errors import RecipeError, RunError
+from tumortrace.runs.run import Run
 from tumortrace.training import fit
 from tumortrace.training import train as training
 from tumortrace.training.fit import Trainer
@@ -28,6 +30,7 @@ from tumortrace.training.recipe import load_recipe
 from tumortrace.training.task import Task
 from tumortrace.training.tuning import conclusion, trial
 from tumortrace.training.tuning import study as study_module
+from tumortrace.training.tuning import tune as tuning
 from tumortrace.training.tuning.space import Space, parse_space
 from tumortrace.training.tuning.study import MOST_INTERRUPTIONS, claimed, count, fail, open_study, state, trials_table
 from tumortrace.training.tuning.tune import resume_tuning, tune
@@ -285,6 +288,42 @@ def test_two_processes_share_one_study(
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
     assert len(table(folder)) == 4
     assert (folder / "report.html").is_file()
+
+
+def test_what_another_process_has_finished_stays_finished(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a worker that is interrupted or fails after the end, nor one that joins as it comes, undoes it."""
+    folder = Path(shutil.copytree(study, tmp_path / study.name))
+    run, before = Run(folder), (folder / "run.json").read_text()
+    for error, raised in ((KeyboardInterrupt(), RunError), (ValueError("late"), ValueError)):
+        with pytest.raises(raised), tuning._recorded(run):
+            raise error
+    assert (folder / "run.json").read_text() == before
+    run.update(status="running")
+    locked = tuning.study_lock
+
+    def ends_meanwhile(place: Path) -> object:
+        (place / "run.json").write_text(before)  # by the process that had the lock until now
+        return locked(place)
+
+    monkeypatch.setattr(tuning, "study_lock", ends_meanwhile)
+    assert resume_tuning(folder) == folder
+    assert (folder / "run.json").read_text() == before
+
+
+def test_images_that_the_recipe_leaves_out_are_not_searched_on(
+    tissue: Path, space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `train`, so that both have the same splits."""
+    monkeypatch.setattr(tuning, "_carry_out", lambda run, *_: run.folder)
+    ids = open_cohort(tissue).table["id"][:7]
+    ids.to_frame().to_csv(tmp_path / "quarantine.csv", index=False)
+    folder = tune(tissue, space=space_file, changes=[f"leave_out={tmp_path / 'quarantine.csv'}"], out=tmp_path)
+    splits = pd.read_csv(folder / "splits.csv", dtype=str)
+    assert len(splits) == 393
+    assert not set(splits["id"]) & set(ids)
+    assert resume_tuning(folder) == folder
 
 
 def test_networks_that_do_not_fit_fail_and_the_search_goes_on(tissue: Path, tmp_path: Path) -> None:

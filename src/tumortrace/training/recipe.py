@@ -173,6 +173,12 @@ def _apply(document: dict[str, Any], change: str) -> None:
         place[last] = _number(yaml.safe_load(value))
     except yaml.YAMLError as error:
         raise RecipeError(f"the value in --set {change!r} is not valid YAML", remedy="quote it") from error
+    if isinstance(place[last], dict) and any(":" in str(name) for name in place[last]):
+        raise RecipeError(
+            f"no space after a colon in --set {change!r}",
+            expected="YAML, as in {epochs: 5, lr: 0.001}",
+            remedy="add it",
+        )
 
 
 def _number(value: Any) -> Any:
@@ -191,7 +197,8 @@ def _validated(document: Any, where: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        found = "no such field" if first["type"] == "extra_forbidden" else f"{first['msg']} (found {first['input']!r})"
+        said = f"{first['msg'].removeprefix('Value error, ')} (found {first['input']!r})"
+        found = "no such field" if first["type"] == "extra_forbidden" else said
         raise RecipeError(
             found, where=f"{where}, field {field}", remedy="compare with `tumortrace recipes NAME`"
         ) from error
