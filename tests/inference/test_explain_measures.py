@@ -16,11 +16,13 @@ from tumortrace.errors import CohortError
 from tumortrace.imaging.preprocessing import Preprocessing
 from tumortrace.inference.explain import draw_sheets, measure
 from tumortrace.inference.explain.controls import CONTROLS
+from tumortrace.inference.explain.evidence import prepared_pixels
 from tumortrace.inference.explain.localisation import energy_inside, mask_auc, pointing
-from tumortrace.inference.explain.measures import summarise
 from tumortrace.inference.explain.methods import METHODS, heat_of
-from tumortrace.inference.explain.perturbation import areas, cell_order
+from tumortrace.inference.explain.per_image import others, per_image, randomised
+from tumortrace.inference.explain.perturbation import areas, cell_order, deletion_insertion
 from tumortrace.inference.explain.randomisation import cascade, rank_correlation, similarity
+from tumortrace.inference.explain.summary import summarise
 from tumortrace.models.architecture import build_network
 from tumortrace.models.bundle import Model, load_model, save_model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
@@ -138,6 +140,48 @@ def test_a_map_that_ignores_the_weights_is_found_out() -> None:
         table[["ssim_1.00", "deletion", "insertion", "random_deletion", "random_insertion"]] = 0.5
         verdicts[name] = summarise(table)["methods"][name]["depends_on_weights"]
     assert verdicts == {"edges": "no", "layer-cam": "yes"}
+
+
+def test_a_map_gains_by_what_it_knows_of_its_patch() -> None:
+    """What is the same on every patch gains exactly nothing; a map gains what those of two others lose."""
+    model, patches = small_model(), np.random.default_rng(6).integers(0, 256, (7, 48, 48, 3), dtype=np.uint8)
+    ramp = np.broadcast_to(np.arange(48.0 * 48).reshape(48, 48), (7, 48, 48))
+    constant = per_image(model, patches, ramp, None, seed=0)
+    assert constant[["deletion_gain", "insertion_gain"]].abs().to_numpy().max() < 1e-9
+    heat = heat_of(model, patches, METHODS["layer-cam"])
+    found = per_image(model, patches, heat, None, seed=0)
+    own = [deletion_insertion(model, prepared_pixels(model, patches[2:3]), cell_order(heat[k], k)) for k in (2, 0, 4)]
+    assert found["deletion"][2], found["insertion"][2] == pytest.approx(own[0])
+    assert found["deletion_gain"][2] == pytest.approx((own[1][0] + own[2][0]) / 2 - own[0][0])
+    assert found["insertion_gain"][2] == pytest.approx(own[0][1] - (own[1][1] + own[2][1]) / 2)
+    assert per_image(model, patches[:1], heat[:1], None, seed=0)["deletion_gain"].isna().all()
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 8, 48, 64])
+def test_the_others_are_never_the_patch_itself(count: int) -> None:
+    """Two of them, far away where there are enough; each patch is as often another's other as any."""
+    chosen = [others(row, count) for row in range(count)]
+    assert all(row not in found and len(found) == min(2, count - 1) for row, found in enumerate(chosen))
+    assert len(set(np.bincount(np.concatenate(chosen)))) == 1
+    assert all(
+        min(abs(row - other), count - abs(row - other)) >= count // 3
+        for row, found in enumerate(chosen)
+        for other in found
+    )
+
+
+def test_wholly_random_networks_are_several() -> None:
+    """What is kept of maps at the end of the cascade is the mean over three shuffles, as SciPy correlates."""
+    model, patches = small_model(), np.random.default_rng(5).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
+    method = METHODS["layer-cam"]
+    heat = heat_of(model, patches, method)
+    share, kept, _ = list(randomised(model, patches, heat, method, seed=0))[-1]
+    maps = [heat_of(list(cascade(model, 0))[-1][1], patches, method)]
+    maps += [heat_of(next(cascade(model, seed, shares=(1.0,)))[1], patches, method) for seed in (1, 2)]
+    rows = [[spearmanr(heat[k].ravel(), each[k].ravel()).statistic for k in range(4)] for each in maps]
+    assert share == 1
+    assert kept == pytest.approx(np.mean(rows, axis=0))
+    assert len({tuple(row) for row in rows}) == 3
 
 
 def test_the_edge_detector_finds_an_edge_and_the_bump_the_centre() -> None:

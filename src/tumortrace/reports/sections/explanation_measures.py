@@ -14,7 +14,7 @@ PANELS: dict[str, tuple[str, float | None]] = {  # title, what chance gives; Non
     "pointing": ("Hottest pixel on tumour", None),
     "energy": ("Share of heat on tumour", None),
     "mask_auc": ("AUC against the mask", 0.5),
-    "insertion_gain": ("Insertion, gain over random", 0.0),
+    "insertion_gain": ("Insertion, gain over others", 0.0),
     "random": ("Kept with random weights", 0.0),
 }
 
