@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tumortrace import load_model
+from tumortrace.app import scan_process
 from tumortrace.app.slide_job import Job
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy, SlideReader
-from tumortrace.errors import ServeError, SlideError
+from tumortrace.errors import ModelError, ServeError, SlideError
 
 
 class Scanner:
@@ -296,6 +298,19 @@ def test_a_slide_that_changes_while_it_is_scanned_has_no_result(make: Callable[.
     job = make(scanner).add("a.png")
     until(lambda: job.status == "failed")
     assert job.error == {"cause": "the slide's file was changed while it was scanned", "remedy": "scan it again"}
+
+
+def test_a_model_put_in_place_of_the_served_one_does_not_scan(make: Callable[..., SlideJobs], small_run: Path) -> None:
+    """The process that scans is told which weights the server serves, and refuses others."""
+    scanner = Scanner()
+    scanner.go.release()
+    job = make(scanner, weights={"m": "f" * 64}).add("a.png")
+    until(lambda: job.status == "done")
+    assert scanner.requests[0]["weights"] == "f" * 64
+    served = load_model(small_run, device="cpu").info.weights_sha256
+    assert scan_process._load(small_run, "cpu", served).info.weights_sha256 == served
+    with pytest.raises(ModelError, match=r"has been replaced since the server started.*start the server again"):
+        scan_process._load(small_run, "cpu", "f" * 64)
 
 
 def test_tiles_are_those_of_the_file_that_is_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from tumortrace.cli.main import run as call
 from tumortrace.errors import CohortError
 from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.inference.explain import draw_sheets, measure
+from tumortrace.inference.explain import allowed_methods, draw_sheets, measure
 from tumortrace.inference.explain.controls import CONTROLS
 from tumortrace.inference.explain.evidence import prepared_pixels
 from tumortrace.inference.explain.localisation import energy_inside, mask_auc, pointing
@@ -184,6 +184,14 @@ def test_wholly_random_networks_are_several() -> None:
     assert len({tuple(row) for row in rows}) == 3
 
 
+def test_a_network_with_maps_and_gradients_allows_every_method() -> None:
+    """Told without making a map by the dear ones; a flat head without a map of features leaves two."""
+    model = small_model()
+    assert allowed_methods(model) == list(METHODS)
+    model.network.attention_layer = None  # type: ignore[assignment]
+    assert allowed_methods(model) == ["integrated-gradients", "occlusion"]
+
+
 def test_the_edge_detector_finds_an_edge_and_the_bump_the_centre() -> None:
     """The controls are what they say they are."""
     model, patch = small_model(), np.full((1, 48, 48, 3), 200, np.uint8)
@@ -299,6 +307,7 @@ def test_trees_are_measured_by_occlusion_alone(tmp_path: Path) -> None:
         }
     )
     save_model(tmp_path / "model", info, network)
+    assert allowed_methods(load_model(tmp_path)) == ["occlusion"]
     record = json.loads(measure(tmp_path, "synthetic:patches?count=24&seed=9", images=6).read_text())
     assert list(record["methods"]) == ["occlusion", "centre", "edges"]
     found = record["methods"]["occlusion"]

@@ -13,6 +13,7 @@ from tumortrace.app.batching import Batcher
 from tumortrace.app.problems import Problem
 from tumortrace.app.settings import Settings
 from tumortrace.errors import ServeError
+from tumortrace.inference.explain import allowed_methods
 from tumortrace.models.bundle import Model, find_bundle, load_model
 
 
@@ -25,12 +26,14 @@ class Served:
         model: The loaded bundle.
         folder: Run folder, or the bundle where there is no run around it.
         batcher: Its queue and thread; use the model through it alone.
+        methods: Names of those in which it can be asked to explain.
     """
 
     name: str
     model: Model
     folder: Path
     batcher: Batcher
+    methods: tuple[str, ...]
 
 
 class Catalogue:
@@ -85,7 +88,7 @@ def _load(run: Path, settings: Settings, observe: Callable[[str, int], None]) ->
     folder = bundle.parent if (bundle.parent / "run.json").is_file() else bundle
     name = folder.name
     batcher = Batcher(lambda images: assess(model, name, images), settings.limits, lambda size: observe(name, size))
-    return Served(name, model, folder, batcher)
+    return Served(name, model, folder, batcher, tuple(allowed_methods(model)))
 
 
 def assess(model: Model, name: str, images: np.ndarray) -> list[dict[str, Any]]:

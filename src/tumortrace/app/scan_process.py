@@ -13,10 +13,13 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tumortrace.app.slide_job import OVERVIEW
-from tumortrace.errors import TumorTraceError
+from tumortrace.errors import ModelError, TumorTraceError
+
+if TYPE_CHECKING:
+    from tumortrace.models.bundle import Model
 
 
 def main() -> None:
@@ -34,8 +37,10 @@ def main() -> None:
     try:
         from tumortrace.slides.scan import scan
 
+        weights = request.pop("weights")
+        model = _load(Path(request["run"]), request["device"], weights)
         _keep_overview(request["slide"], Path(request["out"]).with_name(OVERVIEW))
-        scan(**request, progress=lambda done, total: tell(done=done, total=total))
+        scan(**request, model=model, progress=lambda done, total: tell(done=done, total=total))
     except TumorTraceError as error:
         found = f"{error.found}; expected {error.expected}" if error.expected else error.found
         tell(error={"cause": found.replace(request["slide"], "the file"), "remedy": error.remedy or "scan another"})
@@ -43,6 +48,22 @@ def main() -> None:
         tell(error={"cause": "the scan needs more memory than there is", "remedy": "scan it on a larger machine"})
     else:
         tell(finished=True)
+
+
+def _load(run: Path, device: str, weights: str | None) -> Model:
+    """The model that the server serves; another one may lie in its place by now.
+
+    Raises:
+        ModelError: It does, or it cannot be loaded.
+    """
+    from tumortrace.models.bundle import load_model
+
+    model = load_model(run, device=device)
+    if weights is not None and model.info.weights_sha256 != weights:
+        raise ModelError(
+            f"{run.name} has been replaced since the server started", remedy="start the server again, then scan again"
+        )
+    return model
 
 
 def _keep_overview(slide: str, target: Path) -> None:

@@ -37,7 +37,13 @@ class Service:
             self.meters.queue.labels(served.name).set_function(_waiting(served))
         self.meters.decoding.set_function(lambda: self.decoder.waiting)
         folders = {served.name: served.folder for served in self.catalogue.all}
-        self.slides = SlideJobs(settings.workspace / "slides", folders, slides=settings.slides, device=settings.device)
+        self.slides = SlideJobs(
+            settings.workspace / "slides",
+            folders,
+            weights={served.name: served.model.info.weights_sha256 for served in self.catalogue.all},
+            slides=settings.slides,
+            device=settings.device,
+        )
 
     async def start(self) -> None:
         """Start the processes that decode, the models' queues, and the scans that wait."""

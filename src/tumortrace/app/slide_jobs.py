@@ -30,6 +30,7 @@ class SlideJobs:
     Args:
         workspace: Folder for all of them.
         models: Run folder or bundle of each model by its name; the first is the default.
+        weights: SHA-256 of the weights that each model must have, lest one put in its place scans; None does not look.
         slides: Folder whose slides can be chosen, or None.
         device: As for `scan`.
         waiting: Scans that may wait.
@@ -43,6 +44,7 @@ class SlideJobs:
         workspace: Path,
         models: Mapping[str, Path],
         *,
+        weights: Mapping[str, str] | None = None,
         slides: Path | None = None,
         device: str = "auto",
         waiting: int = 8,
@@ -51,6 +53,7 @@ class SlideJobs:
     ) -> None:
         self.files = SlideFiles(workspace, slides, kept_bytes)
         self._workspace, self._models, self._device, self._waiting = workspace, dict(models), device, waiting
+        self._weights = dict(weights or {})
         self._run = run or scan_apart
         self._viewer = SlideReader()
         self._probes = threading.BoundedSemaphore(2)
@@ -234,6 +237,7 @@ class SlideJobs:
                 "out": str(self.files.folder(job.id) / "scan"),
                 "device": self._device,
                 "batch_size": _BATCH,
+                "weights": self._weights.get(job.model),
                 **job.options,
             }
             error = self._run(request, tell, self._stop)

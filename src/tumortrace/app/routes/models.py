@@ -12,7 +12,6 @@ from tumortrace.app.catalogue import Served
 from tumortrace.app.problems import documented
 from tumortrace.app.routes.predict import ModelName
 from tumortrace.app.service import TheService
-from tumortrace.inference.explain import METHODS
 from tumortrace.reports.records import read_json
 from tumortrace.runs.provenance import RESEARCH_USE
 
@@ -105,7 +104,7 @@ def _describe(served: Served, limits: dict[str, int]) -> Description:
         threshold=info.threshold,
         threshold_policy=info.threshold_policy,
         coverage=None if info.conformal is None else info.conformal.coverage,
-        methods=list(METHODS),
+        methods=list(served.methods),
         architecture=info.architecture.name,
         backend=served.model.runtime.name if served.model.runtime else "torch",
         preprocessing=info.preprocessing.model_dump(mode="json", exclude_none=True, exclude={"super_resolution"}),

@@ -21,5 +21,5 @@ async def records(service: TheService, name: str) -> dict[str, Any]:
     served = service.catalogue.get(name)
     found = await asyncio.to_thread(on_record, served.name, served.folder, served.model)
     return found | {
-        "methods": [{"name": key, "title": method.title, "signed": method.signed} for key, method in METHODS.items()]
+        "methods": [{"name": key, "title": METHODS[key].title, "signed": METHODS[key].signed} for key in served.methods]
     }

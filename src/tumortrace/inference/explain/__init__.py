@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tumortrace.inference.explain.measures import measure
-from tumortrace.inference.explain.methods import METHODS, Method, heat_map, heat_maps
+from tumortrace.inference.explain.methods import METHODS, Method, allowed_methods, heat_map, heat_maps
 from tumortrace.inference.explain.pictures import explain
 from tumortrace.inference.explain.sheets import draw_sheets
 
-__all__ = ["METHODS", "Method", "draw_sheets", "explain", "heat_map", "heat_maps", "measure"]
+__all__ = ["METHODS", "Method", "allowed_methods", "draw_sheets", "explain", "heat_map", "heat_maps", "measure"]

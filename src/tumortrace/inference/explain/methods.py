@@ -12,7 +12,7 @@ from torch.nn import functional
 from tumortrace.errors import ModelError
 from tumortrace.inference.explain.cam import Rule, class_activation_maps, grad_cam, grad_cam_plus_plus, layer_cam
 from tumortrace.inference.explain.evidence import framed, prepared_pixels
-from tumortrace.inference.explain.integrated_gradients import integrated_gradients
+from tumortrace.inference.explain.integrated_gradients import integrated_gradients, require_gradients
 from tumortrace.inference.explain.occlusion import occlusion
 from tumortrace.models.bundle import Model
 
@@ -115,6 +115,27 @@ def require_method(name: str) -> Method:
             f"no method of explaining named {name!r}", expected="one of " + ", ".join(METHODS), remedy="choose one"
         )
     return METHODS[name]
+
+
+def allowed_methods(model: Model) -> list[str]:
+    """Names of the methods that a model can be explained by, told by trying them on noise, once each way.
+
+    Hand-made descriptors have no gradients, and some networks no map of features: `occlusion` is always left.
+    """
+    noise = np.random.default_rng(0).integers(60, 240, (1, *model.info.patch_size, 3), dtype=np.uint8)
+    pixels = prepared_pixels(model, noise)
+    checks: dict[bool, Callable[[], object]] = {
+        True: lambda: require_gradients(model, pixels),
+        False: lambda: METHODS["grad-cam"].maps(model, pixels),
+    }
+    works: dict[bool, bool] = {}
+    for additive, check in checks.items():
+        try:
+            check()
+            works[additive] = True
+        except ModelError:
+            works[additive] = False
+    return [name for name, method in METHODS.items() if not method.gradients or works[method.additive]]
 
 
 def _heat(model: Model, images: np.ndarray, method: Method) -> np.ndarray:

@@ -49,7 +49,7 @@ def _measures(records: Records) -> dict[str, Any] | None:
 
 
 def _draw(records: Records) -> Figure | None:
-    """Each method's measures with intervals; a dashed line where chance or a random order would be."""
+    """Each method's measures with intervals; a dashed line where chance would be."""
     measures = _measures(records)
     if measures is None:
         return None
