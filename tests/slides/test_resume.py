@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.slides.test_scan import dark_share, fake_model
+from tumortrace.cli.main import main
 from tumortrace.errors import RunError
 from tumortrace.slides.journal import JOURNAL, Journal, only_scan
 from tumortrace.slides.scan import scan
@@ -121,6 +123,20 @@ def test_a_killed_process_leaves_what_the_next_one_finishes(slide: Path, tmp_pat
     assert not (out / "scan.json").exists()
     assert run(slide, out) == run(slide, tmp_path / "whole")
     assert sorted(path.name for path in out.iterdir()) == ["heatmap.png", "outlines.geojson", "scan.json", "tiles.csv"]
+
+
+def test_a_request_to_end_is_answered_with_a_line(
+    slide: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM, as clusters and containers send it, says like Ctrl-C what to do; nobody else's handler is lost."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("tumortrace.slides.scan.scan", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as left:
+        main(["scan", "run", str(slide)])
+    assert left.value.code == 1
+    line = capsys.readouterr().err
+    assert line == f"tumortrace: {slide}: interrupted. What to do: the same command goes on where it stopped.\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("cut", [1, 40, 400, 1000])

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from cyclopts import CycloptsError
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb and leave: 0 is success, 1 a refusal or failure with its one line, 2 a wrong call."""
-    sys.exit(run(arguments))
+    with _ended_in_order():
+        code = run(arguments)
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -41,6 +48,26 @@ def run(arguments: list[str] | None = None) -> int:
             f"{error.filename or 'the system'}: {error.strerror}. What to do: check the path, rights and space."
         )
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """A request to end (SIGTERM: of a cluster, a container, a service) is answered as Ctrl-C is: with a line, on record.
+
+    Processes that this one forks end at once, as they would without it.
+    """
+    own = os.getpid()
+
+    def end(*_: Any) -> None:
+        if os.getpid() != own:
+            os._exit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse(line: str) -> int:

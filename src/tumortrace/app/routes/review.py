@@ -100,7 +100,7 @@ async def picture(review: TheReview, key: str) -> Png:
 async def heat(service: TheService, review: TheReview, key: str) -> Png:
     """What speaks for the positive class in a patch of the queue, transparent where nothing does."""
     pixels, served = await _found(review.pixels, key), service.catalogue.get()
-    return Png(await served.batcher.call(lambda: heat_png(served.model, pixels, "grad-cam", over_patch=False)))
+    return Png(await served.batcher.call(lambda: heat_png(served.model, pixels, served.methods[0], over_patch=False)))
 
 
 @router.put("/patches/{key}/label", responses=documented(404, 422, 507))

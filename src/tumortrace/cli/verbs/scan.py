@@ -32,6 +32,7 @@ def scan(
         patch_resolution: Micrometres per pixel of the model's training patches, where it does not state it.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     """
+    from tumortrace.errors import RunError
     from tumortrace.reports.report import renew_report
     from tumortrace.runs.progress import say
     from tumortrace.slides.scan import scan
@@ -54,6 +55,8 @@ def scan(
                 say(f"note: {note}")
             say(f"scan: {result.summary}")
             print(result.folder)
+    except KeyboardInterrupt:
+        raise RunError("interrupted", where=slide, remedy="the same command goes on where it stopped") from None
     finally:  # a slide that is refused does not keep those before it out of the report
         if result is not None:
             renew_report(run, result.folder)
