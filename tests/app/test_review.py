@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_a_label_taken_back_returns_to_the_queue(review: Review) -> None:
     assert review.next("me", limit=1)[0]["key"] != item["key"]
     assert review.take_back(item["key"])["given"] is None
     assert review.next("me", limit=1)[0]["key"] == item["key"]
+
+
+def test_a_model_with_another_threshold_is_asked_anew(queued: Path, model: Model, tmp_path: Path) -> None:
+    """Predictions kept are of the model as it was, not of its weights alone."""
+    started(queued, tmp_path, model).stop()
+    changed = copy.copy(model)
+    changed.info = model.info.model_copy(update={"threshold": 0.0, "conformal": None})
+    review = started(queued, tmp_path, changed)
+    assert {item["called"] for item in review.next("me", limit=100)} == {"tumour"}
+    review.stop()
 
 
 def test_a_reviewers_name_is_no_formula(review: Review) -> None:

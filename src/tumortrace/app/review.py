@@ -12,8 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,15 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.app.corrections import Correction, Corrections
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.labels import binary_labels
-from tumortrace.cohorts.layouts import open_cohort
-from tumortrace.cohorts.store import PatchStore, open_store
-from tumortrace.errors import CohortError, DataError, TumorTraceError
-from tumortrace.models.assessment import Assessment
+from tumortrace.app.review_queue import Assess, Queue, key_of, open_queue
+from tumortrace.errors import DataError, TumorTraceError
 from tumortrace.models.bundle import Model
 from tumortrace.reports.records import called
-from tumortrace.runs.files import write_csv
 from tumortrace.runs.run import now
 
-PIECE = 32  # images predicted at a time, so that requests in between do not wait long
-KEEP_EVERY = 20.0  # seconds of predicting that a kill loses at most
 STOP_SECONDS = 10.0  # for which stopping waits at most
 HELD = 120.0  # seconds for which a patch handed out is held back from others
 _LOG = logging.getLogger("tumortrace.app.review")
-_RESEMBLES = {"True": True, "False": False, "": None}
-
-
-@dataclass(frozen=True)
-class _Opened:
-    cohort: Cohort
-    store: PatchStore
-    table: pd.DataFrame  # id, probability, prediction, decision, in_distribution; rows as in the cohort
-    order: list[int]  # rows, least sure first
-    ids: list[str]
-    keys: list[str]
-    rows: dict[str, int]  # row of each key
 
 
 class Review:
@@ -71,7 +51,7 @@ class Review:
         workspace: Path,
         model: Model,
         *,
-        assess: Callable[[np.ndarray, np.ndarray], Assessment] | None = None,
+        assess: Assess | None = None,
         **reading: Any,
     ) -> None:
         self.folder = workspace / "review" / _name(data)
@@ -79,7 +59,7 @@ class Review:
         self._data, self._model, self._reading = data, model, reading
         self._assess = assess or model.assess
         self._state: dict[str, Any] = {"state": "opening", "done": 0, "total": 0, "error": None}
-        self._opened: _Opened | None = None
+        self._opened: Queue | None = None
         self._held: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -106,13 +86,13 @@ class Review:
         if opened is None:
             return dict(self._state)
         given = self.corrections.given()
-        mine = {identity: row for identity, row in given.items() if _key(identity) in opened.rows}
+        mine = {identity: row for identity, row in given.items() if key_of(identity) in opened.rows}
         changed = sum(bool(row.previous_label) and row.previous_label != row.label for row in mine.values())
         return self._state | {
             "name": opened.cohort.name,
             "model": self._model.info.name,
-            "classes": list(self._classes(opened)),
-            "class_names": [called(name) for name in self._names(opened)],
+            "classes": list(opened.classes),
+            "class_names": [called(name) for name in opened.names],
             "images": len(opened.cohort),
             "reviewed": len(mine),
             "changed": changed,
@@ -120,7 +100,7 @@ class Review:
             "notes": [*opened.cohort.notes, *opened.store.notes],
             "file": str(self.corrections.file),
             "recent": [
-                {"key": _key(row.id), "id": row.id, "label": row.label, "reviewer": row.reviewer, "at": row.reviewed}
+                {"key": key_of(row.id), "id": row.id, "label": row.label, "reviewer": row.reviewer, "at": row.reviewed}
                 for row in reversed(list(mine.values())[-8:])
             ],
         }
@@ -148,7 +128,7 @@ class Review:
                 if holder not in ("", reader) and until > moment:
                     continue
                 self._held[key] = (reader, moment + HELD)
-                chosen.append(self._item(opened, row, None))
+                chosen.append(opened.item(row, None))
                 if len(chosen) == limit:
                     break
         return chosen
@@ -162,7 +142,7 @@ class Review:
         """
         opened = self._ready()
         row = opened.rows[key]
-        return self._item(opened, row, self.corrections.given().get(opened.ids[row]))
+        return opened.item(row, self.corrections.given().get(opened.ids[row]))
 
     def pixels(self, key: str) -> np.ndarray:
         """The patch: uint8, shape (*patch_size, 3).
@@ -191,7 +171,7 @@ class Review:
             DataError: The label is no class, or the queue is not ready.
         """
         opened = self._ready()
-        row, classes = opened.rows[key], self._classes(opened)
+        row, classes = opened.rows[key], opened.classes
         if label not in classes:
             raise DataError(f"label {label[:80]!r}", expected=" or ".join(classes), remedy="give one of these")
         known, said = opened.cohort.table.iloc[row], opened.table.iloc[row]
@@ -207,7 +187,7 @@ class Review:
             reviewer=" ".join(reviewer.split()).lstrip("=+-@ ")[:80],  # no formula where a spreadsheet opens it
             reviewed=now(),
         )
-        return self._item(opened, row, self.corrections.give(correction, expected))
+        return opened.item(row, self.corrections.give(correction, expected))
 
     def take_back(self, key: str, *, expected: str | None = None) -> dict[str, Any]:
         """Remove a label; the patch is in the queue again.
@@ -220,7 +200,7 @@ class Review:
         self.corrections.take_back(opened.ids[opened.rows[key]], expected)
         return self.item(key)
 
-    def _ready(self) -> _Opened:
+    def _ready(self) -> Queue:
         if self._opened is None:
             error = self._state["error"]
             raise DataError(
@@ -230,39 +210,14 @@ class Review:
             )
         return self._opened
 
-    def _classes(self, opened: _Opened) -> tuple[str, str]:
-        """Class names as the file spells them: names where reading them back gives the same two, else 0 and 1."""
-        names = self._names(opened)
-        try:
-            understood = binary_labels(list(names)).classes == tuple(names)
-        except CohortError:
-            understood = False
-        return names if understood else ("0", "1")
-
-    def _names(self, opened: _Opened) -> tuple[str, str]:
-        return opened.cohort.classes if opened.cohort.table["label"].notna().any() else self._model.info.classes
-
-    def _item(self, opened: _Opened, row: int, given: Correction | None) -> dict[str, Any]:
-        known, said, classes = opened.cohort.table.iloc[row], opened.table.iloc[row], self._classes(opened)
-        in_data = None if pd.isna(known["label"]) else classes[int(known["label"])]
-        called = classes[int(said["prediction"])]
-        return {
-            "key": opened.keys[row],
-            "id": known["id"],
-            "group": None if pd.isna(known["group"]) else known["group"],
-            "probability": float(said["probability"]),
-            "decision": said["decision"],
-            "called": called,
-            "in_distribution": said["in_distribution"],
-            "label_in_data": in_data,
-            "proposed": in_data or called,
-            "given": None if given is None else given.label,
-            "given_by": None if given is None else given.reviewer,
-        }
+    def _note(self, **state: Any) -> None:
+        self._state = self._state | state
 
     def _run(self) -> None:
         try:
-            self._opened = self._open()
+            self._opened = open_queue(
+                self._data, self._reading, self._model, self._assess, self.folder, self._note, self._stopping
+            )
             if self._opened is not None:
                 self._state = self._state | {"state": "ready"}
         except (TumorTraceError, OSError) as error:
@@ -271,80 +226,6 @@ class Review:
             _LOG.exception("review")
             found = "an error that was not foreseen; the server's log has more"
             self._state = self._state | {"state": "failed", "error": found}
-
-    def _open(self) -> _Opened | None:
-        cohort = open_cohort(self._data, **self._reading)
-        self._model.require_preparation(cohort.preparation, cohort.name)
-        _refuse_line_breaks(cohort)
-        store = open_store(cohort, size=self._model.info.patch_size)
-        table = self._predictions(cohort, store)
-        if table is None:
-            return None
-        ids = cohort.table["id"].tolist()
-        keys = [_key(identity) for identity in ids]
-        order = np.argsort(np.abs(table["probability"].to_numpy() - 0.5), kind="stable").tolist()
-        return _Opened(cohort, store, table, order, ids, keys, {key: row for row, key in enumerate(keys)})
-
-    def _predictions(self, cohort: Cohort, store: PatchStore) -> pd.DataFrame | None:
-        """Predictions of all rows; begun ones are taken up where they ended. None where it is told to stop."""
-        versions = f"{cohort.fingerprint[:16]}-{self._model.info.weights_sha256[:16]}"
-        file = self.folder / f"predictions-{versions}.csv"
-        parts = [_read(file)] if file.is_file() else []
-        done, total = sum(map(len, parts)), len(cohort)
-        kept, begun = time.monotonic(), done
-        self._state = self._state | {"state": "predicting", "done": done, "total": total}
-        while done < total and not self._stopping.is_set():
-            rows = np.arange(done, min(done + PIECE, total))
-            parts.append(_told(self._assess(store.images, rows), cohort.table["id"].iloc[rows]))
-            done += len(rows)
-            self._state = self._state | {"done": done}
-            if time.monotonic() - kept > KEEP_EVERY and done < total:
-                write_csv(file, pd.concat(parts))
-                kept = time.monotonic()
-        if not parts:
-            return None
-        table = pd.concat(parts, ignore_index=True)
-        if done > begun:
-            write_csv(file, table)
-        if done < total:
-            return None
-        resembles = np.array([_RESEMBLES[str(told)] for told in table["in_distribution"]], dtype=object)
-        return table.assign(in_distribution=resembles)
-
-
-def _read(file: Path) -> pd.DataFrame:
-    """Predictions kept, with every digit."""
-    text = {"id": str, "in_distribution": str}
-    return pd.read_csv(file, dtype=text, keep_default_na=False)
-
-
-def _told(said: Assessment, ids: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "id": ids.to_numpy(),
-            "probability": said.probability,
-            "prediction": said.prediction,
-            "decision": said.decision,
-            "in_distribution": [""] * len(ids) if said.in_distribution is None else said.in_distribution.astype(str),
-        }
-    )
-
-
-def _key(identity: str) -> str:
-    """What stands for an id in addresses: the same at every start, whatever the id is made of."""
-    return hashlib.sha256(identity.encode()).hexdigest()[:20]
-
-
-def _refuse_line_breaks(cohort: Cohort) -> None:
-    for column in ("id", "path", "group"):
-        broken = cohort.table[column].fillna("").str.contains("[\r\n]", regex=True)
-        if broken.any():
-            raise CohortError(
-                f"{column} {cohort.table[column][broken].iloc[0]!r} has a line break",
-                where=cohort.name,
-                expected="names of one line, since corrections are kept a line each",
-                remedy="rename the file",
-            )
 
 
 def _name(data: str) -> str:

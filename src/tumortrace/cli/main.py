@@ -52,7 +52,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """A request to end (SIGTERM: of a cluster, a container, a service) is answered as Ctrl-C is: with a line, on record.
+    """A request to end (SIGTERM, of clusters and containers) is answered as Ctrl-C is: with a line, and on record.
 
     Processes that this one forks end at once, as they would without it.
     """
