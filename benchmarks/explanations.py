@@ -69,13 +69,12 @@ How to read it. *Pointing*: how often the hottest pixel is tumour. *Energy*: the
 by chance, both are the tumour's share of the area. *AUC*: the chance that a pixel of tumour is hotter than another.
 These are measured within the crop that the network sees, where it shows both. *Insertion*: the mean probability as the
 hottest cells of a 16x16 grid come back to a blank patch (high is good); *deletion*: as they go (low is good); *gain*
-is over the maps that the same method makes of two other patches, paired by patch: what is the same everywhere gains
-nothing, as in the shuffled AUC (Zhang et al. 2008). These patches are labelled by their centre, so that other patches'
-maps point to tumour too, and gains are small. A random order is no fair rival of deletion: it strews holes over all of
-the tumour at once, which lowers the probability sooner than a hole in one place, where any tumour left is enough.
-The last table has the rank correlation of the heat's strength with that of the same network after part of its
-layers, or all, had their weights shuffled, the last ones first (0 also where no heat is left); with all of them random,
-the mean over three networks. Heat that keeps .5 of it
+is over the maps that the same method makes of two other patches, paired by patch, as the shuffled AUC does it (Zhang et
+al. 2008): what is the same on every patch, as the bump over the centre, gains nothing. A random order is no fair rival
+of deletion: it strews holes over all of the tumour at once, which lowers the probability sooner than a hole in one
+place, where any tumour left is enough. The last table has the rank correlation of the heat's strength with that of the
+same network after part of its layers, or all, had their weights shuffled, the last ones first (0 also where no heat is
+left); with all of them random, the mean over three networks, on 24 of the patches. Heat that keeps .5 of it
 with wholly random weights does not depend on them and is not to be believed, whatever the other columns say; where the
 interval holds .5, the test is undecided. The two controls explain nothing and show what a measure is worth: a bump over
 the centre (patches are labelled by their centre) and an edge detector.
