@@ -14,6 +14,7 @@ from PIL import Image
 from tests.reports.test_report import lean
 from tumortrace import evaluate, explain, scan, synthesise
 from tumortrace.cli.main import run as command_line
+from tumortrace.inference import evaluate as measured
 from tumortrace.reports import report as told
 from tumortrace.reports.report import renew_report, write_report
 
@@ -74,6 +75,16 @@ def test_a_scan_from_python_is_in_the_report(
     scan(trained, slide, resolution=1.0)
     assert "report:" in capsys.readouterr().err
     assert 'id="scans"' in (trained / "report.html").read_text("utf-8")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    small_run: Path, tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line that names it, and nothing has been predicted by then."""
+    (tmp_path / "taken").write_text("")
+    monkeypatch.setattr(measured, "predict_rows", None)
+    assert command_line(["evaluate", str(small_run), str(tissue), "-o", str(tmp_path / "taken" / "new")]) == 1
+    assert "taken" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_what_lies_elsewhere_changes_no_report(run: Path, tmp_path: Path) -> None:

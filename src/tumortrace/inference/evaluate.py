@@ -11,7 +11,7 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import Reading
 from tumortrace.evaluation.by_group import subgroup_levels
 from tumortrace.evaluation.trust_records import outside_line
-from tumortrace.inference.evaluation_folder import command, require_own_folder, write_evaluation
+from tumortrace.inference.evaluation_folder import command, make_writable, require_own_folder, write_evaluation
 from tumortrace.inference.predict import predict_rows
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import find_bundle, load_model
@@ -56,12 +56,15 @@ def evaluate(
         require_own_folder(Path(out))
     unseen = open_unseen(model, bundle, data, **reading)
     cohort, store, rows, notes = unseen.cohort, unseen.store, unseen.rows, unseen.notes
-    table = predict_rows(model, cohort, store, rows)
-    table.insert(1, "group", cohort.table["group"].iloc[rows].to_numpy())
-    table.insert(2, "split", unseen.split)
     columns = [name if name in cohort.table else name.lower() for name in subgroups]
     for name in columns:
         subgroup_levels(cohort.table, name, where=cohort.name)
+    folder = Path(out) if out is not None else bundle.parent / "evaluations" / cohort.name
+    make_writable(folder)
+    table = predict_rows(model, cohort, store, rows)
+    table.insert(1, "group", cohort.table["group"].iloc[rows].to_numpy())
+    table.insert(2, "split", unseen.split)
+    for name in columns:
         table[name] = cohort.table[name].iloc[rows].to_numpy()
     info = model.info
     if "in_distribution" in table:
@@ -81,7 +84,6 @@ def evaluate(
         "positive_class": info.positive_class,
         "notes": notes,
     }
-    folder = Path(out) if out is not None else bundle.parent / "evaluations" / cohort.name
     pictures = partial(write_examples, folder, table, store.images, rows, info.classes)
     write_evaluation(folder, table, info.threshold, about, subgroups=columns, pictures=pictures)
     renew_report(bundle.parent, folder)

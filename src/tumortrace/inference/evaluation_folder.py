@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,17 @@ def require_own_folder(folder: Path) -> None:
             expected="a folder for the evaluation",
             remedy=f"name another with -o, such as {folder / 'evaluations' / 'NAME'}",
         )
+
+
+def make_writable(folder: Path) -> None:
+    """Make the folder before the work, so that it is refused at once and not after it.
+
+    Raises:
+        OSError: It cannot be made, or nothing can be written into it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass
 
 
 def command(*words: object, subgroups: Sequence[str] = (), **options: object) -> str:
