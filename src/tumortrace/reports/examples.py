@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tumortrace.reports.figures import INK, MUTED, STYLE
-from tumortrace.reports.records import decimals
+from tumortrace.reports.records import called, decimals
 from tumortrace.runs.files import replacing, write_json
 from tumortrace.runs.provenance import RESEARCH_USE
 
@@ -127,12 +127,14 @@ def outcome_title(outcome: str, classes: tuple[str, str]) -> str:
     Example:
         >>> outcome_title("false_negative", ("normal", "tumour"))
         'False negatives: tumour taken for normal'
+        >>> outcome_title("false_negative", ("0", "1"))
+        'False negatives: class 1 taken for class 0'
     """
     label, prediction = OUTCOMES[outcome]
     name = outcome.replace("_", " ").capitalize() + "s"
     if label == prediction:
-        return f"{name}: {classes[label]}, rightly"
-    return f"{name}: {classes[label]} taken for {classes[prediction]}"
+        return f"{name}: {called(classes[label])}, rightly"
+    return f"{name}: {called(classes[label])} taken for {called(classes[prediction])}"
 
 
 def _shortened(identity: str) -> str:
