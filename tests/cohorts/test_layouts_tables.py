@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.images import read_image
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.errors import CohortError
@@ -253,3 +254,51 @@ def test_a_resolution_can_be_stated(tmp_path: Path) -> None:
         open_cohort(tmp_path, resolution=-1)
     with pytest.raises(CohortError, match="open already"):
         open_cohort(cohort, resolution=0.5)
+
+
+def labels_beside_images(folder, rows, name="labels.csv", images="images"):
+    (folder / images).mkdir(parents=True, exist_ok=True)
+    for identity, _ in rows:
+        Image.new("RGB", (8, 8)).save(folder / images / f"{identity}.png")
+    (folder / name).write_text("id,label\n" + "".join(f"{identity},{label}\n" for identity, label in rows))
+    return folder
+
+
+def test_a_folder_with_one_table_of_ids_and_labels_opens_by_it(tmp_path):
+    """Labels beside `images/` and `masks/` are read although the folder alone is named."""
+    folder = labels_beside_images(tmp_path / "data", [("a", 0), ("b", 1)])
+    (folder / "masks").mkdir()
+    cohort = open_cohort(folder)
+    assert (cohort.layout, cohort.table["label"].tolist()) == ("table", [0, 1])
+    assert check(folder, quick=True).images == 2
+
+
+def test_class_folders_and_predictions_are_not_taken_for_a_table_of_labels(tmp_path):
+    """Class folders stay class folders beside such a table, and predictions beside images are no labels."""
+    folder = labels_beside_images(tmp_path / "data", [("a", 0), ("b", 1)], images="benign")
+    labels_beside_images(folder, [("c", 1)], images="malignant")
+    assert open_cohort(folder).layout == "class-folders"
+    images = labels_beside_images(tmp_path / "images", [("a", 0)], name="predictions.csv")
+    (images / "predictions.csv").write_text("id,label,probability\na,,0.4\n")
+    assert open_cohort(images).layout == "unlabelled"
+
+
+def test_labels_in_one_of_several_tables_are_named(tmp_path):
+    """Where two tables could be meant, none is guessed; a note says so."""
+    folder = labels_beside_images(tmp_path / "data", [("a", 0), ("b", 1)])
+    (folder / "old.csv").write_text("id,label\na,1\n")
+    cohort = open_cohort(folder)
+    assert cohort.layout == "unlabelled"
+    assert any("are not read: name that table" in note for note in cohort.notes)
+
+
+def test_images_without_a_label_are_counted_aloud(tmp_path):
+    """NaN is no label, for reading as for the audit; what is left out of training is said."""
+    folder = labels_beside_images(tmp_path / "data", [("a", 0), ("b", 1), ("c", "NaN")])
+    labelled = open_cohort(folder).labelled
+    assert len(labelled) == 2
+    assert labelled.notes[-1] == "1 of 3 images carry no label and are left out"
+    assert labelled.labelled.notes == labelled.notes
+    names = [finding.name for finding in check(folder, quick=True).findings]
+    assert "labels-missing" in names
+    assert "labels-not-binary" not in names

@@ -95,6 +95,8 @@ class Settings:
             raise ServeError("no run to serve", remedy="name at least one run folder")
         if not 0 <= self.port <= 65535:
             raise ServeError(f"port {self.port}", expected="0 to 65535", remedy="choose another --port")
+        if self.slides is not None and not self.slides.is_dir():
+            raise ServeError("no such folder", where=self.slides, expected="a folder of slides", remedy="mend --slides")
         if self.token is not None and (len(self.token) < SHORTEST_TOKEN or not _sendable(self.token)):
             raise ServeError(
                 "a token that is too short or has blanks in it",

@@ -11,11 +11,12 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import Reading
 from tumortrace.cohorts.source import open_source
 from tumortrace.cohorts.splits import Splits, assign_splits
-from tumortrace.errors import SplitError
+from tumortrace.errors import RunError, SplitError
 from tumortrace.preparation.canary import canary
 from tumortrace.preparation.second_look import second_look
 from tumortrace.reports.audit_report import write_audit_report
 from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.output import require_own_folder
 from tumortrace.runs.progress import say
 
 
@@ -33,6 +34,9 @@ def check(
     """Audit a data set, write `audit.json`, `audit.html` and `quarantine.csv`; 1 when it does not pass, else 0."""
     source = open_source(data, **reading)
     folder = out or Path(f"check-{source.cohort.name}")
+    require_own_folder(folder)
+    if folder.resolve() == Path(data).resolve():
+        raise RunError("is the folder of the data", where=folder, expected="another", remedy="choose another -o")
     doubted, doubtful = second_look(source.cohort, run) if run else (None, None)
     found = audit(source, splits=lambda copies: _splits(source.cohort, split, seed, copies))
     if probe:

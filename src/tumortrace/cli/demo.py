@@ -44,7 +44,6 @@ def demo(out: Path, *, seed: int = 0, quick: bool = False) -> Path:
 
     chosen = _telling(cohort, pd.read_csv(run / "predictions.csv", dtype={"id": str}))
     explain(run, chosen["path"].tolist(), labels=chosen["label"].tolist())
-    say(f"explain: {len(chosen)} patches in {run / 'explanations'}")
 
     result = scan(run, slide, renew=False)
     say(f"scan: {result.summary}")

@@ -18,6 +18,7 @@ from tumortrace.cohorts.near_copies import components, near_copies
 from tumortrace.cohorts.source import Source, open_source
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import DataError
+from tumortrace.runs.progress import say
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,9 @@ def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:
         >>> refuse(Audit("mine", 0, {}, 0, {}, (), (), pd.DataFrame()))
         ()
     """
+    found = {finding.name for finding in audit.findings}
+    for name in sorted({*allow} - found - {"groups-across-splits"}):  # which a random split allows by itself
+        say(f"note: --allow {name} changes nothing: check finds nothing of this name here")
     standing = [finding for finding in audit.errors if finding.name not in allow]
     if standing:
         told = "; ".join(f"{finding.name}: {finding.message}" for finding in standing)

@@ -69,8 +69,12 @@ class Cohort:
 
     @property
     def labelled(self) -> Cohort:
-        """The rows that carry a label."""
-        return self.where(self.table["label"].notna())
+        """The rows that carry a label, with a note on how many do not."""
+        known = self.table["label"].notna()
+        if known.all():
+            return self
+        without = f"{int((~known).sum()):,} of {len(self):,} images carry no label and are left out"
+        return replace(self.where(known), notes=(*self.notes, without))
 
     def where(self, rows: pd.Series) -> Cohort:
         """The cohort of the rows for which the boolean series `rows` is true."""

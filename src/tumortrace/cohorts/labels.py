@@ -78,10 +78,20 @@ def binary_labels(texts: Sequence[str], *, positive: str | None = None, where: o
     return Labels(numbers, (names[other], names[chosen]), note)
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text stands for no label: nothing, or a spelling of missing such as NaN or N/A.
+
+    Example:
+        >>> [is_blank(text) for text in ("", " NaN ", "0")]
+        [True, True, False]
+    """
+    return text.strip().casefold() in _MISSING
+
+
 def _plain(text: str) -> str:
     """A spelling without what does not matter; blank where there is no label."""
     text = text.strip().casefold()
-    if text in _MISSING:
+    if is_blank(text):
         return ""
     try:
         number = float(text)

@@ -20,11 +20,10 @@ from tumortrace.cohorts.layouts import LAYOUTS, open_cohort
 from tumortrace.cohorts.layouts.folders import absolute_paths, list_images
 from tumortrace.cohorts.layouts.lookup import files_by_id
 from tumortrace.cohorts.layouts.names import column_groups, unique_ids
-from tumortrace.cohorts.layouts.reading import read_header, read_table, standard_columns
-from tumortrace.cohorts.layouts.table import FILE_COLUMNS
+from tumortrace.cohorts.layouts.reading import read_table, standard_columns
+from tumortrace.cohorts.layouts.table import FILE_COLUMNS, table_in
 from tumortrace.errors import CohortError
 
-_TABLES = (".csv", ".tsv", ".parquet")
 _READ_FURTHER = ["split", "x", "y", "width", "height"]
 
 
@@ -113,10 +112,10 @@ def _label_table(path: Path) -> Path | None:
         return None
     if path.is_file():
         return path
-    tables = [file for file in sorted(path.iterdir()) if file.suffix.lower() in _TABLES and file.name[0] != "."]
-    if layout is LAYOUTS["kaggle"]:
-        return min((file for file in tables if file.name.endswith("train_labels.csv")), key=lambda file: len(file.name))
-    return next(file for file in tables if set(FILE_COLUMNS) & set(read_header(file)))
+    if layout is LAYOUTS["table"]:
+        return table_in(path)
+    tables = [file for file in sorted(path.iterdir()) if file.name[0] != "."]
+    return min((file for file in tables if file.name.endswith("train_labels.csv")), key=lambda file: len(file.name))
 
 
 def _listed(file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -77,6 +77,9 @@ def assign_splits(
             "no image carries a label" if rows.empty else "all labelled images are of one class",
             where=cohort.name,
             expected=f"images of {cohort.classes[0]} and of {cohort.classes[1]}",
+            remedy="put the images into two class folders (benign/, malignant/), or give a table with a column label"
+            if rows.empty
+            else None,
         )
     rng = np.random.default_rng(seed)
     rows = rows.assign(unit=units_of(rows, by_group, copies))

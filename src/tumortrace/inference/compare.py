@@ -15,6 +15,7 @@ from tumortrace.evaluation.paired import holm, mcnemar, paired_differences
 from tumortrace.inference.tested import OUT_OF_FOLD, Tested, read_tested
 from tumortrace.reports.compare import write_compare_report
 from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.output import require_own_folder
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import RESEARCH_USE, versions
 from tumortrace.runs.run import now
@@ -54,6 +55,8 @@ def compare(
     Raises:
         RunError: A folder holds no predictions, or the runs did not see the same images; the message says how far.
     """
+    folder = Path(out) if out is not None else Path("comparison")
+    require_own_folder(folder)
     entries = read_tested([Path(run) for run in runs])
     group, notes = _groups(entries)
     tables = {entry.name: entry.table.assign(group=group) for entry in entries}
@@ -73,7 +76,6 @@ def compare(
         "finished": now(),
         "research_use": RESEARCH_USE,
     }
-    folder = Path(out) if out is not None else Path("comparison")
     columns = ["run", "id", "group", "label", "probability", "prediction"]
     together = pd.concat([table.assign(run=name) for name, table in tables.items()])
     write_csv(folder / "predictions.csv", together[columns])
@@ -81,7 +83,7 @@ def compare(
     report = write_compare_report(folder)
     for note in notes:
         say(f"note: {note}")
-    say(f"compare: {len(entries)} sets of predictions of {outcome['images']:,} images; {report}")
+    say(f"compare: {len(entries)} sets of predictions of {outcome['images']:,} images; {report}. {RESEARCH_USE}")
     return folder
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Unpack
 
@@ -11,12 +13,13 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import Reading
 from tumortrace.evaluation.by_group import subgroup_levels
 from tumortrace.evaluation.trust_records import outside_line
-from tumortrace.inference.evaluation_folder import command, make_writable, require_own_folder, write_evaluation
+from tumortrace.inference.evaluation_folder import command, write_evaluation
 from tumortrace.inference.predict import predict_rows
 from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.reports.examples import write_examples
 from tumortrace.reports.report import renew_report
+from tumortrace.runs.output import require_own_folder
 
 
 def evaluate(
@@ -36,7 +39,8 @@ def evaluate(
     Args:
         run: Run folder or bundle.
         data: Any known layout with labels, or an opened cohort.
-        out: Folder to write; default `evaluations/<name of the data>` in the run folder.
+        out: Folder to write; default `evaluations/<name of the data>` in the run folder, with a number where other data
+            of this name have been evaluated.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         subgroups: Columns of the user's table, on whose levels everything is measured apart.
         **reading: How the data are read: options of `open_cohort`.
@@ -59,8 +63,8 @@ def evaluate(
     columns = [name if name in cohort.table else name.lower() for name in subgroups]
     for name in columns:
         subgroup_levels(cohort.table, name, where=cohort.name)
-    folder = Path(out) if out is not None else bundle.parent / "evaluations" / cohort.name
-    make_writable(folder)
+    folder = Path(out) if out is not None else _own_folder(bundle.parent / "evaluations", cohort)
+    require_own_folder(folder)
     table = predict_rows(model, cohort, store, rows)
     table.insert(1, "group", cohort.table["group"].iloc[rows].to_numpy())
     table.insert(2, "split", unseen.split)
@@ -88,3 +92,20 @@ def evaluate(
     write_evaluation(folder, table, info.threshold, about, subgroups=columns, pictures=pictures)
     renew_report(bundle.parent, folder)
     return folder
+
+
+def _own_folder(home: Path, cohort: Cohort) -> Path:
+    """`<name of the data>` in `home`, with a number where that holds an evaluation of other data of the same name."""
+    for number in count(1):
+        folder = home / (cohort.name if number == 1 else f"{cohort.name}-{number}")
+        file = folder / "evaluation.json"
+        if not file.is_file() or _fingerprint(file) == cohort.fingerprint:
+            return folder
+    raise AssertionError  # never: count does not end
+
+
+def _fingerprint(file: Path) -> str | None:
+    try:
+        return str(json.loads(file.read_bytes())["data"]["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

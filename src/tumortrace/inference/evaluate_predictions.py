@@ -14,8 +14,9 @@ from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.metrics import check_threshold
 from tumortrace.evaluation.swapped import OPPOSITE, swap_classes
 from tumortrace.evaluation.table import check_table, read_predictions_file, refuse_rows
-from tumortrace.inference.evaluation_folder import command, require_own_folder, write_evaluation
+from tumortrace.inference.evaluation_folder import command, write_evaluation
 from tumortrace.inference.predicted_classes import read_classes
+from tumortrace.runs.output import require_own_folder
 
 
 def evaluate_predictions(

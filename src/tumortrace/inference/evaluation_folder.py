@@ -5,12 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import pandas as pd
 
-from tumortrace.errors import RunError
 from tumortrace.evaluation.headline import headline
 from tumortrace.evaluation.split_record import split_record
 from tumortrace.evaluation.trust_records import trust_records
@@ -22,32 +20,6 @@ from tumortrace.runs.run import now
 
 #: Columns of `predictions.csv` that come first, in this order.
 ORDER = ("id", "group", "split", "label", "probability", "prediction", "decision")
-
-
-def require_own_folder(folder: Path) -> None:
-    """Refuse to write an evaluation over the records of a run.
-
-    Raises:
-        RunError: The folder is a run's.
-    """
-    if (folder / "run.json").is_file():
-        raise RunError(
-            "the folder of a run, whose own metrics would be lost",
-            where=folder,
-            expected="a folder for the evaluation",
-            remedy=f"name another with -o, such as {folder / 'evaluations' / 'NAME'}",
-        )
-
-
-def make_writable(folder: Path) -> None:
-    """Make the folder before the work, so that it is refused at once and not after it.
-
-    Raises:
-        OSError: It cannot be made, or nothing can be written into it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=folder):
-        pass
 
 
 def command(*words: object, subgroups: Sequence[str] = (), **options: object) -> str:
@@ -77,7 +49,7 @@ def write_evaluation(
     """Measure a predictions table split by split, and write the folder.
 
     Args:
-        folder: Where; see `require_own_folder`.
+        folder: Where; see `tumortrace.runs.output.require_own_folder`.
         table: Columns `id, group, split, label, probability, prediction`, those of `subgroups`, and others to keep.
         threshold: An image is called positive where its probability is at or above it.
         about: What `evaluation.json` says beside the usual: `model`, `data`, `classes`, `notes` and more.
@@ -104,7 +76,7 @@ def write_evaluation(
         pictures()
     report = write_report(folder)
     for line in about["notes"]:
-        say(f"note: {line}")
+        say(line if line.startswith("warning: ") else f"note: {line}")
     for name, record in metrics.items():
         say(f"evaluate: {name}: {headline(record)}")
     say(f"report: {report}. {RESEARCH_USE}")

@@ -28,6 +28,7 @@ from tumortrace.models.exported import (
 )
 from tumortrace.reports.records import read_json
 from tumortrace.runs.files import sha256, write_bytes, write_json
+from tumortrace.runs.output import require_file
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import RESEARCH_USE, versions
 from tumortrace.runs.run import now
@@ -59,6 +60,7 @@ def export(run: str | Path, *, out: str | Path | None = None) -> Path:
     model = load_model(run, device="cpu")
     bundle = find_bundle(run)
     target = Path(out) if out is not None else bundle / FILE
+    require_file(target)
     images, origin = _pictures(bundle, model)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / FILE

@@ -12,10 +12,11 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.layouts.kaggle import submission_ids
 from tumortrace.cohorts.store import PatchStore, open_store
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, PredictionsError
 from tumortrace.evaluation.trust_records import outside_line
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.runs.files import write_csv
+from tumortrace.runs.output import require_file
 from tumortrace.runs.progress import say
 
 
@@ -45,9 +46,15 @@ def predict(
         missing. For a submission: `id, label`.
 
     Raises:
+        PredictionsError: `labels` is given without `submission`.
+        RunError: `out` cannot be written, is what is read, or is a file of a run's own records.
         CohortError: An image of the submission is missing, or there is no `sample_submission.csv`.
         TumorTraceError: The model or the data do not open.
     """
+    if labels and not submission:
+        raise PredictionsError("--labels without --submission", expected="both", remedy="read the column prediction")
+    if out is not None:
+        require_file(Path(out), inputs=[data])
     model = run if isinstance(run, Model) else load_model(run, device=device)
     cohort = open_cohort(data, **reading)
     model.require_preparation(cohort.preparation, cohort.name)

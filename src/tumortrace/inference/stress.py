@@ -27,6 +27,7 @@ from tumortrace.reports.report import renew_report
 from tumortrace.reports.stress import write_stress_report
 from tumortrace.reports.stress_sheet import draw_sheet
 from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.output import require_folder
 from tumortrace.runs.progress import say, track
 from tumortrace.runs.provenance import RESEARCH_USE, versions
 from tumortrace.runs.run import now
@@ -115,7 +116,7 @@ def stress(
     report = write_stress_report(folder)
     for line in record["notes"]:
         say(f"note: {line}")
-    say(f"stress: {_headline(record)}; {report}")
+    say(f"stress: {_headline(record)}; {report}. {RESEARCH_USE}")
     renew_report(bundle.parent, folder)
     return folder
 
@@ -204,6 +205,7 @@ def _draw(rows: np.ndarray, images: int | None, seed: int) -> np.ndarray:
 
 def _begin(folder: Path, chosen: _Chosen) -> None:
     """Refuse a folder whose predictions are of something else; those that are of the same are gone on with."""
+    require_folder(folder)
     plan = chosen.plan()
     found = read_json(folder / "plan.json")
     if found and found != plan:

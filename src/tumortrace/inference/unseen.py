@@ -50,10 +50,11 @@ def open_unseen(model: Model, bundle: Path, data: str | Path | Cohort, **options
     """
     cohort = open_cohort(data, **options)  # type: ignore[arg-type]
     model.require_preparation(cohort.preparation, cohort.name)
-    notes = [*cohort.notes, *_check_classes(cohort, model.info.classes)]
+    class_notes = _check_classes(cohort, model.info.classes)
     cohort = cohort.labelled
     if not len(cohort):
         raise CohortError("no image carries a label", where=data, remedy="use `predict` for unlabelled images")
+    notes = [*cohort.notes, *class_notes]
     store = open_store(cohort, size=model.info.patch_size)
     seen = read_seen(bundle.parent / "seen.csv")
     if not seen:

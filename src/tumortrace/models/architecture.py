@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
@@ -33,6 +34,23 @@ def build_network(name: str, input_size: tuple[int, int], arguments: dict[str, o
     except TypeError as error:
         raise ModelError(
             f"arguments {arguments} do not fit model {name!r} ({error})", remedy="look at `tumortrace models`"
+        ) from error
+
+
+def require_arguments(name: str, arguments: Mapping[str, object]) -> None:
+    """Refuse a name or arguments that no network is built from, without building one.
+
+    Raises:
+        ModelError: The name is unknown, or an argument is not one of its own.
+
+    Example:
+        >>> require_arguments("plain-cnn", {"blocks": [16, 32]})
+    """
+    try:
+        inspect.signature(ARCHITECTURES[name]).bind_partial(input_size=None, **arguments)
+    except TypeError as error:
+        raise ModelError(
+            f"arguments {dict(arguments)} do not fit model {name!r} ({error})", remedy="look at `tumortrace models`"
         ) from error
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.images import fit, read_image
-from tumortrace.cohorts.layouts import Reading, open_cohort
+from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
 from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample
 from tumortrace.cohorts.statistics.embedding import place
 from tumortrace.cohorts.statistics.measure import Measured, measure
@@ -35,6 +35,7 @@ from tumortrace.reports.exploration_pictures import (
 from tumortrace.reports.exploration_sheet import save_figure
 from tumortrace.reports.records import called
 from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.output import require_own_folder
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import versions
 
@@ -78,6 +79,8 @@ def explore(
     """
     cohort = open_cohort(data, **reading)
     folder = Path(out) if out is not None else Path(f"explore-{cohort.name}")
+    require_own_folder(folder)
+    refuse_within(folder, data, cohort)
     measured = measure(draw_sample(cohort, sample, seed), stains=_stains_of)
     names = class_names(cohort)
     table, placed = place(measured.table, seed)

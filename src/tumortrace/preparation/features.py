@@ -22,6 +22,7 @@ from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.store import PatchStore, cache_folder, open_store
 from tumortrace.errors import DataError
 from tumortrace.runs.files import replacing, write_json
+from tumortrace.runs.output import require_file
 from tumortrace.runs.progress import say, track
 from tumortrace.runs.provenance import RESEARCH_USE, versions
 from tumortrace.texture.descriptor import SMALLEST, choose, describe
@@ -71,6 +72,7 @@ def features(
         raise DataError(f"no table format {out.suffix!r}", where=out, expected=" or ".join(FORMATS))
     if pictures < 0:
         raise DataError(f"{pictures} pictures", expected="0 or more of each class")
+    require_file(out, inputs=[data])
     chosen = choose(descriptors, changes)
     cohort = open_cohort(data, **reading)
     for note in cohort.notes:

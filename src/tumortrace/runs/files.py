@@ -33,7 +33,11 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:200]}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        error.filename = str(target)
+        raise
     os.close(handle)
     temporary = Path(name)
     try:
@@ -48,6 +52,11 @@ def replacing(target: Path) -> Iterator[Path]:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, name):  # the user knows the target alone
+            error.filename = str(target)
+            error.filename2 = None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

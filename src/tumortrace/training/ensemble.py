@@ -55,6 +55,8 @@ def ensemble(
     """
     if len(runs) < 2:
         raise RunError(f"{len(runs)} run", expected="at least two runs", remedy="name more runs that `train` made")
+    if len({Path(folder).resolve() for folder in runs}) < len(runs):
+        raise RunError("the same run twice", expected="different runs", remedy="name each once")
     members = [Run(Path(folder)) for folder in runs]
     records = [member.read() for member in members]
     _require_alike(members, records, [load_model(member.folder).info for member in members])

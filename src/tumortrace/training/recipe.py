@@ -5,6 +5,7 @@ Shipped ones lie in `tumortrace/recipes/`, one file each; a path to a file of on
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -197,8 +198,19 @@ def _validated(document: Any, where: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        said = f"{first['msg'].removeprefix('Value error, ')} (found {first['input']!r})"
-        found = "no such field" if first["type"] == "extra_forbidden" else said
-        raise RecipeError(
-            found, where=f"{where}, field {field}", remedy="compare with `tumortrace recipes NAME`"
-        ) from error
+        found, remedy = (
+            f"{first['msg'].removeprefix('Value error, ')} (found {first['input']!r})",
+            "compare with `tumortrace recipes NAME`",
+        )
+        if first["type"] == "extra_forbidden":
+            found = "no such field"
+            if near := difflib.get_close_matches(str(first["loc"][-1]), _field_names(), 1):
+                remedy = f"is {near[0]} meant? {remedy}"
+        raise RecipeError(found, where=f"{where}, field {field}", remedy=remedy) from error
+
+
+def _field_names() -> list[str]:
+    """Names of all fields of a recipe, at whatever depth."""
+    schema = Recipe.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return sorted({name for part in parts for name in part.get("properties", {})})

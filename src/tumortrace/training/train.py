@@ -11,16 +11,17 @@ import numpy as np
 import torch
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
 from tumortrace.errors import SplitError
 from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.models.architecture import count_parameters
+from tumortrace.models.architecture import count_parameters, require_arguments
 from tumortrace.reports.report import write_model_card, write_report
 from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.provenance import machine, versions
+from tumortrace.runs.output import require_folder
+from tumortrace.runs.provenance import RESEARCH_USE, machine, versions
 from tumortrace.runs.run import Run, create_run, now
 from tumortrace.training.admission import admit, divided, looks_and_copies
 from tumortrace.training.chosen import chosen_recipe
@@ -88,7 +89,10 @@ def train(
         TumorTraceError: The data, the recipe or the machine do not allow it; the message says what to do.
     """
     recipe, changes = chosen_recipe(recipe, changes, epochs, weights)
+    require_arguments(recipe.model.name, recipe.model.arguments)
+    require_folder(Path(out))
     cohort = without(open_cohort(data, **reading).labelled, recipe)
+    refuse_within(Path(out), data, cohort)
     given = splits is not None
     if splits is None:
         splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, recipe.splits)
@@ -211,7 +215,7 @@ def write_reports(run: Run, headline: str) -> None:
     report = write_report(run.folder)
     write_model_card(run.folder)
     log(run, headline)
-    log(run, f"report: {report}")
+    log(run, f"report: {report}. {RESEARCH_USE}")
 
 
 def trainer_of(recipe: Recipe) -> type[Trainer] | type[ProbeTrainer] | type[TextureTrainer]:
@@ -229,6 +233,8 @@ def prepare_store(store: PatchStore, preprocessing: Preprocessing) -> PatchStore
 def _unseen_margin(recipe: Recipe, size: tuple[int, int]) -> list[str]:
     """A note where the recipe's centre crop leaves most of each image unseen, as one for histology does with MRI."""
     crop = recipe.preprocessing.crop
+    if crop is not None and crop > max(size):
+        return [f"images of {size[1]}x{size[0]} px are smaller than the crop of {crop} px, and are taken whole"]
     if crop is None or crop * crop >= 0.25 * size[0] * size[1]:
         return []
     return [

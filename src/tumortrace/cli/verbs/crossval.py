@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from tumortrace.cli.app import NO_OPTIONS, DataOptions, Seed, app
+from tumortrace.cli.app import NO_OPTIONS, DataOptions, Seed, app, require_resume_alone
 
 
 @app.command
@@ -48,17 +48,21 @@ def crossval(
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto` takes bfloat16 where the hardware has it.
     """
+    given = dict(locals())
     from tumortrace.errors import RunError
 
-    if (data is None) == (resume is None):
-        raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
-    from tumortrace.training.crossvalidation.crossval import crossval, resume_crossval
+    if resume is not None:
+        require_resume_alone(crossval, given)
+    elif data is None:
+        raise RunError("neither data nor --resume", expected="one of the two")
+    from tumortrace.training.crossvalidation.crossval import crossval as cross_validate
+    from tumortrace.training.crossvalidation.crossval import resume_crossval
 
     if resume is not None:
         print(resume_crossval(resume))
         return
     assert data is not None
-    folder = crossval(
+    folder = cross_validate(
         data,
         recipe=recipe or ["tumortrace"],
         folds=folds,

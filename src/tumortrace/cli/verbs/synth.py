@@ -19,7 +19,10 @@ def synth(kind: Literal["patches", "slide", "mri"], out: Path, *, count: int | N
         seed: Same seed, same bytes.
     """
     from tumortrace.cohorts.synthetic import synthesise
+    from tumortrace.errors import CohortError
     from tumortrace.runs.progress import say
 
+    if kind == "slide" and count is not None:
+        raise CohortError("--count for a slide", expected="none, as it is one", remedy="leave --count out")
     counts = {"patches": 2000, "slide": 1, "mri": 200}
-    say(f"synth: {synthesise(kind, out, count=count or counts[kind], seed=seed)}")
+    say(f"synth: {synthesise(kind, out, count=counts[kind] if count is None else count, seed=seed)}")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from tumortrace.cli.app import NO_OPTIONS, DataOptions, Seed, app
+from tumortrace.cli.app import NO_OPTIONS, DataOptions, Seed, app, require_resume_alone
 
 
 @app.command
@@ -55,10 +55,13 @@ def train(
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto` takes bfloat16 where the hardware has it.
     """
+    given = dict(locals())
     from tumortrace.errors import RunError
 
-    if (data is None) == (resume is None):
-        raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
+    if resume is not None:
+        require_resume_alone(train, given)
+    elif data is None:
+        raise RunError("neither data nor --resume", expected="one of the two")
     if fractions is not None and (members != 1 or distil is not None):
         raise RunError("--fractions with --members or --distil", expected="one of them", remedy="leave the others out")
     from tumortrace.runs.run import Run
@@ -67,7 +70,7 @@ def train(
     from tumortrace.training.learning_curve.subsets import parse_fractions
     from tumortrace.training.members import resume_ensemble, train_members
     from tumortrace.training.train import resume as resume_run
-    from tumortrace.training.train import train
+    from tumortrace.training.train import train as fit
 
     if resume is not None:
         others = {VERB: resume_learning_curve, ensemble.VERB: resume_ensemble}
@@ -93,5 +96,5 @@ def train(
         del arguments["distil"]
         print(learning_curve(data, parse_fractions(fractions), repeats=repeats, **arguments))
         return 0
-    print(train(data, **arguments) if members == 1 else train_members(data, members, **arguments))
+    print(fit(data, **arguments) if members == 1 else train_members(data, members, **arguments))
     return 0

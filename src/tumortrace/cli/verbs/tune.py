@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from tumortrace.cli.app import NO_OPTIONS, DataOptions, Seed, app
+from tumortrace.cli.app import NO_OPTIONS, DataOptions, Seed, app, require_resume_alone
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
@@ -50,10 +50,13 @@ def tune(
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `auto` takes bfloat16 where the hardware has it.
     """
+    given = dict(locals())
     from tumortrace.errors import RunError
 
-    if (data is None) == (resume is None):
-        raise RunError("neither data nor --resume" if data is None else "data and --resume", expected="one of the two")
+    if resume is not None:
+        require_resume_alone(tune, given, beside=["workers"])
+    elif data is None:
+        raise RunError("neither data nor --resume", expected="one of the two")
     from tumortrace.training.tuning.tune import resume_tuning
     from tumortrace.training.tuning.tune import tune as search
 

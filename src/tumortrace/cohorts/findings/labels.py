@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from tumortrace.cohorts.findings import EXAMPLES, FINDERS, Evidence, Example, Finding, Verdict, count, examples
+from tumortrace.cohorts.labels import is_blank
 from tumortrace.cohorts.source import read_alone
 
 RARE = 0.1  # share of the smaller class below which accuracy and thresholds need care
@@ -23,7 +24,7 @@ def find(evidence: Evidence) -> Iterator[Finding]:
 def _unread(evidence: Evidence) -> Iterator[Finding]:
     """Texts that are no label, and labels spelled in several ways."""
     listed, classes = evidence.listed, evidence.cohort.classes
-    texts = listed["text"].str.strip()
+    texts = _texts(listed)
     read = {text: read_alone(text, classes) for text in texts.unique()}
     bad = listed[texts.map({text: label is None for text, label in read.items()}).astype(bool) & (texts != "")]
     if len(bad):
@@ -44,6 +45,12 @@ def _unread(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("labels-spelling", verdict, len(odd), message, "write each class in one way", shown)
 
 
+def _texts(listed: pd.DataFrame) -> pd.Series:
+    """What stands in the table as a label, blank where that is none."""
+    texts = listed["text"].str.strip()
+    return texts.mask(texts.map({text: is_blank(text) for text in texts.unique()}).astype(bool), "")
+
+
 def _rows(listed: pd.DataFrame) -> tuple[Example, ...]:
     """The first of these rows, with what stands there as a label."""
     first = listed.head(EXAMPLES)
@@ -55,7 +62,7 @@ def _rows(listed: pd.DataFrame) -> tuple[Example, ...]:
 def _missing(evidence: Evidence) -> Iterator[Finding]:
     """Images without a label, unless it is the test images of a competition that have none."""
     table = evidence.table
-    unread = evidence.listed.loc[evidence.listed["text"].str.strip() != "", "id"]
+    unread = evidence.listed.loc[_texts(evidence.listed) != "", "id"]
     bad = table[table["label"].isna() & ~table["id"].isin(unread)]
     test = (table["own_split"] == "test").fillna(False).astype(bool)
     if table.loc[test, "label"].isna().all() and not table.loc[~test, "label"].isna().all():

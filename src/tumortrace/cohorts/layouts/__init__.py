@@ -52,12 +52,14 @@ class Layout:
         read: The cohort of a path that does; raises CohortError.
         rank: Layouts are tried in this order: the more particular ones first.
         looks_like: What the user would see, for messages.
+        everything: Whether every image below the folder belongs to it, so that pictures written there would, too.
     """
 
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Options], Cohort]
     rank: int
     looks_like: str
+    everything: bool = False
 
 
 LAYOUTS: Registry[Layout] = Registry("layout", "tumortrace.cohorts.layouts", CohortError)
@@ -111,16 +113,41 @@ def open_cohort(
     layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
     try:
         layout = next((layout for layout in layouts if layout.recognises(path)), None)
+        if layout is None and not path.exists():
+            raise CohortError("there is no such file or folder", where=data, remedy="check the path")
+        if (path / "run.json").is_file():
+            raise CohortError("a run folder, which holds no data", where=data, remedy="name the folder of images")
         if layout is None:
-            there = "no layout that is known here" if path.exists() else "there is no such file or folder"
             known = "; ".join(layout.looks_like for layout in layouts)
-            raise CohortError(there, where=data, expected=f"one of: {known}")
+            raise CohortError("no layout that is known here", where=data, expected=f"one of: {known}")
         cohort = layout.read(path, options)
     except OSError as error:
         raise CohortError(f"cannot be read ({error.strerror or error})", where=error.filename or data) from None
     cohort = _with_groups(_with_labels(cohort, options), options)
     own = [column for column in cohort.table if column not in COLUMNS]
     return replace(cohort, table=cohort.table[[*COLUMNS, *own]], resolution=resolution or cohort.resolution)
+
+
+def refuse_within(out: Path, data: object, cohort: Cohort) -> None:
+    """Refuse a folder for results within data of which it would become part, as `train .` in a folder of images.
+
+    Args:
+        out: The folder to write.
+        data: What the cohort was opened from.
+        cohort: The cohort.
+
+    Raises:
+        CohortError: It lies there, and the layout takes every image below the folder.
+    """
+    if not isinstance(data, str | os.PathLike) or not os.path.isdir(data) or not LAYOUTS[cohort.layout].everything:
+        return
+    if out.resolve().is_relative_to(Path(data).resolve()):
+        raise CohortError(
+            "lies within the data, whose folders of images are the classes",
+            where=out,
+            expected="a folder elsewhere",
+            remedy="choose another -o, or work from outside the data",
+        )
 
 
 def _with_labels(cohort: Cohort, options: Options) -> Cohort:

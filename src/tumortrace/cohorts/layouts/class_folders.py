@@ -64,6 +64,10 @@ def _rows(images: list[str]) -> list[tuple[str, str | None, str]]:
 
 LAYOUTS.register("class-folders")(
     Layout(
-        recognises, read, 50, "a folder of two class folders (benign/ malignant/), or of these in train/ valid/ test/"
+        recognises,
+        read,
+        50,
+        "a folder of two class folders (benign/ malignant/), or of these in train/ valid/ test/",
+        everything=True,
     )
 )

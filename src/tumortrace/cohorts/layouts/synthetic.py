@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+from tumortrace.errors import CohortError
 
 
 def recognises(path: Path) -> bool:
@@ -26,7 +27,11 @@ def read(path: Path, options: Options) -> Cohort:
     if str(path).startswith("synthetic:"):
         kind, count, seed = parse_synthetic(str(path))
         path = cached_synthetic(kind, count, seed)
-    return open_synthetic(path)
+    cohort = open_synthetic(path)
+    if options.positive not in (None, cohort.positive_class):
+        found = f"no positive class {options.positive!r}"
+        raise CohortError(found, where=cohort.name, expected=cohort.positive_class, remedy="leave --positive out")
+    return cohort
 
 
 LAYOUTS.register("synthetic")(Layout(recognises, read, 10, "synthetic:patches or synthetic:mri"))

@@ -10,7 +10,7 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
-from tumortrace.cohorts.layouts.folders import list_images, subfolders
+from tumortrace.cohorts.layouts.folders import SPLIT_NAMES, list_images, subfolders
 from tumortrace.cohorts.layouts.lookup import examples, files_by_id, files_by_path, flat_images, with_files
 from tumortrace.cohorts.layouts.names import unique_ids
 from tumortrace.cohorts.layouts.reading import (
@@ -27,15 +27,15 @@ FILE_COLUMNS = ("path", "file", "image", "filename")
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is a table, or a folder with exactly one that has a column of files."""
+    """Whether it is a table, or a folder with exactly one of images: see `table_in`."""
     if path.is_file():
         return path.suffix.lower() in TABLE_SUFFIXES
-    return _table_in(path) is not None
+    return table_in(path) is not None
 
 
 def read(path: Path, options: Options) -> Cohort:
     """The cohort of the table's rows whose file is there."""
-    file = path if path.is_file() else _table_in(path)
+    file = path if path.is_file() else table_in(path)
     assert file is not None  # as `recognises` has found
     table, notes = read_table(file)
     if file != path:
@@ -60,14 +60,31 @@ def read(path: Path, options: Options) -> Cohort:
     return Cohort(file.stem, "table", table, labels.classes, notes=tuple(notes))
 
 
-def _table_in(folder: Path) -> Path | None:
+def table_in(folder: Path) -> Path | None:
+    """The one table in a folder that has a column of files; else, where no class folders are there, that of labels."""
     if not folder.is_dir():
         return None
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name.lower().endswith((".csv", ".tsv", ".parquet"))]
-    tables = [folder / name for name in names if not name.startswith(".")]
-    tables = [table for table in tables if set(FILE_COLUMNS) & set(read_header(table))] if len(tables) < 20 else []
+    names = [name for name in names if not name.startswith(".")]
+    headers = {folder / name: set(read_header(folder / name)) for name in names} if len(names) < 20 else {}
+    tables = [table for table, header in headers.items() if set(FILE_COLUMNS) & header]
+    if not tables and not _has_classes(folder):
+        tables = [
+            table for table, header in headers.items() if {"id", "label"} <= header and "probability" not in header
+        ]
     return tables[0] if len(tables) == 1 else None
+
+
+def _has_classes(folder: Path) -> bool:
+    """Whether the folders in a folder are named like two classes, there or within split folders."""
+    folders = subfolders(folder)
+    if any(name.lower() in SPLIT_NAMES and subfolders(folder / name) for name in folders):
+        return True
+    try:
+        return len(folders) > 1 and bool(binary_labels(folders).classes)
+    except CohortError:
+        return False
 
 
 def _with_files(table: pd.DataFrame, column: str, file: Path) -> tuple[pd.DataFrame, list[str]]:

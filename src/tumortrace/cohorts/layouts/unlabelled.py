@@ -12,6 +12,7 @@ from tumortrace.cohorts.images import read_image
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
 from tumortrace.cohorts.layouts.folders import Listing, absolute_paths, has_images, is_image, list_images
 from tumortrace.cohorts.layouts.names import unique_ids
+from tumortrace.cohorts.layouts.reading import read_header
 from tumortrace.errors import ImageError
 
 
@@ -35,7 +36,14 @@ def read(path: Path, options: Options) -> Cohort:
     paths = absolute_paths(path if path.is_dir() else path.parent, listing.images)
     table = pd.DataFrame({"id": ids, "path": paths}).assign(label=None, group=None, split=None)
     name = os.path.basename(os.path.abspath(path))
-    return Cohort(name, "unlabelled", table, notes=(*listing.notes(), *repeats))
+    return Cohort(name, "unlabelled", table, notes=(*listing.notes(), *repeats, *_passed_over(path, listing.others)))
 
 
-LAYOUTS.register("unlabelled")(Layout(recognises, read, 60, "a folder of images, or one image"))
+def _passed_over(path: Path, others: list[str]) -> list[str]:
+    """A note on tables beside the images that hold labels, where there are several and none is taken."""
+    tables = [path / name for name in others if "/" not in name and name.lower().endswith((".csv", ".tsv", ".parquet"))]
+    found = [table for table in tables[:20] if "label" in read_header(table)]
+    return [f"labels in {found[0].name} are not read: name that table instead of its folder"] if found else []
+
+
+LAYOUTS.register("unlabelled")(Layout(recognises, read, 60, "a folder of images, or one image", everything=True))

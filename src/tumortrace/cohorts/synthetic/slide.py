@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from tumortrace.cohorts.images import IMAGE_SUFFIXES
 from tumortrace.cohorts.synthetic.folder import PROCEDURE, is_record, write_png
 from tumortrace.cohorts.synthetic.islands import Outline, draw_outline, fill
 from tumortrace.cohorts.synthetic.stain import SCANNERS, Density, colour, draw_stain
@@ -34,8 +35,11 @@ def write_slide(out: Path, seed: int) -> Path:
         for 8x8, `.json` with the record, written last.
 
     Raises:
-        CohortError: When one of these files is there and was not written by this function.
+        CohortError: When `out` names another kind of image, or one of these files is there and was not written by
+            this function.
     """
+    if out.suffix.lower() in IMAGE_SUFFIXES and out.suffix.lower() not in (".tif", ".tiff") and not out.is_dir():
+        raise CohortError(f"a slide as {out.suffix}", where=out, expected="a name ending in .tif, or a folder")
     target = out if out.suffix.lower() in (".tif", ".tiff") else out / "slide.tif"
     geojson, mask, record = (target.with_name(target.stem + end) for end in (".geojson", "_mask.png", ".json"))
     taken = [path for path in (target, geojson, mask) if path.exists()]

@@ -25,6 +25,7 @@ from tumortrace.inference.unseen import open_unseen
 from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.reports.report import renew_report
 from tumortrace.runs.files import write_csv, write_json
+from tumortrace.runs.output import require_folder
 from tumortrace.runs.progress import say, track
 from tumortrace.runs.provenance import RESEARCH_USE, versions
 from tumortrace.runs.run import now
@@ -98,6 +99,7 @@ def measure(
     table.insert(0, "id", identities * len(parts))
     table.insert(1, "group", groups * len(parts))
     folder = Path(out) if out is not None else bundle.parent / "explanations"
+    require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "measures.csv", table)
     record: dict[str, Any] = {
@@ -124,6 +126,7 @@ def measure(
     write_json(folder / "measures.json", record)
     for note in unseen.notes:
         say(f"note: {note}")
+    say(f"explain: measures.json and measures.csv in {folder}. {RESEARCH_USE}")
     renew_report(bundle.parent, folder)
     return folder / "measures.json"
 

@@ -14,7 +14,8 @@ from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.reports.explanation import Heat, draw_explanation
 from tumortrace.reports.report import renew_report
 from tumortrace.runs.files import write_json
-from tumortrace.runs.progress import track
+from tumortrace.runs.output import require_folder
+from tumortrace.runs.progress import say, track
 from tumortrace.runs.provenance import RESEARCH_USE
 
 
@@ -49,6 +50,7 @@ def explain(
     model.require_preparation(None, "the images")
     bundle = find_bundle(run)
     folder = Path(out) if out is not None else bundle.parent / "explanations"
+    require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     labels = list(labels) if labels is not None else [None] * len(images)
     items = []
@@ -75,6 +77,11 @@ def explain(
                 }
             )
     write_json(folder / "explanations.json", {**record_of(model, list(chosen)), "items": items})
+    pictures = {item["figure"] for item in items}
+    for earlier in folder.glob("[0-9][0-9][0-9]*.png"):  # of an earlier call with more images
+        if earlier.name not in pictures and earlier.stem.isdecimal():
+            earlier.unlink()
+    say(f"explain: {len(items):,} patches in {folder}. {RESEARCH_USE}")
     renew_report(bundle.parent, folder)
     return folder
 

@@ -17,7 +17,9 @@ from tumortrace.reports.explanation import Heat
 from tumortrace.reports.explanation_sheet import Tile, draw_sheet
 from tumortrace.reports.report import renew_report
 from tumortrace.runs.files import write_json
+from tumortrace.runs.output import require_folder
 from tumortrace.runs.progress import say
+from tumortrace.runs.provenance import RESEARCH_USE
 
 COUNT = 8
 KINDS = {  # label and prediction
@@ -79,6 +81,7 @@ def draw_sheets(
         for kind in KINDS
     }
     folder = Path(out) if out is not None else bundle.parent / "explanations"
+    require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     items: list[dict[str, Any]] = []
     for label, side in ((1, "positive"), (0, "negative")):
@@ -97,6 +100,7 @@ def draw_sheets(
     write_json(folder / "sheets.json", {**record, "items": items, "notes": unseen.notes})
     for note in unseen.notes:
         say(f"note: {note}")
+    say(f"explain: {', '.join(sheets)} in {folder}. {RESEARCH_USE}")
     renew_report(bundle.parent, folder)
     return folder
 

@@ -10,10 +10,11 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import assign_folds, groups_on_both_sides
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, told_together, units_of
 from tumortrace.errors import SplitError
 from tumortrace.runs.files import write_csv, write_text
+from tumortrace.runs.output import require_folder
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run
 from tumortrace.training.admission import looks_and_copies
@@ -85,7 +86,9 @@ def crossval(
         raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
     changes = [*changes, *([] if epochs is None else [f"epochs={epochs}"])]
     recipes = load_recipes(recipe, changes)
+    require_folder(Path(out))
     opened = open_cohort(data, **reading).labelled
+    refuse_within(Path(out), data, opened)
     cohort = without(opened, recipes[0])
     divided, notes = without_splits(cohort, keep_test)
     by_group = split == "group"

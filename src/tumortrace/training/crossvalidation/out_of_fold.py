@@ -70,7 +70,7 @@ def write_outcome(run: Run, cohort: Cohort, table: pd.DataFrame) -> None:
     for recipe, found in summary["recipes"].items():
         line = f"{recipe}: AUROC {_spread(found['summary']['auroc'])}, accuracy {_spread(found['summary']['accuracy'])}"
         log(run, f"{line} (mean over folds, standard deviation, corrected interval)")
-    log(run, f"report: {report}")
+    log(run, f"report: {report}. {RESEARCH_USE}")
 
 
 def _tested(folder: Path, chosen: pd.DataFrame) -> pd.DataFrame:

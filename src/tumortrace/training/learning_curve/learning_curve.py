@@ -11,10 +11,11 @@ from typing import Any, Unpack
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.errors import SplitError
 from tumortrace.runs.files import write_csv, write_text
+from tumortrace.runs.output import require_folder
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run
 from tumortrace.training.admission import admit, divided
@@ -81,7 +82,9 @@ def learning_curve(
     if repeats < 1:
         raise SplitError(f"--repeats {repeats}", expected="1 or more", remedy="use 3")
     chosen, changes = chosen_recipe(recipe, changes, epochs, weights)
+    require_folder(Path(out))
     opened = open_cohort(data, **reading).labelled
+    refuse_within(Path(out), data, opened)
     cohort = without(opened, chosen)
     splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, chosen.splits)
     admit(cohort, splits, looks=looks, split=split, allow=allow, policies=[chosen.calibration.threshold])

@@ -13,6 +13,7 @@ from tumortrace.errors import RunError
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.reports.tuning import write_tuning_report
 from tumortrace.runs.files import write_csv, write_json, write_text
+from tumortrace.runs.provenance import RESEARCH_USE
 from tumortrace.runs.run import now
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import log
@@ -70,7 +71,7 @@ def conclude(search: Search) -> None:
     report = write_tuning_report(run.folder)
     log(search.run, f"best: trial {best.number}, validation {metric} {best.value:.4f}, the best of many: optimistic")
     log(search.run, f"train it: {command}")
-    log(search.run, f"report: {report}")
+    log(search.run, f"report: {report}. {RESEARCH_USE}")
 
 
 def _best_recipe(search: Search, recipe: Recipe, number: int, value: float) -> Recipe:

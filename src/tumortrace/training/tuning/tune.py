@@ -13,12 +13,13 @@ from typing import Any, Unpack
 import optuna
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import read_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, TumorTraceError
 from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.runs.files import write_csv, write_text
+from tumortrace.runs.output import require_folder
 from tumortrace.runs.progress import say
 from tumortrace.runs.provenance import machine, versions
 from tumortrace.runs.run import Run, create_run, now
@@ -89,7 +90,9 @@ def tune(
         raise RecipeError(f"{recipe.name} is not trained in epochs, which a search needs", remedy="name another recipe")
     device_found = resolve_device(device)
     resolve_precision(precision, device_found)
+    require_folder(Path(out))
     cohort = without(open_cohort(data, **reading).labelled, recipe)
+    refuse_within(Path(out), data, cohort)
     splits, looks = divided(cohort, split, seed, recipe.splits)
     audit, _ = admit(cohort, splits, looks=looks, split=split, allow=allow)
     arguments = {

@@ -1,0 +1,82 @@
+"""Where a verb may write: refused before the work rather than after it, and never over what is not its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from tumortrace.errors import RunError
+
+
+def require_file(target: Path, *, inputs: Iterable[object] = ()) -> None:
+    """Refuse a file that cannot be written, that is read by the same call, or that belongs to a run's records.
+
+    Args:
+        target: The file to write; its folder need not exist yet.
+        inputs: What the call reads: paths are compared with `target`, anything else is passed over.
+
+    Raises:
+        RunError: It cannot be written there, or something of the user's would be lost.
+
+    Example:
+        >>> require_file(Path("labels.csv"), inputs=["labels.csv"])
+        Traceback (most recent call last):
+        tumortrace.errors.RunError: labels.csv: is what the call reads; expected another file. What to do: ...
+    """
+    if target.is_dir():
+        raise RunError("is a folder", where=target, expected="a file", remedy=f"name one, such as {target / 'NAME'}")
+    mine = os.path.realpath(target)
+    if any(isinstance(read, str | os.PathLike) and os.path.realpath(read) == mine for read in inputs):
+        raise RunError("is what the call reads", where=target, expected="another file", remedy="choose another -o")
+    if (target.parent / "run.json").is_file() and target.exists():
+        raise RunError(
+            "a file of a run's own records, which would be lost",
+            where=target,
+            expected="another file",
+            remedy="choose another -o",
+        )
+    _require_writable(target, target.parent)
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written.
+
+    Raises:
+        RunError: It is a file, lies below one, or its place takes no files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError("is a file", where=folder, expected="a folder, or a name not in use", remedy="choose another -o")
+    _require_writable(folder, folder)
+
+
+def require_own_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or that is a run's, whose report and metrics would be lost.
+
+    Raises:
+        RunError: It is one of these.
+    """
+    if (folder / "run.json").is_file():
+        raise RunError(
+            "the folder of a run, whose own metrics and report would be lost",
+            where=folder,
+            expected="a folder of its own",
+            remedy=f"name another with -o, such as {folder / 'evaluations' / 'NAME'}",
+        )
+    require_folder(folder)
+
+
+def _require_writable(target: Path, folder: Path) -> None:
+    """Try a nameless file in the nearest folder that exists: permissions alone do not tell of every file system."""
+    nearest = next((part for part in (folder, *folder.absolute().parents) if part.exists()), Path.cwd())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"cannot be written ({error.strerror}: {nearest})",
+            where=target,
+            expected="a place that takes files",
+            remedy="choose another -o",
+        ) from None
