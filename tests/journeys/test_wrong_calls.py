@@ -127,10 +127,10 @@ def test_resume_takes_nothing_but_the_folder(small_run: Path, refused: Refused) 
 
 
 def test_what_is_misspelt_is_told_with_what_may_be_meant(tmp_path: Path, refused: Refused) -> None:
-    """American spelling of a field is recognised; a path that is not there is told without a list of layouts."""
+    """American spelling of a field is recognised, and letters exchanged; the data are not opened."""
     data = tmp_path / "nothing"
     assert "is optimiser meant?" in refused("train", data, "--set", "optimizer.lr=0.1")
-    assert "no such file or folder. What to do: check the path." in refused("train", data)
+    assert "is crop meant?" in refused("recipes", "cnn-64", "--set", "preprocessing.corp=32")
 
 
 def test_a_wrong_network_costs_no_look_at_the_data(tmp_path: Path, refused: Refused) -> None:
@@ -170,6 +170,7 @@ def test_evaluations_of_data_of_one_name_stand_side_by_side(
         return folder
 
     monkeypatch.setattr("tumortrace.inference.evaluate.write_evaluation", write)
+    monkeypatch.setattr("tumortrace.inference.evaluate.renew_report", lambda *_: None)
     copied = shutil.copytree(small_run, tmp_path / "run")
     splits = pd.read_csv(small_run / "splits.csv", dtype=str).set_index("id")["split"]
     source = pd.read_csv(tissue / "cohort.csv", dtype={"id": str})

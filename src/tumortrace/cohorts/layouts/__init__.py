@@ -113,13 +113,12 @@ def open_cohort(
     layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
     try:
         layout = next((layout for layout in layouts if layout.recognises(path)), None)
-        if layout is None and not path.exists():
-            raise CohortError("there is no such file or folder", where=data, remedy="check the path")
         if (path / "run.json").is_file():
             raise CohortError("a run folder, which holds no data", where=data, remedy="name the folder of images")
         if layout is None:
+            there = "no layout that is known here" if path.exists() else "there is no such file or folder"
             known = "; ".join(layout.looks_like for layout in layouts)
-            raise CohortError("no layout that is known here", where=data, expected=f"one of: {known}")
+            raise CohortError(there, where=data, expected=f"one of: {known}")
         cohort = layout.read(path, options)
     except OSError as error:
         raise CohortError(f"cannot be read ({error.strerror or error})", where=error.filename or data) from None
