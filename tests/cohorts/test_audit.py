@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +172,6 @@ def folder(name: str) -> Path:
 def test_pcam_has_the_copies_that_are_known() -> None:
     """10,000 files of 9,171 pictures, 1,500 of 1,407, all positive; no copy across splits, near or exact."""
     opened = open_cohort(folder("pcam"))
-    started = time.monotonic()
     audit = check(opened.where(opened.table["label"] == 1))
     assert finding(audit, "copies-within-split").message == (
         "exact copies: train 1: 10,000 files, 9,171 distinct pictures; "
@@ -182,7 +180,6 @@ def test_pcam_has_the_copies_that_are_known() -> None:
     assert finding(audit, "copies-within-split").count == 829 + 93
     assert [each.name for each in audit.errors] == ["class-absent"]
     assert not [each.name for each in audit.findings if each.name.startswith("near")]
-    assert time.monotonic() - started < 120  # 12 s on two idle cores
 
 
 @real

@@ -205,7 +205,7 @@ def test_a_second_process_waits_for_the_first(images: Path, tmp_path: Path, read
             with pytest.raises(TimeoutError):
                 opening.result(timeout=0.5)
             assert reads == []
-        assert np.array_equal(opening.result(timeout=30).images, directly_read(cohort))
+        assert np.array_equal(opening.result().images, directly_read(cohort))
 
 
 def test_a_full_disk_is_told_beforehand(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,13 @@ sys.path.insert(0, sys.argv[3])
 from tumortrace.cohorts import store
 from test_store import SIDE, folder_cohort
 read = store.read_image
-store.read_image = lambda path: (time.sleep(0.02), read(path))[1]
+seen = []
+def read_and_wait(path):
+    seen.append(path)
+    if len(seen) > int(sys.argv[4]):
+        time.sleep(600)
+    return read(path)
+store.read_image = read_and_wait
 store.CHUNK_BYTES = 10 * SIDE * SIDE * 3
 store.open_store(folder_cohort(pathlib.Path(sys.argv[1])), cache=pathlib.Path(sys.argv[2]), workers=1)
 """
@@ -253,14 +259,13 @@ store.open_store(folder_cohort(pathlib.Path(sys.argv[1])), cache=pathlib.Path(sy
 def test_two_processes_and_a_killed_one_end_in_one_sound_store(images: Path, tmp_path: Path) -> None:
     """A process is killed in the middle; two others then fill the same store at once; every pixel is right."""
     command = [sys.executable, "-c", SLOW, str(images), str(tmp_path / "cache"), str(Path(__file__).parent)]
-    killed = subprocess.Popen(command)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("cache/**/store.json")) and time.monotonic() < deadline:
+    killed = subprocess.Popen([*command, "65"])  # 40 for their usual size, and 25: then it waits for the kill
+    while not list(tmp_path.glob("cache/**/store.json")) and killed.poll() is None:
         time.sleep(0.01)
     killed.kill()
     assert killed.wait() != 0
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[1] for process in both]
+    both = [subprocess.Popen([*command, "999"], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     cohort = folder_cohort(images)
     assert np.array_equal(open_store(cohort, cache=tmp_path / "cache").images, directly_read(cohort))

@@ -19,6 +19,7 @@ from tumortrace.evaluation.split_record import split_record
 from tumortrace.training import finish
 from tumortrace.training import train as training
 from tumortrace.training.crossvalidation import crossval as crossvalidation
+from tumortrace.training.crossvalidation.out_of_fold import copies_apart
 from tumortrace.training.learning_curve import learning_curve as curve
 from tumortrace.training.tuning import tune as tuning
 
@@ -97,6 +98,11 @@ def test_folds_keep_copies_together(doubled: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(crossvalidation, "write_outcome", lambda *_: None)
     folder = crossval(doubled, folds=2, changes=TINY, out=tmp_path, positive="tumour")
     assert parted(folder / "folds.csv", doubled, "fold") == 0
+    folds = pd.read_csv(folder / "folds.csv", dtype={"id": str})
+    cohort = open_cohort(doubled, positive="tumour")
+    assert copies_apart(cohort, folds) == 0, "nor are blank pictures counted, which stand in both"
+    assert folds.loc[folds["id"].str.contains("blank"), "fold"].nunique() == 2
+    assert copies_apart(cohort, folds.assign(fold=folds["id"].str.contains("copy").astype(int))) == 80
     splits = list(folder.glob("folds/*/*/*/splits.csv"))
     assert len(splits) == 2
     assert [parted(file, doubled) for file in splits] == [0, 0]

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -21,35 +20,30 @@ from tumortrace.models.checkpoint import load_checkpoint
 from tumortrace.runs.files import sha256
 from tumortrace.training.train import resume, train
 
-# A checkpoint after every step, so that a kill falls within an epoch, often while one is being written.
+# A checkpoint after every step, so that a kill falls within an epoch, often while one is being written. The process
+# ends itself without warning some time after so many checkpoints: no other would be sure to look at it in time.
 PROGRAM = """
-import sys, tumortrace.training.fit as fit
-fit.CHECKPOINT_SECONDS = 0
+import os, signal, sys, threading
+from tumortrace.training import fit
 from tumortrace.training.train import resume, train
-data, out, run, *changes = sys.argv[1:]
+data, out, run, writes, delay, *changes = sys.argv[1:]
+fit.CHECKPOINT_SECONDS = 0
+save, written = fit.save_checkpoint, []
+def save_and_count(*arguments):
+    save(*arguments)
+    written.append(1)
+    if len(written) == int(writes):
+        threading.Timer(float(delay), os.kill, (os.getpid(), signal.SIGKILL)).start()
+fit.save_checkpoint = save_and_count
 resume(run) if run else train(data, changes=changes, out=out, seed=1)
 """
 
 
-def start(data: Path, out: Path, run: Path | str = "") -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", PROGRAM, str(data), str(out), str(run), *SMALL]
-    return subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
-
-
-def kill_at_a_checkpoint(process: subprocess.Popen[bytes], out: Path, writes: int, delay: float) -> Path:
-    """Let the process write its checkpoint `writes` times, then kill it without warning."""
-    seen, last, deadline = 0, None, time.monotonic() + 120
-    while seen < writes:
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        files = list(out.glob("*/checkpoints/last.safetensors"))
-        changed = files and files[0].stat().st_mtime_ns
-        if changed and changed != last:
-            seen, last = seen + 1, changed
-        time.sleep(0.002)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+def killed(data: Path, out: Path, run: Path | str, writes: int, delay: float) -> Path:
+    """The folder of a run, begun or resumed, that was killed `delay` seconds after it had written `writes` times."""
+    command = [sys.executable, "-c", PROGRAM, str(data), str(out), str(run), str(writes), str(delay), *SMALL]
+    ended = subprocess.run(command, env=os.environ, stderr=subprocess.DEVNULL, check=False)
+    assert ended.returncode == -signal.SIGKILL, "the run ended before it could be killed"
     (run,) = out.iterdir()
     return run
 
@@ -70,8 +64,7 @@ def test_killed_and_resumed_is_bit_identical(tissue: Path, small_run: Path, tmp_
     draw = random.Random(7)
     run: Path | str = ""
     for _ in range(3):
-        process = start(tissue, tmp_path, run)
-        run = kill_at_a_checkpoint(process, tmp_path, draw.randint(2, 5), draw.random() * 0.05)
+        run = killed(tissue, tmp_path, run, draw.randint(2, 5), draw.random() * 0.05)
         load_checkpoint(run / "checkpoints" / "last.safetensors")
         assert json.loads((run / "run.json").read_text())["status"] == "running"
     resume(run)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import groups_on_both_sides
-from tumortrace.cohorts.seen import digests
-from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RunError
 from tumortrace.evaluation.folds import summarise_folds
 from tumortrace.reports.crossval import write_crossval_report
@@ -19,6 +16,7 @@ from tumortrace.reports.records import decimals, interval, read_json, read_table
 from tumortrace.runs.files import write_csv, write_json
 from tumortrace.runs.provenance import RESEARCH_USE
 from tumortrace.runs.run import Run, now
+from tumortrace.training.admission import looks_and_copies
 from tumortrace.training.part import begun_in
 from tumortrace.training.record import log
 
@@ -60,7 +58,7 @@ def write_outcome(run: Run, cohort: Cohort, table: pd.DataFrame) -> None:
         "images": int(table["id"].nunique()),
         "groups": int(table["group"].nunique()) if table["group"].notna().all() else None,
         "groups_on_both_sides": groups_on_both_sides(table),
-        "copies": _copies(cohort, table),
+        "copies": copies_apart(cohort, table),
         "leakage": record["leakage"],
     }
     write_json(run.folder / "crossval.json", outcome | summary | {"research_use": RESEARCH_USE})
@@ -103,12 +101,10 @@ def _shared(table: pd.DataFrame, repeat: int, fold: int) -> int:
     return len(set(own.loc[inside, "group"].dropna()) & set(own.loc[~inside, "group"].dropna()))
 
 
-def _copies(cohort: Cohort, table: pd.DataFrame) -> int:
-    """How many images have a copy, pixel for pixel, in another fold of some repeat."""
-    used = np.flatnonzero(cohort.table["id"].isin(table["id"]))
-    digest = dict(zip(cohort.table["id"].iloc[used], digests(open_store(cohort).images, used), strict=True))
-    rows = table.assign(digest=table["id"].map(digest))
-    folds = rows.groupby(["repeat", "digest"])["fold"].transform("nunique")
+def copies_apart(cohort: Cohort, table: pd.DataFrame) -> int:
+    """How many images have a copy, pixel for pixel, in another fold of some repeat; blank ones are no copies."""
+    rows = table.assign(picture=table["id"].map(looks_and_copies(cohort)[1]))
+    folds = rows.groupby(["repeat", "picture"])["fold"].transform("nunique")
     return int(rows.loc[folds > 1, "id"].nunique())
 
 
