@@ -313,6 +313,21 @@ def test_a_model_put_in_place_of_the_served_one_does_not_scan(make: Callable[...
         scan_process._load(small_run, "cpu", "f" * 64)
 
 
+@pytest.mark.parametrize(
+    ("error", "cause", "remedy"),
+    [
+        (OSError(28, "No space left on device"), "the scan cannot be written (No space left on device)", "free space"),
+        (MemoryError(), "the scan needs more memory than there is", "larger machine"),
+        (SlideError("/x/a.svs is damaged", remedy="copy it"), "the file is damaged", "copy it"),
+    ],
+)
+def test_a_scan_that_fails_is_not_blamed_on_the_slide_alone(error: Exception, cause: str, remedy: str) -> None:
+    """A full disk and too little memory are said; the slide's path is not."""
+    told = scan_process._told(error, "/x/a.svs")  # type: ignore[arg-type]
+    assert told["cause"] == cause
+    assert remedy in told["remedy"]
+
+
 def test_tiles_are_those_of_the_file_that_is_there(tmp_path: Path) -> None:
     """Neither a tile kept nor a file held open outlives another file under the same name."""
     Image.new("RGB", (300, 200), "purple").save(tmp_path / "a.png")

@@ -179,6 +179,27 @@ def test_other_settings_begin_anew(slide: Path, tmp_path: Path) -> None:
     assert first[0] == 0
 
 
+def test_a_full_disk_is_told_and_what_was_found_stays(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line names the file; with room again, the scan goes on and ends the same."""
+    flush, calls = os.fsync, list[int]()
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        flush(handle)
+
+    out, seen = tmp_path / "out", list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=r"unfinished.jsonl: cannot be written \(No space"):
+            run(slide, out)
+    assert run(slide, out, progress=lambda done, _: seen.append(done)) == run(slide, tmp_path / "whole")
+    assert seen[0] >= 2 * BATCH
+
+
 def test_nothing_torn_stays_behind_new_rows(tmp_path: Path) -> None:
     """Rows that are added to a torn journal end the file, however long the torn line was."""
     rows = pd.DataFrame({"probability": np.linspace(0, 1, 200)})

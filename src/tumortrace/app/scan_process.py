@@ -41,13 +41,21 @@ def main() -> None:
         model = _load(Path(request["run"]), request["device"], weights)
         _keep_overview(request["slide"], Path(request["out"]).with_name(OVERVIEW))
         scan(**request, model=model, progress=lambda done, total: tell(done=done, total=total))
-    except TumorTraceError as error:
-        found = f"{error.found}; expected {error.expected}" if error.expected else error.found
-        tell(error={"cause": found.replace(request["slide"], "the file"), "remedy": error.remedy or "scan another"})
-    except MemoryError:
-        tell(error={"cause": "the scan needs more memory than there is", "remedy": "scan it on a larger machine"})
+    except (TumorTraceError, OSError, MemoryError) as error:
+        tell(error=_told(error, request["slide"]))
     else:
         tell(finished=True)
+
+
+def _told(error: TumorTraceError | OSError | MemoryError, slide: str) -> dict[str, str]:
+    """Cause and remedy, without the path of the slide."""
+    if isinstance(error, MemoryError):
+        return {"cause": "the scan needs more memory than there is", "remedy": "scan it on a larger machine"}
+    if isinstance(error, OSError):
+        cause = f"the scan cannot be written ({error.strerror})"
+        return {"cause": cause, "remedy": "free space on the server and scan it again"}
+    found = f"{error.found}; expected {error.expected}" if error.expected else error.found
+    return {"cause": found.replace(slide, "the file"), "remedy": error.remedy or "scan another"}
 
 
 def _load(run: Path, device: str, weights: str | None) -> Model:

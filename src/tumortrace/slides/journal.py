@@ -45,7 +45,21 @@ class Journal:
         self.rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def append(self, rows: pd.DataFrame) -> None:
-        """Add rows, flushed to the disk before this returns."""
+        """Add rows, flushed to the disk before this returns.
+
+        Raises:
+            RunError: They cannot be written; what was written before stays.
+        """
+        try:
+            self._append(rows)
+        except OSError as error:
+            raise RunError(
+                f"cannot be written ({error.strerror})",
+                where=self.path,
+                remedy="make room; the same command goes on where it stopped",
+            ) from error
+
+    def _append(self, rows: pd.DataFrame) -> None:
         with open(self.path, "r+b" if self._known else "wb") as file:
             if not self._known:
                 self._whole = file.write(_line(self._request))
