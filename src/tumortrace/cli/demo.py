@@ -69,7 +69,8 @@ def _telling(cohort: Cohort, predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _headline(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())["test"]
-    print(f"Test split, {metrics['n']} images of {metrics['n_groups']} slides, 95 % intervals:")
+    slides = f"{metrics['n_groups']} slide{'' if metrics['n_groups'] == 1 else 's'}"
+    print(f"Test split, {metrics['n']} images of {slides}, 95 % intervals:")
     for name in ("auroc", "average_precision", "sensitivity", "specificity", "f1", "ece"):
         value, interval = metrics[name]["value"], metrics[name]["ci95"]
         shown = "undefined" if value is None else f"{value:.3f}"
