@@ -51,7 +51,10 @@ def sure(records: Records) -> list[dict[str, str]]:
         told.append(_line("Whether model or threshold have been chosen on these images is not on record.", "warning"))
     elif records.split == "test":
         told.append(_line("The test split has chosen nothing: neither weights, nor epoch, nor threshold."))
-    if records.run.get("verb") in ("train", "ensemble"):
+    members = len(records.run.get("members") or [])
+    if members:
+        told.append(_line(f"These are {members} networks, joined once; other seeds give somewhat other numbers."))
+    elif records.run.get("verb") == "train":
         told.append(_line("This is one training from one seed; another seed gives somewhat other numbers."))
     return told
 
