@@ -103,8 +103,8 @@ def test_a_runs_report_is_not_overwritten_by_other_verbs(
 def test_train_says_at_once_that_nothing_can_be_written(tmp_path: Path, refused: Refused) -> None:
     """A file in the place of the runs' folder is told before the data are looked at."""
     (tmp_path / "file").touch()
-    for verb in ("train", "crossval", "tune"):
-        assert "is a file" in refused(verb, tmp_path / "nothing", "-o", tmp_path / "file")
+    for call in (["train"], ["train", "--members", 2], ["train", "--fractions", "10%,100%"], ["crossval"], ["tune"]):
+        assert "is a file" in refused(*call, tmp_path / "nothing", "-o", tmp_path / "file")
 
 
 def test_results_do_not_become_data(tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +112,7 @@ def test_results_do_not_become_data(tmp_path: Path, refused: Refused, monkeypatc
     data = class_folders(tmp_path / "data")
     monkeypatch.chdir(data)
     assert "runs: lies within the data" in refused("train", ".")
+    assert "runs: lies within the data" in refused("train", ".", "--members", 2)
     assert "lies within the data" in refused("explore", ".", "--no-check")
     assert "is the folder of the data" in refused("check", ".", "-o", ".")
     assert sorted(path.name for path in data.iterdir()) == ["benign", "malignant"]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Unpack
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.errors import RunError
 from tumortrace.runs.files import write_csv, write_text
+from tumortrace.runs.output import require_folder
 from tumortrace.runs.run import Run, create_run
 from tumortrace.training.admission import admit, divided
 from tumortrace.training.chosen import chosen_recipe
@@ -68,7 +69,9 @@ def train_members(
     if members < 2:
         raise RunError(f"{members} member(s)", expected="at least 2", remedy="leave --members out for a single network")
     chosen, changes = chosen_recipe(recipe, changes, epochs, weights)
+    require_folder(Path(out))
     opened = open_cohort(data, **reading).labelled
+    refuse_within(Path(out), data, opened)
     cohort = without(opened, chosen)
     splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, chosen.splits)
     admit(cohort, splits, looks=looks, split=split, allow=allow, policies=[chosen.calibration.threshold])
