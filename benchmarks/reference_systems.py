@@ -163,7 +163,7 @@ def row(name: str, run: Path, speeds: dict[str, float]) -> dict[str, str]:
     return {
         "source": recipe["source"],
         "recipe": f"`{name}`" if name in recipe_names() else name,
-        "published": published(recipe),
+        "published": published(load_recipe(recipe["name"]).model_dump(mode="json")),
         "weights": "**random instead of ImageNet**" if random_body else origin,
         "parameters": f"{record['parameters']['total']:,}",
         "epochs": str(len(history)) if by_gradient else "—",

@@ -203,6 +203,15 @@ def test_a_group_in_several_given_splits_is_refused_by_name_unless_random_is_ask
     assert "on both sides" in assign_splits(Cohort("crossed", "table", table), by_group=False).leakage
 
 
+def test_a_training_split_without_labels_is_told_with_what_to_do() -> None:
+    """As where the file of PatchCamelyon's training labels is missing: no word of other splits, but of labels."""
+    table = cohort_of(12).table
+    split = pd.Series(["train", "validation", "test"] * len(table))[: len(table)].to_numpy()
+    table = table.assign(split=split, label=table["label"].where(split != "train"))
+    with pytest.raises(SplitError, match=r"of test, validation, and none to train on.* What to do: label those"):
+        assign_splits(Cohort("unlabelled", "table", table))
+
+
 def test_an_id_in_two_splits_is_refused() -> None:
     """Also where no group is known."""
     table = pd.DataFrame({"id": ["a", "a"], "group": [None, None], "split": ["train", "test"]})

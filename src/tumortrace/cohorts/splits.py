@@ -166,7 +166,11 @@ def _complete(
         rows = rows.assign(split=rows["split"].fillna("train"))
         notes.append(f"{without.sum()} images without a split serve as training images: the data name no others")
     elif "train" not in given:
-        raise SplitError(f"the data bring {_some(sorted(given))} but no training split", expected="a split train")
+        raise SplitError(
+            f"the data bring labelled images of {_some(sorted(given))}, and none to train on",
+            expected="labelled images in a split train",
+            remedy="label those of the training split, or leave the splits out so that all are divided anew",
+        )
     elif without.any():
         rows = rows[~without]
         notes.append(f"{without.sum()} labelled images have no split although others do: left out")
