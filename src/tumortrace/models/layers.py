@@ -175,3 +175,27 @@ def features_of(body: nn.Module, input_size: tuple[int, int]) -> torch.Size:
     shape = body.eval()(torch.zeros(1, 3, *input_size)).shape
     body.train(was)
     return shape
+
+
+class BodyAndTop(nn.Module):
+    """A network in two parts: `body` makes maps of images, `top` logits of the maps.
+
+    Whatever looks between them (likeness to the training images, heat maps) takes the two steps apart.
+    """
+
+    body: nn.Module
+    top: nn.Module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, shape (N,), of images."""
+        return self.from_maps(self.maps(images))
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What the body makes of images."""
+        maps: Tensor = self.body(images)
+        return maps
+
+    def from_maps(self, maps: Tensor) -> Tensor:
+        """Logits, shape (N,), from there on."""
+        logits: Tensor = self.top(maps)
+        return logits.squeeze(1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import ARCHITECTURES
-from tumortrace.models.layers import CentreAttention, build_head, build_pooling
+from tumortrace.models.layers import BodyAndTop, CentreAttention, build_head, build_pooling
 
 TORCHVISION, HUB = "torchvision/", "hf-hub:"
 BY_HAND = "name timm's architecture in model.arguments.body and give --weights FILE"
@@ -33,7 +33,7 @@ class TorchvisionBody(nn.Module):
         return features
 
 
-class Backbone(nn.Module):
+class Backbone(BodyAndTop):
     """A published body, pooling, a head and one logit; weights are random until `load_weights` fills the body.
 
     Args:
@@ -46,6 +46,8 @@ class Backbone(nn.Module):
         head: Layers before the last, see `build_head`.
         outputs: 1, or 2 for a softmax over both classes.
     """
+
+    top: nn.Sequential
 
     def __init__(
         self,
@@ -84,9 +86,6 @@ class Backbone(nn.Module):
         """What the body makes of images, pooled unless the pooling learns; `top` takes it from there."""
         features: Tensor = self.pool(self.maps(images))
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.from_maps(self.maps(images))
 
     def from_maps(self, maps: Tensor) -> Tensor:
         """Logits, shape (N,), from what the body makes of images."""

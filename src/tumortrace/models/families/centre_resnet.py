@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.models.architecture import ARCHITECTURES
-from tumortrace.models.layers import build_pooling, features_of
+from tumortrace.models.layers import BodyAndTop, build_pooling, features_of
 
 
 class ResidualBlock(nn.Module):
@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         return functional.relu(self.shortcut(x) + self.norm2(self.conv2(y)))
 
 
-class CentreResNet(nn.Module):
+class CentreResNet(BodyAndTop):
     """Stem of stride 2, stages of residual blocks, pooling that weighs the centre, dropout, one logit.
 
     Args:
@@ -69,19 +69,6 @@ class CentreResNet(nn.Module):
         height, width = features_of(self.body, input_size)[2:]
         pool, units = build_pooling(pooling, channels, (height, width))
         self.top = nn.Sequential(pool, nn.Dropout(dropout), nn.Linear(units, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.from_maps(self.maps(images))
-
-    def maps(self, images: Tensor) -> Tensor:
-        """What the body makes of images."""
-        maps: Tensor = self.body(images)
-        return maps
-
-    def from_maps(self, maps: Tensor) -> Tensor:
-        """Logits, shape (N,), from there on."""
-        logits: Tensor = self.top(maps)
-        return logits.squeeze(1)
 
 
 ARCHITECTURES.register("centre-resnet")(CentreResNet)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import ARCHITECTURES
-from tumortrace.models.layers import CentreAttention, build_head, build_pooling, glorot
+from tumortrace.models.layers import BodyAndTop, CentreAttention, build_head, build_pooling, glorot
 
 
 class Block(BaseModel):
@@ -31,7 +31,7 @@ class Block(BaseModel):
     pool: bool = True
 
 
-class PlainCNN(nn.Module):
+class PlainCNN(BodyAndTop):
     """Blocks of convolutions and 2x2 max pooling, then dense layers and one logit.
 
     Weights start from Glorot's uniform distribution and biases from zero, as in Keras.
@@ -86,19 +86,6 @@ class PlainCNN(nn.Module):
         pool, units = build_pooling(pooling, channels, (height, width))
         weigh = [CentreAttention(channels, (height, width))] if attention else []
         self.top = nn.Sequential(*weigh, pool, build_head(units, head, outputs))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.from_maps(self.maps(images))
-
-    def maps(self, images: Tensor) -> Tensor:
-        """What the body makes of images."""
-        maps: Tensor = self.body(images)
-        return maps
-
-    def from_maps(self, maps: Tensor) -> Tensor:
-        """Logits, shape (N,), from there on."""
-        logits: Tensor = self.top(maps)
-        return logits.squeeze(1)
 
 
 def _block(value: int | Mapping[str, Any]) -> Block:

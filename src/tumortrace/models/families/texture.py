@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import ARCHITECTURES
+from tumortrace.models.layers import BodyAndTop
 from tumortrace.texture.descriptor import SMALLEST, choose, describe
 
 
@@ -109,7 +110,7 @@ class Trees(nn.Module):
         return torch.logit(values.mean(1, keepdim=True), 0.5 / self.size.images)
 
 
-class Texture(nn.Module):
+class Texture(BodyAndTop):
     """Hand-made descriptors, then logistic regression or trees, fitted elsewhere.
 
     Args:
@@ -119,6 +120,7 @@ class Texture(nn.Module):
     """
 
     attention_layer = None
+    body: Descriptors
 
     def __init__(
         self,
@@ -129,26 +131,13 @@ class Texture(nn.Module):
         super().__init__()
         self.body = Descriptors(input_size, _chosen(descriptors))
         units = sum(len(names) for names in self.body.columns.values())
-        self.top: nn.Module = Linear(units) if trees is None else Trees(units, _sizes(trees))
+        self.top = Linear(units) if trees is None else Trees(units, _sizes(trees))
 
     @property
     def resolved_arguments(self) -> dict[str, Any]:
         """Arguments that build the network again, every default spelt out, as JSON can hold them."""
         trees = self.top.size.model_dump() if isinstance(self.top, Trees) else None
         return {"descriptors": json.loads(json.dumps(self.body.chosen)), "trees": trees}
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.from_maps(self.maps(images))
-
-    def maps(self, images: Tensor) -> Tensor:
-        """What the body makes of images."""
-        maps: Tensor = self.body(images)
-        return maps
-
-    def from_maps(self, maps: Tensor) -> Tensor:
-        """Logits, shape (N,), from there on."""
-        logits: Tensor = self.top(maps)
-        return logits.squeeze(1)
 
 
 def _chosen(descriptors: Sequence[str] | Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
