@@ -137,7 +137,8 @@ def test_what_is_misspelt_is_told_with_what_may_be_meant(tmp_path: Path, refused
 def test_a_wrong_network_costs_no_look_at_the_data(tmp_path: Path, refused: Refused) -> None:
     """The network's name and arguments are judged first: the folder of the data, which is missing, is not reached."""
     assert "no model named 'resnet'" in refused("train", tmp_path / "nothing", "--set", "model.name=resnet")
-    assert "'depht'" in refused("train", tmp_path / "nothing", "--set", "model.arguments.depht=3")
+    for call in (["train"], ["train", "--members", "2"], ["train", "--fractions", "10%,100%"], ["crossval"]):
+        assert "'depht'" in refused(call[0], tmp_path / "nothing", *call[1:], "--set", "model.arguments.depht=3"), call
 
 
 def test_run_and_data_exchanged(small_run: Path, tissue: Path, refused: Refused) -> None:

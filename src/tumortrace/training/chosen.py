@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tumortrace.errors import RunError
+from tumortrace.models.architecture import require_arguments
 from tumortrace.training.recipe import Recipe, load_recipe
 
 
@@ -27,6 +28,7 @@ def chosen_recipe(
     Raises:
         RunError: There are changes to a finished recipe.
         RecipeError: The recipe is not valid.
+        ModelError: It names a network that is not there, or arguments that the network does not take.
 
     Example:
         >>> recipe, changes = chosen_recipe("cnn-64", epochs=1)
@@ -41,6 +43,7 @@ def chosen_recipe(
         raise RunError(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
+    require_arguments(recipe.model.name, recipe.model.arguments)
     return with_whole_paths(recipe), changes
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
+from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.errors import RunError
 from tumortrace.runs.files import write_csv, write_text
@@ -19,7 +19,7 @@ from tumortrace.training.ensemble import VERB, join
 from tumortrace.training.leave_out import without
 from tumortrace.training.part import train_part
 from tumortrace.training.recipe import Recipe, parse_recipe
-from tumortrace.training.record import command, data_record, log, recorded
+from tumortrace.training.record import command, data_arguments, data_record, log, recorded
 from tumortrace.training.reopen import left_to_do, reopened
 
 
@@ -76,7 +76,6 @@ def train_members(
     splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, chosen.splits)
     admit(cohort, splits, looks=looks, split=split, allow=allow, policies=[chosen.calibration.threshold])
     arguments = {
-        "data": None if isinstance(data, Cohort) else str(data),
         "recipe": chosen.name,
         "set": changes,
         "members": members,
@@ -85,10 +84,8 @@ def train_members(
         "split": split,
         "device": device,
         "precision": precision,
-        "allow": list(allow),
         "distil": None if distil is None else str(Path(distil).resolve()),
-        **dict.fromkeys(READING),
-        **reading,
+        **data_arguments(data, allow, reading),
     }
     record = {"verb": VERB, "command": command(arguments), "arguments": arguments, "seed": seed}
     run = create_run(Path(out), VERB, record | data_record(cohort, splits))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING
+from tumortrace.cohorts.layouts import READING, Reading
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RunError, TumorTraceError
 from tumortrace.runs.progress import say
@@ -42,6 +43,19 @@ def log(run: Run, line: str) -> None:
     say(line)
     with open(run.folder / "log.txt", "a", encoding="utf-8") as file:
         file.write(f"{now()} {line}\n")
+
+
+def data_arguments(data: str | Path | Cohort, allow: Sequence[str], reading: Reading) -> dict[str, Any]:
+    """Arguments of a run that name its data: where they lie, what is allowed of them, every option of `open_cohort`.
+
+    `data` is None for an opened cohort, which whoever resumes has to give again.
+
+    Example:
+        >>> data_arguments("slides", ["blank"], {"resolution": 0.5})["resolution"]
+        0.5
+    """
+    where = None if isinstance(data, Cohort) else str(data)
+    return {"data": where, "allow": list(allow), **dict.fromkeys(READING), **reading}
 
 
 def data_record(cohort: Cohort, splits: Splits) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
+from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
 from tumortrace.errors import SplitError
 from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.models.architecture import count_parameters, require_arguments
+from tumortrace.models.architecture import count_parameters
 from tumortrace.reports.report import write_model_card, write_report
 from tumortrace.runs.files import write_csv, write_text
 from tumortrace.runs.output import require_folder
@@ -35,6 +35,7 @@ from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import (
     command,
+    data_arguments,
     data_record,
     device_name,
     log,
@@ -89,7 +90,6 @@ def train(
         TumorTraceError: The data, the recipe or the machine do not allow it; the message says what to do.
     """
     recipe, changes = chosen_recipe(recipe, changes, epochs, weights)
-    require_arguments(recipe.model.name, recipe.model.arguments)
     require_folder(Path(out))
     cohort = without(open_cohort(data, **reading).labelled, recipe)
     refuse_within(Path(out), data, cohort)
@@ -104,7 +104,6 @@ def train(
         cohort, splits, looks=looks, split=split, allow=allow, policies=[recipe.calibration.threshold]
     )
     arguments = {
-        "data": None if isinstance(data, Cohort) else str(data),
         "recipe": recipe.name,
         "set": changes,
         "seed": seed,
@@ -112,10 +111,8 @@ def train(
         "split": split,
         "device": device,
         "precision": precision,
-        "allow": list(allow),
         "distil": None if distil is None else str(Path(distil).resolve()),
-        **dict.fromkeys(READING),
-        **reading,
+        **data_arguments(data, allow, reading),
     }
     line = command(arguments) + ("  # on the splits.csv and with the recipe.yaml of this folder" if given else "")
     record = {"verb": "train", "command": line, "arguments": arguments, "seed": seed}

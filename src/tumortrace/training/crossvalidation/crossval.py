@@ -10,7 +10,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import assign_folds, groups_on_both_sides
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
+from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, told_together, units_of
 from tumortrace.errors import SplitError
 from tumortrace.runs.files import write_csv, write_text
@@ -31,7 +31,7 @@ from tumortrace.training.crossvalidation.out_of_fold import write_outcome
 from tumortrace.training.leave_out import without
 from tumortrace.training.part import train_part
 from tumortrace.training.recipe import Recipe, parse_recipe
-from tumortrace.training.record import data_record, log, recorded
+from tumortrace.training.record import data_arguments, data_record, log, recorded
 from tumortrace.training.reopen import left_to_do, reopened
 from tumortrace.training.seeding import seed_of
 
@@ -98,7 +98,6 @@ def crossval(
     rows = divided.table
     notes += told_together(rows.assign(unit=units_of(rows, by_group, copies)), by_group)
     arguments = {
-        "data": None if isinstance(data, Cohort) else str(data),
         "recipe": [one.name if isinstance(one, Recipe) else str(one) for one in listed(recipe)],
         "folds": folds,
         "repeats": repeats,
@@ -106,11 +105,9 @@ def crossval(
         "seed": seed,
         "split": split,
         "keep_test": keep_test,
-        "allow": list(allow),
         "device": device,
         "precision": precision,
-        **dict.fromkeys(READING),
-        **reading,
+        **data_arguments(data, allow, reading),
     }
     first, one_sided = check_all(cohort, table, looks, copies, recipes, arguments)
     about = data_record(cohort, first)["data"] | {"notes": [*cohort.notes, *notes, *one_sided]}

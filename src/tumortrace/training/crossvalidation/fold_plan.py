@@ -13,11 +13,11 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import fold_splits
 from tumortrace.cohorts.layouts import READING
 from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import RecipeError, RunError, SplitError
+from tumortrace.errors import RecipeError, SplitError
 from tumortrace.runs.progress import track
 from tumortrace.training.admission import admit
-from tumortrace.training.chosen import with_whole_paths
-from tumortrace.training.recipe import Recipe, load_recipe
+from tumortrace.training.chosen import chosen_recipe
+from tumortrace.training.recipe import Recipe
 from tumortrace.training.seeding import seed_of
 
 Named = str | Path | Recipe | Sequence[str | Path | Recipe]
@@ -35,12 +35,7 @@ def load_recipes(named: Named, changes: Sequence[str]) -> list[Recipe]:
         RecipeError: A recipe is not valid, or two share a name or leave out different images.
         RunError: There are changes to a finished recipe.
     """
-    several = listed(named)
-    if changes and any(isinstance(one, Recipe) for one in several):
-        raise RunError(
-            "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
-        )
-    recipes = [with_whole_paths(one if isinstance(one, Recipe) else load_recipe(one, changes)) for one in several]
+    recipes = [chosen_recipe(one, changes)[0] for one in listed(named)]
     names = [one.name for one in recipes]
     if not names or len(set(names)) < len(names):
         raise RecipeError(

@@ -25,7 +25,7 @@ from tumortrace.training.learning_curve.subsets import nested_subsets
 from tumortrace.training.leave_out import without
 from tumortrace.training.part import train_part
 from tumortrace.training.recipe import Recipe, parse_recipe
-from tumortrace.training.record import data_record, log, recorded
+from tumortrace.training.record import data_arguments, data_record, log, recorded
 from tumortrace.training.reopen import left_to_do, reopened
 from tumortrace.training.seeding import seed_of
 
@@ -92,7 +92,6 @@ def learning_curve(
         raise SplitError("no test split", where=cohort.name, remedy="give the recipe's splits a share for test")
     parts, notes = _parts(cohort, splits, sorted(fractions), repeats, seed)
     arguments = {
-        "data": None if isinstance(data, Cohort) else str(data),
         "recipe": chosen.name,
         "set": changes,
         "fractions": sorted(fractions),
@@ -100,11 +99,9 @@ def learning_curve(
         "seed": seed,
         "split_seed": split_seed,
         "split": split,
-        "allow": list(allow),
         "device": device,
         "precision": precision,
-        **dict.fromkeys(READING),
-        **reading,
+        **data_arguments(data, allow, reading),
     }
     about = data_record(cohort, splits)
     about["data"]["notes"] = [*cohort.notes, *splits.notes, *notes]

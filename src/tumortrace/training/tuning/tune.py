@@ -13,7 +13,7 @@ from typing import Any, Unpack
 import optuna
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
+from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import read_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, TumorTraceError
@@ -28,7 +28,7 @@ from tumortrace.training.chosen import with_whole_paths
 from tumortrace.training.fit import Trainer
 from tumortrace.training.leave_out import without
 from tumortrace.training.recipe import parse_recipe
-from tumortrace.training.record import data_record, device_name, log
+from tumortrace.training.record import data_arguments, data_record, device_name, log
 from tumortrace.training.reopen import is_finished, left_to_do, reopened
 from tumortrace.training.train import trainer_of
 from tumortrace.training.tuning.conclusion import command_line, conclude, record_trials
@@ -96,7 +96,6 @@ def tune(
     splits, looks = divided(cohort, split, seed, recipe.splits)
     audit, _ = admit(cohort, splits, looks=looks, split=split, allow=allow)
     arguments = {
-        "data": None if isinstance(data, Cohort) else str(data),
         "space": named,
         "set": list(changes),
         "trials": space.trials,
@@ -104,11 +103,9 @@ def tune(
         "objective": space.objective.metric,
         "seed": seed,
         "split": split,
-        "allow": list(allow),
         "device": device,
         "precision": precision,
-        **dict.fromkeys(READING),
-        **reading,
+        **data_arguments(data, allow, reading),
     }
     record = {"verb": "tune", "command": command_line("tune", arguments), "arguments": arguments, "seed": seed}
     run = create_run(Path(out), f"tune-{space.name}", record | data_record(cohort, splits))
