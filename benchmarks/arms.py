@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from tumortrace import open_cohort, train
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.runs.files import write_csv
+from tumortrace.records.files import write_csv
 
 REPLICATES = 500
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from arms import gain, shown, table, train_arms, verdict
 
-from tumortrace.runs.files import write_json, write_text
+from tumortrace.records.files import write_json, write_text
 
 WITH, WITHOUT = "attention", "none"
 #: Recipe, changes without attention, changes with it.

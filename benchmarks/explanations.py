@@ -13,8 +13,8 @@ from typing import Any
 
 from tumortrace import train
 from tumortrace.inference.explain import METHODS, measure
+from tumortrace.records.files import write_text
 from tumortrace.reports.records import decimals, interval
-from tumortrace.runs.files import write_text
 
 TRAINED_ON, MEASURED_ON = "synthetic:patches?count=1200&seed=5", "synthetic:patches?count=400&seed=6021"
 EPOCHS = 8

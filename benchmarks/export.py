@@ -23,7 +23,7 @@ from tumortrace.models.architecture import build_network
 from tumortrace.models.bundle import Model, save_model
 from tumortrace.models.description import ModelInfo, TrainingData
 from tumortrace.models.exported import Backend
-from tumortrace.runs.files import write_text
+from tumortrace.records.files import write_text
 from tumortrace.training.recipe import load_recipe
 
 RECIPES = ("tumortrace", "resnet50-64")

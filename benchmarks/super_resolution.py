@@ -21,8 +21,8 @@ from arms import gain, pcam, rows_of, shown, table, train_arms, verdict
 from PIL import Image
 
 from tumortrace.cohorts.store import open_store
-from tumortrace.imaging.super_resolution import SuperResolution, downsample, restoration_quality
-from tumortrace.runs.files import replacing, write_json, write_text
+from tumortrace.images.super_resolution import SuperResolution, downsample, restoration_quality
+from tumortrace.records.files import replacing, write_json, write_text
 
 SCALE = 4
 GENERATOR, RESTORATION, CLASSIFIER = "generator.safetensors", "restoration.json", "classifier.json"

@@ -31,13 +31,13 @@ from skimage.filters import gaussian, sobel, sobel_h, sobel_v, threshold_otsu  #
 from skimage.measure import regionprops  # noqa: E402
 from skimage.segmentation import watershed  # noqa: E402
 
-from tumortrace.cohorts.images import read_image  # noqa: E402
 from tumortrace.cohorts.layouts import open_cohort  # noqa: E402
-from tumortrace.runs.files import write_json, write_text  # noqa: E402
-from tumortrace.runs.progress import track  # noqa: E402
-from tumortrace.runs.provenance import RESEARCH_USE, machine  # noqa: E402
+from tumortrace.images.decoding import read_image  # noqa: E402
+from tumortrace.records.files import write_json, write_text  # noqa: E402
+from tumortrace.records.progress import track  # noqa: E402
+from tumortrace.records.provenance import RESEARCH_USE, machine  # noqa: E402
 from tumortrace.texture.descriptor import DESCRIPTORS, choose, describe  # noqa: E402
-from tumortrace.texture.grey import to_grey  # noqa: E402
+from tumortrace.texture.intensity import to_grey  # noqa: E402
 
 ROUNDS, SECONDS = 3, 2.0  # of the slower side, per round
 HEAD = """# Texture descriptors

@@ -17,7 +17,7 @@ from tumortrace.app.batching import Batcher
 from tumortrace.app.catalogue import assess
 from tumortrace.app.problems import Problem
 from tumortrace.app.settings import Limits
-from tumortrace.cohorts.images import read_image
+from tumortrace.images.decoding import read_image
 
 
 def images(*values: int) -> np.ndarray:

@@ -13,8 +13,8 @@ from PIL import Image
 from tumortrace.app.decoding import Decoded, Decoder
 from tumortrace.app.settings import Limits
 from tumortrace.app.slide_reader import SlideReader
-from tumortrace.cohorts.images import fit, read_image
 from tumortrace.errors import ImageError
+from tumortrace.images.decoding import fit, read_image
 
 SIZE = (96, 80)
 

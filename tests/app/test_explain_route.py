@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tumortrace import load_model
-from tumortrace.cohorts.images import read_image
+from tumortrace.images.decoding import read_image
 from tumortrace.inference.explain import METHODS, heat_map
 
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
 from skimage.measure import block_reduce
 
-from tumortrace.cohorts.images import read_with_facts
 from tumortrace.cohorts.inspection import inspect, look_at, sharpness
+from tumortrace.images.decoding import read_with_facts
 
 
 def noise(side: int = 64, seed: int = 0) -> np.ndarray:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from tumortrace.cohorts.copies import components, near_copies
 from tumortrace.cohorts.inspection import look_at
-from tumortrace.cohorts.near_copies import components, near_copies
 
 TRANSPOSITIONS = [None, *Image.Transpose]
 

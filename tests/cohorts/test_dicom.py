@@ -12,8 +12,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from tumortrace.cohorts.images import read_image, read_with_facts
 from tumortrace.errors import ImageError
+from tumortrace.images.decoding import read_image, read_with_facts
 
 
 def dicom(path: Path, pixels: np.ndarray, bits: int = 12, **fields: Any) -> Path:

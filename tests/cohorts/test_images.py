@@ -15,8 +15,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tumortrace.cohorts.images import MAX_PIXELS, fit, read_image
 from tumortrace.errors import ImageError
+from tumortrace.images.decoding import MAX_PIXELS, fit, read_image
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_fuzzed_files_decode_or_are_refused_in_silence():
     folder = Path(os.environ["TUMORTRACE_DATA"]) / "malformed"
     program = (
         "import pathlib, sys, time\n"
-        "from tumortrace.cohorts.images import read_image\n"
+        "from tumortrace.images.decoding import read_image\n"
         "from tumortrace.errors import ImageError\n"
         "counts, slowest = [0, 0], 0\n"
         "for file in sorted(pathlib.Path(sys.argv[1]).rglob('*')):\n"

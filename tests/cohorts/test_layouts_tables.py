@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from tumortrace.cohorts.audit import check
-from tumortrace.cohorts.images import read_image
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.errors import CohortError
+from tumortrace.images.decoding import read_image
 
 
 def table_with_files(root: Path, text: str, *names: str, table: str = "t.csv") -> Path:

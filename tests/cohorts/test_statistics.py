@@ -14,11 +14,23 @@ from scipy.stats import f_oneway
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import open_cohort
-from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample
-from tumortrace.cohorts.statistics.embedding import place, principal_components, same_neighbours
-from tumortrace.cohorts.statistics.measure import MEASURES, measure
-from tumortrace.cohorts.statistics.sample import draw_sample
-from tumortrace.cohorts.statistics.stains import EOSIN, HAEMATOXYLIN, describe_stains, intraclass_correlation
+from tumortrace.cohorts.statistics.describe import (
+    class_names,
+    describe_cohort,
+    describe_sample,
+    place,
+    principal_components,
+    same_neighbours,
+)
+from tumortrace.cohorts.statistics.measure import (
+    EOSIN,
+    HAEMATOXYLIN,
+    MEASURES,
+    describe_stains,
+    draw_sample,
+    intraclass_correlation,
+    measure,
+)
 from tumortrace.errors import CohortError, DataError
 
 

@@ -20,9 +20,9 @@ from PIL import Image
 
 from tumortrace.cohorts import store as store_module
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.images import read_image
 from tumortrace.cohorts.store import cache_folder, open_store
 from tumortrace.errors import DataError
+from tumortrace.images.decoding import read_image
 
 SIDE = 8
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from tumortrace.cohorts.synthetic import open_synthetic, synthesise
 from tumortrace.cohorts.synthetic.patches import draw_patch, plan_patches, slide_stain
-from tumortrace.cohorts.synthetic.stain import SCANNERS, Stain, colour, draw_stain
+from tumortrace.cohorts.synthetic.tissue import SCANNERS, Stain, colour, draw_stain
 
 Drawn = tuple[np.ndarray, np.ndarray, pd.DataFrame]
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.agreement import agreement
+from tumortrace.evaluation.comparisons import agreement
 
 
 def test_single_images_have_wilsons_interval() -> None:

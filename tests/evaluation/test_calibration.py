@@ -12,8 +12,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.calibration import METHODS, Calibrator, fit_calibrator, fit_isotonic, fit_platt
-from tumortrace.evaluation.calibration_choice import choose_calibrator
+from tumortrace.evaluation.calibration import (
+    METHODS,
+    Calibrator,
+    choose_calibrator,
+    fit_calibrator,
+    fit_isotonic,
+    fit_platt,
+)
 
 
 def sample(truth, n=1500, seed=0):

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from tumortrace.evaluation.brier_interval import brier_reliability_interval
-from tumortrace.evaluation.gap_interval import ece_interval
 from tumortrace.evaluation.intervals import evaluate_table
+from tumortrace.evaluation.reliability_intervals import brier_reliability_interval, ece_interval
 from tumortrace.evaluation.table import check_table
 
 COHORTS, REPLICATES = 200, 120

@@ -9,8 +9,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.metrics import METRICS, classification, measure
-from tumortrace.evaluation.proportions import wilson
-from tumortrace.evaluation.resampling import resamples
+from tumortrace.evaluation.resampling import resamples, wilson
 from tumortrace.evaluation.table import check_table
 
 

@@ -11,8 +11,7 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, roc_auc_score
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.delong import delong
-from tumortrace.evaluation.paired import holm, mcnemar, paired_differences
+from tumortrace.evaluation.comparisons import delong, holm, mcnemar, paired_differences
 
 
 def made(seed: int, n: int = 60, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

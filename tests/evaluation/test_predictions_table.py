@@ -5,7 +5,7 @@ import pytest
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.table import check_table, read_predictions
-from tumortrace.runs.files import write_csv
+from tumortrace.records.files import write_csv
 
 
 def _table(n=500):

@@ -13,9 +13,8 @@ from scipy.stats import binomtest
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation import split_record as module
-from tumortrace.evaluation.by_group import each_group, each_subgroup
 from tumortrace.evaluation.intervals import evaluate_table
-from tumortrace.evaluation.split_record import split_record
+from tumortrace.evaluation.split_record import each_group, each_subgroup, split_record
 
 
 def table(n: int = 200, groups: int | None = None, seed: int = 0) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tumortrace.evaluation.metrics import classification
-from tumortrace.evaluation.swapped import swap_classes
+from tumortrace.evaluation.table import swap_classes
 
 PAIRS = {"sensitivity": "specificity", "precision": "npv", "accuracy": "accuracy", "mcc": "mcc", "auroc": "auroc"}
 AWKWARD = [0.0, 5e-324, 1e-17, 2e-17, 1e-9, 0.3, 0.5, 0.5 + 2**-53, 0.7, 1 - 2**-53, 1.0]

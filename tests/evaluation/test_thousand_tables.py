@@ -19,12 +19,11 @@ from torchmetrics.functional.classification import (
     binary_specificity_at_sensitivity,
 )
 
-from tumortrace.evaluation.classification_report import REPORT_NAMES, class_scores
-from tumortrace.evaluation.curves import curves
-from tumortrace.evaluation.decision_curve import BENEFIT_NAMES, net_benefit
+from tumortrace.evaluation.curves import BENEFIT_NAMES, curves, net_benefit
 from tumortrace.evaluation.metrics import CALLED, METRICS, classification, tally
-from tumortrace.evaluation.operating_points import AT_SPECIFICITY, POINT_NAMES, operating_points
+from tumortrace.evaluation.split_record import REPORT_NAMES, class_scores
 from tumortrace.evaluation.table import check_arrays
+from tumortrace.evaluation.thresholds import AT_SPECIFICITY, POINT_NAMES, operating_points
 
 TABLES = 1000
 Table = tuple[np.ndarray, np.ndarray, float]

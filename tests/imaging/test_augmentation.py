@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from scipy.stats import beta, kstest
 from skimage.color import hed2rgb, rgb2hed
 
-from tumortrace.imaging.augmentation import STAINS, Augmentation, symmetry
+from tumortrace.images.augmentation import STAINS, Augmentation, symmetry
 
 
 def generator(seed: int = 0) -> torch.Generator:

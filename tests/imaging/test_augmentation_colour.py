@@ -12,9 +12,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torchvision.transforms import functional as reference
 
-from tumortrace.imaging import colour
-from tumortrace.imaging.augmentation import Augmentation
-from tumortrace.imaging.degradation import blur, jpeg
+from tumortrace.images import colour
+from tumortrace.images.augmentation import Augmentation, blur, jpeg
 
 
 def generator(seed: int = 0) -> torch.Generator:

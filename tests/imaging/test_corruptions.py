@@ -13,8 +13,7 @@ from scipy.ndimage import convolve, gaussian_filter, rotate
 from skimage.morphology import disk as skimage_disk
 
 from tumortrace.errors import DataError
-from tumortrace.imaging.corruptions.optics import disk
-from tumortrace.imaging.corruptions.table import CORRUPTIONS, corrupt, fits
+from tumortrace.images.corruptions import CORRUPTIONS, corrupt, disk, fits
 
 SIDE = 48
 ORDERED = [name for name, corruption in CORRUPTIONS.items() if corruption.ordered]

@@ -10,7 +10,7 @@ import pytest
 from skimage.color import rgb2lab
 from skimage.exposure import equalize_adapthist, equalize_hist
 
-from tumortrace.imaging.equalisation import equalise
+from tumortrace.images.preprocessing import equalise
 
 REFERENCES = [("histogram", equalize_hist), ("clahe", equalize_adapthist)]
 

@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from tumortrace.imaging.equalisation import equalise
-from tumortrace.imaging.preprocessing import NORMALISATIONS, Preprocessing
-from tumortrace.imaging.stain import normalise_stain
-from tumortrace.imaging.super_resolution import SuperResolution
+from tumortrace.images.preprocessing import NORMALISATIONS, Preprocessing, equalise
+from tumortrace.images.stain import normalise_stain
+from tumortrace.images.super_resolution import SuperResolution
 
 IMAGES = np.random.default_rng(0).integers(30, 200, (3, 48, 40, 3), dtype=np.uint8)
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 
 
 def test_crop_keeps_the_centre() -> None:

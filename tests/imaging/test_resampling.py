@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tumortrace.imaging.resampling import Filter, resize
+from tumortrace.images.resampling import Filter, resize
 
 PILLOW: dict[Filter, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,

@@ -11,8 +11,8 @@ from PIL import Image
 from sklearn.decomposition import DictionaryLearning
 
 from tumortrace.cohorts.synthetic.patches import draw_patch, plan_patches, slide_stain
-from tumortrace.cohorts.synthetic.stain import Stain
-from tumortrace.imaging.stain import (
+from tumortrace.cohorts.synthetic.tissue import Stain
+from tumortrace.images.stain import (
     LIGHT,
     REFERENCE,
     REFERENCE_CONCENTRATIONS,

@@ -20,7 +20,7 @@ from spandrel.architectures.ESRGAN import ESRGAN
 from torch import Tensor, nn
 
 from tumortrace.errors import DataError, ModelError
-from tumortrace.imaging.super_resolution import SuperResolution, downsample, restoration_quality
+from tumortrace.images.super_resolution import SuperResolution, downsample, restoration_quality
 
 
 def network(seed: int = 0, **arguments: Any) -> ESRGAN:

@@ -12,9 +12,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from tumortrace.errors import RunError
-from tumortrace.evaluation.delong import delong
-from tumortrace.inference.compare import compare
-from tumortrace.inference.tested import read_tested
+from tumortrace.evaluation.comparisons import delong
+from tumortrace.inference.compare import compare, read_tested
 
 N = 80
 

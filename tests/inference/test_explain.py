@@ -12,11 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from tumortrace.errors import ModelError
-from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.imaging.super_resolution import SuperResolution
+from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.images.super_resolution import SuperResolution
 from tumortrace.inference.explain import METHODS, heat_map, heat_maps
-from tumortrace.inference.explain.baseline import blank
-from tumortrace.inference.explain.evidence import evidence, prepared_pixels
+from tumortrace.inference.explain.evidence import blank, evidence, prepared_pixels
 from tumortrace.models.architecture import ARCHITECTURES, build_network
 from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData

@@ -13,16 +13,22 @@ from scipy.stats import spearmanr
 
 from tumortrace.cli.main import run as call
 from tumortrace.errors import CohortError
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.inference.explain import allowed_methods, draw_sheets, measure
-from tumortrace.inference.explain.controls import CONTROLS
 from tumortrace.inference.explain.evidence import prepared_pixels
-from tumortrace.inference.explain.localisation import energy_inside, mask_auc, pointing
-from tumortrace.inference.explain.methods import METHODS, heat_of
-from tumortrace.inference.explain.per_image import others, per_image, randomised
-from tumortrace.inference.explain.perturbation import areas, cell_order, deletion_insertion
-from tumortrace.inference.explain.randomisation import cascade, rank_correlation, similarity
-from tumortrace.inference.explain.summary import summarise
+from tumortrace.inference.explain.faithfulness import (
+    areas,
+    cascade,
+    cell_order,
+    deletion_insertion,
+    energy_inside,
+    mask_auc,
+    pointing,
+    rank_correlation,
+    similarity,
+)
+from tumortrace.inference.explain.measures import others, per_image, randomised, summarise
+from tumortrace.inference.explain.methods import CONTROLS, METHODS, heat_of
 from tumortrace.models.architecture import build_network
 from tumortrace.models.bundle import Model, load_model, save_model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData

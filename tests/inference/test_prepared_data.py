@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import SMALL
 from tumortrace import evaluate, explain, load_model, open_cohort, predict, prepare, train
 from tumortrace.errors import ModelError
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from tumortrace import load_model, open_cohort, stress, synthesise
 from tumortrace.cli.main import run as tumortrace
 from tumortrace.errors import CohortError, DataError, RunError
-from tumortrace.imaging.corruptions.table import corrupt
+from tumortrace.images.corruptions import corrupt
 from tumortrace.inference import stress as verb
 from tumortrace.reports.stress_figures import loss_figure
 

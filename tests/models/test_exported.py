@@ -13,8 +13,8 @@ import torch
 
 from tumortrace.errors import ModelError
 from tumortrace.evaluation.calibration import Calibrator
-from tumortrace.imaging.preprocessing import Normalisation, Preprocessing
-from tumortrace.imaging.resampling import as_products, resize
+from tumortrace.images.preprocessing import Normalisation, Preprocessing
+from tumortrace.images.resampling import as_products, resize
 from tumortrace.models.architecture import ARCHITECTURES, build_network
 from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData

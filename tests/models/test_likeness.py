@@ -18,7 +18,7 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.errors import ModelError
 from tumortrace.models.bundle import Model
 from tumortrace.models.likeness import energy, fit_likeness
-from tumortrace.runs.files import sha256
+from tumortrace.records.files import sha256
 
 
 def features(seed: int, n: int = 300, d: int = 12) -> np.ndarray:

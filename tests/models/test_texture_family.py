@@ -15,7 +15,7 @@ from tumortrace import load_model, train
 from tumortrace.errors import ModelError, TumorTraceError
 from tumortrace.models.architecture import build_network
 from tumortrace.models.families.texture import Trees, TreesSize
-from tumortrace.runs.files import sha256
+from tumortrace.records.files import sha256
 from tumortrace.texture.descriptor import choose, describe
 
 FOREST = [

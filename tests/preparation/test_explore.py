@@ -14,8 +14,8 @@ from PIL import Image
 
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.errors import CohortError
-from tumortrace.imaging.augmentation import Augmentation
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.augmentation import Augmentation
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.preparation.explore import _stains_of, explore
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from tumortrace import open_cohort
 from tumortrace.cli.app import app
 from tumortrace.cli.verbs import load_verbs
-from tumortrace.cohorts.images import read_image
 from tumortrace.cohorts.store import cache_folder
 from tumortrace.errors import DataError, RecipeError, TumorTraceError
+from tumortrace.images.decoding import read_image
 from tumortrace.preparation import features as module
 from tumortrace.preparation.features import features, read_features
 from tumortrace.reports.texture_figure import draw_texture

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from tumortrace.errors import DataError, RunError, SplitError
-from tumortrace.imaging.super_resolution import SuperResolution, downsample
+from tumortrace.images.super_resolution import SuperResolution, downsample
 from tumortrace.preparation import learn_super_resolution as module
 from tumortrace.preparation.learn_super_resolution import Learner, learn_super_resolution
 

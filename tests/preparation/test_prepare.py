@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from tumortrace import open_cohort, synthesise
-from tumortrace.cohorts.images import read_image
 from tumortrace.errors import CohortError, DataError, RunError, SplitError
-from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.imaging.super_resolution import SuperResolution
+from tumortrace.images.decoding import read_image
+from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.images.super_resolution import SuperResolution
 from tumortrace.preparation import learn_super_resolution as learning
 from tumortrace.preparation import prepare as prepare_module
 from tumortrace.preparation.prepare import prepare
@@ -160,7 +160,7 @@ def test_an_interrupted_call_is_taken_up(data: Path, tmp_path: Path, monkeypatch
 KILLED = """
 import sys, time
 from tumortrace import prepare
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.preparation import prepare as module
 module.PIECE = 2
 piece, made = module.prepare_piece, []

@@ -12,7 +12,7 @@ import pytest
 from scipy.special import logit
 
 from tests.reports.conftest import make_run
-from tumortrace.evaluation.trust_records import outside_line, trust_records
+from tumortrace.evaluation.abstention import outside_line, trust_records
 from tumortrace.reports.calibration import calibration_in_words
 from tumortrace.reports.records import decimals
 from tumortrace.reports.report import write_report

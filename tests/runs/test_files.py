@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tumortrace.runs.files import replacing, write_csv, write_json
+from tumortrace.records.files import replacing, write_csv, write_json
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tumortrace.cohorts.images import read_with_facts
 from tumortrace.errors import MissingDependencyError, SlideError
-from tumortrace.slides import reading
-from tumortrace.slides.reading import Slide
+from tumortrace.images import slide as reading
+from tumortrace.images.decoding import read_with_facts
+from tumortrace.images.slide import Slide
 
 DATA = os.environ.get("TUMORTRACE_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="TUMORTRACE_DATA is not set")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tumortrace.texture.lbp_mean import mean_codes
-from tumortrace.texture.lbp_median import lbp_median, median_codes
-from tumortrace.texture.lbp_mvm import lbp_mvm, mvm_codes
-from tumortrace.texture.ring import ROTATION_INVARIANT, UNIFORM
+from tumortrace.texture.lbp import ROTATION_INVARIANT, UNIFORM, lbp_median, lbp_mvm, mean_codes, median_codes, mvm_codes
 
 E, NE, N, NW, W, SW, S, SE = (1 << bit for bit in range(8))
 

@@ -15,17 +15,19 @@ from skimage.filters import sobel, sobel_h, sobel_v, threshold_otsu
 from skimage.util import img_as_ubyte
 
 from tumortrace.texture.glcm import glcm, matrix
-from tumortrace.texture.grey import to_grey
-from tumortrace.texture.hog import hog
-from tumortrace.texture.intensity import intensity
-from tumortrace.texture.lbp_basic import basic_codes, lbp_basic
-from tumortrace.texture.lbp_uniform import lbp_uniform
-from tumortrace.texture.lbp_variance import lbp_variance, variance
-from tumortrace.texture.nuclei import otsu
-from tumortrace.texture.ring import window_median, window_sum
-from tumortrace.texture.sobel import derivatives, magnitude
-from tumortrace.texture.sobel import sobel as sobel_statistics
-from tumortrace.texture.stain import densities, stain
+from tumortrace.texture.gradients import derivatives, hog, magnitude
+from tumortrace.texture.gradients import sobel as sobel_statistics
+from tumortrace.texture.intensity import intensity, to_grey
+from tumortrace.texture.lbp import (
+    basic_codes,
+    lbp_basic,
+    lbp_uniform,
+    lbp_variance,
+    variance,
+    window_median,
+    window_sum,
+)
+from tumortrace.texture.nuclei import densities, otsu, stain
 
 ALL = ("contrast", "correlation", "energy", "homogeneity", "dissimilarity", "asm", "entropy")
 

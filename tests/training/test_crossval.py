@@ -21,11 +21,11 @@ from tumortrace.cohorts.seen import digests, read_seen
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.evaluation import folds
-from tumortrace.evaluation.calls import evaluate_calls
+from tumortrace.evaluation.intervals import evaluate_calls
 from tumortrace.evaluation.split_record import split_record
 from tumortrace.models.architecture import build_network
+from tumortrace.records.run import Run
 from tumortrace.reports import crossval as report
-from tumortrace.runs.run import Run
 from tumortrace.training import finish
 from tumortrace.training import train as training
 from tumortrace.training.crossvalidation import crossval as module

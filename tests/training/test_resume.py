@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import SMALL
 from tumortrace.errors import RunError
 from tumortrace.models.checkpoint import load_checkpoint
-from tumortrace.runs.files import sha256
+from tumortrace.records.files import sha256
 from tumortrace.training.train import resume, train
 
 # A checkpoint after every step, so that a kill falls within an epoch, often while one is being written. The process

@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from tumortrace import open_cohort
 from tumortrace.cli.main import run as command
 from tumortrace.errors import RecipeError, RunError
-from tumortrace.runs.run import Run
+from tumortrace.records.run import Run
 from tumortrace.training import fit
 from tumortrace.training import train as training
 from tumortrace.training.fit import Trainer

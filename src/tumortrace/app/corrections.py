@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tumortrace.errors import DataError
-from tumortrace.runs.files import write_bytes
+from tumortrace.records.files import write_bytes
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 

@@ -13,8 +13,8 @@ import sys
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from tumortrace.cohorts.images import fit, read_with_facts
 from tumortrace.errors import ImageError
+from tumortrace.images.decoding import fit, read_with_facts
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tumortrace.app.pictures import as_png
 from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
-from tumortrace.cohorts.synthetic.stain import SCANNERS
+from tumortrace.cohorts.synthetic.tissue import SCANNERS
 from tumortrace.errors import RunError
 from tumortrace.reports.examples import KEPT, OUTCOMES
 from tumortrace.reports.records import read_json

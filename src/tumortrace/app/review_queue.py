@@ -24,7 +24,7 @@ from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
 from tumortrace.models.assessment import Assessment
 from tumortrace.models.bundle import Model
-from tumortrace.runs.files import write_csv
+from tumortrace.records.files import write_csv
 
 PIECE = 32  # images predicted at a time, so that requests in between do not wait long
 KEEP_EVERY = 20.0  # seconds of predicting that a kill loses at most

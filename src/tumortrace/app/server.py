@@ -27,8 +27,8 @@ from tumortrace.app.protocol import PunctualProtocol
 from tumortrace.app.service import Service
 from tumortrace.app.settings import STATIC, Settings
 from tumortrace.errors import ServeError
-from tumortrace.runs.progress import say
-from tumortrace.runs.provenance import RESEARCH_USE
+from tumortrace.records.progress import say
+from tumortrace.records.provenance import RESEARCH_USE
 
 GRACE_SECONDS = 20
 SPARE = 100

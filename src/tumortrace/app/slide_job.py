@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tumortrace.runs.files import write_json
+from tumortrace.records.files import write_json
 
 SUFFIXES = frozenset(
     (".bif", ".dcm", ".jpeg", ".jpg", ".mrxs", ".ndpi", ".png", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms")

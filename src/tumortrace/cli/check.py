@@ -14,10 +14,10 @@ from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.errors import RunError, SplitError
 from tumortrace.preparation.canary import canary
 from tumortrace.preparation.second_look import second_look
+from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.output import require_own_folder
+from tumortrace.records.progress import say
 from tumortrace.reports.audit_report import write_audit_report
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.output import require_own_folder
-from tumortrace.runs.progress import say
 
 
 def check(

@@ -14,10 +14,10 @@ from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.cohorts.synthetic import synthesise
 from tumortrace.inference.explain import explain
+from tumortrace.records.files import write_json
+from tumortrace.records.progress import say
+from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.reports.report import write_report
-from tumortrace.runs.files import write_json
-from tumortrace.runs.progress import say
-from tumortrace.runs.provenance import RESEARCH_USE
 from tumortrace.slides.scan import scan
 from tumortrace.training.train import train
 

@@ -8,7 +8,7 @@ import torch
 
 from tumortrace.cohorts.store import cache_folder
 from tumortrace.models.device import fast_bfloat16, resolve_device, resolve_precision
-from tumortrace.runs.provenance import machine, versions
+from tumortrace.records.provenance import machine, versions
 
 
 def doctor() -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tumortrace.errors import DataError
-from tumortrace.runs.files import write_json
-from tumortrace.runs.progress import say
+from tumortrace.records.files import write_json
+from tumortrace.records.progress import say
 
 _ROOM = "free space, or set TUMORTRACE_CACHE to a folder on another disk"
 

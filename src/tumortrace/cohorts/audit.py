@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort
-from tumortrace.cohorts.exact_copies import exact_copies
+from tumortrace.cohorts.copies import components, exact_copies, near_copies
 from tumortrace.cohorts.findings import VERDICTS, Evidence, Finding, find_all
 from tumortrace.cohorts.inspection import NEARLY_BLANK, Look, as_table, inspect
-from tumortrace.cohorts.near_copies import components, near_copies
 from tumortrace.cohorts.source import Source, open_source
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import DataError
-from tumortrace.runs.progress import say
+from tumortrace.records.progress import say
 
 
 @dataclass(frozen=True)

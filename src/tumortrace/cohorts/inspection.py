@@ -14,9 +14,9 @@ import pandas as pd
 from joblib import Parallel, delayed
 from PIL import Image
 
-from tumortrace.cohorts.images import read_with_facts
 from tumortrace.errors import ImageError
-from tumortrace.runs.progress import track
+from tumortrace.images.decoding import read_with_facts
+from tumortrace.records.progress import track
 
 SIDE = 32  # of the small picture
 NEARLY_BLANK = 4.0  # standard deviation of the liveliest channel, of 255; the faintest tissue of PCam has 9

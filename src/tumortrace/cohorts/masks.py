@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.images import read_image
+from tumortrace.images.decoding import read_image
 
 COLUMN = "mask"
 

@@ -11,7 +11,7 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.splits import Splits
 from tumortrace.cohorts.store import PatchStore
-from tumortrace.runs.files import write_csv
+from tumortrace.records.files import write_csv
 
 
 def digests(images: np.ndarray, rows: np.ndarray) -> list[str]:

@@ -15,13 +15,11 @@ from typing import Any
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.files import absolute_paths, list_images
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, open_cohort
-from tumortrace.cohorts.layouts.folders import absolute_paths, list_images
-from tumortrace.cohorts.layouts.lookup import files_by_id
-from tumortrace.cohorts.layouts.names import column_groups, unique_ids
-from tumortrace.cohorts.layouts.reading import read_table, standard_columns
 from tumortrace.cohorts.layouts.table import FILE_COLUMNS, table_in
+from tumortrace.cohorts.tables import column_groups, files_by_id, read_table, standard_columns, unique_ids
 from tumortrace.errors import CohortError
 
 _READ_FURTHER = ["split", "x", "y", "width", "height"]

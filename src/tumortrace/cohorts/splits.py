@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort
-from tumortrace.cohorts.exact_copies import joined
+from tumortrace.cohorts.copies import joined
 from tumortrace.cohorts.stratify import stratify
 from tumortrace.errors import SplitError
 

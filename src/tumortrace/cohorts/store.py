@@ -16,10 +16,10 @@ from joblib import Parallel, delayed
 
 from tumortrace.cohorts.array_file import ArrayFile, read_record, telling
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.images import fit, read_image
 from tumortrace.errors import DataError, ImageError
-from tumortrace.runs.files import write_json
-from tumortrace.runs.progress import track
+from tumortrace.images.decoding import fit, read_image
+from tumortrace.records.files import write_json
+from tumortrace.records.progress import track
 
 CHUNK_BYTES = 64 << 20  # what an interruption loses at most
 SAMPLE = 256  # images looked at to find the usual size

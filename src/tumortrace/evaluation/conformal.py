@@ -21,8 +21,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.metrics import check_threshold
-from tumortrace.evaluation.table import check_arrays
+from tumortrace.evaluation.table import check_arrays, check_threshold
 
 #: Groups of each class from which on they are the unit; coverage .95 needs 19 of them.
 ENOUGH_GROUPS = 20

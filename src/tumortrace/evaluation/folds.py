@@ -13,9 +13,9 @@ import pandas as pd
 from scipy.stats import t as student
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.calls import called, evaluate_calls
+from tumortrace.evaluation.comparisons import holm
+from tumortrace.evaluation.intervals import called, evaluate_calls
 from tumortrace.evaluation.metrics import CALLED, METRICS, classification
-from tumortrace.evaluation.paired import holm
 
 #: Metrics whose difference between recipes is tested; of the others an interval is given.
 TESTED = ("auroc", "accuracy")

@@ -10,11 +10,18 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.gap_interval import ece_interval
-from tumortrace.evaluation.metrics import METRICS, Tally, check_threshold, describe, measure, tally
-from tumortrace.evaluation.proportions import PROPORTIONS, proportions, wilson, wilson_of_groups
-from tumortrace.evaluation.resampling import draws_groups, resamples, single_groups
-from tumortrace.evaluation.table import Predictions, check_table
+from tumortrace.evaluation.metrics import CALLED, METRICS, Tally, describe, measure, tally
+from tumortrace.evaluation.reliability_intervals import ece_interval
+from tumortrace.evaluation.resampling import (
+    PROPORTIONS,
+    draws_groups,
+    proportions,
+    resamples,
+    single_groups,
+    wilson,
+    wilson_of_groups,
+)
+from tumortrace.evaluation.table import Predictions, check_table, check_threshold
 
 Floats = NDArray[np.float64]
 FEW_GROUPS = 10
@@ -239,3 +246,150 @@ def _method(
     if stuck:
         notes += f" No replicate differs in {', '.join(stuck)}: width 0 there is no certainty."
     return f"{text}; ece by inverted tests of its bins.{notes}"
+
+
+# Metrics of predictions that were not all called at one threshold, as those of several folds are.
+
+
+def called(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each image's call, 0 or 1, in place of its probability.
+
+    Raises:
+        PredictionsError: There is no column `prediction`, or it holds something else.
+
+    Example:
+        >>> called(pd.DataFrame({"label": [0, 1], "probability": [0.2, 0.4], "prediction": [0, 1]}))["probability"]
+        0    0.0
+        1    1.0
+        Name: probability, dtype: float64
+    """
+    if "prediction" not in table or not table["prediction"].isin([0, 1]).all():
+        raise PredictionsError("no calls", where="column prediction", expected="0 or 1 for each image")
+    return table.assign(probability=table["prediction"].astype(float))
+
+
+def evaluate_calls(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """What `evaluate_table` returns, with the metrics of calls taken from `prediction` instead of one threshold.
+
+    Args:
+        table: Columns `label`, `probability`, `prediction` (0 or 1) and optionally `group`.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the replicates.
+
+    Returns:
+        As `evaluate_table`; `threshold` is None.
+
+    Raises:
+        PredictionsError: The table cannot be used.
+
+    Example:
+        >>> table = pd.DataFrame({"label": [0, 1] * 9, "probability": [0.2, 0.4] * 9, "prediction": [0, 1] * 9})
+        >>> evaluate_calls(table, replicates=50)["sensitivity"]["value"]
+        1.0
+    """
+    scored = evaluate_table(table, 0.5, replicates=replicates, seed=seed)
+    calls = evaluate_table(called(table), 0.5, replicates=replicates, seed=seed)
+    taken = {name: calls[name] for name in (*CALLED, "confusion_matrix")}
+    method = scored["intervals"].partition(" No replicate differs")[0]  # said of calls at .5, which are not these
+    return scored | taken | {"threshold": None, "intervals": method}
+
+
+# The share of images of which something holds, with its interval: by whole groups where these are known.
+
+
+def share_with_interval(
+    holds: ArrayLike,
+    group: ArrayLike | None = None,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """The share of images of which something holds.
+
+    Whole groups are drawn (percentile bootstrap) where every image has one and there are two or more; where no
+    replicate differs, as where it holds of all images, the interval is Wilson's with groups counted as images.
+    Without groups it is Wilson's.
+
+    Args:
+        holds: Whether it does, bool, shape (n,).
+        group: Slide or patient of each image, shape (n,), or None.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the replicates.
+        confidence: Nominal coverage, in (0, 1).
+
+    Returns:
+        `{"value": share, "ci95": [low, high]}`, both None where there are no images.
+
+    Example:
+        >>> found = share_with_interval([True, True, False, True])
+        >>> found["value"], [round(end, 2) for end in found["ci95"]]
+        (0.75, [0.3, 0.95])
+        >>> [round(end, 2) for end in share_with_interval([True] * 40, list("abcd") * 10)["ci95"]]
+        [0.51, 1.0]
+    """
+    check_settings(replicates, confidence)
+    name, held = f"ci{100 * confidence:g}", np.asarray(holds, dtype=bool)
+    if not len(held):
+        return {"value": None, name: None}
+    table = pd.DataFrame({"label": held.astype(np.int64), "probability": 0.5})
+    if group is not None:
+        table["group"] = np.asarray(group, dtype=object)
+    checked, value = check_table(table), float(held.mean())
+    if checked.group is None or checked.n_groups is None or not draws_groups(checked):
+        low, high = wilson(held.sum(), len(held), confidence)
+        return {"value": value, name: [float(low), float(high)]}
+    count = checked.n_groups
+    right, size = np.bincount(checked.group, weights=held, minlength=count), np.bincount(checked.group)
+    random = np.random.default_rng(seed)
+    drawn = (random.integers(count, size=count) for _ in range(replicates))
+    ends = percentile_interval(np.array([right[rows].sum() / size[rows].sum() for rows in drawn]), confidence)
+    if ends is not None and ends[0] == ends[1]:
+        ends = wilson_of_groups(value, count, confidence)
+    return {"value": value, name: ends}
+
+
+# The mean of something measured once per image, with its interval.
+
+
+def mean_with_interval(
+    values: ArrayLike, groups: Sequence[str | None] | None = None, *, replicates: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Mean over images and its 95 % interval, by percentile bootstrap (Efron & Tibshirani 1993).
+
+    Replicates draw whole groups with replacement where every image has one and there are two or more (Field & Welsh
+    2007), else single images.
+
+    Args:
+        values: One per image; NaN where it is not defined, which is left out.
+        groups: Slide or patient of each image.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the replicates.
+
+    Returns:
+        `{"value", "ci95", "n"}`: the mean, its interval and the number of images that it is of. The mean is None
+        where no value is defined, the interval also where fewer than two units could be drawn.
+
+    Example:
+        >>> result = mean_with_interval([0.0, 1.0, 1.0, 1.0])
+        >>> result["value"], result["ci95"], result["n"]
+        (0.75, [0.25, 1.0], 4)
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    defined = ~np.isnan(numbers)
+    kept = numbers[defined]
+    if not len(kept):
+        return {"value": None, "ci95": None, "n": 0}
+    names = None if groups is None else np.asarray(groups, dtype=object)[defined]
+    if names is not None and all(isinstance(name, str) for name in names) and len(set(names)) > 1:
+        unit = np.unique(names.astype(str), return_inverse=True)[1]
+    else:
+        unit = np.arange(len(kept))
+    units = int(unit.max()) + 1
+    interval = None
+    if units > 1:
+        sums, counts = np.bincount(unit, kept), np.bincount(unit).astype(np.float64)
+        drawn = np.random.default_rng(seed).integers(units, size=(replicates, units))
+        means = sums[drawn].sum(1) / counts[drawn].sum(1)
+        interval = [float(end) for end in np.quantile(means, (0.025, 0.975))]
+    return {"value": float(kept.mean()), "ci95": interval, "n": len(kept)}

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.table import Predictions, check_arrays
+from tumortrace.evaluation.table import Predictions, check_arrays, check_threshold
 
 #: Metrics that depend on the calls alone.
 CALLED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "mcc")
@@ -201,14 +200,6 @@ def bin_edges(counts: Tally, bins: int = ECE_BINS) -> NDArray[np.int64]:
     middle = np.cumsum(total) - total / 2
     inner = np.searchsorted(bins * middle / total.sum(), np.arange(1, bins), side="left")
     return np.concatenate(([0], inner, [len(total)]))
-
-
-def check_threshold(threshold: float) -> None:
-    """Refuse what is not a threshold; just above 1 is one, calling nothing positive."""
-    if not 0 <= threshold <= np.nextafter(1.0, 2.0):
-        raise PredictionsError(
-            f"threshold {threshold}", expected="a number from 0 to 1", remedy="give it as a probability"
-        )
 
 
 def ratio(part: float, whole: float) -> float:

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
-from tumortrace.evaluation.brier_interval import brier_reliability_interval
-from tumortrace.evaluation.gap_interval import binned_gaps, ece_interval, gap_interval
 from tumortrace.evaluation.intervals import with_intervals
 from tumortrace.evaluation.metrics import ECE_BINS, Tally, bin_edges, expected_calibration_error, tally
+from tumortrace.evaluation.reliability_intervals import (
+    binned_gaps,
+    brier_reliability_interval,
+    ece_interval,
+    gap_interval,
+)
 from tumortrace.evaluation.table import Predictions, check_table
 
 MEASURES = (

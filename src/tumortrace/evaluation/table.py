@@ -209,3 +209,59 @@ def _groups(table: pd.DataFrame) -> tuple[NDArray[np.int64] | None, int | None, 
         return None, None, int(unknown.sum())
     codes, distinct = pd.factorize(names, sort=True)  # sorted: the order of rows must not change an interval
     return codes.astype(np.int64), len(distinct), 0
+
+
+# The other class as the positive one: the same calls, seen from the other side.
+
+
+OPPOSITE = {"positive": "negative", "negative": "positive", "refer": "refer"}
+
+
+def swap_classes(table: pd.DataFrame, threshold: float) -> tuple[pd.DataFrame, float]:
+    """A predictions table with the classes exchanged, and the threshold at which no image is called otherwise.
+
+    An image at the threshold is called positive, so after the exchange it has to lie below the new one: that is
+    1 - threshold, or the next number above where an image lies on it. Where rounding has made 1 - probability of two
+    images equal that are called differently, the one is moved to the next number below. So sensitivity and specificity
+    change places exactly, and so do precision and negative predictive value.
+
+    Args:
+        table: Columns `label`, `probability` and optionally `decision` and `logit`; others are kept.
+        threshold: An image is called positive where its probability is at or above it.
+
+    Returns:
+        The table with 1 - label and 1 - probability (decisions and logits turned too), and the threshold.
+
+    Raises:
+        PredictionsError: The table or the threshold cannot be used.
+
+    Example:
+        >>> table, threshold = swap_classes(pd.DataFrame({"label": [0, 1, 1], "probability": [0.25, 0.5, 0.75]}), 0.5)
+        >>> table["label"].tolist(), table["probability"].tolist(), (table["probability"] >= threshold).tolist()
+        ([1, 0, 0], [0.75, 0.5, 0.25], [True, False, False])
+    """
+    check_threshold(threshold)
+    predictions = check_table(table)
+    called = predictions.probability >= threshold
+    other = 1 - predictions.probability
+    swapped = max(1 - threshold, 0.0)
+    if (other[called] >= swapped).any():
+        swapped = float(np.nextafter(swapped, 2))
+    stays = other[~called].min(initial=np.inf)  # the lowest that has to be called
+    if stays < swapped:
+        swapped = float(stays)
+        other[called & (other >= swapped)] = np.nextafter(swapped, -1)
+    result = table.assign(label=1 - predictions.label, probability=other)
+    if "decision" in table:
+        result["decision"] = table["decision"].map(OPPOSITE)
+    if "logit" in table:
+        result["logit"] = -table["logit"]
+    return result, swapped
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse what is not a threshold; just above 1 is one, calling nothing positive."""
+    if not 0 <= threshold <= np.nextafter(1.0, 2.0):
+        raise PredictionsError(
+            f"threshold {threshold}", expected="a number from 0 to 1", remedy="give it as a probability"
+        )

@@ -9,14 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from tumortrace.evaluation.headline import headline
-from tumortrace.evaluation.split_record import split_record
-from tumortrace.evaluation.trust_records import trust_records
+from tumortrace.evaluation.abstention import trust_records
+from tumortrace.evaluation.split_record import headline, split_record
+from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.progress import say, track
+from tumortrace.records.provenance import RESEARCH_USE, machine, versions
+from tumortrace.records.run import now
 from tumortrace.reports.report import write_report
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.progress import say, track
-from tumortrace.runs.provenance import RESEARCH_USE, machine, versions
-from tumortrace.runs.run import now
 
 #: Columns of `predictions.csv` that come first, in this order.
 ORDER = ("id", "group", "split", "label", "probability", "prediction", "decision")
@@ -49,7 +48,7 @@ def write_evaluation(
     """Measure a predictions table split by split, and write the folder.
 
     Args:
-        folder: Where; see `tumortrace.runs.output.require_own_folder`.
+        folder: Where; see `tumortrace.records.output.require_own_folder`.
         table: Columns `id, group, split, label, probability, prediction`, those of `subgroups`, and others to keep.
         threshold: An image is called positive where its probability is at or above it.
         about: What `evaluation.json` says beside the usual: `model`, `data`, `classes`, `notes` and more.

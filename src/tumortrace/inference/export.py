@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tumortrace.cohorts.images import fit, read_image
 from tumortrace.cohorts.layouts import READING, open_cohort
 from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
 from tumortrace.errors import DataError, ModelError
+from tumortrace.images.decoding import fit, read_image
 from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.models.exported import (
     FILE,
@@ -26,12 +26,12 @@ from tumortrace.models.exported import (
     record_of,
     require,
 )
+from tumortrace.records.files import sha256, write_bytes, write_json
+from tumortrace.records.output import require_file
+from tumortrace.records.progress import say
+from tumortrace.records.provenance import RESEARCH_USE, versions
+from tumortrace.records.run import now
 from tumortrace.reports.records import read_json
-from tumortrace.runs.files import sha256, write_bytes, write_json
-from tumortrace.runs.output import require_file
-from tumortrace.runs.progress import say
-from tumortrace.runs.provenance import RESEARCH_USE, versions
-from tumortrace.runs.run import now
 
 TOLERANCE = 1e-5
 IMAGES = 32  # compared with torch

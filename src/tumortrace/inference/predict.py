@@ -13,11 +13,11 @@ from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.layouts.kaggle import submission_ids
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError, PredictionsError
-from tumortrace.evaluation.trust_records import outside_line
+from tumortrace.evaluation.abstention import outside_line
 from tumortrace.models.bundle import Model, load_model
-from tumortrace.runs.files import write_csv
-from tumortrace.runs.output import require_file
-from tumortrace.runs.progress import say
+from tumortrace.records.files import write_csv
+from tumortrace.records.output import require_file
+from tumortrace.records.progress import say
 
 
 def predict(

@@ -15,22 +15,20 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import Reading
 from tumortrace.errors import DataError, RunError
-from tumortrace.evaluation.agreement import agreement
-from tumortrace.evaluation.intervals import evaluate_table
-from tumortrace.evaluation.paired import paired_differences
-from tumortrace.evaluation.shares import share_with_interval
-from tumortrace.imaging.corruptions.table import CORRUPTIONS, PROCEDURE, corrupt, find, fits
-from tumortrace.inference.unseen import Unseen, open_unseen
+from tumortrace.evaluation.comparisons import agreement, paired_differences
+from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
+from tumortrace.images.corruptions import CORRUPTIONS, PROCEDURE, corrupt, find, fits
+from tumortrace.inference.evaluate import Unseen, open_unseen
 from tumortrace.models.bundle import Model, find_bundle, load_model
+from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.output import require_folder
+from tumortrace.records.progress import say, track
+from tumortrace.records.provenance import RESEARCH_USE, versions
+from tumortrace.records.run import now
 from tumortrace.reports.records import decimals, interval, read_json, read_table
 from tumortrace.reports.report import renew_report
 from tumortrace.reports.stress import write_stress_report
 from tumortrace.reports.stress_sheet import draw_sheet
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.output import require_folder
-from tumortrace.runs.progress import say, track
-from tumortrace.runs.provenance import RESEARCH_USE, versions
-from tumortrace.runs.run import now
 
 CHUNK = 128  # images corrupted at a time
 METHOD = {
@@ -63,7 +61,7 @@ def stress(
         run: Run folder or bundle.
         data: Any known layout with labels, or an opened cohort.
         images: How many images, drawn at random from those that the run has not used; None takes all.
-        corruptions: Names out of `tumortrace.imaging.corruptions.table.CORRUPTIONS`; all where none is named.
+        corruptions: Names out of `tumortrace.images.corruptions.CORRUPTIONS`; all where none is named.
         out: Folder to write; default `stress` in the run folder.
         seed: Of the choice of images, the corruptions' draws and the intervals.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".

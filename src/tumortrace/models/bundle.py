@@ -19,16 +19,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tumortrace.errors import ModelError
-from tumortrace.imaging.augmentation import symmetry
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.augmentation import symmetry
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network
 from tumortrace.models.assessment import Assessment
 from tumortrace.models.description import ModelInfo, read_description
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.models.exported import Backend, Runtime, graph_input, open_runtime
 from tumortrace.models.likeness import Likeness, embedding, load_likeness, save_likeness
-from tumortrace.runs.files import replacing, sha256, write_json
-from tumortrace.runs.progress import track
+from tumortrace.records.files import replacing, sha256, write_json
+from tumortrace.records.progress import track
 
 WEIGHTS, INFO = "weights.safetensors", "model.json"
 
@@ -109,7 +109,7 @@ class Model:
             raise ModelError(
                 f"images of shape {images.shape} and type {images.dtype}",
                 expected=f"uint8 images of shape (N, {height}, {width}, 3)",
-                remedy="resize with tumortrace.cohorts.images.fit",
+                remedy="resize with tumortrace.images.decoding.fit",
             )
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
         batch_size = prediction_batch(steps.output_size(self.info.patch_size))

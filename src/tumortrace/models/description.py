@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tumortrace.errors import ModelError
 from tumortrace.evaluation.calibration import Calibrator
 from tumortrace.evaluation.conformal import decide
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.likeness import OutOfDistribution
 
 FORMAT = 2

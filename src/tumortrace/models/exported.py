@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from tumortrace.errors import MissingDependencyError, ModelError
 from tumortrace.evaluation.calibration import Calibrator
-from tumortrace.imaging.augmentation import symmetry
-from tumortrace.imaging.resampling import as_products
+from tumortrace.images.augmentation import symmetry
+from tumortrace.images.resampling import as_products
 from tumortrace.models.description import ModelInfo
 from tumortrace.models.likeness import embedding
-from tumortrace.runs.files import sha256
-from tumortrace.runs.provenance import RESEARCH_USE
+from tumortrace.records.files import sha256
+from tumortrace.records.provenance import RESEARCH_USE
 
 FILE = "model.onnx"
 INPUT, OUTPUTS = "images", ("logit", "probability", "features")

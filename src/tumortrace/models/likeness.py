@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from tumortrace.errors import ModelError
-from tumortrace.runs.files import replacing, sha256
+from tumortrace.records.files import replacing, sha256
 
 FILE = "likeness.safetensors"
 DIRECTIONS = 64

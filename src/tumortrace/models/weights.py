@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tumortrace.cohorts.store import cache_folder
 from tumortrace.errors import ModelError
 from tumortrace.models.families.backbone import HUB, TORCHVISION, Backbone, require_connection
-from tumortrace.runs.files import sha256
+from tumortrace.records.files import sha256
 
 #: Prefixes under which published files keep a body's tensors.
 _PREFIXES = ("", "body.", "module.", "model.", "backbone.", "encoder.", "network.", "module.backbone.")

@@ -22,11 +22,11 @@ from sklearn.preprocessing import StandardScaler
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.findings import Finding
-from tumortrace.cohorts.images import fit, read_image
-from tumortrace.cohorts.statistics.sample import draw_sample
+from tumortrace.cohorts.statistics.measure import draw_sample
 from tumortrace.cohorts.store import usual_size
 from tumortrace.evaluation.intervals import evaluate_table
-from tumortrace.runs.progress import track
+from tumortrace.images.decoding import fit, read_image
+from tumortrace.records.progress import track
 
 FOLDS = 5
 CENTRE = 32  # px: the square that decides PatchCamelyon's labels

@@ -12,16 +12,17 @@ from matplotlib.figure import Figure
 
 from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.images import fit, read_image
 from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
-from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample
-from tumortrace.cohorts.statistics.embedding import place
-from tumortrace.cohorts.statistics.measure import Measured, measure
-from tumortrace.cohorts.statistics.sample import draw_sample
-from tumortrace.cohorts.statistics.stains import describe_stains
-from tumortrace.imaging.augmentation import Augmentation
-from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.imaging.stain import LEAST_ANGLE, LEAST_TISSUE, LIGHT, TISSUE, macenko_stains
+from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample, place
+from tumortrace.cohorts.statistics.measure import Measured, describe_stains, draw_sample, measure
+from tumortrace.images.augmentation import Augmentation
+from tumortrace.images.decoding import fit, read_image
+from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.images.stain import LEAST_ANGLE, LEAST_TISSUE, LIGHT, TISSUE, macenko_stains
+from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.output import require_own_folder
+from tumortrace.records.progress import say
+from tumortrace.records.provenance import versions
 from tumortrace.reports.augmentation_figure import augmentation_figure
 from tumortrace.reports.exploration import write_exploration
 from tumortrace.reports.exploration_figures import draw_exploration
@@ -34,10 +35,6 @@ from tumortrace.reports.exploration_pictures import (
 )
 from tumortrace.reports.exploration_sheet import save_figure
 from tumortrace.reports.records import called
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.output import require_own_folder
-from tumortrace.runs.progress import say
-from tumortrace.runs.provenance import versions
 
 SAMPLES, EDGES, AUGMENTED, DRAWS = 12, 4, 4, 4  # pictures per class, of edges, augmented, and how often
 _PIXELS = 4096  # from which the stains of one image are estimated, at most

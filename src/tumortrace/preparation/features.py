@@ -21,10 +21,10 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.store import PatchStore, cache_folder, open_store
 from tumortrace.errors import DataError
-from tumortrace.runs.files import replacing, write_json
-from tumortrace.runs.output import require_file
-from tumortrace.runs.progress import say, track
-from tumortrace.runs.provenance import RESEARCH_USE, versions
+from tumortrace.records.files import replacing, write_json
+from tumortrace.records.output import require_file
+from tumortrace.records.progress import say, track
+from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.texture.descriptor import SMALLEST, choose, describe
 
 FORMATS = (".parquet", ".csv")

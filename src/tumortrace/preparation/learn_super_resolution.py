@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.errors import DataError, RunError, SplitError
-from tumortrace.imaging.super_resolution import (
+from tumortrace.images.super_resolution import (
     SuperResolution,
     check_images,
     downsample,
@@ -31,9 +31,9 @@ from tumortrace.imaging.super_resolution import (
 )
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.device import keep_memory, resolve_device
-from tumortrace.runs.files import replacing, sha256, write_json
-from tumortrace.runs.progress import progress_bar
-from tumortrace.runs.provenance import versions
+from tumortrace.records.files import replacing, sha256, write_json
+from tumortrace.records.progress import progress_bar
+from tumortrace.records.provenance import versions
 
 CHECKPOINT_SECONDS = 60
 WARM_UP = 50  # steps over which the learning rate rises: full steps at once would undo the start as interpolation

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.exact_copies import exact_copies
-from tumortrace.cohorts.images import fit, read_image
+from tumortrace.cohorts.copies import exact_copies
 from tumortrace.cohorts.inspection import inspect
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.errors import DataError, ImageError, SplitError
-from tumortrace.imaging.preprocessing import Preprocessing
-from tumortrace.imaging.super_resolution import SuperResolution
-from tumortrace.runs.progress import say, track
+from tumortrace.images.decoding import fit, read_image
+from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.images.super_resolution import SuperResolution
+from tumortrace.records.progress import say, track
 
 GENERATOR = "super_resolution.safetensors"
 MOST_LEARNT, MOST_MEASURED = 5000, 300  # images to learn from and to measure on

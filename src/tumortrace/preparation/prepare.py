@@ -13,13 +13,12 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import Reading, open_cohort
 from tumortrace.cohorts.store import usual_size
 from tumortrace.errors import DataError
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.device import resolve_device
 from tumortrace.preparation.learnt_generator import generator_request, with_learnt_generator
 from tumortrace.preparation.pictures import prepare_piece
-from tumortrace.preparation.prepared_folder import PreparedFolder, refuse_inside, safe_names
-from tumortrace.preparation.prepared_record import finish
-from tumortrace.runs.progress import say, track
+from tumortrace.preparation.prepared_folder import PreparedFolder, finish, refuse_inside, safe_names
+from tumortrace.records.progress import say, track
 
 PIECE = 32  # images between two lines of the journal
 _POOL_FROM = 1000  # images; below, starting processes takes longer than it saves

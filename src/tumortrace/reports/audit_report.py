@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from tumortrace.cohorts.images import read_image
 from tumortrace.errors import ImageError, RunError
+from tumortrace.images.decoding import read_image
+from tumortrace.records.files import write_text
 from tumortrace.reports.page import render
 from tumortrace.reports.records import read_json
-from tumortrace.runs.files import write_text
 
 ORDER = ("error", "warning", "note")
 _THUMBNAIL = 192  # pixels of the longer side: sharp on screens with two pixels per point

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import ChainableUndefined, Environment
 
-from tumortrace.imaging.augmentation import Augmentation
+from tumortrace.images.augmentation import Augmentation
 from tumortrace.reports.evaluations import evaluations
 from tumortrace.reports.records import METRICS, Records, decimals, interval, read_json
 from tumortrace.reports.sections.worth import unknown

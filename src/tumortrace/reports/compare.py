@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from tumortrace.errors import RunError
+from tumortrace.records.files import write_text
 from tumortrace.reports.compare_figures import Comparison, draw_compare_figures, read_comparison
 from tumortrace.reports.crossval import p_text, signed
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.page import render
 from tumortrace.reports.records import METRICS, interval
-from tumortrace.runs.files import write_text
 
 REPORT = "compare.html"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace.errors import RunError
+from tumortrace.records.files import write_text
 from tumortrace.reports.crossval_figures import Folds, draw_crossval_figures, read_folds
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.page import render
 from tumortrace.reports.records import METRICS, decimals, interval, read_json
 from tumortrace.reports.report import REPORT
-from tumortrace.runs.files import write_text
 
 #: Columns of the tables per fold.
 PER_FOLD = ("auroc", "average_precision", "accuracy", "sensitivity", "specificity", "f1", "ece")

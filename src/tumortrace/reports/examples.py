@@ -12,10 +12,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tumortrace.records.files import replacing, write_json
+from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.reports.figures import INK, MUTED, STYLE
 from tumortrace.reports.records import called, decimals
-from tumortrace.runs.files import replacing, write_json
-from tumortrace.runs.provenance import RESEARCH_USE
 
 #: The four outcomes: label and prediction.
 OUTCOMES = {

@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tumortrace.runs.files import replacing
+from tumortrace.records.files import replacing
 
 CENTRE = 32
 SHOWN = 0.995  # quantile of the heat at which the scale ends: single pixels beyond take its last colour

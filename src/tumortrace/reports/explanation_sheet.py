@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from tumortrace.records.files import replacing
 from tumortrace.reports.explanation import CENTRE, CENTRE_COLOUR, SEEN, Heat, add_scale, heat_layer, outline
-from tumortrace.runs.files import replacing
 
 COLUMNS = 8
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace.errors import RunError
+from tumortrace.records.files import write_text
 from tumortrace.reports.page import render
 from tumortrace.reports.records import called, read_json
-from tumortrace.runs.files import write_text
 
 #: Figures that are pictures, for which PNG is smaller and as sharp.
 PICTURES = ("samples_0", "samples_1", "samples_2", "mean_images", "edges", "augmentation")

@@ -13,8 +13,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from tumortrace.records.files import replacing
 from tumortrace.reports.figures import MUTED, NEGATIVE, POSITIVE, STYLE
-from tumortrace.runs.files import replacing
 
 CLASS_COLOURS = (NEGATIVE, POSITIVE, MUTED)  # negative, positive, unlabelled
 WIDTH = 5.4  # inches: read at the width of a phone

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.evaluation.curves import Curves, curves
+from tumortrace.records.files import replacing
 from tumortrace.reports.records import METRICS, Records, decimals, read_records, read_table
-from tumortrace.runs.files import replacing
 
 INK, MUTED, GRID = "#22303a", "#66727d", "#e6eaee"
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"  # Okabe and Ito: told apart with every kind of colour vision

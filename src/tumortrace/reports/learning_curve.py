@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from tumortrace.errors import RunError
+from tumortrace.records.files import write_text
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.exploration_sheet import legend_below, save_figure, sheet
 from tumortrace.reports.figures import LINES, MUTED, NEGATIVE, STYLE
 from tumortrace.reports.page import render
 from tumortrace.reports.records import METRICS, decimals, read_json
 from tumortrace.reports.report import REPORT
-from tumortrace.runs.files import write_text
 
 DRAWN = {"auroc": NEGATIVE, "average_precision": LINES[0], "accuracy": LINES[1], "ece": LINES[4]}
 LITTLE = 0.005  # AUROC: less than this from twice the labels is called little

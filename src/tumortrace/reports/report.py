@@ -8,6 +8,8 @@ from filelock import FileLock
 from markupsafe import Markup
 
 from tumortrace.errors import RunError
+from tumortrace.records.files import write_text
+from tumortrace.records.progress import say
 from tumortrace.reports.checklist import CHECKLISTS, fill
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.figures import FIGURES, draw_figures
@@ -15,8 +17,6 @@ from tumortrace.reports.page import render
 from tumortrace.reports.records import read_json, read_records
 from tumortrace.reports.sections import SECTIONS, elsewhere, worth
 from tumortrace.reports.story import story
-from tumortrace.runs.files import write_text
-from tumortrace.runs.progress import say
 
 REPORT, LOCK = "report.html", ".report.lock"
 TRAINED = ("train", "ensemble")  # verbs whose folder is a run, with a model card

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace.errors import RunError
+from tumortrace.records.files import write_text
 from tumortrace.reports.crossval import signed
 from tumortrace.reports.embedding import embed_picture, embed_svg
 from tumortrace.reports.page import render
 from tumortrace.reports.records import decimals, interval, read_json
 from tumortrace.reports.stress_figures import amount_text, draw_stress_figures, ordered, symmetry_text
 from tumortrace.reports.stress_sheet import SHEET
-from tumortrace.runs.files import write_text
 
 REPORT = "stress.html"
 

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from tumortrace.imaging.corruptions.table import CORRUPTIONS, corrupt, fits
+from tumortrace.images.corruptions import CORRUPTIONS, corrupt, fits
+from tumortrace.records.files import replacing
 from tumortrace.reports.figures import STYLE
 from tumortrace.reports.stress_figures import amount_text
-from tumortrace.runs.files import replacing
 
 SHEET = "contact_sheet.png"
 SHOWN = 5  # strengths

@@ -13,20 +13,14 @@ from matplotlib.figure import Figure
 from skimage.feature import hog as hog_with_picture
 from skimage.segmentation import find_boundaries
 
+from tumortrace.records.files import replacing
+from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.reports.figures import INK, MUTED, STYLE
-from tumortrace.runs.files import replacing
-from tumortrace.runs.provenance import RESEARCH_USE
 from tumortrace.texture.glcm import matrix
-from tumortrace.texture.grey import to_grey
-from tumortrace.texture.lbp_basic import basic_codes
-from tumortrace.texture.lbp_mean import mean_codes
-from tumortrace.texture.lbp_median import median_codes
-from tumortrace.texture.lbp_mvm import mvm_codes
-from tumortrace.texture.lbp_variance import variance
-from tumortrace.texture.nuclei import nuclei, segment
-from tumortrace.texture.ring import ROTATION_INVARIANT
-from tumortrace.texture.sobel import derivatives, magnitude
-from tumortrace.texture.stain import densities
+from tumortrace.texture.gradients import derivatives, magnitude
+from tumortrace.texture.intensity import to_grey
+from tumortrace.texture.lbp import ROTATION_INVARIANT, basic_codes, mean_codes, median_codes, mvm_codes, variance
+from tumortrace.texture.nuclei import densities, nuclei, segment
 
 COLUMNS, ROWS = 5, 4
 _CELLS = 12  # in a row of the picture of gradients

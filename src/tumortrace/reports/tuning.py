@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from tumortrace.errors import RunError
+from tumortrace.records.files import write_text
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.page import render
 from tumortrace.reports.records import decimals, interval
 from tumortrace.reports.report import REPORT
 from tumortrace.reports.tuning_figures import Search, draw_tuning_figures, read_search, short
-from tumortrace.runs.files import write_text
 
 FEW_FINISHED = 20
 

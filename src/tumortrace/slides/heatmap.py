@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from shapely.geometry import Polygon
 
-from tumortrace.runs.files import replacing
-from tumortrace.runs.provenance import RESEARCH_USE
+from tumortrace.records.files import replacing
+from tumortrace.records.provenance import RESEARCH_USE
 
 
 def heat_array(tiles: pd.DataFrame, slide: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:

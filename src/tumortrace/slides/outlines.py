@@ -11,7 +11,7 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon, mapping
 from shapely.geometry.polygon import orient
 
-from tumortrace.runs.provenance import RESEARCH_USE
+from tumortrace.records.provenance import RESEARCH_USE
 
 _COLOUR = (200, 0, 0)  # as QuPath paints its own class "Tumor"
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from tumortrace.slides.reading import Slide
+from tumortrace.images.slide import Slide
 
 
 def tile_tissue(

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from tumortrace.texture.descriptor import DESCRIPTORS, Described
-from tumortrace.texture.grey import count, to_grey
+from tumortrace.texture.intensity import count, to_grey
 
 Property = Literal["contrast", "correlation", "energy", "homogeneity", "dissimilarity", "asm", "entropy"]
 Angle = Literal[0, 45, 90, 135]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tumortrace.cohorts.audit import Audit, check, refuse
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.exact_copies import exact_copies
+from tumortrace.cohorts.copies import exact_copies
 from tumortrace.cohorts.inspection import glances
 from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.cohorts.store import open_store

@@ -15,13 +15,13 @@ from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RunError
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network, count_parameters
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.models.description import Architecture, ModelInfo
-from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.provenance import machine, versions
-from tumortrace.runs.run import Run, create_run, now
+from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.provenance import machine, versions
+from tumortrace.records.run import Run, create_run, now
 from tumortrace.training.finish import Fitted, finish
 from tumortrace.training.leave_out import without
 from tumortrace.training.recipe import Recipe, parse_recipe

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from tumortrace.cohorts.store import cache_folder
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.device import prediction_batch
 from tumortrace.models.families.backbone import Backbone
 from tumortrace.models.weights import tensors_sha256
-from tumortrace.runs.files import replacing
-from tumortrace.runs.progress import track
+from tumortrace.records.files import replacing
+from tumortrace.records.progress import track
 from tumortrace.training.patches import Patches
 
 

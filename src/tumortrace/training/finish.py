@@ -13,20 +13,19 @@ from torch import nn
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.splits import Splits
 from tumortrace.cohorts.store import PatchStore
-from tumortrace.evaluation.calibration_choice import choose_calibrator
+from tumortrace.evaluation.abstention import trust_records
+from tumortrace.evaluation.calibration import choose_calibrator
 from tumortrace.evaluation.conformal import fit_conformal
-from tumortrace.evaluation.headline import headline
-from tumortrace.evaluation.split_record import split_record
+from tumortrace.evaluation.split_record import headline, split_record
 from tumortrace.evaluation.thresholds import fit_threshold
-from tumortrace.evaluation.trust_records import trust_records
 from tumortrace.models.bundle import Model, save_model
 from tumortrace.models.description import Architecture, Conformal, ModelInfo, TrainingData
 from tumortrace.models.likeness import QUANTILE, Likeness, OutOfDistribution, energy, fit_likeness
+from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.progress import track
+from tumortrace.records.provenance import versions
+from tumortrace.records.run import Run
 from tumortrace.reports.examples import write_examples
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.progress import track
-from tumortrace.runs.provenance import versions
-from tumortrace.runs.run import Run
 from tumortrace.training.recipe import Recipe
 
 EVALUATED = ("validation", "calibration", "test")

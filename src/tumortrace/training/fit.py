@@ -27,8 +27,8 @@ from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
 from tumortrace.models.families.backbone import Backbone
 from tumortrace.models.weights import load_weights
-from tumortrace.runs.files import write_csv
-from tumortrace.runs.progress import progress_bar
+from tumortrace.records.files import write_csv
+from tumortrace.records.progress import progress_bar
 from tumortrace.training.features import frozen_features
 from tumortrace.training.loss import binary_loss
 from tumortrace.training.optimiser import build_average, build_optimiser

@@ -10,9 +10,9 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.errors import RunError
-from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.output import require_folder
-from tumortrace.runs.run import Run, create_run
+from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.output import require_folder
+from tumortrace.records.run import Run, create_run
 from tumortrace.training.admission import admit, divided
 from tumortrace.training.chosen import chosen_recipe
 from tumortrace.training.ensemble import VERB, join

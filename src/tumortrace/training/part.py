@@ -8,7 +8,7 @@ from pathlib import Path
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING
 from tumortrace.cohorts.splits import Splits
-from tumortrace.runs.run import Run
+from tumortrace.records.run import Run
 from tumortrace.training.recipe import Recipe
 from tumortrace.training.reopen import is_finished
 from tumortrace.training.train import resume, train

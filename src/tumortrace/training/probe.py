@@ -22,8 +22,8 @@ from tumortrace.models.device import keep_memory, resolve_device, resolve_precis
 from tumortrace.models.families.backbone import Backbone
 from tumortrace.models.layers import build_head
 from tumortrace.models.weights import load_weights
-from tumortrace.runs.files import write_csv
-from tumortrace.runs.progress import track
+from tumortrace.records.files import write_csv
+from tumortrace.records.progress import track
 from tumortrace.training.features import frozen_features
 from tumortrace.training.progress import Progress, improves
 from tumortrace.training.scores import scores

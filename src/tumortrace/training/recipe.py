@@ -15,8 +15,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from tumortrace.errors import RecipeError
-from tumortrace.imaging.augmentation import Augmentation
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.augmentation import Augmentation
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.description import Architecture
 from tumortrace.training.options import (
     Averaging,

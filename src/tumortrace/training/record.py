@@ -14,9 +14,9 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING, Reading
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RunError, TumorTraceError
-from tumortrace.runs.progress import say
-from tumortrace.runs.provenance import machine
-from tumortrace.runs.run import Run, now
+from tumortrace.records.progress import say
+from tumortrace.records.provenance import machine
+from tumortrace.records.run import Run, now
 
 
 @contextmanager

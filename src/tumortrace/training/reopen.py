@@ -7,9 +7,9 @@ from typing import Any
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING, open_cohort
 from tumortrace.errors import RunError
+from tumortrace.records.progress import say
+from tumortrace.records.run import Run
 from tumortrace.reports.report import REPORT
-from tumortrace.runs.progress import say
-from tumortrace.runs.run import Run
 from tumortrace.training.leave_out import without
 from tumortrace.training.recipe import Recipe
 

@@ -16,13 +16,13 @@ from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
 from tumortrace.errors import SplitError
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import count_parameters
+from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.output import require_folder
+from tumortrace.records.provenance import RESEARCH_USE, machine, versions
+from tumortrace.records.run import Run, create_run, now
 from tumortrace.reports.report import write_model_card, write_report
-from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.output import require_folder
-from tumortrace.runs.provenance import RESEARCH_USE, machine, versions
-from tumortrace.runs.run import Run, create_run, now
 from tumortrace.training.admission import admit, divided, looks_and_copies
 from tumortrace.training.chosen import chosen_recipe
 from tumortrace.training.classical.texture import TextureTrainer

@@ -12,8 +12,8 @@ from tumortrace.app.catalogue import Served
 from tumortrace.app.problems import documented
 from tumortrace.app.routes.predict import ModelName
 from tumortrace.app.service import TheService
+from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.reports.records import read_json
-from tumortrace.runs.provenance import RESEARCH_USE
 
 router = APIRouter(prefix="/api", tags=["models"])
 

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tumortrace import __version__
-from tumortrace.runs.provenance import RESEARCH_USE
+from tumortrace.records.provenance import RESEARCH_USE
 
 LINKS = (
     ("/", "patch", "Patch"),

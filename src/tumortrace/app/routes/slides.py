@@ -19,8 +19,8 @@ from tumortrace.app.slide_job import Job, Status
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy
 from tumortrace.app.slide_upload import receive_form
+from tumortrace.images.slide import RESOLUTIONS
 from tumortrace.reports.records import called
-from tumortrace.slides.reading import RESOLUTIONS
 from tumortrace.slides.tiling import cells
 
 router = APIRouter(prefix="/api/slides", tags=["slides"])

@@ -74,7 +74,7 @@ def _preprocessing(recipe: str | None, steps: dict[str, Any], scale_alone: bool)
     from pydantic import ValidationError
 
     from tumortrace.errors import RecipeError
-    from tumortrace.imaging.preprocessing import Preprocessing
+    from tumortrace.images.preprocessing import Preprocessing
     from tumortrace.training.recipe import load_recipe
 
     if scale_alone:

@@ -33,8 +33,8 @@ def scan(
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     """
     from tumortrace.errors import RunError
+    from tumortrace.records.progress import say
     from tumortrace.reports.report import renew_report
-    from tumortrace.runs.progress import say
     from tumortrace.slides.scan import scan
 
     result = None

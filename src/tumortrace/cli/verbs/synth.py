@@ -20,7 +20,7 @@ def synth(kind: Literal["patches", "slide", "mri"], out: Path, *, count: int | N
     """
     from tumortrace.cohorts.synthetic import synthesise
     from tumortrace.errors import CohortError
-    from tumortrace.runs.progress import say
+    from tumortrace.records.progress import say
 
     if kind == "slide" and count is not None:
         raise CohortError("--count for a slide", expected="none, as it is one", remedy="leave --count out")

@@ -64,7 +64,7 @@ def train(
         raise RunError("neither data nor --resume", expected="one of the two")
     if fractions is not None and (members != 1 or distil is not None):
         raise RunError("--fractions with --members or --distil", expected="one of them", remedy="leave the others out")
-    from tumortrace.runs.run import Run
+    from tumortrace.records.run import Run
     from tumortrace.training import ensemble
     from tumortrace.training.learning_curve.learning_curve import VERB, learning_curve, resume_learning_curve
     from tumortrace.training.learning_curve.subsets import parse_fractions

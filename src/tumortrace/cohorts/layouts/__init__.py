@@ -14,7 +14,7 @@ from typing import TypedDict
 
 from tumortrace.cohorts.cohort import COLUMNS, Cohort
 from tumortrace.cohorts.labels import binary_labels
-from tumortrace.cohorts.layouts.names import column_groups, parts_of_names
+from tumortrace.cohorts.tables import column_groups, parts_of_names
 from tumortrace.errors import CohortError
 from tumortrace.registry import Registry
 

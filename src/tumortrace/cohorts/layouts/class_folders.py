@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.files import SPLIT_NAMES, absolute_paths, list_images, subfolders
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
-from tumortrace.cohorts.layouts.folders import SPLIT_NAMES, absolute_paths, list_images, subfolders
-from tumortrace.cohorts.layouts.names import unique_ids
+from tumortrace.cohorts.tables import unique_ids
 from tumortrace.errors import CohortError
 
 

@@ -9,12 +9,18 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.files import absolute_paths, list_images
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
-from tumortrace.cohorts.layouts.folders import absolute_paths, list_images
-from tumortrace.cohorts.layouts.lookup import examples, files_by_id, with_files
-from tumortrace.cohorts.layouts.names import unique_ids
-from tumortrace.cohorts.layouts.reading import read_table, refuse_repeats, standard_columns
+from tumortrace.cohorts.tables import (
+    examples,
+    files_by_id,
+    read_table,
+    refuse_repeats,
+    standard_columns,
+    unique_ids,
+    with_files,
+)
 from tumortrace.errors import CohortError
 
 PCAM_RESOLUTION = 0.97

@@ -18,12 +18,12 @@ import pandas as pd
 import platformdirs
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.files import SPLIT_NAMES
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
-from tumortrace.cohorts.layouts.folders import SPLIT_NAMES
-from tumortrace.cohorts.layouts.reading import read_table, standard_columns
+from tumortrace.cohorts.tables import read_table, standard_columns
 from tumortrace.errors import CohortError
-from tumortrace.runs.files import replacing
-from tumortrace.runs.progress import progress_bar
+from tumortrace.records.files import replacing
+from tumortrace.records.progress import progress_bar
 
 RESOLUTION = 0.97
 """Micrometres per pixel."""

@@ -8,17 +8,21 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.files import SPLIT_NAMES, list_images, subfolders
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
-from tumortrace.cohorts.layouts.folders import SPLIT_NAMES, list_images, subfolders
-from tumortrace.cohorts.layouts.lookup import examples, files_by_id, files_by_path, flat_images, with_files
-from tumortrace.cohorts.layouts.names import unique_ids
-from tumortrace.cohorts.layouts.reading import (
+from tumortrace.cohorts.tables import (
     TABLE_SUFFIXES,
+    examples,
+    files_by_id,
+    files_by_path,
+    flat_images,
     read_header,
     read_table,
     refuse_repeats,
     standard_columns,
+    unique_ids,
+    with_files,
 )
 from tumortrace.errors import CohortError
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.images import read_image
+from tumortrace.cohorts.files import Listing, absolute_paths, has_images, is_image, list_images
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
-from tumortrace.cohorts.layouts.folders import Listing, absolute_paths, has_images, is_image, list_images
-from tumortrace.cohorts.layouts.names import unique_ids
-from tumortrace.cohorts.layouts.reading import read_header
+from tumortrace.cohorts.tables import read_header, unique_ids
 from tumortrace.errors import ImageError
+from tumortrace.images.decoding import read_image
 
 
 def recognises(path: Path) -> bool:

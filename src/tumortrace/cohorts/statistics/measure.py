@@ -1,4 +1,4 @@
-"""Each image of a sample opened once, and what is measured in it."""
+"""A sample of a cohort, drawn by class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,64 @@ from PIL import Image
 from skimage.filters import sobel
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.images import fit, read_image
-from tumortrace.cohorts.statistics.stains import EOSIN, HAEMATOXYLIN
-from tumortrace.errors import DataError, ImageError
-from tumortrace.runs.progress import track
+from tumortrace.errors import CohortError, DataError, ImageError
+from tumortrace.images.decoding import fit, read_image
+from tumortrace.records.progress import track
+
+AT_LEAST = 50
+"""Images of each class that a sample holds where there are so many, however rare the class."""
+
+
+def draw_sample(cohort: Cohort, size: int, seed: int = 0) -> Cohort:
+    """Images drawn at random without replacement, each class by its share; all of them where `size` is no less.
+
+    Unlabelled images count as a class. A rare class gets up to `AT_LEAST` images where its share is less.
+
+    Args:
+        cohort: What to draw from.
+        size: Number of images, 1 or more.
+        seed: Seed, 0 or more.
+
+    Returns:
+        The cohort of the images drawn, in random order.
+
+    Raises:
+        CohortError: `size` is less than 1, or the cohort is empty.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = {"id": [str(n) for n in range(400)], "path": "", "label": [0] * 300 + [1] * 100}
+        >>> cohort = Cohort("mine", "table", pd.DataFrame(rows | {"group": None, "split": None}))
+        >>> draw_sample(cohort, 200).table["label"].value_counts().tolist()
+        [150, 50]
+    """
+    if size < 1:
+        raise CohortError(f"a sample of {size} images", expected="1 or more", remedy="give --sample a larger number")
+    if not len(cohort):
+        raise CohortError("no image to look at", where=cohort.name, expected="at least one")
+    rng = np.random.default_rng(seed)
+    stratum = cohort.table["label"].fillna(2).to_numpy(dtype=int)
+    rows = [np.flatnonzero(stratum == label) for label in range(3)]
+    quotas = _quotas(np.array([len(each) for each in rows]), min(size, len(cohort)))
+    drawn = [rng.choice(each, quota, replace=False) for each, quota in zip(rows, quotas, strict=True)]
+    return replace(cohort, table=cohort.table.iloc[rng.permutation(np.concatenate(drawn))])
+
+
+def _quotas(counts: np.ndarray, size: int) -> np.ndarray:
+    """How many to draw of each class: its share rounded down, at least the floor; then one by one to make `size`."""
+    share = counts / counts.sum() * size
+    floors = np.minimum(counts, min(AT_LEAST, size // int(np.count_nonzero(counts))))
+    quotas = np.maximum(np.floor(share).astype(int), floors)
+    while quotas.sum() != size:
+        if quotas.sum() > size:
+            quotas[np.argmax(np.where(quotas > floors, quotas - share, -np.inf))] -= 1
+        else:
+            quotas[np.argmax(np.where(quotas < counts, share - quotas, -np.inf))] += 1
+    return quotas
+
+
+# Each image of a sample opened once, and what is measured in it.
+
 
 CHANNELS = ("red", "green", "blue")
 QUANTILES = (5, 50, 95)
@@ -182,3 +237,95 @@ def _mode(path: str) -> str:
             return file.mode
     except Exception:  # what Pillow does not know, another decoder has read
         return "other"
+
+
+# Stain vectors of a sample, and how far slides or patients lie apart in them.
+
+
+HAEMATOXYLIN = tuple(f"haematoxylin_{channel}" for channel in ("red", "green", "blue"))
+EOSIN = tuple(f"eosin_{channel}" for channel in ("red", "green", "blue"))
+
+
+def describe_stains(table: pd.DataFrame) -> dict[str, Any]:
+    """Median stain vectors of a sample, of each group, and how far groups lie apart.
+
+    Args:
+        table: One row per image with `group`, `grey` and the columns `HAEMATOXYLIN` and `EOSIN`: unit vectors of
+            optical density, missing where there is too little tissue.
+
+    Returns:
+        `applies` and, where it does, for haematoxylin and eosin: `vector`, `spread` (median angle in degrees between an
+        image's vector and it), `between_groups` (intraclass correlation, one-way random effects, Shrout and Fleiss
+        1979: 0 where groups are alike, 1 where they differ and images within one do not; None without groups), and
+        `groups` with the vector of each. Where it does not apply: `reason`. It applies where most images absorb green
+        the most, as haematoxylin and eosin do: a rule of thumb that sets them apart from grey images, from
+        diaminobenzidine, and from skin and mucosa in plain light, which absorb blue the most.
+    """
+    known = table[table[HAEMATOXYLIN[0]].notna()]
+    if table["grey"].mean() > 0.5:
+        return {"applies": False, "reason": "the images are grey"}
+    if known.empty:
+        return {"applies": False, "reason": "no image holds enough tissue of two colours"}
+    red, green, blue = (known[list(HAEMATOXYLIN)].to_numpy() + known[list(EOSIN)].to_numpy()).T
+    if (green > np.maximum(red, blue)).mean() <= 0.5:
+        return {"applies": False, "reason": "green is not what the images absorb the most"}
+    result: dict[str, Any] = {"applies": True, "images": len(known)}
+    for name, columns in (("haematoxylin", HAEMATOXYLIN), ("eosin", EOSIN)):
+        vectors = known[list(columns)].to_numpy()
+        centre = _direction(vectors)
+        result[name] = {
+            "vector": centre.tolist(),
+            "spread": float(np.median(_angles(vectors, centre))),
+            "between_groups": intraclass_correlation(vectors, known["group"]),
+        }
+    grouped = known[known["group"].notna()].groupby("group")
+    result["groups"] = [_group(str(name), rows, result) for name, rows in grouped]
+    return result
+
+
+def _group(name: str, rows: pd.DataFrame, whole: dict[str, Any]) -> dict[str, Any]:
+    record: dict[str, Any] = {"group": name, "images": len(rows)}
+    for stain, columns in (("haematoxylin", HAEMATOXYLIN), ("eosin", EOSIN)):
+        centre = _direction(rows[list(columns)].to_numpy())
+        shift = float(_angles(centre[None], np.array(whole[stain]["vector"]))[0])
+        record[stain] = {"vector": centre.tolist(), "shift": shift}
+    return record
+
+
+def intraclass_correlation(values: np.ndarray, groups: pd.Series) -> float | None:
+    """Share of the variance that lies between groups, ICC(1) of Shrout and Fleiss (1979), for vectors by squared norm.
+
+    Args:
+        values: Shape (n, d).
+        groups: Group of each row; rows without one are left out.
+
+    Returns:
+        At most 1; about 0 (or slightly less) where groups are alike; None with fewer than two groups or no group of
+        two or more rows.
+
+    Example:
+        >>> intraclass_correlation(np.array([[0.], [0.], [9.], [9.]]), pd.Series(["a", "a", "b", "b"]))
+        1.0
+    """
+    known = groups.notna().to_numpy()
+    values, codes = values[known], pd.factorize(groups[known])[0]
+    n, count = len(values), codes.max() + 1 if len(codes) else 0
+    if count < 2 or n <= count:
+        return None
+    sizes = np.bincount(codes)
+    means = np.stack([np.bincount(codes, column) / sizes for column in values.T], axis=1)
+    within = ((values - means[codes]) ** 2).sum() / (n - count)
+    between = (sizes[:, None] * (means - values.mean(axis=0)) ** 2).sum() / (count - 1)
+    usual = (n - (sizes**2).sum() / n) / (count - 1)
+    total = between + (usual - 1) * within
+    return float((between - within) / total) if total > 0 else None
+
+
+def _direction(vectors: np.ndarray) -> np.ndarray:
+    """The median of unit vectors, coordinate by coordinate, made a unit vector again."""
+    median = np.median(vectors, axis=0)
+    return median / np.linalg.norm(median)
+
+
+def _angles(vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    return np.degrees(np.arccos(np.clip(vectors @ centre, -1, 1)))

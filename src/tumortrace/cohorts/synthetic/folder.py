@@ -16,8 +16,8 @@ from PIL import Image
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import CohortError
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.progress import track
+from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.progress import track
 
 PROCEDURE = 1  # raised whenever the same seed gives other pictures
 RECORD, UNFINISHED, TABLE = "cohort.json", "cohort.unfinished.json", "cohort.csv"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tumortrace.cohorts.synthetic.folder import record, write_cohort, write_png
-from tumortrace.cohorts.synthetic.islands import draw_outline, fill
+from tumortrace.cohorts.synthetic.shapes import draw_outline, fill
 from tumortrace.cohorts.synthetic.tissue import smooth_noise
 
 SIZE = 224

@@ -10,9 +10,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumortrace.cohorts.synthetic.folder import record, write_cohort, write_png
-from tumortrace.cohorts.synthetic.islands import Outline, draw_outline, fill
-from tumortrace.cohorts.synthetic.stain import SCANNERS, Density, Stain, colour, draw_stain
-from tumortrace.cohorts.synthetic.tissue import Mask, Plan, lobule, render, smooth_noise
+from tumortrace.cohorts.synthetic.shapes import Outline, draw_outline, fill
+from tumortrace.cohorts.synthetic.tissue import (
+    SCANNERS,
+    Density,
+    Mask,
+    Plan,
+    Stain,
+    colour,
+    draw_stain,
+    lobule,
+    render,
+    smooth_noise,
+)
 
 SIZE = 96
 CLASSES = ("normal", "tumour")

@@ -9,13 +9,22 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from tumortrace.cohorts.images import IMAGE_SUFFIXES
 from tumortrace.cohorts.synthetic.folder import PROCEDURE, is_record, write_png
-from tumortrace.cohorts.synthetic.islands import Outline, draw_outline, fill
-from tumortrace.cohorts.synthetic.stain import SCANNERS, Density, colour, draw_stain
-from tumortrace.cohorts.synthetic.tissue import Mask, Plan, lobule, render, smooth_noise
+from tumortrace.cohorts.synthetic.shapes import Outline, draw_outline, fill
+from tumortrace.cohorts.synthetic.tissue import (
+    SCANNERS,
+    Density,
+    Mask,
+    Plan,
+    colour,
+    draw_stain,
+    lobule,
+    render,
+    smooth_noise,
+)
 from tumortrace.errors import CohortError
-from tumortrace.runs.files import replacing, write_json
+from tumortrace.images.decoding import IMAGE_SUFFIXES
+from tumortrace.records.files import replacing, write_json
 
 SHAPE = (2048, 3072)  # rows and columns at 1 um per pixel
 _LEVELS = 4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tumortrace.inference.explain.measures import measure
 from tumortrace.inference.explain.methods import METHODS, Method, allowed_methods, heat_map, heat_maps
-from tumortrace.inference.explain.pictures import explain
-from tumortrace.inference.explain.sheets import draw_sheets
+from tumortrace.inference.explain.pictures import draw_sheets, explain
 
 __all__ = ["METHODS", "Method", "allowed_methods", "draw_sheets", "explain", "heat_map", "heat_maps", "measure"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.errors import ModelError
-from tumortrace.imaging.geometry import symmetry
+from tumortrace.images.geometry import symmetry
 from tumortrace.inference.explain.evidence import framed, members_of, network_inputs, turned_back, views_of
 from tumortrace.models.bundle import Model
 

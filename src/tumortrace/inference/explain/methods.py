@@ -6,15 +6,128 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from captum.attr import IntegratedGradients, Occlusion
 from torch import Tensor
 from torch.nn import functional
 
 from tumortrace.errors import ModelError
 from tumortrace.inference.explain.cam import Rule, class_activation_maps, grad_cam, grad_cam_plus_plus, layer_cam
-from tumortrace.inference.explain.evidence import framed, prepared_pixels
-from tumortrace.inference.explain.integrated_gradients import integrated_gradients, require_gradients
-from tumortrace.inference.explain.occlusion import occlusion
+from tumortrace.inference.explain.evidence import blank, evidence, framed, prepared_pixels
 from tumortrace.models.bundle import Model
+from tumortrace.models.device import prediction_batch
+
+# Occlusion: how far the logit falls when a window is covered. Works with any model, gradients or not.
+
+
+PARTS = 6  # the window's side is this part of the shorter side
+
+
+def window_side(height: int, width: int) -> int:
+    """Side of the covering window in pixels.
+
+    Example:
+        >>> window_side(64, 64), window_side(8, 8)
+        (10, 2)
+    """
+    return max(2, min(height, width) // PARTS)
+
+
+def occlusion(model: Model, pixels: Tensor, *, side: int | None = None, stride: int | None = None) -> Tensor:
+    """Fall of the logit when a window is covered with `blank`; the mean over the windows that cover a pixel.
+
+    Zeiler and Fergus (2014), "Visualizing and understanding convolutional networks".
+
+    Args:
+        model: Any model.
+        pixels: float32, shape (N, 3, h, w), range [0, 1]: prepared patches.
+        side: Of the window in pixels; default `window_side`.
+        stride: Step between windows in pixels; default half a window.
+
+    Returns:
+        float32, shape (N, 1, h, w), in units of the logit; negative where what was covered spoke against the
+        positive class.
+    """
+    height, width = pixels.shape[2:]
+    side = side or window_side(height, width)
+    stride = stride or max(1, side // 2)
+    at_once = prediction_batch((height, width)) // (8 if model.info.symmetries else 1) // len(pixels)
+    method = Occlusion(lambda values: evidence(model, values))
+    with torch.inference_mode():
+        attributions: Tensor = method.attribute(
+            pixels.contiguous(),
+            sliding_window_shapes=(3, min(side, height), min(side, width)),
+            strides=(3, stride, stride),
+            baselines=blank(pixels),
+            perturbations_per_eval=max(1, at_once),
+        )
+    return attributions.float().mean(1, keepdim=True)
+
+
+# Integrated gradients: what each pixel adds to the logit on the way from a patch without structure.
+
+
+STEPS = 32
+
+
+def integrated_gradients(model: Model, pixels: Tensor, *, steps: int = STEPS) -> Tensor:
+    """Integrated gradients of the logit, summed over colours. Sundararajan et al. (2017), "Axiomatic attribution".
+
+    The path starts at `blank`; the map's sum is the logit of the patch less that of the blank one, but for the error
+    of the sum that stands for the integral.
+
+    Args:
+        model: The model.
+        pixels: float32, shape (N, 3, h, w), range [0, 1]: prepared patches.
+        steps: Points on the path.
+
+    Returns:
+        float32, shape (N, 1, h, w), in units of the logit; negative where a pixel speaks against the positive class.
+
+    Raises:
+        ModelError: No gradient reaches the pixels.
+    """
+    require_gradients(model, pixels[:1])
+    at_once = max(1, prediction_batch((pixels.shape[2], pixels.shape[3])) // (8 if model.info.symmetries else 1))
+    method = IntegratedGradients(lambda values: evidence(model, values), multiply_by_inputs=True)
+    with torch.enable_grad():
+        attributions: Tensor = method.attribute(
+            pixels.contiguous(), blank(pixels), n_steps=steps, internal_batch_size=max(at_once, len(pixels))
+        )
+    return attributions.detach().sum(1, keepdim=True)
+
+
+def require_gradients(model: Model, pixels: Tensor) -> None:
+    """Refuse a model that no gradient passes through: hand-made descriptors, trees, votes of neighbours."""
+    with torch.enable_grad():
+        asked = pixels.detach().requires_grad_()
+        logits = evidence(model, asked)
+        found = torch.autograd.grad(logits.sum(), asked, allow_unused=True)[0] if logits.requires_grad else None
+    if found is None:
+        raise ModelError(
+            f"no gradient reaches the pixels of this {model.info.architecture.name} model",
+            where=model.info.name,
+            remedy="use the method occlusion, which works with any model",
+        )
+
+
+# Heat maps that explain nothing, to measure methods against: a good measure must tell them from the real ones.
+
+
+def centre(_model: Model, pixels: Tensor) -> Tensor:
+    """A bump over the centre, whatever the picture and the model: patches are labelled by their centre."""
+    rows, columns = (torch.linspace(-1, 1, side, device=pixels.device) for side in pixels.shape[2:])
+    bump = torch.exp(-2 * (rows[:, None] ** 2 + columns[None] ** 2))
+    return bump.expand(len(pixels), 1, *bump.shape)
+
+
+def edges(_model: Model, pixels: Tensor) -> Tensor:
+    """The strength of edges (Sobel), whatever the model: what looks like an explanation and is none."""
+    grey = functional.pad(pixels.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    kernel = torch.tensor([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]], device=pixels.device)
+    both = functional.conv2d(grey, torch.stack([kernel, kernel.T])[:, None])
+    return both.norm(dim=1, keepdim=True)
+
 
 BATCH = 16
 
@@ -61,6 +174,11 @@ METHODS: dict[str, Method] = {
     "occlusion": Method("Occlusion", "Zeiler and Fergus (2014)", occlusion, "logit", signed=True, gradients=False),
 }
 
+CONTROLS: dict[str, Method] = {
+    "centre": Method("Centre bump (control)", "", centre, None, gradients=False),
+    "edges": Method("Edge detector (control)", "", edges, None, gradients=False),
+}
+
 
 def heat_map(model: Model, image: np.ndarray, method: str = "grad-cam") -> np.ndarray:
     """Where in a patch the evidence for the positive class lies.
@@ -92,7 +210,7 @@ def heat_maps(model: Model, images: np.ndarray, method: str = "grad-cam") -> np.
         raise ModelError(
             f"images of shape {images.shape} and type {images.dtype}",
             expected=f"uint8 images of shape (N, {height}, {width}, 3)",
-            remedy="resize with tumortrace.cohorts.images.fit",
+            remedy="resize with tumortrace.images.decoding.fit",
         )
     return heat_of(model, images, chosen)
 

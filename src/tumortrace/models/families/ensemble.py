@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import ARCHITECTURES, build_network
 
 

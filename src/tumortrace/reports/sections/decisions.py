@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tumortrace.evaluation.conformal import promise
-from tumortrace.evaluation.shares import share_with_interval
+from tumortrace.evaluation.intervals import share_with_interval
 from tumortrace.reports.figures import GRID, INK, Drawings, legend_below, sheet
 from tumortrace.reports.records import Records, decimals, interval, read_json
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tumortrace.evaluation.trust_records import MANY
+from tumortrace.evaluation.abstention import MANY
 from tumortrace.reports.figures import INK, LINES, MUTED, Drawings, legend_below, sheet
 from tumortrace.reports.records import Records, read_json
 

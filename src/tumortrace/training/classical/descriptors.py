@@ -11,11 +11,11 @@ import torch
 from joblib import Parallel, cpu_count, delayed
 
 from tumortrace.cohorts.store import cache_folder
-from tumortrace.imaging.preprocessing import Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.families.texture import Descriptors
-from tumortrace.runs.files import replacing
-from tumortrace.runs.progress import track
-from tumortrace.runs.provenance import versions
+from tumortrace.records.files import replacing
+from tumortrace.records.progress import track
+from tumortrace.records.provenance import versions
 from tumortrace.training.patches import Patches
 
 _PIECE = 128  # images described at a time

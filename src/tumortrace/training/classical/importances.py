@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from tumortrace.models.families.texture import Texture
-from tumortrace.runs.files import write_csv
-from tumortrace.runs.progress import track
+from tumortrace.records.files import write_csv
+from tumortrace.records.progress import track
 from tumortrace.training.classical.learned import column_importances
 
 REPEATS = 20

@@ -16,8 +16,8 @@ from tumortrace.models.architecture import build_network
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.models.families.texture import Linear, Texture, Trees
-from tumortrace.runs.files import write_csv
-from tumortrace.runs.progress import progress_bar
+from tumortrace.records.files import write_csv
+from tumortrace.records.progress import progress_bar
 from tumortrace.training.classical.descriptors import described
 from tumortrace.training.classical.importances import write_importances
 from tumortrace.training.classical.inner_folds import make_folds

@@ -13,10 +13,10 @@ from tumortrace.cohorts.folds import assign_folds, groups_on_both_sides
 from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, told_together, units_of
 from tumortrace.errors import SplitError
-from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.output import require_folder
-from tumortrace.runs.provenance import machine, versions
-from tumortrace.runs.run import Run, create_run
+from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.output import require_folder
+from tumortrace.records.provenance import machine, versions
+from tumortrace.records.run import Run, create_run
 from tumortrace.training.admission import looks_and_copies
 from tumortrace.training.crossvalidation.fold_plan import (
     Named,

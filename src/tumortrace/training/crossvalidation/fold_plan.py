@@ -14,7 +14,7 @@ from tumortrace.cohorts.folds import fold_splits
 from tumortrace.cohorts.layouts import READING
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RecipeError, SplitError
-from tumortrace.runs.progress import track
+from tumortrace.records.progress import track
 from tumortrace.training.admission import admit
 from tumortrace.training.chosen import chosen_recipe
 from tumortrace.training.recipe import Recipe

@@ -11,11 +11,11 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.folds import groups_on_both_sides
 from tumortrace.errors import RunError
 from tumortrace.evaluation.folds import summarise_folds
+from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import Run, now
 from tumortrace.reports.crossval import write_crossval_report
 from tumortrace.reports.records import decimals, interval, read_json, read_table
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.provenance import RESEARCH_USE
-from tumortrace.runs.run import Run, now
 from tumortrace.training.admission import looks_and_copies
 from tumortrace.training.part import begun_in
 from tumortrace.training.record import log

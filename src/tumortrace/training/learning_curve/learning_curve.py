@@ -14,10 +14,10 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.errors import SplitError
-from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.output import require_folder
-from tumortrace.runs.provenance import machine, versions
-from tumortrace.runs.run import Run, create_run
+from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.output import require_folder
+from tumortrace.records.provenance import machine, versions
+from tumortrace.records.run import Run, create_run
 from tumortrace.training.admission import admit, divided
 from tumortrace.training.chosen import chosen_recipe
 from tumortrace.training.learning_curve.outcome import parts_of, write_outcome

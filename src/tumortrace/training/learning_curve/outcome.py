@@ -11,11 +11,11 @@ import pandas as pd
 from tumortrace.errors import RunError
 from tumortrace.evaluation.metrics import METRICS
 from tumortrace.evaluation.power_law import extrapolate, fit_power_law
+from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import Run, now
 from tumortrace.reports.learning_curve import write_learning_curve_report
 from tumortrace.reports.records import decimals, read_json
-from tumortrace.runs.files import write_csv, write_json
-from tumortrace.runs.provenance import RESEARCH_USE
-from tumortrace.runs.run import Run, now
 from tumortrace.training.part import begun_in
 from tumortrace.training.record import log
 

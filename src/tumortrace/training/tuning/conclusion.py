@@ -11,10 +11,10 @@ import pandas as pd
 from tumortrace.cohorts.layouts import READING
 from tumortrace.errors import RunError
 from tumortrace.evaluation.intervals import evaluate_table
+from tumortrace.records.files import write_csv, write_json, write_text
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import now
 from tumortrace.reports.tuning import write_tuning_report
-from tumortrace.runs.files import write_csv, write_json, write_text
-from tumortrace.runs.provenance import RESEARCH_USE
-from tumortrace.runs.run import now
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.record import log
 from tumortrace.training.tuning.study import best_trial, count, importances, logarithmic, trial_folder, trials_table

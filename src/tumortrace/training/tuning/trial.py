@@ -16,8 +16,8 @@ from tumortrace.cohorts.splits import Splits
 from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import TumorTraceError
 from tumortrace.models.bundle import Model
-from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.run import Run
+from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.run import Run
 from tumortrace.training.finish import uncalibrated
 from tumortrace.training.fit import Trainer
 from tumortrace.training.recipe import Recipe

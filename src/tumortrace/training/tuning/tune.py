@@ -18,11 +18,11 @@ from tumortrace.cohorts.splits import read_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, TumorTraceError
 from tumortrace.models.device import resolve_device, resolve_precision
-from tumortrace.runs.files import write_csv, write_text
-from tumortrace.runs.output import require_folder
-from tumortrace.runs.progress import say
-from tumortrace.runs.provenance import machine, versions
-from tumortrace.runs.run import Run, create_run, now
+from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.output import require_folder
+from tumortrace.records.progress import say
+from tumortrace.records.provenance import machine, versions
+from tumortrace.records.run import Run, create_run, now
 from tumortrace.training.admission import admit, divided
 from tumortrace.training.chosen import with_whole_paths
 from tumortrace.training.fit import Trainer

@@ -1,0 +1,358 @@
+"""Tables that people keep beside their images, read as text so that an id "007" stays "007"."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from tumortrace.cohorts.cohort import COLUMNS, SPLITS
+from tumortrace.cohorts.files import SPLIT_NAMES, absolute_paths, is_image
+from tumortrace.errors import CohortError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+_NUMBERS = ("x", "y", "width", "height")
+
+
+def read_table(path: Path, keep_repeats: bool = False) -> tuple[pd.DataFrame, list[str]]:
+    """A CSV (comma, semicolon or tab) or Parquet table, every value as text and blank where missing.
+
+    Column names are lower case without surrounding blanks; columns without a name are dropped, and so are rows that
+    repeat another exactly. The index is the row's line in the file, the header being line 1.
+
+    Args:
+        path: The file.
+        keep_repeats: Keep rows that repeat another, for tables whose rows count by position.
+
+    Returns:
+        The table and notes.
+
+    Raises:
+        CohortError: The file is not such a table, has no rows, or a row has too many or too few fields.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "labels.csv"
+        >>> _ = file.write_bytes(b"\\xef\\xbb\\xbf,ID;Label\\r\\n0;007;1\\r\\n".replace(b",", b";"))
+        >>> table, notes = read_table(file)
+        >>> table.to_dict("index"), notes
+        ({2: {'id': '007', 'label': '1'}}, ['labels.csv: column without a name dropped'])
+    """
+    table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    notes = []
+    table.columns = [str(column).strip().lower() for column in table.columns]
+    if "" in table:
+        table = table.drop(columns="")
+        notes.append(f"{path.name}: column without a name dropped")
+    if table.columns.has_duplicates:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise CohortError(f"two columns named {twice!r}", where=path, remedy="rename one")
+    if table.empty:
+        raise CohortError("a table without rows", where=path, expected="a header and at least one row")
+    if "id" in table:
+        table["id"] = table["id"].str.strip()
+    repeats = table.duplicated() & (not keep_repeats)
+    if repeats.any():
+        table = table[~repeats]
+        notes.append(f"{path.name}: {int(repeats.sum())} rows that repeat another exactly dropped")
+    return table, notes
+
+
+def read_header(path: Path) -> list[str]:
+    """Names of a table's columns as `read_table` gives them; none where it is no table."""
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            import pyarrow.parquet
+
+            names = pyarrow.parquet.read_schema(path).names
+        else:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                line = file.readline(65536)
+                names = next(csv.reader([line], delimiter=_separator(line)), [])
+    except (OSError, ValueError, csv.Error):  # pyarrow's errors are ValueErrors too
+        return []
+    return [str(name).strip().lower() for name in names]
+
+
+def refuse_repeats(table: pd.DataFrame, column: str, where: object) -> None:
+    """Raise CohortError where rows that differ elsewhere have the same `column`, or where an id is blank."""
+    blank = table[column].str.strip() == ""
+    if column == "id" and blank.any():
+        raise CohortError(f"line {blank.idxmax()}, column 'id': blank", where=where, remedy="correct it")
+    twice = table[table[column].duplicated(keep=False) & ~blank]
+    if twice.empty:
+        return
+    value = twice[column].iloc[0]
+    lines = ", ".join(str(line) for line in twice.index[twice[column] == value][:5])
+    count = twice[column].nunique()
+    raise CohortError(
+        f"{count} values of {column!r} stand in several rows that differ, such as {value!r} in lines {lines}",
+        where=where,
+        expected="one row per image",
+        remedy="remove the wrong rows",
+    )
+
+
+def standard_columns(table: pd.DataFrame, where: object) -> pd.DataFrame:
+    """The table with a cohort's own columns: `split` in our names, blank groups missing, pixels as numbers.
+
+    Args:
+        table: Text columns; `group` and `split` are added where missing.
+        where: The file, for messages.
+
+    Raises:
+        CohortError: A split or a number (`x, y, width, height`) is none; the message names line and field.
+    """
+    table = table.copy()
+    for column in ("group", "split"):
+        table[column] = table[column].str.strip().replace("", None) if column in table else None
+    names = {text: SPLIT_NAMES.get(str(text).lower()) for text in table["split"].dropna().unique()}
+    splits = table["split"].map(names)
+    _refuse_value(table, "split", splits.isna(), "one of " + ", ".join(SPLITS), where)
+    table["split"] = splits
+    for column in _NUMBERS:
+        if column in table:
+            numbers = pd.to_numeric(table[column], errors="coerce")
+            _refuse_value(table, column, numbers.isna(), "a number", where)
+            table[column] = numbers.convert_dtypes()
+    return table
+
+
+def _refuse_value(table: pd.DataFrame, column: str, bad: pd.Series, expected: str, where: object) -> None:
+    bad = bad & table[column].notna() & (table[column].astype(str).str.strip() != "")
+    if bad.any():
+        line, value = next(iter(table[column][bad].items()))
+        found = f"line {line}, column {column!r}: {value!r}"
+        raise CohortError(found, where=where, expected=expected, remedy="correct it")
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            separator = _separator(file.readline(65536))
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            header = next(reader, [])
+            for row in reader:
+                if not any(row):
+                    continue
+                if len(row) != len(header):
+                    found = f"line {reader.line_num} has {len(row)} fields"
+                    raise CohortError(
+                        found, where=path, expected=f"{len(header)} as in the header", remedy="correct it"
+                    )
+                lines.append(reader.line_num)
+                rows.append(row)
+    except UnicodeDecodeError:
+        raise CohortError("not UTF-8 text", where=path, remedy="save it as CSV in UTF-8") from None
+    except csv.Error as error:
+        raise CohortError(f"not a CSV table ({error})", where=path, remedy="save it as CSV in UTF-8") from None
+    return pd.DataFrame(rows, columns=pd.Index(header), index=lines, dtype=object)
+
+
+def _separator(header: str) -> str:
+    return max(",;\t", key=header.count)
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+        table = table.reset_index(drop=all(name is None for name in table.index.names))
+        table = table.astype("string").fillna("").astype(object)
+    except (OSError, ValueError, TypeError) as error:
+        raise CohortError(f"not a Parquet table ({error})", where=path) from None
+    table.index = pd.RangeIndex(2, len(table) + 2)
+    return table
+
+
+# Identities, groups and labels from names: of files, and of columns.
+
+
+GROUP_COLUMNS = ("group", "patient", "case", "slide", "wsi")
+"""Columns of a user's table that name what must not be split, the coarsest first."""
+
+
+def unique_ids(relative: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Ids for files: names without extension, or paths without extension where names repeat.
+
+    Args:
+        relative: Paths relative to the cohort's root, with forward slashes.
+
+    Returns:
+        The ids, unique, and notes.
+
+    Example:
+        >>> unique_ids(["a/1.png", "b/2.png"])[0], unique_ids(["a/1.png", "b/1.png"])[0]
+        (['1', '2'], ['a/1', 'b/1'])
+    """
+    paths = [path[: -len(suffix)] if (suffix := _suffix(path)) else path for path in relative]
+    names = [path.rpartition("/")[2] for path in paths]
+    if len(set(names)) == len(names):
+        return names, []
+    if len(set(paths)) == len(paths):
+        return paths, ["file names repeat, so the id of an image is its path without extension"]
+    return list(relative), ["file names repeat, so the id of an image is its path"]
+
+
+def parts_of_names(table: pd.DataFrame, pattern: str, option: str) -> pd.Series:
+    """What `pattern` finds in each file's name without extension (the id, for rows of HDF5 arrays).
+
+    Raises:
+        CohortError: The pattern is not valid, or some name does not match it.
+
+    Example:
+        >>> table = pd.DataFrame({"id": ["1"], "path": ["/data/p12_x3.png"]})
+        >>> parts_of_names(table, r"p(\\d+)_", "--group-from-name").tolist()
+        ['12']
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        found = f"{pattern!r} is not a regular expression ({error})"
+        raise CohortError(found, where=option, expected="a pattern such as ^(\\d+)_") from None
+    if expression.groups > 1:
+        found = f"{pattern!r} has {expression.groups} capturing groups"
+        raise CohortError(found, where=option, expected="one", remedy="write the others as (?:...)")
+    rows = zip(table["id"], table["path"], strict=True)
+    names = [identity if "::" in path else unique_ids([path])[0][0] for identity, path in rows]
+    parts = [match[expression.groups] if (match := expression.search(name)) else None for name in names]
+    unmatched = [name for name, part in zip(names, parts, strict=True) if not part]
+    if unmatched:
+        found = f"{pattern!r} finds nothing in {len(unmatched)} of {len(names)} file names, such as {unmatched[0]!r}"
+        raise CohortError(found, where=option, remedy="correct the pattern")
+    return pd.Series(parts, index=table.index, dtype="string")
+
+
+def column_groups(table: pd.DataFrame, column: str | None, where: object) -> tuple[pd.Series, str] | None:
+    """Groups from a column of the user's own and the note on it, or None where there is none.
+
+    Args:
+        table: A cohort's table, with the user's columns beside its own.
+        column: The column asked for; without it, the first of `GROUP_COLUMNS` that says anything is taken.
+        where: The cohort, for messages.
+
+    Raises:
+        CohortError: The column asked for is not there.
+    """
+    if column is None:
+        column = next((name for name in GROUP_COLUMNS if name in table and _texts(table[name]).notna().any()), None)
+    if column is None:
+        return None
+    match = column.strip().lower()
+    if match not in table or (match in COLUMNS and match not in ("group", "id")):
+        own = [str(name) for name in table.columns if name not in COLUMNS]
+        expected = f"one of the columns {', '.join(own)}" if own else "data with a table of columns"
+        raise CohortError(f"no column {column!r} to group by", where=where, expected=expected)
+    groups = _texts(table[match])
+    note = f"groups come from column {column!r}: {groups.nunique()} groups"
+    if missing := int(groups.isna().sum()):
+        note += f"; {missing} rows have none"
+    return groups, note
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """The column as text without surrounding blanks, missing where nothing is left."""
+    texts = column.astype("string").str.strip()
+    return texts.mask(texts == "")
+
+
+def _suffix(path: str) -> str:
+    name = path.rpartition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    return dot + suffix if stem and dot else ""
+
+
+# The file of each row of a table: folders are listed once, and files are not touched.
+
+
+def files_by_id(ids: Sequence[str], folder: Path, images: Sequence[str]) -> list[str | None]:
+    """The absolute path of the image that each id names, with or without its ending; None where there is none.
+
+    Args:
+        ids: Names, in any Unicode normal form (Macs spell accents in their own).
+        folder: Where the images are.
+        images: Paths relative to it, with forward slashes.
+
+    Example:
+        >>> files_by_id(["a", "b.png", "c"], Path("/data"), ["a.tif", "b.png"])
+        ['/data/a.tif', '/data/b.png', None]
+    """
+    paths = absolute_paths(folder, images)
+    known = dict(zip(map(_normal, unique_ids(images)[0]), paths, strict=True))
+    known |= dict(zip(map(_normal, images), paths, strict=True))
+    return [known.get(_normal(text.strip())) for text in ids]
+
+
+def files_by_path(paths: Sequence[str], folder: Path) -> list[str | None]:
+    """The absolute path of each file named relative to `folder` (or absolutely); None where there is none.
+
+    Args:
+        paths: Paths with slashes or backslashes; `file.h5::row` names a row of an array.
+        folder: What relative paths start from.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "a.png").touch()
+        >>> [path is not None for path in files_by_path(["a.png", "b.png"], folder)]
+        [True, False]
+    """
+
+    @cache
+    def files(directory: str) -> dict[str, str]:
+        parent = os.path.normpath(os.path.join(os.path.abspath(folder), directory))
+        try:
+            return {_normal(name): os.path.join(parent, name) for name in os.listdir(parent)}
+        except (OSError, ValueError):
+            return {}
+
+    def find(text: str) -> str | None:
+        wanted, colons, row = text.strip().partition("::")
+        for spelling in (wanted, wanted.replace("\\", "/")):
+            directory, slash, name = spelling.rpartition("/")
+            if file := files(directory + slash).get(_normal(name)):
+                return file + colons + row
+        return None
+
+    return [find(text) for text in paths]
+
+
+def with_files(
+    table: pd.DataFrame, column: str, files: Sequence[str | None], where: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows whose file is there, with its path, and a note on the others.
+
+    Args:
+        table: Rows indexed by their line in the file.
+        column: What named the files, for the note.
+        files: One per row.
+        where: The folder, for the note.
+    """
+    missing = pd.Series([file is None for file in files], index=table.index, dtype=bool)
+    rows = table.assign(path=pd.Series(list(files), index=table.index, dtype=object))[~missing]
+    if not missing.any():
+        return rows, []
+    return rows, [f"left out {missing.sum()} rows without a file in {where}: {examples(table[missing], column)}"]
+
+
+def examples(rows: pd.DataFrame, column: str) -> str:
+    """The first three of these rows, by line and content."""
+    text = ", ".join(f"{value!r} (line {line})" for line, value in rows[column].head(3).items())
+    return text + (", ..." if len(rows) > 3 else "")
+
+
+def flat_images(folder: Path) -> list[str]:
+    """Names of the images that lie in a folder itself, sorted."""
+    return sorted(name for name in os.listdir(folder) if is_image(name) and not name.startswith("."))
+
+
+def _normal(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

@@ -1,0 +1,285 @@
+"""One image from disk as 8-bit RGB, whatever it is stored as.
+
+Everything that looks at pixels reads them here, so that training, prediction and serving cannot differ.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import stat
+import warnings
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tumortrace.errors import ImageError
+from tumortrace.images.dicom import is_dicom, read_dicom
+
+MAX_PIXELS = 100_000_000
+"""Pixels from which on an image is refused. Pillow itself only warns between 90 and 179 million."""
+
+IMAGE_SUFFIXES = frozenset(
+    (".bmp", ".dcm", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+)
+"""Endings, in lower case, by which images are found in folders. What a file is, its content says."""
+
+# Decoders that run in this process and know a file by its first bytes; Pillow has others that start programs (EPS).
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+_RESTORE = "restore it from its source, or remove it"
+_TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+# What decoders grumble about damaged files is either harmless or becomes an ImageError. They are quietened once, as
+# `warnings.catch_warnings` around each image is not safe in threads; libtiff writes past Python to standard error.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+with suppress(OSError, AttributeError):  # where Pillow's own libtiff cannot be reached, it goes on grumbling
+    _libtiff = ctypes.CDLL(Image.core.__file__)
+    _libtiff.TIFFSetErrorHandler(None)
+    _libtiff.TIFFSetWarningHandler(None)
+
+
+class Facts(NamedTuple):
+    """How an image is stored, as far as its file tells.
+
+    Attributes:
+        format: What the content is: `JPEG`, `PNG`, `TIFF`, ...
+        kind: Kind of pixels: `RGB`, `RGBA`, `grey`, `palette`, `CMYK`, `16 bit`, `1 bit` or what else there is.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        frames: Pictures in the file, of which the first is read.
+        origin: Camera, scanner or software that signed the file; blank where nothing did.
+        quality: Quality of a JPEG on libjpeg's scale of 1 to 100, as far as its quantisation tells; else 0.
+    """
+
+    format: str
+    kind: str = "RGB"
+    orientation: int = 1
+    frames: int = 1
+    origin: str = ""
+    quality: int = 0
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Pixels of one image as 8-bit RGB, told by content and not by extension.
+
+    Grey, palette, CMYK and bilevel images become RGB; 16-bit ones are scaled by the type's range (65535 becomes
+    255); transparent ones are laid over white; an EXIF orientation is applied; of several frames the first counts.
+    DICOM images are shown through their window (`tumortrace.images.dicom`).
+
+    Args:
+        path: An image file, or `file.h5::row` for a row of an HDF5 array of images.
+
+    Returns:
+        uint8 array of shape (height, width, 3).
+
+    Raises:
+        ImageError: Missing, empty, truncated, not an image, floating point beyond [0, 1], or over 100 megapixels.
+
+    Example:
+        >>> import tempfile; from PIL import Image
+        >>> file = tempfile.mkdtemp() + "/a.png"
+        >>> Image.new("L", (4, 2), 7).save(file)
+        >>> read_image(file).shape, read_image(file)[0, 0].tolist()
+        ((2, 4, 3), [7, 7, 7])
+    """
+    return read_with_facts(path)[0]
+
+
+def read_with_facts(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Facts]:
+    """Pixels of one image as `read_image` gives them, and how the file stores them, in one reading.
+
+    Args:
+        path: An image file, or `file.h5::row`.
+        max_pixels: Pixels beyond which an image file is refused before it is decoded.
+
+    Raises:
+        ImageError: As `read_image` does.
+
+    Example:
+        >>> import tempfile; from PIL import Image
+        >>> file = tempfile.mkdtemp() + "/a.jpg"
+        >>> Image.new("L", (4, 2), 7).save(file, "PNG")
+        >>> read_with_facts(file)[1]
+        Facts(format='PNG', kind='grey', orientation=1, frames=1, origin='', quality=0)
+    """
+    path = os.fspath(path)
+    file, _, row = path.rpartition("::")
+    if file and row.isdecimal():
+        return _hdf5_row(file, int(row)), Facts("HDF5")
+    _check_file(path)
+    read: tuple[np.ndarray, Facts] | None = None
+    try:
+        read = _with_pillow(path, max_pixels)
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("needs more memory than there is", where=path, remedy="save a smaller one") from None
+    except UnidentifiedImageError:
+        read = _with_pydicom(path, max_pixels) if is_dicom(path) else None
+    except PermissionError as error:
+        raise ImageError(f"cannot be read ({error.strerror})", where=path) from None
+    except Exception as error:  # damaged files make decoders raise nearly anything
+        raise ImageError(f"damaged or truncated ({error})", where=path, remedy=_RESTORE) from None
+    pixels, facts = read or (_with_tifffile(path, max_pixels), Facts("TIFF", "numbers of an unusual type"))
+    if pixels.size == 0:
+        raise ImageError("an image without pixels", where=path)
+    return pixels, facts
+
+
+def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image resized to `size`, with antialiasing, where it is not of that size already.
+
+    Args:
+        image: uint8 array of shape (height, width, 3).
+        size: Height and width wanted, in pixels.
+
+    Returns:
+        uint8 array of shape (*size, 3); the very same array where nothing was to be done. The picture is
+        stretched, not padded, as are a slide's incomplete edge patches.
+
+    Example:
+        >>> fit(np.full((50, 1, 3), 9, np.uint8), (96, 96)).shape
+        (96, 96, 3)
+    """
+    if image.shape[:2] == tuple(size):
+        return image
+    height, width = size
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _check_file(path: str) -> None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise ImageError(reason, where=path) from None
+    if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+        raise ImageError("not a file", where=path, expected="an image file")
+    if status.st_size == 0:
+        raise ImageError("the file is empty", where=path, remedy=_RESTORE)
+
+
+def _check_pixels(path: str, width: int, height: int, most: int) -> None:
+    if width * height > most:
+        found, expected = f"too many pixels ({width} x {height})", f"at most {most // 1_000_000} megapixels"
+        raise ImageError(found, where=path, expected=expected, remedy="use `tumortrace scan` for slides")
+
+
+def _with_pillow(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            _check_pixels(path, *image.size, max_pixels)
+            facts = _facts(image)
+            image.load()
+            with suppress(Exception):  # a damaged EXIF block says nothing about orientation
+                ImageOps.exif_transpose(image, in_place=True)
+            return _rgb(image, path), facts
+    except Image.DecompressionBombError:
+        raise ImageError("too many pixels", where=path, expected="at most 100 megapixels") from None
+
+
+_KINDS = {"L": "grey", "LA": "RGBA", "P": "palette", "PA": "palette", "1": "1 bit", "I": "16 bit"}
+_ORIENTATION, _MAKER, _MODEL, _SOFTWARE = 274, 271, 272, 305  # tags of EXIF and TIFF
+
+
+def _facts(image: Any) -> Facts:
+    """How an opened image that is not loaded yet is stored; Pillow halves 16-bit colours while loading."""
+    with suppress(Exception):  # damaged tags say nothing
+        deep = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
+        tags = image.getexif()
+        signs = (str(tags.get(tag) or "").strip("\0 ") for tag in (_MAKER, _MODEL, _SOFTWARE))
+        tables = getattr(image, "quantization", None) or {}
+        return Facts(
+            image.format,
+            "16 bit" if deep else _KINDS.get(image.mode, image.mode),
+            int(tags.get(_ORIENTATION) or 1),
+            getattr(image, "n_frames", 1),
+            " ".join(sign for sign in signs if sign),
+            _jpeg_quality(sum(tables[0])) if tables else 0,
+        )
+    return Facts(image.format, _KINDS.get(image.mode, image.mode))
+
+
+def _jpeg_quality(total: int) -> int:
+    """The libjpeg quality whose luminance table adds up to `total`; at 50 it adds up to 3692."""
+    scale = total / 36.92
+    return int(np.clip(round(5000 / scale if scale > 100 else (200 - scale) / 2), 1, 100))
+
+
+def _rgb(image: Image.Image, path: str) -> np.ndarray:
+    if image.mode.startswith(("I", "F")):
+        return _eight_bit(np.asarray(image), path)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
+
+
+def _eight_bit(pixels: np.ndarray, path: str) -> np.ndarray:
+    """Grey or RGB numbers of any type as uint8 RGB, scaled by the range of the type and never by that of the data."""
+    low, high = float(pixels.min()), float(pixels.max())
+    top = {"b": 1, "f": 1}.get(pixels.dtype.kind, 255 if pixels.dtype.itemsize == 1 else 65535)
+    if not (low >= 0 and high <= top):
+        found = f"values from {low:g} to {high:g} in {pixels.dtype} numbers"
+        raise ImageError(found, where=path, expected=f"0 to {top}", remedy="save it with 8 or 16 bits per channel")
+    scaled = pixels if top == 255 else np.rint(pixels.astype(np.float64) * (255 / top))
+    scaled = scaled[..., None] if scaled.ndim == 2 else scaled
+    return np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)), dtype=np.uint8)
+
+
+def _with_pydicom(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
+    pixels, kind, frames = read_dicom(path, max_pixels)
+    return pixels, Facts("DICOM", kind, frames=frames)
+
+
+def _with_tifffile(path: str, max_pixels: int) -> np.ndarray:
+    """The TIFFs that Pillow does not know (other types of numbers, other compressions)."""
+    with open(path, "rb") as file:
+        if file.read(4) not in _TIFF_MAGIC:
+            raise ImageError("not an image that is known here", where=path, remedy=_RESTORE)
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page: Any = tiff.pages[0]
+            _check_pixels(path, page.imagewidth, page.imagelength, max_pixels)
+            shapes = {tifffile.PHOTOMETRIC.MINISBLACK: (), tifffile.PHOTOMETRIC.RGB: (3,)}
+            if page.photometric not in shapes or page.shape[2:] != shapes[page.photometric]:
+                raise ValueError(f"{page.photometric!r} of shape {page.shape}")
+            return _eight_bit(page.asarray(), path)
+    except ImageError:
+        raise
+    except Exception as error:
+        found = f"a TIFF that is damaged or of an unknown kind ({error})"
+        raise ImageError(found, where=path, remedy="restore it from its source, or save it as PNG") from None
+
+
+def _hdf5_row(file: str, row: int) -> np.ndarray:
+    _check_file(file)
+    where = f"{file}::{row}"
+    try:
+        images = _hdf5_images(file, os.stat(file).st_mtime_ns, os.getpid())
+        pixels = images[row] if row < len(images) else None
+    except Exception as error:  # damaged files make HDF5 raise nearly anything
+        raise ImageError(f"cannot be read as HDF5 ({error})", where=where, remedy=_RESTORE) from None
+    if pixels is None:
+        raise ImageError(f"no row {row}", where=file, expected=f"0 to {len(images) - 1}")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(f"{pixels.dtype} of shape {pixels.shape}", where=where, expected="uint8 (height, width, 3)")
+    return pixels
+
+
+@lru_cache(maxsize=16)
+def _hdf5_images(file: str, changed: int, process: int) -> Any:
+    """The array of images in an HDF5 file, kept open: opening costs more than reading a row.
+
+    A file that has changed, and a forked process, get a handle of their own.
+    """
+    import h5py
+
+    handle = h5py.File(file, "r")
+    return handle["x" if "x" in handle else next(iter(handle), "x")]
