@@ -26,10 +26,9 @@ import yaml
 
 from tumortrace import load_recipe, open_cohort, train
 from tumortrace.cohorts.store import open_store
-from tumortrace.training.fit import Trainer
-from tumortrace.training.patches import Patches
+from tumortrace.training.gradient import Trainer
 from tumortrace.training.recipe import recipe_names
-from tumortrace.training.task import Task
+from tumortrace.training.task import Patches, Task
 from tumortrace.training.train import prepare_store
 
 SHARES = {"train": 1.0, "validation": 0.7, "test": 1.4}  # of --images; validation is halved for calibration

@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     from tumortrace.preparation.prepare import prepare as prepare
     from tumortrace.reports.report import report as report
     from tumortrace.slides.scan import scan as scan
-    from tumortrace.training.crossvalidation.crossval import crossval as crossval
-    from tumortrace.training.crossvalidation.crossval import resume_crossval as resume_crossval
+    from tumortrace.training.crossval import crossval as crossval
+    from tumortrace.training.crossval import resume_crossval as resume_crossval
     from tumortrace.training.ensemble import ensemble as ensemble
-    from tumortrace.training.learning_curve.learning_curve import learning_curve as learning_curve
-    from tumortrace.training.learning_curve.learning_curve import resume_learning_curve as resume_learning_curve
-    from tumortrace.training.members import resume_ensemble as resume_ensemble
-    from tumortrace.training.members import train_members as train_members
+    from tumortrace.training.ensemble import resume_ensemble as resume_ensemble
+    from tumortrace.training.ensemble import train_members as train_members
+    from tumortrace.training.learning_curve import learning_curve as learning_curve
+    from tumortrace.training.learning_curve import resume_learning_curve as resume_learning_curve
     from tumortrace.training.recipe import Recipe as Recipe
     from tumortrace.training.recipe import load_recipe as load_recipe
     from tumortrace.training.train import resume as resume
     from tumortrace.training.train import train as train
-    from tumortrace.training.tuning.tune import resume_tuning as resume_tuning
-    from tumortrace.training.tuning.tune import tune as tune
+    from tumortrace.training.tune import resume_tuning as resume_tuning
+    from tumortrace.training.tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -61,7 +61,7 @@ _HOMES = {
     "TumorTraceError": "errors",
     "check": "cohorts.audit",
     "compare": "inference.compare",
-    "crossval": "training.crossvalidation.crossval",
+    "crossval": "training.crossval",
     "ensemble": "training.ensemble",
     "evaluate": "inference.evaluate",
     "evaluate_predictions": "inference.evaluate_predictions",
@@ -69,7 +69,7 @@ _HOMES = {
     "export": "inference.export",
     "explore": "preparation.explore",
     "features": "preparation.features",
-    "learning_curve": "training.learning_curve.learning_curve",
+    "learning_curve": "training.learning_curve",
     "load_model": "models.bundle",
     "load_recipe": "training.recipe",
     "open_cohort": "cohorts.layouts",
@@ -77,17 +77,17 @@ _HOMES = {
     "prepare": "preparation.prepare",
     "report": "reports.report",
     "resume": "training.train",
-    "resume_crossval": "training.crossvalidation.crossval",
-    "resume_ensemble": "training.members",
-    "resume_learning_curve": "training.learning_curve.learning_curve",
-    "resume_tuning": "training.tuning.tune",
+    "resume_crossval": "training.crossval",
+    "resume_ensemble": "training.ensemble",
+    "resume_learning_curve": "training.learning_curve",
+    "resume_tuning": "training.tune",
     "scan": "slides.scan",
     "serve": "app.server",
     "stress": "inference.stress",
     "synthesise": "cohorts.synthetic",
     "train": "training.train",
-    "train_members": "training.members",
-    "tune": "training.tuning.tune",
+    "train_members": "training.ensemble",
+    "tune": "training.tune",
 }
 __all__ = [*_HOMES, "__version__"]
 

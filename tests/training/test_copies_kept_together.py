@@ -16,12 +16,12 @@ from tumortrace import check, crossval, learning_curve, open_cohort, resume, tra
 from tumortrace.cli.main import run as command
 from tumortrace.errors import DataError
 from tumortrace.evaluation.split_record import split_record
+from tumortrace.training import crossval as crossvalidation
 from tumortrace.training import finish
+from tumortrace.training import learning_curve as curve
 from tumortrace.training import train as training
-from tumortrace.training.crossvalidation import crossval as crossvalidation
-from tumortrace.training.crossvalidation.out_of_fold import copies_apart
-from tumortrace.training.learning_curve import learning_curve as curve
-from tumortrace.training.tuning import tune as tuning
+from tumortrace.training import tune as tuning
+from tumortrace.training.crossval import copies_apart
 
 TINY = [*SMALL, "epochs=1"]
 SHARED = "80 images share pictures, pixel for pixel: they are divided as 40 sets, copies together"

@@ -26,12 +26,12 @@ from tumortrace.evaluation.split_record import split_record
 from tumortrace.models.architecture import build_network
 from tumortrace.records.run import Run
 from tumortrace.reports import crossval as report
+from tumortrace.training import crossval as module
 from tumortrace.training import finish
 from tumortrace.training import train as training
-from tumortrace.training.crossvalidation import crossval as module
-from tumortrace.training.crossvalidation.crossval import crossval, resume_crossval
-from tumortrace.training.fit import Trainer
-from tumortrace.training.seeding import seed_everything
+from tumortrace.training.crossval import crossval, resume_crossval
+from tumortrace.training.gradient import Trainer
+from tumortrace.training.learner import seed_everything
 
 TINY = (*SMALL, "epochs=1", "model.arguments={stem: 4, widths: [4], depths: [1], dropout: 0.2}")
 

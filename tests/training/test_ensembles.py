@@ -27,8 +27,8 @@ from tumortrace.training import train as training
 # The process ends without warning when a checkpoint of the second member has been written.
 KILLED = """
 import os, sys
-from tumortrace.training import fit
-from tumortrace.training.members import train_members
+from tumortrace.training import gradient as fit
+from tumortrace.training.ensemble import train_members
 from tumortrace.training import train
 train.write_reports = lambda run, headline: (run.folder / "report.html").write_text(headline)
 save = fit.save_checkpoint

@@ -13,13 +13,11 @@ from torch import nn
 from tumortrace.errors import ModelError, RunError
 from tumortrace.models.architecture import build_network, freeze
 from tumortrace.models.checkpoint import load_checkpoint
-from tumortrace.training.fit import Trainer
-from tumortrace.training.loss import binary_loss
-from tumortrace.training.optimiser import build_average, build_optimiser
+from tumortrace.training.gradient import Trainer
+from tumortrace.training.optimiser import binary_loss, build_average, build_optimiser
 from tumortrace.training.options import Averaging, Optimiser
-from tumortrace.training.patches import Patches, epoch_order
 from tumortrace.training.recipe import Recipe, load_recipe
-from tumortrace.training.task import Task
+from tumortrace.training.task import Patches, Task, epoch_order
 
 RESNET = ["model.name=backbone", "model.arguments={body: resnet18}", "preprocessing.size=32", "batch_size=16"]
 

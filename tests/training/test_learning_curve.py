@@ -17,7 +17,7 @@ from tumortrace.cli.main import run as tumortrace
 from tumortrace.errors import RunError, SplitError
 from tumortrace.reports.learning_curve import curve_verdict
 from tumortrace.training import part
-from tumortrace.training.learning_curve.subsets import nested_subsets, parse_fractions
+from tumortrace.training.learning_curve import nested_subsets, parse_fractions
 
 SHARES = [0.2, 0.5, 1.0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tumortrace.training.muon import Muon, orthogonalise
+from tumortrace.training.optimiser import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16), (20, 20)])

@@ -15,10 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from tumortrace import load_model, open_cohort, train
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError
-from tumortrace.training.patches import Patches
 from tumortrace.training.probe import ProbeTrainer
 from tumortrace.training.recipe import load_recipe
-from tumortrace.training.task import Task
+from tumortrace.training.task import Patches, Task
 
 PROBE = ["weights=random", "model.arguments.body=resnet18", "preprocessing.size=32"]
 

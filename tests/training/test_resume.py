@@ -24,7 +24,7 @@ from tumortrace.training.train import resume, train
 # ends itself without warning some time after so many checkpoints: no other would be sure to look at it in time.
 PROGRAM = """
 import os, signal, sys, threading
-from tumortrace.training import fit
+from tumortrace.training import gradient as fit
 from tumortrace.training.train import resume, train
 data, out, run, writes, delay, *changes = sys.argv[1:]
 fit.CHECKPOINT_SECONDS = 0

@@ -11,7 +11,7 @@ import yaml
 
 from tumortrace.errors import RecipeError
 from tumortrace.training.recipe import load_recipe
-from tumortrace.training.tuning.space import Space, changed, load_space, parse_space, space_names
+from tumortrace.training.space import Space, changed, load_space, parse_space, space_names
 
 SPACE: dict[str, Any] = {
     "name": "mine",

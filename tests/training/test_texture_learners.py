@@ -24,15 +24,11 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, SplitError, TumorTraceError
 from tumortrace.models.families.texture import Linear, Texture, Trees
 from tumortrace.texture.descriptor import choose, describe
-from tumortrace.training.classical.importances import shuffled_falls
-from tumortrace.training.classical.inner_folds import make_folds
-from tumortrace.training.classical.learned import column_importances, keep
-from tumortrace.training.classical.learners import candidates, fit_learner
-from tumortrace.training.classical.texture import TextureTrainer
+from tumortrace.training.classifiers import candidates, column_importances, fit_learner, keep, shuffled_falls
 from tumortrace.training.options import Learner
-from tumortrace.training.patches import Patches
 from tumortrace.training.recipe import load_recipe
-from tumortrace.training.task import Task
+from tumortrace.training.task import Patches, Task
+from tumortrace.training.texture import TextureTrainer, make_folds
 
 DESCRIPTORS = ["lbp-uniform", "stain"]
 CHANGES = ["model.arguments.descriptors=[lbp-uniform, stain]"]
@@ -193,7 +189,7 @@ def test_a_run_learns_from_its_training_split_alone(
         seen.append(np.array(features))
         return fit_plain(learner, values, features, labels, **rest)
 
-    monkeypatch.setattr("tumortrace.training.classical.texture.fit_learner", watched)
+    monkeypatch.setattr("tumortrace.training.texture.fit_learner", watched)
     monkeypatch.setattr("tumortrace.training.train.write_reports", lambda run, headline: None)
     run = train(tissue, recipe="texture-tree", changes=[*CHANGES, "learner.folds=2"], out=tmp_path)
     cohort = open_cohort(tissue)

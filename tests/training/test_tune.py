@@ -23,17 +23,18 @@ from tumortrace import open_cohort
 from tumortrace.cli.main import run as command
 from tumortrace.errors import RecipeError, RunError
 from tumortrace.records.run import Run
-from tumortrace.training import fit
+from tumortrace.training import gradient as fit
+from tumortrace.training import study as study_module
 from tumortrace.training import train as training
-from tumortrace.training.fit import Trainer
+from tumortrace.training import trial
+from tumortrace.training import tune as conclusion
+from tumortrace.training import tune as tuning
+from tumortrace.training.gradient import Trainer
 from tumortrace.training.recipe import load_recipe
+from tumortrace.training.space import Space, parse_space
+from tumortrace.training.study import MOST_INTERRUPTIONS, claimed, count, fail, open_study, state, trials_table
 from tumortrace.training.task import Task
-from tumortrace.training.tuning import conclusion, trial
-from tumortrace.training.tuning import study as study_module
-from tumortrace.training.tuning import tune as tuning
-from tumortrace.training.tuning.space import Space, parse_space
-from tumortrace.training.tuning.study import MOST_INTERRUPTIONS, claimed, count, fail, open_study, state, trials_table
-from tumortrace.training.tuning.tune import resume_tuning, tune
+from tumortrace.training.tune import resume_tuning, tune
 
 BASE: dict[str, Any] = {
     "name": "base",
@@ -57,8 +58,9 @@ PARAMETERS: dict[str, Any] = {
 # The process ends without warning after a checkpoint, before anything else is told of the epoch.
 KILLED = """
 import os, sys
-from tumortrace.training import fit
-from tumortrace.training.tuning import conclusion, trial
+from tumortrace.training import gradient as fit
+from tumortrace.training import tune as conclusion
+from tumortrace.training import trial
 save, calls = fit.save_checkpoint, []
 def save_and_die(*arguments):
     save(*arguments)
@@ -66,14 +68,14 @@ def save_and_die(*arguments):
     if len(calls) == int(sys.argv[4]):
         os._exit(9)
 fit.save_checkpoint = save_and_die
-from tumortrace.training.tuning.tune import tune
+from tumortrace.training.tune import tune
 tune(sys.argv[1], space=sys.argv[2], out=sys.argv[3])
 """
 # A process that joins, and goes on to a second trial only when another process has begun one.
 JOIN = """
 import sys, time
 from pathlib import Path
-from tumortrace.training.tuning import tune
+from tumortrace.training import tune
 attempt = tune.attempt
 def attempt_and_wait(search, trial):
     attempt(search, trial)

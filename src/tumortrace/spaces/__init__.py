@@ -1,1 +1,1 @@
-"""Shipped search spaces, one YAML file each; `tumortrace.training.tuning.space` says what they may hold."""
+"""Shipped search spaces, one YAML file each; `tumortrace.training.space` says what they may hold."""

@@ -9,8 +9,8 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING
 from tumortrace.cohorts.splits import Splits
 from tumortrace.records.run import Run
+from tumortrace.training.experiment import is_finished
 from tumortrace.training.recipe import Recipe
-from tumortrace.training.reopen import is_finished
 from tumortrace.training.train import resume, train
 
 

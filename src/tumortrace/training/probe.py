@@ -25,9 +25,7 @@ from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import track
 from tumortrace.training.features import frozen_features
-from tumortrace.training.progress import Progress, improves
-from tumortrace.training.scores import scores
-from tumortrace.training.seeding import seed_everything
+from tumortrace.training.learner import Progress, improves, scores, seed_everything
 from tumortrace.training.task import Task
 
 

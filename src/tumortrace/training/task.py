@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from tumortrace.training.patches import Patches
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.seen import digests, read_seen
+from tumortrace.cohorts.splits import Splits
+from tumortrace.cohorts.store import PatchStore
+from tumortrace.errors import RunError
+from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.training.recipe import Recipe
 
 
@@ -44,3 +50,119 @@ class Task:
         one = self.training.tensor(np.zeros(1, np.int64), torch.device("cpu"))
         pixels = self.recipe.preprocessing.pixels(one)
         return pixels.shape[2], pixels.shape[3]
+
+
+# Images of one split as the training loop reads them.
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Images of one split: rows of a patch store, with labels.
+
+    Attributes:
+        images: uint8, shape (M, H, W, 3), memory-mapped, M the whole cohort; or float32 features, shape (M, ...).
+        rows: int64, shape (N,): which of the images.
+        labels: float32, shape (N,): 0 or 1.
+        targets: float32, shape (N,), range [0, 1]: what to learn instead of the labels, or None.
+        groups: Slide or patient of each, shape (N,), or None where not known.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.images.shape[1], self.images.shape[2])
+
+    def tensor(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """Images (N, 3, H, W), uint8, or features, of some of the rows on a device."""
+        found = torch.from_numpy(self.images[self.rows[indices]]).to(device)
+        return found.permute(0, 3, 1, 2) if found.dtype == torch.uint8 else found
+
+    def learnt(self, indices: np.ndarray) -> np.ndarray:
+        """Targets of some of the rows, or their labels where there are none."""
+        return (self.labels if self.targets is None else self.targets)[indices]
+
+    def replaced(self, features: np.ndarray) -> Patches:
+        """The same rows with one row of features each in place of images."""
+        return replace(self, images=features, rows=np.arange(len(self.rows)))
+
+
+def epoch_order(labels: np.ndarray, balanced: bool, seed: tuple[int, ...]) -> np.ndarray:
+    """Order of the images of an epoch.
+
+    Args:
+        labels: 0 or 1, shape (N,).
+        balanced: Whether both classes take half of the places; images of the rarer class then repeat.
+        seed: Names the order.
+
+    Returns:
+        Indices, shape (N,), int64.
+
+    Example:
+        >>> order = epoch_order(np.array([1, 0, 0, 0, 0, 0]), True, (0, 1))
+        >>> int((order == 0).sum()), len(set(order[order > 0]))
+        (3, 3)
+    """
+    random = np.random.default_rng(list(seed))
+    if not balanced:
+        return random.permutation(len(labels))
+    chosen = []
+    for label, places in ((0, len(labels) - len(labels) // 2), (1, len(labels) // 2)):
+        indices = np.flatnonzero(labels == label)
+        rounds = -(-places // len(indices))
+        chosen.append(np.concatenate([random.permutation(indices) for _ in range(rounds)])[:places])
+    return random.permutation(np.concatenate(chosen))
+
+
+# Learning from a teacher: its probabilities beside the labels.
+
+
+def teacher_targets(
+    teacher: str | Path, cohort: Cohort, store: PatchStore, splits: Splits, training: Patches, share: float
+) -> tuple[Patches, list[str]]:
+    """The training images with targets (1 - share) * label + share * the teacher's calibrated probability.
+
+    Args:
+        teacher: Run folder or bundle.
+        cohort: The data.
+        store: Its images.
+        splits: Its splits.
+        training: Images of the training split.
+        share: The teacher's, in [0, 1].
+
+    Returns:
+        The images with targets, and what to say aloud.
+
+    Raises:
+        RunError: The teacher was made for other classes or another size, or has learnt from images that validate,
+            calibrate or test the pupil: their measurements would flatter it.
+    """
+    model = load_model(teacher)
+    remedy = "distil from a teacher trained on this data with the same splits"
+    if model.info.classes != cohort.classes or model.info.patch_size != store.size:
+        raise RunError(
+            f"the teacher takes {model.info.patch_size} px and classes {model.info.classes}",
+            where=teacher,
+            expected=f"{store.size} px and classes {cohort.classes}",
+            remedy=remedy,
+        )
+    seen = read_seen(find_bundle(teacher).parent / "seen.csv")
+    notes = [] if seen else ["what the teacher has learnt from is not known: its seen.csv is not there"]
+    kept = splits.table.loc[splits.table["split"] != "train", "id"]
+    rows = np.flatnonzero(cohort.table["id"].isin(set(kept)))
+    learnt = sum(seen.get(digest) == "train" for digest in digests(store.images, rows))
+    if learnt:
+        raise RunError(
+            f"the teacher has learnt from {learnt:,} of the {len(rows):,} images that are to measure the pupil",
+            where=teacher,
+            remedy=remedy,
+        )
+    probability = model.predict(store.images, training.rows, description="teacher")
+    targets = (1 - share) * training.labels + share * probability
+    notes.append(f"distilled from {model.info.name}, weights {model.info.weights_sha256[:12]}, share {share:g}")
+    return replace(training, targets=targets.astype(np.float32)), notes

@@ -23,26 +23,26 @@ from tumortrace.records.output import require_folder
 from tumortrace.records.provenance import RESEARCH_USE, machine, versions
 from tumortrace.records.run import Run, create_run, now
 from tumortrace.reports.report import write_model_card, write_report
-from tumortrace.training.admission import admit, divided, looks_and_copies
-from tumortrace.training.chosen import chosen_recipe
-from tumortrace.training.classical.texture import TextureTrainer
-from tumortrace.training.distil import teacher_targets
-from tumortrace.training.finish import Fitted, finish
-from tumortrace.training.fit import Trainer
-from tumortrace.training.leave_out import without
-from tumortrace.training.patches import Patches
-from tumortrace.training.probe import ProbeTrainer
-from tumortrace.training.recipe import Recipe, parse_recipe
-from tumortrace.training.record import (
+from tumortrace.training.experiment import (
+    admit,
     command,
     data_arguments,
     data_record,
     device_name,
+    divided,
+    left_to_do,
     log,
+    looks_and_copies,
     recorded,
+    reopened,
+    without,
 )
-from tumortrace.training.reopen import left_to_do, reopened
-from tumortrace.training.task import Task
+from tumortrace.training.finish import Fitted, finish
+from tumortrace.training.gradient import Trainer
+from tumortrace.training.probe import ProbeTrainer
+from tumortrace.training.recipe import Recipe, chosen_recipe, parse_recipe
+from tumortrace.training.task import Patches, Task, teacher_targets
+from tumortrace.training.texture import TextureTrainer
 
 
 def train(

@@ -55,8 +55,8 @@ def crossval(
         require_resume_alone(crossval, given)
     elif data is None:
         raise RunError("neither data nor --resume", expected="one of the two")
-    from tumortrace.training.crossvalidation.crossval import crossval as cross_validate
-    from tumortrace.training.crossvalidation.crossval import resume_crossval
+    from tumortrace.training.crossval import crossval as cross_validate
+    from tumortrace.training.crossval import resume_crossval
 
     if resume is not None:
         print(resume_crossval(resume))

@@ -66,9 +66,8 @@ def train(
         raise RunError("--fractions with --members or --distil", expected="one of them", remedy="leave the others out")
     from tumortrace.records.run import Run
     from tumortrace.training import ensemble
-    from tumortrace.training.learning_curve.learning_curve import VERB, learning_curve, resume_learning_curve
-    from tumortrace.training.learning_curve.subsets import parse_fractions
-    from tumortrace.training.members import resume_ensemble, train_members
+    from tumortrace.training.ensemble import resume_ensemble, train_members
+    from tumortrace.training.learning_curve import VERB, learning_curve, parse_fractions, resume_learning_curve
     from tumortrace.training.train import resume as resume_run
     from tumortrace.training.train import train as fit
 

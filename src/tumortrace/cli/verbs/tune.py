@@ -57,8 +57,8 @@ def tune(
         require_resume_alone(tune, given, beside=["workers"])
     elif data is None:
         raise RunError("neither data nor --resume", expected="one of the two")
-    from tumortrace.training.tuning.tune import resume_tuning
-    from tumortrace.training.tuning.tune import tune as search
+    from tumortrace.training.tune import resume_tuning
+    from tumortrace.training.tune import tune as search
 
     if resume is not None:
         print(resume_tuning(resume, workers=workers))

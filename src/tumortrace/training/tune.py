@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,30 +13,49 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import optuna
+import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
+from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import read_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, TumorTraceError
+from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.models.device import resolve_device, resolve_precision
-from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.files import write_csv, write_json, write_text
 from tumortrace.records.output import require_folder
 from tumortrace.records.progress import say
-from tumortrace.records.provenance import machine, versions
+from tumortrace.records.provenance import RESEARCH_USE, machine, versions
 from tumortrace.records.run import Run, create_run, now
-from tumortrace.training.admission import admit, divided
-from tumortrace.training.chosen import with_whole_paths
-from tumortrace.training.fit import Trainer
-from tumortrace.training.leave_out import without
-from tumortrace.training.recipe import parse_recipe
-from tumortrace.training.record import data_arguments, data_record, device_name, log
-from tumortrace.training.reopen import is_finished, left_to_do, reopened
+from tumortrace.reports.tuning import write_tuning_report
+from tumortrace.training.experiment import (
+    admit,
+    data_arguments,
+    data_record,
+    device_name,
+    divided,
+    is_finished,
+    left_to_do,
+    log,
+    reopened,
+    without,
+)
+from tumortrace.training.gradient import Trainer
+from tumortrace.training.recipe import Recipe, parse_recipe, with_whole_paths
+from tumortrace.training.space import Space, load_space, parse_space
+from tumortrace.training.study import (
+    best_trial,
+    claimed,
+    count,
+    importances,
+    logarithmic,
+    open_study,
+    study_lock,
+    trial_folder,
+    trials_table,
+)
 from tumortrace.training.train import trainer_of
-from tumortrace.training.tuning.conclusion import command_line, conclude, record_trials
-from tumortrace.training.tuning.space import Space, load_space, parse_space
-from tumortrace.training.tuning.study import claimed, count, open_study, study_lock
-from tumortrace.training.tuning.trial import Search, attempt, total_epochs
+from tumortrace.training.trial import Search, attempt, total_epochs
 
 
 def tune(
@@ -217,7 +238,7 @@ def _employ(folder: Path, workers: int) -> None:
     """Let several processes work on the study, with a share of the cores each, and wait for them."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TTY_COMPATIBLE": "0"}
-    program = "import sys; from tumortrace.training.tuning.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
+    program = "import sys; from tumortrace.training.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(folder)]
     processes = [subprocess.Popen(command, env=environment) for _ in range(workers)]
     try:
@@ -249,3 +270,87 @@ def _unless_finished(run: Run, **fields: Any) -> None:
     with study_lock(run.folder):
         if not is_finished(run):
             run.update(**fields)
+
+
+# What a search leaves in its folder: every trial, the best recipe, and the records of its report.
+
+
+def record_trials(search: Search, number: int) -> None:
+    """Bring `trials.csv` up to date after a trial, say how it went, and delete the checkpoints no longer needed."""
+    table = trials_table(search.study)
+    write_csv(search.run.folder / "trials.csv", table)
+    best = best_trial(search.study)
+    for other, state in zip(table["number"], table["state"], strict=True):
+        folder = trial_folder(search.run.folder, other) / "checkpoints"
+        if state != "unfinished" and (best is None or other != best.number) and folder.exists():
+            shutil.rmtree(folder)
+    row, counts, metric = table.set_index("number").loc[number], count(search.study), search.space.objective.metric
+    told = row["error"].rstrip(".") if row["state"] == "failed" else f"validation {metric} {row['value']:.4f}"
+    standing = "none finished yet" if best is None else f"best {best.value:.4f}, trial {best.number}"
+    done = f"{counts['finished'] + counts['pruned']} of {search.space.trials}"
+    log(search.run, f"{done}: trial {number} {row['state']}, {told}; {standing}")
+
+
+def conclude(search: Search) -> None:
+    """Write what is known in the end: study.json, metrics.json of the best trial, best.yaml and the report."""
+    run, study, metric = search.run, search.study, search.space.objective.metric
+    table, best = trials_table(study), best_trial(study)
+    write_csv(run.folder / "trials.csv", table)
+    if best is None:
+        raise RunError("no trial was finished", where=run.folder, remedy="start a study with more epochs or trials")
+    folder = trial_folder(run.folder, best.number)
+    predictions = pd.read_csv(folder / "predictions.csv", dtype={"id": "string", "group": "string"})
+    write_json(run.metrics_file, {"validation": evaluate_table(predictions, 0.5)})
+    recipe = parse_recipe((folder / "recipe.yaml").read_text(encoding="utf-8"), f"trial {best.number}")
+    best_file = run.folder / "best.yaml"
+    write_text(best_file, _best_recipe(search, recipe, best.number, float(best.value or 0)).to_yaml())
+    arguments = search.arguments | {"recipe": str(best_file), "set": [], "split_seed": search.arguments["seed"]}
+    command = command_line("train", arguments)
+    write_json(
+        run.folder / "study.json",
+        {
+            "space": search.space.name,
+            "objective": search.space.objective.model_dump(),
+            "counts": count(study),
+            "best": {"number": best.number, "value": best.value, "parameters": best.params},
+            "train_command": command,
+            "importances": importances(study),
+            "logarithmic": logarithmic(study),
+        },
+    )
+    seconds = round(float(table["seconds"].sum()), 1)
+    run.update(status="finished", finished=now(), error=None, duration_s=seconds, best_trial=best.number)
+    for lock in run.folder.glob("trials/*/lock"):  # nobody works on a trial any more
+        lock.unlink()
+    report = write_tuning_report(run.folder)
+    log(search.run, f"best: trial {best.number}, validation {metric} {best.value:.4f}, the best of many: optimistic")
+    log(search.run, f"train it: {command}")
+    log(search.run, f"report: {report}. {RESEARCH_USE}")
+
+
+def _best_recipe(search: Search, recipe: Recipe, number: int, value: float) -> Recipe:
+    metric, trials = search.space.objective.metric, sum(count(search.study).values())
+    return recipe.model_copy(
+        update={
+            "name": f"{search.space.name}-best",
+            "description": f"Best of {trials} trials of space {search.space.name}: validation {metric} {value:.4f}.",
+            "source": f"study {search.run.folder.name}, trial {number}, from recipe {search.recipe.name}",
+            "published": {},
+            "corrected": [],
+        }
+    )
+
+
+def command_line(verb: str, arguments: dict[str, Any]) -> str:
+    """The command that `tune` was called with, or the one that trains its best recipe on the same splits."""
+    source = ["--space", arguments["space"]] if verb == "tune" else ["--recipe", arguments["recipe"]]
+    words = ["tumortrace", verb, arguments["data"] or "COHORT", *source]
+    for change in arguments["set"]:
+        words += ["--set", change]
+    for name in arguments.get("allow", []):
+        words += ["--allow", name]
+    own = ("trials", "epochs_max", "objective", "seed") if verb == "tune" else ("split_seed",)
+    for name in (*own, "split", "device", "precision", *READING):
+        if arguments[name] is not None:
+            words += [f"--{name.replace('_', '-')}", str(arguments[name])]
+    return shlex.join(words)

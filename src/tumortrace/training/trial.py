@@ -19,13 +19,13 @@ from tumortrace.models.bundle import Model
 from tumortrace.records.files import write_csv, write_text
 from tumortrace.records.run import Run
 from tumortrace.training.finish import uncalibrated
-from tumortrace.training.fit import Trainer
+from tumortrace.training.gradient import Trainer
+from tumortrace.training.learner import seed_of
 from tumortrace.training.recipe import Recipe
-from tumortrace.training.seeding import seed_of
+from tumortrace.training.space import Space, changed
+from tumortrace.training.study import fail, trial_folder
 from tumortrace.training.task import Task
 from tumortrace.training.train import prepare_store, split_patches
-from tumortrace.training.tuning.space import Space, changed
-from tumortrace.training.tuning.study import fail, trial_folder
 
 #: What a network that cannot be built or trained raises: its trial fails, and the search goes on.
 FAILURES = (TumorTraceError, RuntimeError, ValueError, MemoryError)

@@ -26,8 +26,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tumortrace.errors import RunError
-from tumortrace.training.seeding import seed_of
-from tumortrace.training.tuning.space import Pruner, Sampler, Space
+from tumortrace.training.learner import seed_of
+from tumortrace.training.space import Pruner, Sampler, Space
 
 MOST_INTERRUPTIONS = 5  # in one epoch: a trial that takes its process down each time must not do so for ever
 FEWEST_FAILURES, FAILURES_PER_SUCCESS = 10, 4  # with more of them than both allow, a search is given up

@@ -9,25 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
-from tumortrace.errors import RecipeError
+from tumortrace.cohorts.seen import digests
+from tumortrace.errors import RecipeError, SplitError
 from tumortrace.models.architecture import build_network
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.models.families.texture import Linear, Texture, Trees
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
-from tumortrace.training.classical.descriptors import described
-from tumortrace.training.classical.importances import write_importances
-from tumortrace.training.classical.inner_folds import make_folds
-from tumortrace.training.classical.learned import keep
-from tumortrace.training.classical.learners import candidates, fit_learner
-from tumortrace.training.patches import Patches
+from tumortrace.training.classifiers import candidates, fit_learner, keep, write_importances
+from tumortrace.training.features import described
+from tumortrace.training.learner import Progress, improves
 from tumortrace.training.probe import measured
-from tumortrace.training.progress import Progress, improves
 from tumortrace.training.recipe import Recipe
-from tumortrace.training.task import Task
+from tumortrace.training.task import Patches, Task
 
 
 class TextureTrainer:
@@ -158,3 +156,45 @@ def _require_plain(recipe: Recipe, training: Patches) -> None:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# Folds within the training split, for choices that neither validation nor calibration nor test may make.
+
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+
+
+def make_folds(training: Patches, count: int, seed: int) -> tuple[Folds, str]:
+    """Folds of the training split, stratified by class, by slide or patient where these are known.
+
+    Where they are not, copies of a picture stay together.
+
+    Args:
+        training: The split.
+        count: How many folds.
+        seed: Of the order.
+
+    Returns:
+        Indices to learn from and to judge by, for each fold, and a note.
+
+    Raises:
+        SplitError: A fold would lack a class.
+    """
+    labels, groups = training.labels.astype(np.int64), training.groups
+    pictures = digests(training.images, training.rows) if groups is None else []
+    if len(set(pictures)) < len(pictures):
+        groups = np.array(pictures)
+    remedy = "fewer folds, as in --set learner.folds=2, or more labelled images or groups"
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    fewest = min(np.bincount(labels, minlength=2)) if groups is None else len(set(groups))
+    if fewest < count:
+        what = "images of the rarer class" if groups is None else "pictures" if pictures else "slides or patients"
+        raise SplitError(f"{fewest} {what} in the training split", expected=f"{count}, one per fold", remedy=remedy)
+    folds = list(kind(count, shuffle=True, random_state=seed).split(labels, labels, groups))
+    for number, (learnt, judged) in enumerate(folds, 1):
+        if len(set(labels[learnt])) < 2 or len(set(labels[judged])) < 2:
+            raise SplitError(f"fold {number} of {count} of the training split lacks a class", remedy=remedy)
+    note = f"parameters were chosen within {count} folds of the training split, "
+    if training.groups is None:
+        return folds, note + "which may share slides or patients, as these are not known: the folds are too kind"
+    return folds, note + "of which no two share a slide or patient"

@@ -23,6 +23,7 @@ from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 if TYPE_CHECKING:
     from optuna import Trial
 
+
 #: Fields of a recipe that are no matter of search: the study sets them, or validation does not measure them.
 UNSEARCHABLE = (
     "name",

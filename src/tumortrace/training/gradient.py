@@ -30,14 +30,9 @@ from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
 from tumortrace.training.features import frozen_features
-from tumortrace.training.loss import binary_loss
-from tumortrace.training.optimiser import build_average, build_optimiser
-from tumortrace.training.patches import epoch_order
-from tumortrace.training.progress import Progress, improves
-from tumortrace.training.schedule import learning_rate
-from tumortrace.training.scores import scores
-from tumortrace.training.seeding import seed_everything
-from tumortrace.training.task import Task
+from tumortrace.training.learner import Progress, improves, scores, seed_everything
+from tumortrace.training.optimiser import binary_loss, build_average, build_optimiser, learning_rate
+from tumortrace.training.task import Task, epoch_order
 
 CHECKPOINT_SECONDS = 60
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run's record has device and precision

@@ -1,1 +1,0 @@
-"""Classical learners on texture descriptors, fitted by a search inside grouped folds."""

@@ -1,1 +1,0 @@
-"""Fresh models over folds by slide or patient, and what they predict out of fold."""

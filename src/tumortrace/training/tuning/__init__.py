@@ -1,1 +1,0 @@
-"""The search over recipes: spaces, trials, studies."""
