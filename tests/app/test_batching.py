@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from tumortrace import load_model
-from tumortrace.app.batching import Batcher
-from tumortrace.app.catalogue import assess
+from tumortrace.app.catalogue import Batcher, assess
 from tumortrace.app.problems import Problem
 from tumortrace.app.settings import Limits
 from tumortrace.images.decoding import read_image

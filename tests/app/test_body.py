@@ -9,8 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.types import Message
 
-from tumortrace.app.body import BodyLimit, LimitBodies
-from tumortrace.app.observing import Meters
+from tumortrace.app.middleware import BodyLimit, LimitBodies, Meters
 from tumortrace.app.problems import add_handlers
 from tumortrace.app.settings import Limits
 

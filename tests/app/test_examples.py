@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tumortrace.app.examples import examples, png
+from tumortrace.app.pictures import examples, png
 from tumortrace.cohorts.layouts import open_cohort
 
 CLASSES = ["normal", "tumour"]

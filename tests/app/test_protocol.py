@@ -12,8 +12,7 @@ import pytest
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
-from tumortrace.app.observing import Meters, Observe
-from tumortrace.app.protocol import PunctualProtocol
+from tumortrace.app.middleware import Meters, Observe, PunctualProtocol
 
 
 async def patient(scope: Scope, receive: Receive, send: Send) -> None:

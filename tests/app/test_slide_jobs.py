@@ -16,7 +16,7 @@ from PIL import Image
 
 from tumortrace import load_model
 from tumortrace.app import scan_process
-from tumortrace.app.slide_job import Job
+from tumortrace.app.slide_files import Job
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy, SlideReader
 from tumortrace.errors import ModelError, ServeError, SlideError

@@ -1,20 +1,126 @@
-"""The models that a server has loaded, each with its queue."""
+"""The models that a server has loaded, each with one thread and a queue whose images are predicted together."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tumortrace.app.batching import Batcher
-from tumortrace.app.problems import Problem
-from tumortrace.app.settings import Settings
+from tumortrace.app.problems import Problem, busy
+from tumortrace.app.settings import Limits, Settings
 from tumortrace.errors import ServeError
 from tumortrace.inference.explain import allowed_methods
 from tumortrace.models.bundle import Model, find_bundle, load_model
+
+T = TypeVar("T")
+
+
+class Batcher:
+    """Gathers images into small batches for a function that takes one batch at a time.
+
+    All that the model does happens in one thread, so that requests do not fight over the cores, and explanations,
+    which watch the network's layers, see no one else's images pass. The queue is bounded: what does not fit is
+    refused at once, with a time after which to ask again.
+
+    Args:
+        function: From uint8 (N, H, W, 3) to one answer per image; called in the thread of this batcher.
+        limits: Sizes of batch and queues, and how long a batch waits for company.
+        observe: Told the size of each batch.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[np.ndarray], list[Any]],
+        limits: Limits,
+        observe: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._function, self._limits, self._observe = function, limits, observe
+        self._waiting: deque[tuple[np.ndarray, asyncio.Future[Any]]] = deque()
+        self._jobs = 0
+        self._turn = asyncio.Lock()  # one job at a time goes to the thread, so that a batch waits for one alone
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Images and jobs that wait."""
+        return len(self._waiting) + self._jobs
+
+    def start(self) -> None:
+        """Begin to work; call it within the event loop."""
+        self._task = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        """Finish what waits, then end."""
+        while self._waiting:
+            await asyncio.sleep(0.01)
+        if self._task is not None:
+            self._task.cancel()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def submit(self, images: np.ndarray) -> list[Any]:
+        """The answers to these images, in their order.
+
+        Args:
+            images: uint8, shape (N, H, W, 3).
+
+        Raises:
+            Problem: The queue has no room for them (503).
+        """
+        if len(self._waiting) + len(images) > self._limits.queue:
+            raise busy("more images wait for the model than it can take")
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in images]
+        self._waiting.extend(zip(images, futures, strict=True))
+        self._arrived.set()
+        return list(await asyncio.gather(*futures))
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """What `function` returns, called in the model's thread between batches.
+
+        Raises:
+            Problem: Too many such calls wait (503).
+        """
+        if self._jobs >= self._limits.jobs:
+            raise busy("more explanations wait for the model than it can make")
+        self._jobs += 1
+        try:
+            async with self._turn:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        finally:
+            self._jobs -= 1
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._arrived.wait()
+            if len(self._waiting) < self._limits.batch:
+                await asyncio.sleep(self._limits.wait_seconds)
+            taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._limits.batch))]
+            if not self._waiting:
+                self._arrived.clear()
+            batch = [(image, future) for image, future in taken if not future.cancelled()]
+            if not batch:
+                continue
+            self._observe(len(batch))
+            images = np.stack([image for image, _ in batch])
+            try:
+                answers = await loop.run_in_executor(self._thread, self._function, images)
+            except Exception as error:
+                for _, future in batch:
+                    if not future.cancelled():
+                        future.set_exception(error)
+                continue
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.cancelled():
+                    future.set_result(answer)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tumortrace.app.slide_job import OVERVIEW
+from tumortrace.app.slide_files import OVERVIEW
 from tumortrace.errors import ModelError, TumorTraceError
 
 if TYPE_CHECKING:

@@ -19,11 +19,8 @@ from starlette.staticfiles import StaticFiles
 
 from tumortrace import __version__
 from tumortrace.app import routes
-from tumortrace.app.body import BodyLimit, LimitBodies
-from tumortrace.app.door import Door, Mark
-from tumortrace.app.observing import Observe
+from tumortrace.app.middleware import BodyLimit, Door, LimitBodies, Mark, Observe, PunctualProtocol
 from tumortrace.app.problems import add_handlers, documented
-from tumortrace.app.protocol import PunctualProtocol
 from tumortrace.app.service import Service
 from tumortrace.app.settings import STATIC, Settings
 from tumortrace.errors import ServeError

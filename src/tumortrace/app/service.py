@@ -10,7 +10,7 @@ from fastapi import Depends, Request, UploadFile
 
 from tumortrace.app.catalogue import Catalogue, Served
 from tumortrace.app.decoding import Decoder
-from tumortrace.app.observing import Meters
+from tumortrace.app.middleware import Meters
 from tumortrace.app.problems import Problem
 from tumortrace.app.review import Review
 from tumortrace.app.settings import Settings

@@ -12,8 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tumortrace.app.scan_apart import Tell, scan_apart
-from tumortrace.app.slide_files import SlideFiles
-from tumortrace.app.slide_job import OVERVIEW, RECORD, Job, Status, identity, is_id, new_id, read_job
+from tumortrace.app.slide_files import OVERVIEW, RECORD, Job, SlideFiles, Status, identity, is_id, new_id, read_job
 from tumortrace.app.slide_reader import Busy, SlideReader
 from tumortrace.errors import ServeError
 

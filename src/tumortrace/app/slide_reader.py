@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tumortrace.app.child import bare_environment, command
-from tumortrace.app.slide_job import identity
+from tumortrace.app.slide_files import identity
 from tumortrace.errors import SlideError
 
 

@@ -1,4 +1,4 @@
-"""What is served: the models, what they call, and how well they were measured."""
+"""What is served: the models, what they call, how well they were measured, and what is on record of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from tumortrace.app.catalogue import Served
+from tumortrace.app.on_record import on_record
 from tumortrace.app.problems import documented
-from tumortrace.app.routes.predict import ModelName
+from tumortrace.app.routes.patches import ModelName
 from tumortrace.app.service import TheService
+from tumortrace.inference.explain import METHODS
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.reports.records import read_json
 
@@ -115,3 +117,13 @@ def _describe(served: Served, limits: dict[str, int]) -> Description:
         metrics=read_json(served.folder / "metrics.json") or None,
         limits=limits,
     )
+
+
+@router.get("/records/{name}", responses=documented(404))
+async def records(service: TheService, name: str) -> dict[str, Any]:
+    """Everything on record of a model: metrics with intervals, calibration curve, decision rule, data, model card."""
+    served = service.catalogue.get(name)
+    found = await asyncio.to_thread(on_record, served.name, served.folder, served.model)
+    return found | {
+        "methods": [{"name": key, "title": METHODS[key].title, "signed": METHODS[key].signed} for key in served.methods]
+    }

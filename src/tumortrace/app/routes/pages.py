@@ -1,15 +1,40 @@
-"""The pages: they need no token themselves, as they ask for it."""
+"""The pages, which need no token themselves, as they ask for it; whether the server is there, and how busy it is."""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 
 from tumortrace import __version__
+from tumortrace.app.service import TheService
 from tumortrace.records.provenance import RESEARCH_USE
+
+router = APIRouter(tags=["operation"])
+
+
+class Health(BaseModel):
+    """That the server answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """Answer that the server is there; needs no token."""
+    return Health()
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(service: TheService) -> PlainTextResponse:
+    """Requests, latency, batches, queues and refusals for Prometheus."""
+    return PlainTextResponse(generate_latest(service.meters.registry), media_type=CONTENT_TYPE_LATEST)
+
 
 LINKS = (
     ("/", "patch", "Patch"),
@@ -18,8 +43,6 @@ LINKS = (
     ("/model", "model", "Model"),
     ("/docs", "docs", "API"),
 )
-
-router = APIRouter(include_in_schema=False)
 
 
 @cache
@@ -37,7 +60,7 @@ def page(name: str) -> str:
 
 
 def _add(path: str, name: str) -> None:
-    @router.get(path, name=name, response_class=HTMLResponse)
+    @router.get(path, name=name, response_class=HTMLResponse, include_in_schema=False)
     async def answer() -> HTMLResponse:
         return HTMLResponse(page(name))
 

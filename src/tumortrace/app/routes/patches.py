@@ -1,20 +1,88 @@
-"""Pictures that the pages show: an upload as the model takes it, and examples to try."""
+"""Uploaded patches: what a model says of them, what it looked at, what it saw; and examples to try."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, UploadFile
-from pydantic import BaseModel
+from fastapi import APIRouter, Query, UploadFile
+from pydantic import BaseModel, Field
 
-from tumortrace.app.examples import examples, png
-from tumortrace.app.pictures import Png, as_png
+from tumortrace.app.pictures import Png, as_png, examples, heat_png, png, seen_png
 from tumortrace.app.problems import FORM, UPLOAD, Problem, documented
-from tumortrace.app.routes.predict import ModelName
-from tumortrace.app.service import TheService
+from tumortrace.app.service import TheService, shown_name
+from tumortrace.inference.explain import METHODS
 from tumortrace.reports.records import called
 
 router = APIRouter(prefix="/api", tags=["patches"])
+
+ModelName = Annotated[str | None, Query(description="Name of a model as in /api/models; default the first")]
+
+
+class Prediction(BaseModel):
+    """What a model says of one image.
+
+    Attributes:
+        name: Of the uploaded file.
+        label: Name of the class that is called at the model's threshold.
+        probability: Calibrated, of the positive class.
+        decision: Whether to rely on the call.
+        in_distribution: Whether the image resembles the training images; null where the model cannot say.
+        model: That answered.
+        ood_score: How unlike the training images it is, larger being stranger; null where the model cannot say.
+    """
+
+    name: str = Field(examples=["patch.png"])
+    label: str = Field(examples=["tumour"])
+    probability: float = Field(ge=0, le=1, examples=[0.973])
+    decision: Literal["positive", "negative", "refer"]
+    in_distribution: bool | None
+    model: str = Field(examples=["2026-11-21T141200Z-tumortrace"])
+    ood_score: float | None
+
+
+@router.post("/predict", responses=UPLOAD, dependencies=FORM)
+async def predict(service: TheService, file: list[UploadFile], model: ModelName = None) -> list[Prediction]:
+    """Predict one or many images, as `tumortrace predict` does; answers in their order."""
+    served = service.catalogue.get(model)
+    images = await service.patches(file, served)
+    answers = await service.assess(images, served)
+    return [Prediction(name=shown_name(each), **found) for each, found in zip(file, answers, strict=True)]
+
+
+MethodName = Annotated[
+    str, Query(description="How to explain; see /api/model for the methods", json_schema_extra={"enum": [*METHODS]})
+]
+Layer = Annotated[
+    Literal["overlay", "heat"],
+    Query(description="`overlay`: the heat over the patch; `heat`: the heat alone, transparent where there is none"),
+]
+
+
+@router.post("/explain", response_class=Png, responses=UPLOAD, dependencies=FORM)
+async def explain(
+    service: TheService,
+    file: UploadFile,
+    method: MethodName = "grad-cam",
+    layer: Layer = "overlay",
+    model: ModelName = None,
+) -> Png:
+    """Draw where in a patch the evidence lies, as a PNG of the model's patch size.
+
+    Yellow to red speaks for the positive class, blue against it.
+    """
+    served = service.catalogue.get(model)
+    image = await service.patch(file, served)
+    over = layer == "overlay"
+    return Png(await served.batcher.call(lambda: heat_png(served.model, image, method, over_patch=over)))
+
+
+@router.post("/seen", response_class=Png, responses=UPLOAD, dependencies=FORM)
+async def seen(service: TheService, file: UploadFile, model: ModelName = None) -> Png:
+    """Draw what the network takes in of a patch: cropped, stain-normalised and resized as its preprocessing says."""
+    served = service.catalogue.get(model)
+    image = await service.patch(file, served)
+    return Png(await served.batcher.call(lambda: seen_png(served.model, image)))
 
 
 class Example(BaseModel):

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from tumortrace.app.body import BodyLimit
+from tumortrace.app.middleware import BodyLimit
 from tumortrace.app.problems import Problem, busy, documented
 from tumortrace.app.service import TheService, fit_to_show
-from tumortrace.app.slide_job import Job, Status
+from tumortrace.app.slide_files import Job, Status
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy
 from tumortrace.app.slide_upload import receive_form
