@@ -2,14 +2,197 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import Field, JsonValue
 
 from tumortrace.errors import RunError
-from tumortrace.records.files import write_json
+from tumortrace.records.metrics import Metrics
+from tumortrace.records.record import Part, Record
+from tumortrace.records.tables import HISTORY, PREDICTIONS, SEEN, SPLITS
+
+
+class Arguments(Part):
+    """What a verb was called with; each verb has some of these, and those of one verb alone stand in `extra`.
+
+    Attributes:
+        data: Where the data lie; None for an opened cohort, which whoever resumes has to give again.
+        recipe: Its name, or several.
+        set: Changes to the recipe, `key=value` each.
+        allow: Findings of the audit to train in spite of.
+        fractions: Shares of the training split, of a learning curve.
+        repeats: How often a learning curve or a cross-validation begins anew.
+        members: How many networks an ensemble trains.
+        runs: Those that an ensemble joins.
+        distil: Path of the teacher.
+    """
+
+    data: str | None = None
+    recipe: str | list[str] | None = None
+    space: str | None = None
+    set: list[str] = []
+    allow: list[str] = []
+    seed: int = 0
+    split_seed: int | None = None
+    split: str = "group"
+    device: str = "auto"
+    precision: str = "auto"
+    distil: str | None = None
+    members: int | None = None
+    runs: list[str] = []
+    fractions: list[float] = []
+    folds: int | None = None
+    repeats: int = 1
+    keep_test: bool = False
+    positive: str | None = None
+    group_column: str | None = None
+    group_from_name: str | None = None
+    label_from_name: str | None = None
+    resolution: float | None = None
+
+
+class Told(Part):
+    """A finding of the audit, as a run keeps it."""
+
+    name: str
+    verdict: str = ""
+    count: int = 0
+    message: str = ""
+
+
+class Admission(Part):
+    """What the audit found before a training, and what of it was allowed."""
+
+    findings: list[Told] = []
+    allowed: list[str] = []
+
+    @property
+    def lines(self) -> list[str]:
+        """What was allowed, a sentence each."""
+        return [f"check: {f.message}, which is allowed" for f in self.findings if f.name in self.allowed]
+
+
+class Share(Part):
+    """How much of the data a split has; `groups` is None where they are not known."""
+
+    images: int
+    positives: int = 0
+    groups: int | None = None
+
+
+class Data(Part):
+    """The data of a run or of an evaluation.
+
+    Attributes:
+        name: Of the cohort.
+        layout: As it was recognised.
+        fingerprint: Of its images and labels.
+        images: How many.
+        groups: Slides or patients, None where not known.
+        classes: The negative and the positive one.
+        positive_class: The latter.
+        resolution: Micrometres per pixel, None where not known.
+        split: Which of its splits was measured, where one was.
+        notes: What has to be said of them.
+        splits: By name, in the order train, validation, calibration, test.
+    """
+
+    name: str = ""
+    layout: str = ""
+    fingerprint: str = ""
+    images: int = 0
+    groups: int | None = None
+    classes: list[str] = []
+    positive_class: str = ""
+    resolution: float | None = None
+    split: str | None = None
+    notes: list[str] = []
+    splits: dict[str, Share] = {}
+
+
+class Weights(Part):
+    """Where a network's weights came from before it learnt."""
+
+    origin: str = ""
+    sha256: str | None = None
+    unused: int | None = None
+    seed: int | None = None
+
+
+class Parameters(Part):
+    """How many numbers a network has."""
+
+    total: int
+    trainable: int = 0
+
+
+class Member(Part):
+    """A network of an ensemble."""
+
+    name: str
+    weights_sha256: str = ""
+
+
+class RunRecord(Record):
+    """`run.json`: what was done, with what, on what, and how it ended.
+
+    Attributes:
+        name: Of the run folder.
+        status: running, finished, interrupted or failed.
+        started: In UTC, like `finished`.
+        verb: train, ensemble, crossval, learning-curve or tune.
+        command: That does it again.
+        arguments: Of the call.
+        audit: What the audit found, None in records of before and of verbs that did not look.
+        data: The images.
+        leakage: In a sentence, whether splits share slides or patients.
+        device: As torch names it; `device_name` is that of the processor or GPU.
+        weights: Where they came from.
+        epochs: How many it took, and whose weights were kept.
+        duration_s: Seconds of all its parts.
+        error: Why it failed.
+        members: Of an ensemble.
+        recipes: Of a cross-validation, by name.
+        notes: Of a search.
+        best_trial: Of a search.
+    """
+
+    FILE: ClassVar[str] = "run.json"
+    WHOSE: ClassVar[str] = "a run folder"
+    REMEDY: ClassVar[str | None] = "name a folder that `train` made"
+
+    name: str = ""
+    status: str = ""
+    started: str = ""
+    verb: str = ""
+    command: str = ""
+    arguments: Arguments = Field(default_factory=Arguments)
+    seed: int = 0
+    audit: Admission | None = None
+    data: Data = Field(default_factory=Data)
+    leakage: str = ""
+    tumortrace: str = ""
+    versions: dict[str, str] = {}
+    machine: str = ""
+    device: str | None = None
+    device_name: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    weights: Weights | None = None
+    parameters: Parameters | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    finished: str | None = None
+    duration_s: float = 0.0
+    error: str | None = None
+    members: list[Member] = []
+    recipes: list[str] = []
+    notes: list[str] = []
+    best_trial: int | None = None
 
 
 @dataclass(frozen=True)
@@ -19,34 +202,14 @@ class Run:
     folder: Path
 
     @property
-    def record_file(self) -> Path:
-        """`run.json`: verb, arguments, versions, device, seed, data, weights' origin, status, duration."""
-        return self.folder / "run.json"
-
-    @property
     def recipe_file(self) -> Path:
         """`recipe.yaml`, fully resolved."""
         return self.folder / "recipe.yaml"
 
     @property
-    def splits_file(self) -> Path:
-        """`splits.csv`: id, group, split."""
-        return self.folder / "splits.csv"
-
-    @property
-    def history_file(self) -> Path:
-        """`history.csv`: one row per epoch."""
-        return self.folder / "history.csv"
-
-    @property
-    def predictions_file(self) -> Path:
-        """`predictions.csv`: id, group, split, label, probability, prediction, decision, logit."""
-        return self.folder / "predictions.csv"
-
-    @property
-    def metrics_file(self) -> Path:
-        """`metrics.json`: per split, every metric with value and 95 % interval."""
-        return self.folder / "metrics.json"
+    def log_file(self) -> Path:
+        """`log.txt`: every line that was said."""
+        return self.folder / "log.txt"
 
     @property
     def model_folder(self) -> Path:
@@ -58,39 +221,64 @@ class Run:
         """`checkpoints/`: to resume from."""
         return self.folder / "checkpoints"
 
-    def read(self) -> dict[str, Any]:
-        """The content of `run.json`.
+    @property
+    def splits_file(self) -> Path:
+        """`splits.csv`: id, group, split."""
+        return SPLITS.file(self.folder)
+
+    @property
+    def seen_file(self) -> Path:
+        """`seen.csv`: digest of each picture that was used."""
+        return SEEN.file(self.folder)
+
+    @property
+    def history_file(self) -> Path:
+        """`history.csv`: one row per epoch."""
+        return HISTORY.file(self.folder)
+
+    @property
+    def predictions_file(self) -> Path:
+        """`predictions.csv`: id, group, split, label, probability, prediction, decision, logit."""
+        return PREDICTIONS.file(self.folder)
+
+    @property
+    def metrics_file(self) -> Path:
+        """`metrics.json`: per split, every metric with value and 95 % interval."""
+        return Metrics.file(self.folder)
+
+    @property
+    def record_file(self) -> Path:
+        """`run.json`; read it as `record`."""
+        return RunRecord.file(self.folder)
+
+    @property
+    def record(self) -> RunRecord:
+        """The content of `run.json`, read anew.
 
         Raises:
             RunError: It is missing or damaged.
         """
-        try:
-            record = json.loads(self.record_file.read_bytes())
-        except FileNotFoundError as error:
-            raise RunError(
-                "not a run folder: it has no run.json", where=self.folder, remedy="name a folder that `train` made"
-            ) from error
-        except (ValueError, OSError) as error:
-            raise RunError(f"not readable ({error})", where=self.record_file, remedy="restore the file") from error
-        if not isinstance(record, dict):
-            raise RunError("not a record of a run", where=self.record_file, remedy="restore the file")
-        return record
+        return RunRecord.read(self.folder)
 
-    def update(self, **fields: Any) -> dict[str, Any]:
+    def read(self) -> dict[str, Any]:
+        """The content of `run.json` as a dictionary; `record` is the typed one."""
+        return self.record.as_json()
+
+    def update(self, **fields: object) -> RunRecord:
         """Change fields of `run.json` and return its whole content."""
-        record = self.read() | fields
-        write_json(self.record_file, record)
+        record = RunRecord.model_validate(self.record.as_json() | fields)
+        record.write(self.folder)
         return record
 
 
-def create_run(out: Path, name: str, record: dict[str, Any]) -> Run:
+def create_run(out: Path, name: str, record: RunRecord | Mapping[str, object]) -> Run:
     """Make a new run folder `<UTC time>-<name>` in `out` that holds `run.json`.
 
     Example:
         >>> import tempfile
-        >>> run = create_run(Path(tempfile.mkdtemp()), "cnn-64", {"verb": "train"})
-        >>> run.folder.name.endswith("Z-cnn-64"), run.read()["status"]
-        (True, 'running')
+        >>> run = create_run(Path(tempfile.mkdtemp()), "cnn-64", RunRecord(verb="train"))
+        >>> run.folder.name.endswith("Z-cnn-64"), run.record.status, run.update(status="finished").status
+        (True, 'running', 'finished')
     """
     started = now()
     stem = f"{started.replace(':', '')}-{name}"
@@ -104,9 +292,10 @@ def create_run(out: Path, name: str, record: dict[str, Any]) -> Run:
             raise RunError(
                 f"no folder can be made there ({error.strerror})", where=out, remedy="choose another -o"
             ) from error
-        run = Run(folder)
-        write_json(run.record_file, {"name": folder.name, "status": "running", "started": started} | record)
-        return run
+        given = record.as_json() if isinstance(record, RunRecord) else record
+        begun: dict[str, JsonValue] = {"name": folder.name, "status": "running", "started": started}
+        RunRecord.model_validate({**begun, **given}).write(folder)
+        return Run(folder)
     raise RunError("too many runs of this name in one second", where=out, remedy="try again")
 
 
