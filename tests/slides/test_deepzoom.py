@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.slides.test_reading import picture, write_pyramid
 from tumortrace.errors import SlideError
-from tumortrace.images.slide import Slide
+from tumortrace.slides.slide import Slide
 from tumortrace.slides.deepzoom import OVERLAP, TILE, DeepZoom
 
 

@@ -10,9 +10,10 @@ import tifffile
 from PIL import Image
 
 from tumortrace.errors import MissingDependencyError, SlideError
-from tumortrace.images import slide as reading
+from tumortrace.images.readers import plain
+from tumortrace.slides import slide as reading
 from tumortrace.images.decoding import read_with_facts
-from tumortrace.images.slide import Slide
+from tumortrace.slides.slide import Slide
 
 DATA = os.environ.get("TUMORTRACE_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="TUMORTRACE_DATA is not set")
@@ -38,7 +39,7 @@ def test_regions_of_a_pyramid_are_the_pixels_in_the_file(tmp_path: Path) -> None
     pixels = picture(300, 400)
     write_pyramid(tmp_path / "a.tiff", [pixels, pixels[::2, ::2]])
     with Slide(tmp_path / "a.tiff") as slide:
-        assert slide._slide is not None
+        assert type(slide.reader).__name__ == "OpenSlideReader"
         assert (slide.width, slide.height, slide.resolution) == (400, 300, pytest.approx(0.5, rel=1e-5))
         np.testing.assert_array_equal(slide.read_region(30, 70, 50, 20, size=(50, 20)), pixels[70:90, 30:80])
         corner = slide.read_region(390, 290, 20, 20, size=(20, 20))
@@ -128,7 +129,7 @@ def test_a_resolution_is_believed_only_when_it_can_be_true(
     else:
         write_pyramid(tmp_path / "a.tiff", [pixels], um)
     with Slide(tmp_path / "a.tiff") as slide:
-        assert (slide._slide is None) == flat
+        assert slide.in_memory == flat
         assert slide.resolution == (expected if expected is None else pytest.approx(expected, rel=1e-4))
         assert len(slide.notes) == (note is not None)
         assert note is None or note in slide.notes[0]
@@ -149,7 +150,7 @@ def test_what_is_no_slide_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_an_image_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit the message names the way to a slide with levels."""
-    monkeypatch.setattr(reading, "read_image", lambda path: read_with_facts(path, max_pixels=1000)[0])
+    monkeypatch.setattr(plain, "read_image", lambda path: read_with_facts(path, max_pixels=1000)[0])
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(SlideError, match="--pyramid"):
         Slide(tmp_path / "a.png")

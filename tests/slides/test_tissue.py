@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.draw import disk
 
-from tumortrace.images.slide import Slide
+from tumortrace.slides.slide import Slide
 from tumortrace.slides.tissue import find_tissue, overview
 
 DATA = os.environ.get("TUMORTRACE_DATA")

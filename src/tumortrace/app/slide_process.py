@@ -16,7 +16,7 @@ from typing import Any
 
 from tumortrace.app.decoder_process import answer, confine
 from tumortrace.errors import TumorTraceError
-from tumortrace.images.slide import Slide
+from tumortrace.slides.slide import Slide
 from tumortrace.slides.deepzoom import DeepZoom
 
 _OPEN = 3  # slides that stay open; a plain image of 100 megapixels takes 300 MB

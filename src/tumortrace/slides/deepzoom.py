@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tumortrace.errors import SlideError
-from tumortrace.images.slide import Slide
+from tumortrace.slides.slide import Slide
 from tumortrace.records.files import replacing
 
 TILE, OVERLAP, QUALITY = 254, 1, 85

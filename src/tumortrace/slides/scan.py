@@ -16,7 +16,7 @@ import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
 from tumortrace.errors import ModelError, SlideError
-from tumortrace.images.slide import RESOLUTIONS, Slide
+from tumortrace.slides.slide import RESOLUTIONS, Slide
 from tumortrace.records.files import write_csv, write_json, write_text
 from tumortrace.records.progress import progress_bar
 from tumortrace.reports.records import called

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from tumortrace.images.slide import Slide
+from tumortrace.slides.slide import Slide
 
 
 def tile_tissue(

@@ -8,7 +8,7 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.measure import label
 from skimage.morphology import dilation, disk
 
-from tumortrace.images.slide import Slide
+from tumortrace.slides.slide import Slide
 
 # Otsu's threshold always parts something: on bare glass it parts noise, on a slide full of tissue it parts tissue.
 # Glass and stitching seams stay below a saturation of .05, stained tissue lies above .15.

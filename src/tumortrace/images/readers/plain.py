@@ -1,0 +1,65 @@
+"""Plain images that stand for a slide: PNG, JPEG, flat TIFF, at most as large as fits into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tumortrace.errors import ImageError, SlideError
+from tumortrace.images.decoding import MAX_PIXELS, read_image
+from tumortrace.images.readers import cut, levels_of
+
+
+class PlainReader:
+    """See `Reader`; decoded once, with full resolution as its only level."""
+
+    in_memory = True
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self._pixels = _decoded(path)
+        height, width = self._pixels.shape[:2]
+        self.levels = levels_of([(width, height)])
+        self.part = (0, 0, width, height)
+        self.properties: Mapping[str, str] = {}
+        self.resolution = _stated_resolution(path)
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """See `Reader`."""
+        return cut(self._pixels, x, y, width, height)
+
+    def close(self) -> None:
+        """See `Reader`."""
+
+
+def open_reader(path: Path) -> PlainReader:
+    """The image.
+
+    Raises:
+        SlideError: It cannot be decoded, or is too large.
+    """
+    return PlainReader(path)
+
+
+def _decoded(path: Path) -> np.ndarray:
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise SlideError(
+            error.found,
+            where=path,
+            expected=f"a slide that OpenSlide knows, or an image of at most {MAX_PIXELS // 10**6} megapixels",
+            remedy="check that the file is complete; `vips tiffsave IN OUT --tile --pyramid` makes a slide of an image",
+        ) from error
+
+
+def _stated_resolution(path: Path) -> tuple[float, float] | None:
+    """Um per px across and down; what Pillow does not know states none."""
+    with suppress(Exception), Image.open(path) as image:
+        across, down = (25400 / float(value) for value in image.info["dpi"])
+        return across, down
+    return None
