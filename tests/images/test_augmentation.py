@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from scipy.stats import beta, kstest
 from skimage.color import hed2rgb, rgb2hed
 
-from tumortrace.images.augmentation import STAINS, Augmentation, symmetry
+from tumortrace.images.augmentation import Augmentation
+from tumortrace.images.geometry import symmetry
+from tumortrace.images.stain import RUIFROK
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -173,4 +175,4 @@ def test_stain_vectors_are_the_published_ones() -> None:
     """A pure unit of hematoxylin has the colour that scikit-image gives it (Ruifrok and Johnston 2001)."""
     expected = hed2rgb(np.array([[[0.05, 0.0, 0.0]]]))[0, 0]
     density = -np.log(expected) / -np.log(1e-6)
-    np.testing.assert_allclose(density / density[0], np.array(STAINS[0]) / STAINS[0][0], rtol=1e-3)
+    np.testing.assert_allclose(density / density[0], np.array(RUIFROK[0]) / RUIFROK[0][0], rtol=1e-3)

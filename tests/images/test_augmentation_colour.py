@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 from torchvision.transforms import functional as reference
 
 from tumortrace.images import colour
-from tumortrace.images.augmentation import Augmentation, blur, jpeg
+from tumortrace.images.augmentation import Augmentation
+from tumortrace.images.resampling import blur, jpeg
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -9,8 +9,8 @@ from scipy.ndimage import affine_transform
 from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 
-from tumortrace.images.augmentation import Augmentation, symmetry
-from tumortrace.images.geometry import Fill, affine, affine_matrix, crop_matrix, hide_squares
+from tumortrace.images.augmentation import Augmentation
+from tumortrace.images.geometry import Fill, affine, affine_matrix, crop_matrix, hide_squares, symmetry
 
 
 def generator(seed: int = 0) -> torch.Generator:

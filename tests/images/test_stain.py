@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.decomposition import DictionaryLearning
 
+from tumortrace.cohorts.inspection import look_at
 from tumortrace.cohorts.synthetic.patches import draw_patch, plan_patches, slide_stain
 from tumortrace.cohorts.synthetic.tissue import Stain
 from tumortrace.images.stain import (
@@ -21,6 +22,7 @@ from tumortrace.images.stain import (
     normalise_stain,
     vahadane_stains,
 )
+from tumortrace.slides.tissue import find_tissue
 
 METHODS = ("macenko", "vahadane", "reinhard")
 OTHER = np.array([[0.48, 0.76, 0.44], [0.12, 0.86, 0.50]])
@@ -234,3 +236,15 @@ def test_tissue_of_one_stain_stays(method: str) -> None:
     found, changed = normalise_stain(image, method)  # type: ignore[arg-type]
     assert not changed.any()
     assert np.array_equal(found, image)
+
+
+@pytest.mark.parametrize("colour", [(70, 68, 66), (150, 170, 150), (0, 0, 255), (40, 160, 130), (40, 80, 170)])
+def test_slides_and_check_know_the_same_ink(colour: tuple[int, int, int]) -> None:
+    """What is no tissue on a slide for being ink is ink in an audit of patches, and nothing stained is."""
+    picture = np.full((96, 96, 3), 244, np.uint8)
+    picture[:, :48] = colour
+    look, _ = look_at(picture)
+    assert look.ink + look.black == pytest.approx(0.5, abs=0.05)
+    assert not find_tissue(picture, 8.0).any()
+    picture[:, :48] = (170, 90, 160)
+    assert look_at(picture)[0].ink + look_at(picture)[0].black == 0

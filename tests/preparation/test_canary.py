@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tumortrace.cli.main import main
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.preparation import canary as canary_module
 from tumortrace.preparation.canary import canary
@@ -68,3 +70,39 @@ def test_shuffled_labels_that_can_be_learnt(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(canary_module, "draw_sample", lambda rows, count, seed: rows)
     monkeypatch.setattr(canary_module, "_shuffle", lambda labels, seed: alike)
     assert told(cohort(tmp_path, copies=True))["canary-shuffled"] == "error"
+
+
+def test_a_damaged_image_is_left_out_and_counted(tmp_path: Path) -> None:
+    """One that is cut off and one that is missing cost no more than themselves."""
+    mine = cohort(tmp_path)
+    first, second = (Path(path) for path in mine.table["path"][:2])
+    first.write_bytes(first.read_bytes()[:200])
+    second.unlink()
+    found = {finding.name: finding for finding in canary(mine, seed=1)}
+    assert found["canary-left-out"].count == 2
+    assert "canary-shuffled" in found
+
+
+def test_the_audit_is_written_whatever_the_probe_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check --probe` on a folder with a damaged image, and where the probe itself fails: audit.json is there."""
+    data = tmp_path / "data"
+    for label in ("benign", "tumour"):
+        (data / label).mkdir(parents=True)
+        for number in range(24):
+            pixels = np.random.default_rng(number).integers(0, 255, (48, 48, 3), np.uint8)
+            Image.fromarray(pixels).save(data / label / f"{label}{number}.png")
+    broken = data / "tumour" / "tumour3.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    with pytest.raises(SystemExit):
+        main(["check", str(data), "--probe", "-o", str(tmp_path / "a")])
+    names = {finding["name"] for finding in json.loads((tmp_path / "a" / "audit.json").read_text())["findings"]}
+    assert {"canary-left-out", "canary-shuffled"} <= names
+
+    def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tumortrace.cli.check.canary", fails)
+    with pytest.raises(SystemExit):
+        main(["check", str(data), "--probe", "-o", str(tmp_path / "b")])
+    names = {finding["name"] for finding in json.loads((tmp_path / "b" / "audit.json").read_text())["findings"]}
+    assert "canary-failed" in names

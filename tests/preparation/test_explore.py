@@ -16,7 +16,8 @@ from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.errors import CohortError
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.preprocessing import Preprocessing
-from tumortrace.preparation.explore import _stains_of, explore
+from tumortrace.images.stain import estimate_stains
+from tumortrace.preparation.explore import explore
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +97,15 @@ def test_a_sample_of_none_is_refused_before_anything_is_written(tissue: Path, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_stains_of_a_mixture_are_found(tmp_path: Path) -> None:
+def testestimate_stains_a_mixture_are_found(tmp_path: Path) -> None:
     """From pixels mixed of two known dyes by Beer and Lambert's law, their optical densities are found again."""
     rng = np.random.default_rng(1)
     dyes = np.array([[0.60, 0.72, 0.35], [0.10, 0.95, 0.30]])
     dyes /= np.linalg.norm(dyes, axis=1, keepdims=True)
     amounts = rng.uniform(0.3, 1.6, (4096, 2)) * np.where(rng.random((4096, 1)) < 0.5, [1, 0.02], [0.02, 1])
     image = np.clip(np.rint(240 * np.exp(-amounts @ dyes)), 0, 255).astype(np.uint8).reshape(64, 64, 3)
-    found = _stains_of(image)
+    found = estimate_stains(image)
     assert found is not None
     apart = np.degrees(np.arccos(np.clip((found * dyes).sum(axis=1), -1, 1)))
     assert (apart < 3).all()
-    assert _stains_of(np.full((64, 64, 3), 235, np.uint8)) is None
+    assert estimate_stains(np.full((64, 64, 3), 235, np.uint8)) is None

@@ -15,8 +15,8 @@ from PIL import Image
 
 from tests.slides.test_reading import picture, write_pyramid
 from tumortrace.errors import SlideError
-from tumortrace.slides.slide import Slide
 from tumortrace.slides.deepzoom import OVERLAP, TILE, DeepZoom
+from tumortrace.slides.slide import Slide
 
 
 def decoded(content: bytes) -> np.ndarray:

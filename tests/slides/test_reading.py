@@ -10,9 +10,9 @@ import tifffile
 from PIL import Image
 
 from tumortrace.errors import MissingDependencyError, SlideError
+from tumortrace.images.decoding import read_with_facts
 from tumortrace.images.readers import plain
 from tumortrace.slides import slide as reading
-from tumortrace.images.decoding import read_with_facts
 from tumortrace.slides.slide import Slide
 
 DATA = os.environ.get("TUMORTRACE_DATA")

@@ -76,8 +76,8 @@ def _load(run: Path, device: str, weights: str | None) -> Model:
 
 def _keep_overview(slide: str, target: Path) -> None:
     """Read a slide without small levels once for all viewers: this process has the time, the one for tiles has not."""
-    from tumortrace.slides.slide import Slide
     from tumortrace.slides.deepzoom import DeepZoom
+    from tumortrace.slides.slide import Slide
 
     with suppress(TumorTraceError, OSError), Slide(slide) as opened:  # what is wrong with it, the scan says
         zoom = DeepZoom(opened)

@@ -16,8 +16,8 @@ from typing import Any
 
 from tumortrace.app.decoder_process import answer, confine
 from tumortrace.errors import TumorTraceError
-from tumortrace.slides.slide import Slide
 from tumortrace.slides.deepzoom import DeepZoom
+from tumortrace.slides.slide import Slide
 
 _OPEN = 3  # slides that stay open; a plain image of 100 megapixels takes 300 MB
 

@@ -8,6 +8,7 @@ from typing import Unpack
 from tumortrace.cohorts.audit import Audit
 from tumortrace.cohorts.audit import check as audit
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.findings import Finding
 from tumortrace.cohorts.layouts import Reading
 from tumortrace.cohorts.source import open_source
 from tumortrace.cohorts.splits import Splits, assign_splits
@@ -40,7 +41,7 @@ def check(
     doubted, doubtful = second_look(source.cohort, run) if run else (None, None)
     found = audit(source, splits=lambda copies: _splits(source.cohort, split, seed, copies))
     if probe:
-        found = found.extended(canary(source.cohort, seed=seed))
+        found = found.extended(_probed(source.cohort, seed))
     if doubtful is not None:
         found = found.extended((doubtful,))
     report = write_audit(found, folder)
@@ -49,6 +50,15 @@ def check(
     _print(found)
     say(f"check: {found.images:,} images opened; {_summary(found)}; {report}")
     return 1 if found.errors or (strict and found.warnings) else 0
+
+
+def _probed(cohort: Cohort, seed: int) -> tuple[Finding, ...]:
+    """What the canary tells; where it fails, that it has, as the audit is worth more than the probe."""
+    try:
+        return canary(cohort, seed=seed)
+    except Exception as error:
+        message = f"the probe could not be made ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        return (Finding("canary-failed", "warning", 1, message, "repair the data first, then run it again"),)
 
 
 def write_audit(audit: Audit, folder: Path) -> Path:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tumortrace.errors import ImageError
 from tumortrace.images.decoding import read_with_facts
+from tumortrace.images.stain import find_ink
 from tumortrace.records.progress import track
 
 SIDE = 32  # of the small picture
@@ -140,12 +141,12 @@ def look_at(image: np.ndarray) -> tuple[Look, np.ndarray]:
     picture = Image.fromarray(image)
     grey = picture.convert("L")
     small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)  # antialiased, and the same for mirrored pictures
-    ink, black = _marks(np.asarray(small.convert("HSV"), np.float32))
+    ink = find_ink(np.asarray(small.convert("HSV"), np.float32) / 255)
     look = look._replace(
         two_valued=256 - grey.histogram().count(0) <= 2,
         sharpness=sharpness(np.asarray(grey)),
-        ink=ink,
-        black=black,
+        ink=float((ink.green | ink.blue).mean()),
+        black=float(ink.black.mean()),
     )
     return look, np.asarray(small.convert("L"))
 
@@ -184,18 +185,6 @@ def sharpness(grey: np.ndarray) -> float:
 def _mean_square(values: np.ndarray) -> float:
     flat = values.ravel()
     return float(flat @ flat) / flat.size
-
-
-def _marks(hsv: np.ndarray) -> tuple[float, float]:
-    """Shares of the area in green or blue ink and in black; hue, saturation and value are 0 to 255.
-
-    Haematoxylin and eosin have hues of 235 degrees up to 60, of which red ink cannot be told.
-    """
-    hue, saturation, value = hsv[..., 0] * (360 / 255), hsv[..., 1] / 255, hsv[..., 2] / 255
-    green = (hue > 65) & (hue <= 195) & (saturation > 0.2) & (value > 0.1)
-    blue = (hue > 195) & (hue < 235) & (saturation > 0.5) & (value > 0.1)
-    black = (value < 0.2) & (saturation * value < 0.12)
-    return float((green | blue).mean()), float(black.mean())
 
 
 def _look_all(paths: Sequence[str]) -> list[tuple[Look, np.ndarray | None]]:

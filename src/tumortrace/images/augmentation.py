@@ -9,20 +9,12 @@ import math
 from collections.abc import Callable
 from typing import Annotated
 
-import imagecodecs
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.special import betaincinv
 from torch import Tensor
-from torch.nn import functional
 
-from tumortrace.images import augmentation as degradation
-from tumortrace.images import colour, geometry
-from tumortrace.images.colour import STAINS
-from tumortrace.images.geometry import symmetry
-
-__all__ = ["STAINS", "Augmentation", "symmetry"]
+from tumortrace.images import colour, geometry, resampling
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=0, le=10)]
@@ -228,14 +220,14 @@ def _stain(self: Augmentation, images: Tensor, draw: _Draw) -> Tensor:
 
 def _blur(self: Augmentation, images: Tensor, draw: _Draw) -> Tensor:
     chosen, sigma = draw.chance(self.blur_probability), draw.uniform(*self.blur)
-    return _some(images, chosen, lambda some: degradation.blur(some, sigma[chosen]))
+    return _some(images, chosen, lambda some: resampling.blur(some, sigma[chosen]))
 
 
 def _jpeg(self: Augmentation, images: Tensor, draw: _Draw) -> Tensor:
     assert self.jpeg is not None
     low, high = self.jpeg
     chosen, quality = draw.chance(self.jpeg_probability), low + draw.below(high - low + 1)
-    return _some(images, chosen, lambda some: degradation.jpeg(some, quality[chosen]))
+    return _some(images, chosen, lambda some: resampling.jpeg(some, quality[chosen]))
 
 
 def _cutout(self: Augmentation, images: Tensor, draw: _Draw) -> Tensor:
@@ -273,51 +265,3 @@ _CHANGES: tuple[tuple[tuple[str, ...], Callable[[Augmentation, Tensor, _Draw], T
     (("jpeg",), _jpeg),
     (("cutout",), _cutout),
 )
-
-
-# What scanners and files do to images: blur and JPEG.
-
-
-def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, each image with a width of its own; the border is repeated outwards.
-
-    Args:
-        images: float, shape (N, C, H, W).
-        sigma: Standard deviations in pixels, shape (N,), at least 0; kernels end at four of the widest.
-
-    Example:
-        >>> blur(torch.ones(1, 3, 8, 8), torch.tensor([2.0])).std().item() < 1e-6
-        True
-    """
-    n, channels, height, width = images.shape
-    radius = int(4 * float(sigma.max()) + 0.5)
-    places = torch.arange(-radius, radius + 1, device=images.device)
-    # below a tenth of a pixel the kernel is one in floating point, and zero must not divide
-    kernels = torch.exp(-0.5 * (places / sigma.clamp(min=0.01)[:, None]) ** 2)
-    kernels = (kernels / kernels.sum(1, keepdim=True)).to(images.dtype).repeat_interleave(channels, 0)[:, None, :, None]
-    # the columns of all images side by side as channels of one, each with its own kernel
-    flat = functional.pad(images.reshape(1, n * channels, height, width), (radius,) * 4, mode="replicate")
-    flat = functional.conv2d(flat, kernels, groups=n * channels)
-    flat = functional.conv2d(flat, kernels.transpose(2, 3), groups=n * channels)
-    return flat.view_as(images).clamp(0, 1)
-
-
-def jpeg(images: Tensor, quality: Tensor) -> Tensor:
-    """What is left of each image after JPEG with 4:2:0 chroma subsampling, Pillow's default.
-
-    Runs on the CPU, whatever the device of the images: JPEG is a codec, and this one is the real one (libjpeg-turbo).
-
-    Args:
-        images: float, shape (N, 3, H, W), range [0, 1]; rounded to 256 levels.
-        quality: int, shape (N,), range [1, 100].
-
-    Example:
-        >>> jpeg(torch.rand(2, 3, 16, 16), torch.tensor([50, 90])).shape
-        torch.Size([2, 3, 16, 16])
-    """
-    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    decoded = [
-        imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(image, level=level, subsampling="420"))
-        for image, level in zip(pixels, quality.tolist(), strict=True)
-    ]
-    return torch.from_numpy(np.stack(decoded)).to(images.device).permute(0, 3, 1, 2).to(images.dtype) / 255

@@ -5,26 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Optical densities (red, green, blue) of hematoxylin, eosin and the residual, one row each.
-#: Ruifrok and Johnston (2001), "Quantification of histochemical staining by color deconvolution".
-STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
+from tumortrace.images.stain import RUIFROK, from_density, to_density
 
 #: Shares of red, green and blue in a grey value: ITU-R BT.601, as torchvision and Pillow have them.
 GREY = (0.2989, 0.587, 0.114)
 
 
 def change_stains(images: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
-    """Multiply and shift the optical density of each stain in `STAINS`; `factor` and `shift` have shape (N, 3).
+    """Multiply and shift the optical density of each stain of `RUIFROK`; `factor` and `shift` have shape (N, 3).
 
     Images are float, shape (N, 3, H, W), range [0, 1], here and below.
     """
-    to_rgb = images.new_tensor(STAINS)
+    to_rgb = images.new_tensor(RUIFROK)
     to_stains = torch.linalg.inv(to_rgb)
-    density = -torch.log((images * 255 + 1) / 256)
-    stains = torch.einsum("nchw,cs->nshw", density, to_stains)
+    stains = torch.einsum("nchw,cs->nshw", to_density(images * 255), to_stains)
     stains = stains * factor[:, :, None, None] + shift[:, :, None, None]
-    density = torch.einsum("nshw,sc->nchw", stains, to_rgb)
-    return ((torch.exp(-density) * 256 - 1) / 255).clamp(0, 1)
+    return (from_density(torch.einsum("nshw,sc->nchw", stains, to_rgb)) / 255).clamp(0, 1)
 
 
 def shift_channels(images: Tensor, shift: Tensor) -> Tensor:

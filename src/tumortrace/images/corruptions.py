@@ -13,17 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from tumortrace.errors import DataError
-from tumortrace.images import augmentation as degradation
-from tumortrace.images import colour, geometry
-from tumortrace.images import corruptions as artefacts
-from tumortrace.images import corruptions as colours
-from tumortrace.images import corruptions as optics
-from tumortrace.images import corruptions as places
+from tumortrace.images import colour, geometry, resampling
 from tumortrace.images.resampling import resize
+from tumortrace.images.stain import from_density, to_density
 
 # Stain and scanner: what changes the colours of every pixel and moves none.
 #
-# Images here and in the sibling modules are float32, shape (1, 3, H, W), range [0, 1]; `random` has drawn nothing yet,
+# Images are float32, shape (1, 3, H, W), range [0, 1]; `random` has drawn nothing yet,
 # and gives the same at every strength of one image, so that a stronger change goes further the same way.
 
 
@@ -45,13 +41,13 @@ def stain_hue(image: Tensor, degrees: float, random: np.random.Generator) -> Ten
     angle = math.radians(degrees) * _sign(random)
     # Rodrigues' formula around (1, 1, 1) / sqrt(3)
     equal, cross = (1 - math.cos(angle)) / 3, math.sin(angle) / math.sqrt(3)
-    own = math.cos(angle) + equal
+    kept = math.cos(angle) + equal
     turn = [
-        [own, equal - cross, equal + cross],
-        [equal + cross, own, equal - cross],
-        [equal - cross, equal + cross, own],
+        [kept, equal - cross, equal + cross],
+        [equal + cross, kept, equal - cross],
+        [equal - cross, equal + cross, kept],
     ]
-    return from_density(torch.einsum("nchw,dc->ndhw", to_density(image), image.new_tensor(turn)))
+    return _changed_density(torch.einsum("nchw,dc->ndhw", to_density(image * 255), image.new_tensor(turn)))
 
 
 def scanner(image: Tensor, amount: float, random: np.random.Generator) -> Tensor:
@@ -77,21 +73,15 @@ def contrast(image: Tensor, factor: float, random: np.random.Generator) -> Tenso
     return colour.change_contrast(image, torch.tensor([factor]))
 
 
-def to_density(image: Tensor) -> Tensor:
-    """Optical density, natural logarithm, of pixels that stand one grey level away from black."""
-    return -torch.log((image * 255 + 1) / 256)
-
-
-def from_density(density: Tensor) -> Tensor:
-    """Pixels of an optical density; inverse of `to_density`."""
-    return ((torch.exp(-density) * 256 - 1) / 255).clamp(0, 1)
+def _changed_density(density: Tensor) -> Tensor:
+    return (from_density(density) / 255).clamp(0, 1)
 
 
 def _sign(random: np.random.Generator) -> float:
     return 1.0 if random.random() < 0.5 else -1.0
 
 
-# Lens, sensor and file: blur, focus, resolution, noise, JPEG. Images and `random` as in `colours`.
+# Lens, sensor and file: blur, focus, resolution, noise, JPEG.
 
 
 BLOCK = 16  # side of what JPEG with 4:2:0 compresses together, px
@@ -99,7 +89,7 @@ BLOCK = 16  # side of what JPEG with 4:2:0 compresses together, px
 
 def blur(image: Tensor, sigma: float, random: np.random.Generator) -> Tensor:
     """Gaussian blur of `sigma` pixels; the border is repeated outwards."""
-    return degradation.blur(image, torch.tensor([sigma]))
+    return resampling.blur(image, torch.tensor([sigma]))
 
 
 def defocus(image: Tensor, radius: float, random: np.random.Generator) -> Tensor:
@@ -154,10 +144,10 @@ def jpeg(image: Tensor, quality: float, random: np.random.Generator) -> Tensor:
     top, left = (int(place) for place in random.integers(0, BLOCK, 2))
     around = (left, -(left + width) % BLOCK, top, -(top + height) % BLOCK)
     padded = functional.pad(image, around, mode="replicate")
-    return degradation.jpeg(padded, torch.tensor([int(quality)]))[:, :, top : top + height, left : left + width]
+    return resampling.jpeg(padded, torch.tensor([int(quality)]))[:, :, top : top + height, left : left + width]
 
 
-# Folds and air bubbles, drawn into the patch. Images and `random` as in `colours`.
+# Folds and air bubbles, drawn into the patch.
 #
 # Both pass near the centre, within a sixth of the side, where the label of a patch is usually decided.
 
@@ -181,8 +171,8 @@ def fold(image: Tensor, share: float, random: np.random.Generator) -> Tensor:
     half = share * side / 2
     inside = ((half - distance.abs()) / EDGE + 0.5).clamp(0, 1)
     edge = torch.exp(-(((distance.abs() - half) / EDGE) ** 2)) * inside
-    own = to_density(image)
-    return from_density(own + inside * to_density(other) + 0.5 * edge * own)
+    density = to_density(image * 255)
+    return _changed_density(density + inside * to_density(other * 255) + 0.5 * edge * density)
 
 
 def bubble(image: Tensor, share: float, random: np.random.Generator) -> Tensor:
@@ -193,7 +183,7 @@ def bubble(image: Tensor, share: float, random: np.random.Generator) -> Tensor:
     distance = torch.hypot(x - right, y - down)
     radius = share * side
     inside = ((radius - distance) / EDGE + 0.5).clamp(0, 1)
-    haze = 0.5 * degradation.blur(image, torch.tensor([2.0])) + 0.5 * 0.93
+    haze = 0.5 * resampling.blur(image, torch.tensor([2.0])) + 0.5 * 0.93
     width = max(1.0, 0.12 * radius)
     rim = torch.exp(-(((distance - radius + width) / width) ** 2)) * inside
     return (image + inside * (haze - image)) * (1 - 0.75 * rim)
@@ -215,7 +205,6 @@ def _sampled(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 # Where the pixels lie: rotation, symmetries of the square, shift of the centre.
 #
-# Images and `random` as in `colours`.
 
 
 _DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
@@ -277,25 +266,25 @@ class Corruption:
 
 #: Every corruption by name, in the order of reports. Amounts in px are pixels of the stored patch.
 CORRUPTIONS: dict[str, Corruption] = {
-    "stain-pale": Corruption("Pale stain", "factor on density", (0.85, 0.7, 0.55, 0.4, 0.25), colours.stain_strength),
-    "stain-dark": Corruption("Dark stain", "factor on density", (1.2, 1.4, 1.7, 2.0, 2.5), colours.stain_strength),
-    "stain-balance": Corruption("Stain balance", "share", (0.1, 0.2, 0.35, 0.5, 0.7), colours.stain_balance),
-    "stain-hue": Corruption("Stain hue", "degrees", (4.0, 8.0, 14.0, 20.0, 30.0), colours.stain_hue),
-    "scanner": Corruption("Scanner colour", "matrix entry", (0.04, 0.08, 0.13, 0.19, 0.26), colours.scanner),
-    "darker": Corruption("Less light", "factor", (0.9, 0.8, 0.7, 0.6, 0.5), colours.brightness),
-    "brighter": Corruption("More light", "factor", (1.1, 1.2, 1.3, 1.4, 1.5), colours.brightness),
-    "contrast": Corruption("Lower contrast", "factor", (0.85, 0.7, 0.55, 0.4, 0.25), colours.contrast),
-    "blur": Corruption("Blur", "sigma, px", (0.5, 1.0, 1.5, 2.5, 4.0), optics.blur),
-    "defocus": Corruption("Defocus", "radius, px", (1.0, 1.5, 2.2, 3.2, 4.5), optics.defocus),
-    "resolution": Corruption("Lower resolution", "factor", (1.5, 2.0, 3.0, 4.0, 6.0), optics.resolution),
-    "noise": Corruption("Noise", "deviation, grey levels", (4.0, 8.0, 14.0, 22.0, 32.0), optics.noise),
-    "jpeg": Corruption("JPEG", "quality", (80.0, 60.0, 40.0, 20.0, 10.0), optics.jpeg),
-    "rotation": Corruption("Rotation", "degrees", (2.0, 5.0, 10.0, 20.0, 40.0), places.rotation),
-    "shift": Corruption("Shift", "share of the side", (0.02, 0.04, 0.08, 0.12, 0.16), places.shift),
-    "fold": Corruption("Tissue fold", "width, share of the side", (0.04, 0.08, 0.15, 0.25, 0.4), artefacts.fold),
-    "bubble": Corruption("Air bubble", "radius, share of the side", (0.06, 0.12, 0.2, 0.3, 0.45), artefacts.bubble),
+    "stain-pale": Corruption("Pale stain", "factor on density", (0.85, 0.7, 0.55, 0.4, 0.25), stain_strength),
+    "stain-dark": Corruption("Dark stain", "factor on density", (1.2, 1.4, 1.7, 2.0, 2.5), stain_strength),
+    "stain-balance": Corruption("Stain balance", "share", (0.1, 0.2, 0.35, 0.5, 0.7), stain_balance),
+    "stain-hue": Corruption("Stain hue", "degrees", (4.0, 8.0, 14.0, 20.0, 30.0), stain_hue),
+    "scanner": Corruption("Scanner colour", "matrix entry", (0.04, 0.08, 0.13, 0.19, 0.26), scanner),
+    "darker": Corruption("Less light", "factor", (0.9, 0.8, 0.7, 0.6, 0.5), brightness),
+    "brighter": Corruption("More light", "factor", (1.1, 1.2, 1.3, 1.4, 1.5), brightness),
+    "contrast": Corruption("Lower contrast", "factor", (0.85, 0.7, 0.55, 0.4, 0.25), contrast),
+    "blur": Corruption("Blur", "sigma, px", (0.5, 1.0, 1.5, 2.5, 4.0), blur),
+    "defocus": Corruption("Defocus", "radius, px", (1.0, 1.5, 2.2, 3.2, 4.5), defocus),
+    "resolution": Corruption("Lower resolution", "factor", (1.5, 2.0, 3.0, 4.0, 6.0), resolution),
+    "noise": Corruption("Noise", "deviation, grey levels", (4.0, 8.0, 14.0, 22.0, 32.0), noise),
+    "jpeg": Corruption("JPEG", "quality", (80.0, 60.0, 40.0, 20.0, 10.0), jpeg),
+    "rotation": Corruption("Rotation", "degrees", (2.0, 5.0, 10.0, 20.0, 40.0), rotation),
+    "shift": Corruption("Shift", "share of the side", (0.02, 0.04, 0.08, 0.12, 0.16), shift),
+    "fold": Corruption("Tissue fold", "width, share of the side", (0.04, 0.08, 0.15, 0.25, 0.4), fold),
+    "bubble": Corruption("Air bubble", "radius, share of the side", (0.06, 0.12, 0.2, 0.3, 0.45), bubble),
     "symmetry": Corruption(
-        "Turns and mirrorings", "number of the symmetry", (1, 2, 3, 4, 5, 6, 7), places.symmetry, ordered=False
+        "Turns and mirrorings", "number of the symmetry", (1, 2, 3, 4, 5, 6, 7), symmetry, ordered=False
     ),
 }
 

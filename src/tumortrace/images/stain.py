@@ -1,4 +1,4 @@
-"""Stain normalisation: every patch as if one laboratory had stained it and one scanner had seen it.
+"""Optical density, stains, ink, and stain normalisation: every patch as if one laboratory and one scanner had made it.
 
 The reference is fixed and published, so that a patch looks the same whenever and beside whatever it is prepared.
 Each patch is estimated by itself, and where its estimate cannot be trusted it stays as it is.
@@ -7,11 +7,15 @@ Each patch is estimated by itself, and where its estimate cannot be trusted it s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values = TypeVar("Values", np.ndarray, "Tensor")
 Method = Literal["macenko", "vahadane", "reinhard"]
 Floats = NDArray[np.float32]
 
@@ -19,6 +23,9 @@ Floats = NDArray[np.float32]
 #: concentrations: the reference of Macenko et al. (ISBI 2009), as in the authors' MATLAB code.
 REFERENCE = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]], np.float32)
 REFERENCE_CONCENTRATIONS = np.array([1.9705, 1.0308], np.float32)
+#: Optical densities of hematoxylin, eosin and the residual, one row each: what stain jitter takes colours apart by.
+#: Ruifrok and Johnston (2001), "Quantification of histochemical staining by color deconvolution".
+RUIFROK = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 #: Mean and standard deviation of tissue in the l, alpha, beta of Reinhard et al. (natural logarithms of [0, 255]):
 #: `synthetic:patches?count=200` in the reference above, averaged over its patches.
 REFERENCE_LAB = np.array([[8.529, -0.0693, 0.0474], [0.4015, 0.0760, 0.0137]], np.float32)
@@ -29,9 +36,64 @@ LEAST_TISSUE = 0.05  # share of a patch below which there is too little to estim
 LEAST_ANGLE = 0.10  # radians between two stains; the reference's are 0.39 apart, one stain with noise 0.05
 LEAST_STRENGTH = 0.2  # of a stain or of the spread of colours, as a share of the reference's: less is mostly noise
 
-_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / LIGHT)
 _TO_LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]], np.float32)
 _TO_LAB = np.array([[3**-0.5] * 3, [6**-0.5, 6**-0.5, -2 * 6**-0.5], [2**-0.5, -(2**-0.5), 0]], np.float32)
+
+
+def to_density(levels: Values, light: float = 256.0) -> Values:
+    """Optical density (natural logarithm) of grey levels, which stand one level away from black so that it is finite.
+
+    Args:
+        levels: Array or tensor, range [0, 255].
+        light: Grey level, plus one, of light that passes nothing.
+
+    Example:
+        >>> to_density(np.array([255.0, 127.0])).round(3).tolist(), from_density(np.log([1.0, 2.0])).round(3).tolist()
+        ([-0.0, 0.693], [255.0, 127.0])
+    """
+    share = (levels + 1) / light
+    return -(np.log(share) if isinstance(share, np.ndarray) else share.log())
+
+
+def from_density(density: Values, light: float = 256.0) -> Values:
+    """Grey levels of an optical density, not clipped: the inverse of `to_density`."""
+    share = np.exp(-density) if isinstance(density, np.ndarray) else (-density).exp()
+    return share * light - 1
+
+
+_DENSITY = to_density(np.arange(256, dtype=np.float32), LIGHT)
+
+
+class Ink(NamedTuple):
+    """Where there are pen marks, bool arrays of one shape, by the colour of the pen."""
+
+    green: NDArray[np.bool_]
+    blue: NDArray[np.bool_]
+    black: NDArray[np.bool_]
+    red: NDArray[np.bool_]
+
+
+def find_ink(hsv: NDArray[np.floating]) -> Ink:
+    """Pen marks, inked margins and black areas: colours that no stain has, on slides and patches alike.
+
+    Haematoxylin and eosin, and DAB, have hues of 235 degrees up to 60. Beyond that blue, a pen is told by a saturation
+    that haematoxylin does not reach, and red ink, which has the hue of blood, by one that eosin reaches only in single
+    pixels: `red` is meant for slides seen from afar. Pale red ink stays.
+
+    Args:
+        hsv: float, shape (..., 3): hue, saturation and value in [0, 1], averaged over some micrometres.
+
+    Example:
+        >>> find_ink(np.array([[1 / 3, 0.8, 0.7], [0.0, 0.0, 0.1], [0.85, 0.4, 0.7]])).green.tolist()
+        [True, False, False]
+    """
+    hue, saturation, value = hsv[..., 0] * 360, hsv[..., 1], hsv[..., 2]
+    return Ink(
+        green=(hue > 65) & (hue <= 195) & (saturation > 0.06) & (value > 0.1),
+        blue=(hue > 195) & (hue < 260) & (saturation > np.where(hue < 235, 0.5, 0.85)) & (value > 0.1),
+        black=(value < 0.35) & (saturation * value < 0.12),
+        red=((hue > 345) | (hue < 15)) & (saturation > 0.7) & (value > 0.45),
+    )
 
 
 def normalise_stain(images: NDArray[np.uint8], method: Method) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -102,6 +164,27 @@ def macenko_stains(density: Floats) -> Floats:
     return _haematoxylin_first(np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane)
 
 
+def estimate_stains(image: NDArray[np.uint8], most: int = 4096) -> NDArray[np.float64] | None:
+    """Unit optical densities of haematoxylin and eosin of one image by Macenko's method, or None where unsure.
+
+    Args:
+        image: uint8, shape (H, W, 3).
+        most: Pixels to estimate from, evenly spaced.
+
+    Example:
+        >>> estimate_stains(np.full((16, 16, 3), 240, np.uint8)) is None
+        True
+    """
+    pixels = image.reshape(-1, 3)
+    density = _DENSITY[pixels[:: max(1, len(pixels) // most)]]
+    tissue = density[(density > TISSUE).all(axis=1)]
+    if len(tissue) < max(50, LEAST_TISSUE * len(density)):
+        return None
+    stains = macenko_stains(tissue.T)
+    apart = np.arccos(np.clip(stains[0] @ stains[1], -1, 1))
+    return np.asarray(stains, dtype=float) if apart >= LEAST_ANGLE and (stains >= 0).all() else None
+
+
 def _vahadane(pixels: NDArray[np.uint8], density: Floats, tissue: NDArray[np.bool_]) -> Floats | None:
     return _restained(vahadane_stains(density[:, tissue]), density, tissue)
 
@@ -158,7 +241,7 @@ def _restained(stains: Floats, density: Floats, tissue: NDArray[np.bool_]) -> Fl
     if (strongest < LEAST_STRENGTH * REFERENCE_CONCENTRATIONS).any():
         return None
     restained = REFERENCE.T * (REFERENCE_CONCENTRATIONS / strongest)
-    return LIGHT * np.exp(-restained @ concentrations)
+    return from_density(restained @ concentrations, LIGHT) + 1  # as in the authors' code, which leaves the one out
 
 
 def _reinhard(pixels: NDArray[np.uint8], density: Floats, tissue: NDArray[np.bool_]) -> Floats | None:

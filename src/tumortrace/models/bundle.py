@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tumortrace.errors import ModelError
-from tumortrace.images.augmentation import symmetry
+from tumortrace.images.geometry import symmetry
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network
 from tumortrace.models.assessment import Assessment

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tumortrace.errors import MissingDependencyError, ModelError
 from tumortrace.evaluation.calibration import Calibrator
-from tumortrace.images.augmentation import symmetry
+from tumortrace.images.geometry import symmetry
 from tumortrace.images.resampling import as_products
 from tumortrace.models.description import ModelInfo
 from tumortrace.models.likeness import embedding

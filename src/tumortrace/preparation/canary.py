@@ -24,6 +24,7 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.findings import Finding
 from tumortrace.cohorts.statistics.measure import draw_sample
 from tumortrace.cohorts.store import usual_size
+from tumortrace.errors import ImageError
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.records.progress import track
@@ -65,15 +66,23 @@ def canary(cohort: Cohort, *, sample: int = 3000, seed: int = 0) -> tuple[Findin
         seed: Of sample, folds and shuffling.
 
     Returns:
-        One finding each, where it can be told: an error, a warning, or a note that says the number.
+        One finding each, where it can be told: an error, a warning, or a note that says the number; and one that says
+        how many images could not be read, which are left out.
+
+    Raises:
+        DataError: Hardly any image can be read, so that not even their usual size is known.
     """
     rows = draw_sample(cohort.labelled, sample, seed)
     size = usual_size(cohort)
     table, cells = _look(rows, size)
+    found = []
+    if unread := len(rows) - len(table):
+        message = f"{unread:,} of the {len(rows):,} images looked at cannot be read; the canary went without them"
+        found.append(Finding("canary-left-out", "note", unread, message))
     if table["label"].value_counts().min() < 2 * FOLDS or table["label"].nunique() < 2:
-        return ()
+        return tuple(found)
     shuffled = table.assign(label=_shuffle(table["label"].to_numpy(), seed))
-    found = [
+    found += [
         _shuffled(_measure("canary-shuffled", shuffled, cells.reshape(len(table), -1), _linear, seed)),
         _file(_measure("canary-file", table, _of_file(table), _boosted, seed), len(table)),
     ]
@@ -103,7 +112,7 @@ def _look(rows: Cohort, size: tuple[int, int]) -> tuple[pd.DataFrame, np.ndarray
     for index, path in enumerate(track(rows.table["path"].tolist(), "canary")):
         try:
             image = fit(read_image(path), size).astype(np.float32)
-        except (OSError, ValueError):  # the audit names them
+        except ImageError:  # the audit names them
             continue
         edges = [np.linspace(0, side, CELLS + 1).astype(int)[:-1] for side in size]
         sums = np.add.reduceat(np.add.reduceat(image, edges[0], 0), edges[1], 1)

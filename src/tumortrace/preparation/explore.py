@@ -18,7 +18,7 @@ from tumortrace.cohorts.statistics.measure import Measured, describe_stains, dra
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
-from tumortrace.images.stain import LEAST_ANGLE, LEAST_TISSUE, LIGHT, TISSUE, macenko_stains
+from tumortrace.images.stain import estimate_stains
 from tumortrace.records.files import write_csv, write_json
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
@@ -37,7 +37,6 @@ from tumortrace.reports.exploration_sheet import save_figure
 from tumortrace.reports.records import called
 
 SAMPLES, EDGES, AUGMENTED, DRAWS = 12, 4, 4, 4  # pictures per class, of edges, augmented, and how often
-_PIXELS = 4096  # from which the stains of one image are estimated, at most
 
 
 def explore(
@@ -78,7 +77,7 @@ def explore(
     folder = Path(out) if out is not None else Path(f"explore-{cohort.name}")
     require_own_folder(folder)
     refuse_within(folder, data, cohort)
-    measured = measure(draw_sample(cohort, sample, seed), stains=_stains_of)
+    measured = measure(draw_sample(cohort, sample, seed), stains=estimate_stains)
     names = class_names(cohort)
     table, placed = place(measured.table, seed)
     statistics: dict[str, Any] = {
@@ -103,19 +102,6 @@ def explore(
     report = write_exploration(folder, figures)
     say(f"explore: {len(cohort):,} images, {len(table):,} of them measured; {report}")
     return folder
-
-
-def _stains_of(image: np.ndarray) -> np.ndarray | None:
-    """Unit optical densities of haematoxylin and eosin of one image, by Macenko's method, or None where unsure."""
-    pixels = image.reshape(-1, 3)
-    pixels = pixels[:: max(1, len(pixels) // _PIXELS)]
-    density = -np.log((pixels.astype(np.float32) + 1) / LIGHT)
-    tissue = density[(density > TISSUE).all(axis=1)]
-    if len(tissue) < max(50, LEAST_TISSUE * len(density)):
-        return None
-    stains = macenko_stains(tissue.T)
-    apart = np.arccos(np.clip(stains[0] @ stains[1], -1, 1))
-    return np.asarray(stains, dtype=float) if apart >= LEAST_ANGLE and (stains >= 0).all() else None
 
 
 def _findings(cohort: Cohort) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from tumortrace.errors import SlideError
-from tumortrace.slides.slide import Slide
 from tumortrace.records.files import replacing
+from tumortrace.slides.slide import Slide
 
 TILE, OVERLAP, QUALITY = 254, 1, 85
 _BASE = 1024  # px; what is no longer than this is made from one picture of the whole slide

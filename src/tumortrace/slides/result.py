@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.errors import RunError
-from tumortrace.slides.slide import Slide
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.slides.journal import JOURNAL, journalled_slide
 from tumortrace.slides.score import slide_score, tumour_area
+from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiling import cells
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
 from tumortrace.errors import ModelError, SlideError
-from tumortrace.slides.slide import RESOLUTIONS, Slide
 from tumortrace.records.files import write_csv, write_json, write_text
 from tumortrace.records.progress import progress_bar
 from tumortrace.reports.records import called
@@ -25,6 +24,7 @@ from tumortrace.slides.heatmap import draw_heatmap, heat_array
 from tumortrace.slides.journal import Journal, only_scan
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.result import ScanResult, claim, default_folder, describe
+from tumortrace.slides.slide import RESOLUTIONS, Slide
 from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
 from tumortrace.slides.tissue import find_tissue, overview
 

@@ -63,7 +63,7 @@ class Slide:
         self.read_region(self.width // 2, self.height // 2, 1, 1, size=(1, 1))
 
     def read_region(self, x: int, y: int, width: int, height: int, *, size: tuple[int, int]) -> np.ndarray:
-        """Pixels of a rectangle, read from the best level of the pyramid and resampled once, with antialiasing (Lanczos).
+        """Pixels of a rectangle, read from the best level and resampled once, with antialiasing (Lanczos).
 
         Whole pixels of the level are read with a margin, and resampled with the exact box, so that a region comes out
         the same whatever its place and whatever is read beside it.

@@ -8,6 +8,7 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.measure import label
 from skimage.morphology import dilation, disk
 
+from tumortrace.images.stain import find_ink
 from tumortrace.slides.slide import Slide
 
 # Otsu's threshold always parts something: on bare glass it parts noise, on a slide full of tissue it parts tissue.
@@ -53,7 +54,7 @@ def find_tissue(thumbnail: np.ndarray, resolution: float | None = None) -> np.nd
     """
     smooth = gaussian(thumbnail.astype(np.float32) / 255, 1, channel_axis=-1)
     hsv = rgb2hsv(smooth)
-    ink = find_ink(hsv)
+    ink = _marked(hsv)
     saturation = hsv[..., 1]
     if ink.all():
         return np.zeros_like(ink)
@@ -63,24 +64,9 @@ def find_tissue(thumbnail: np.ndarray, resolution: float | None = None) -> np.nd
     return ~_without_small(~_without_small(mask, area), area) & ~ink
 
 
-def find_ink(hsv: np.ndarray) -> np.ndarray:
-    """Mask of green, blue, black and red pen marks with their rim, three px wide.
-
-    Haematoxylin and eosin, and DAB, have hues of 235 degrees up to 60. Red ink has the hue of blood and is told from
-    tissue by its saturation, which eosin does not reach at this scale; pale red ink stays.
-
-    Args:
-        hsv: float array (height, width, 3): hue, saturation and value in [0, 1].
-
-    Returns:
-        bool array (height, width).
-    """
-    hue, saturation, value = hsv[..., 0] * 360, hsv[..., 1], hsv[..., 2]
-    green = (hue > 65) & (hue <= 195) & (saturation > _SATURATION[0])
-    blue = (hue > 195) & (hue < 235) & (saturation > 0.5)
-    black = (value < 0.35) & (saturation * value < 0.12)
-    red = ((hue > 345) | (hue < 15)) & (saturation > 0.7) & (value > 0.45)
-    return dilation(_without_small(green | blue | black | red, 16), disk(3))
+def _marked(hsv: np.ndarray) -> np.ndarray:
+    """Pen marks with their rim, three px wide, which is paler than they are."""
+    return dilation(_without_small(np.logical_or.reduce(find_ink(hsv)), 16), disk(3))
 
 
 def _without_small(mask: np.ndarray, area: float) -> np.ndarray:

@@ -19,8 +19,8 @@ from tumortrace.app.slide_files import Job, Status
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy
 from tumortrace.app.slide_upload import receive_form
-from tumortrace.slides.slide import RESOLUTIONS
 from tumortrace.reports.records import called
+from tumortrace.slides.slide import RESOLUTIONS
 from tumortrace.slides.tiling import cells
 
 router = APIRouter(prefix="/api/slides", tags=["slides"])

@@ -89,8 +89,8 @@ def open_reader(path: Path) -> Reader:
 def levels_of(sizes: list[tuple[int, int]]) -> tuple[Level, ...]:
     """Levels with the factors that their sizes tell.
 
-    A file gives sizes only, rounded down or up: 4001 px over 1000 are 4 px to one and a rest, not 4.001. At the far edge
-    of a slide of 100,000 px the difference is several px.
+    A file gives sizes only, rounded down or up: 4001 px over 1000 are 4 px to one and a rest, not 4.001. At the far
+    edge of a slide of 100,000 px the difference is several px.
 
     Args:
         sizes: Width and height of each level, full resolution first.
