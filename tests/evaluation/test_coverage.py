@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import binom
 
 from tumortrace.evaluation.intervals import evaluate_table
-from tumortrace.evaluation.reliability_intervals import brier_reliability_interval, ece_interval
-from tumortrace.evaluation.table import check_table
+from tumortrace.evaluation.inverted_tests import brier_reliability_interval, gap_interval
+from tumortrace.evaluation.measures import gaps
+from tumortrace.evaluation.replicates import Replicates
 
 COHORTS, REPLICATES = 200, 120
 SHIFT = 0.08  # every probability is too high by this much, so that the calibration error is known
@@ -81,7 +82,7 @@ def test_calibration_error_of_a_perfect_model_may_be_nothing(groups: int | None)
     for seed in range(100):
         table = cohort(np.random.default_rng(seed), groups)
         table["probability"] -= SHIFT
-        hits += ece_interval(check_table(table), replicates=REPLICATES, seed=seed)[0] == 0
+        hits += gap_interval(Replicates(table, REPLICATES, seed), gaps)[0] == 0
     assert hits >= binom.ppf(0.0005, 100, 0.95)  # plain percentiles: never; mirrored ones: a third
 
 
@@ -91,9 +92,9 @@ def test_reliability_of_the_brier_score_contains_the_truth(groups: int | None) -
     perfect = shifted = 0
     for seed in range(60):
         table = cohort(np.random.default_rng(seed), groups)
-        low, high = brier_reliability_interval(check_table(table), replicates=60, seed=seed)
+        low, high = brier_reliability_interval(Replicates(table, 60, seed))
         shifted += low <= SHIFT**2 <= high
         table["probability"] -= SHIFT
-        perfect += brier_reliability_interval(check_table(table), replicates=60, seed=seed)[0] == 0
+        perfect += brier_reliability_interval(Replicates(table, 60, seed))[0] == 0
     assert perfect >= binom.ppf(0.0005, 60, 0.95), perfect  # the basic bootstrap's: 38 and, by group, 49
     assert shifted >= binom.ppf(0.0005, 60, 0.93), shifted

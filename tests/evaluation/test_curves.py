@@ -5,8 +5,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.curves import curves, roc_band
-from tumortrace.evaluation.metrics import classification
+from tumortrace.evaluation.curves import curves, reliability_bins, roc_band
+from tumortrace.evaluation.measures import classification
+from tumortrace.evaluation.replicates import Replicates
 
 
 def _sample(seed, n=300, decimals=2):
@@ -32,11 +33,11 @@ def test_reliability_bins_add_up_to_the_calibration_error():
     """The gaps of the bins, weighted by count, are `ece`; counts add up to n; bars are Wilson intervals."""
     for decimals in (1, 2, 9):
         label, probability = _sample(3, 400, decimals)
-        ours = curves(label, probability)
-        gaps = np.abs(ours.bin_share - ours.bin_probability) @ ours.bin_count / len(label)
+        ours = reliability_bins(label, probability)
+        gaps = np.abs(ours.share - ours.probability) @ ours.count / len(label)
         assert gaps == pytest.approx(classification(label, probability)["ece"], abs=1e-12)
-        assert ours.bin_count.sum() == len(label)
-        for share, count, low, high in zip(ours.bin_share, ours.bin_count, ours.bin_low, ours.bin_high):
+        assert ours.count.sum() == len(label)
+        for share, count, low, high in zip(ours.share, ours.count, ours.share_low, ours.share_high):
             interval = binomtest(round(share * count), int(count)).proportion_ci(method="wilson")
             assert (low, high) == pytest.approx((interval.low, interval.high), abs=1e-12)
 
@@ -45,24 +46,24 @@ def test_one_class_has_no_roc_curve():
     """With one class the ROC and precision-recall points are empty, the reliability bins are not."""
     ours = curves([1, 1], [0.2, 0.8])
     assert len(ours.fpr) == len(ours.precision) == 0
-    assert ours.bin_count.tolist() == [1, 1]
+    assert reliability_bins([1, 1], [0.2, 0.8]).count.tolist() == [1, 1]
 
 
 def test_band_surrounds_the_curve():
     """The band contains the curve nearly everywhere, is wider by group than by image, and has no width nowhere."""
     label, probability = _sample(1, 400, 9)
     table = pd.DataFrame({"label": label, "probability": probability})
-    grid, low, high = roc_band(table, replicates=100)
+    grid, low, high = roc_band(Replicates(table, 100))
     own = curves(label, probability)
     height = np.interp(grid, own.fpr, own.tpr)
     assert np.mean((low <= height) & (height <= high)) > 0.95
     assert (high - low)[5:60].min() > 0.01
     table["group"] = (np.argsort(np.argsort(probability)) // 40).astype(str)  # neighbours in score share a slide
-    _, low_group, high_group = roc_band(table, replicates=100)
+    _, low_group, high_group = roc_band(Replicates(table, 100))
     assert (high_group - low_group).mean() > 1.5 * (high - low).mean()
 
 
 def test_band_refuses_settings_that_make_none():
     """One grid point makes no band."""
     with pytest.raises(PredictionsError):
-        roc_band(pd.DataFrame({"label": [0, 1], "probability": [0.2, 0.8]}), points=1)
+        roc_band(Replicates(pd.DataFrame({"label": [0, 1], "probability": [0.2, 0.8]})), points=1)

@@ -7,9 +7,9 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import evaluate_table
-from tumortrace.evaluation.metrics import METRICS, classification, measure
-from tumortrace.evaluation.resampling import resamples, wilson
+from tumortrace.evaluation.intervals import evaluate_table, wilson
+from tumortrace.evaluation.measures import MEASURES, classification, measure
+from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.table import check_table
 
 
@@ -19,6 +19,10 @@ def _table(n=200, seed=0, groups=None, shift=1.5):
     probability = norm.cdf(random.normal(shift * (label - 0.5)))
     table = pd.DataFrame({"label": label, "probability": probability})
     return table if groups is None else table.assign(group=[f"slide {i}" for i in random.integers(0, groups, n)])
+
+
+def one_by_one(replicates):
+    return (sample for block in replicates.tallies() for sample in block)
 
 
 def test_wilson_agrees_with_scipy():
@@ -34,7 +38,7 @@ def test_values_are_those_without_intervals():
     table = _table()
     result = json.loads(json.dumps(evaluate_table(table, 0.4, replicates=50), allow_nan=False))
     plain = classification(table["label"], table["probability"], 0.4)
-    for metric in METRICS:
+    for metric in MEASURES:
         assert result[metric]["value"] == plain[metric]
         low, high = result[metric]["ci95"]
         assert low <= plain[metric] <= high
@@ -47,7 +51,7 @@ def test_values_are_those_without_intervals():
 def test_replicates_are_samples_of_the_rows():
     """Metrics of a replicate are scikit-learn's on the rows drawn, one by one; as many are drawn as there are."""
     table = _table(61).round(1)
-    for sample in resamples(check_table(table), replicates=20, seed=3):
+    for sample in one_by_one(Replicates(table, 20, seed=3)):
         drawn = [np.repeat(sample.probability, times.astype(int)) for times in (sample.negative, sample.positive)]
         assert sum(len(rows) for rows in drawn) == len(table)
         label, probability = np.repeat([0, 1], [len(rows) for rows in drawn]), np.concatenate(drawn)
@@ -62,7 +66,7 @@ def test_groups_are_drawn_whole():
     """In a replicate every row of a group appears as often as the group, and as many groups as there are."""
     table = _table(60, groups=7)
     predictions = check_table(table)
-    for sample in resamples(predictions, replicates=20, seed=1):
+    for sample in one_by_one(Replicates(predictions, 20, seed=1)):
         times = dict(zip(sample.probability, sample.total))
         per_group = table.assign(times=table["probability"].map(times)).groupby("group")["times"]
         assert (per_group.min() == per_group.max()).all()

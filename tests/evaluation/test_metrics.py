@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from sklearn import metrics as reference
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.metrics import METRICS, classification
+from tumortrace.evaluation.measures import MEASURES, classification
 
 EPSILON = np.finfo(float).eps
 ABOVE_ONE = float(np.nextafter(1.0, 2.0))
@@ -136,7 +136,7 @@ def test_metrics_agree_with_scikit_learn():
             "nll": reference.log_loss(label, probability),
             "ece": _ece_by_loop(label, probability),
         }
-        assert tuple(theirs) == METRICS
+        assert tuple(theirs) == tuple(MEASURES)
         for metric, value in theirs.items():
             assert ours[metric] == (None if math.isnan(value) else pytest.approx(value, abs=1e-12)), metric
         tn, fp, fn, tp = reference.confusion_matrix(label, call, labels=[False, True]).ravel().tolist()
@@ -146,11 +146,11 @@ def test_metrics_agree_with_scikit_learn():
 
 def test_equal_mass_bins_differ_by_at_most_one_image():
     """Distinct probabilities fall into 15 bins of 66 or 67 images out of 1,000."""
-    from tumortrace.evaluation.metrics import bin_edges, tally
     from tumortrace.evaluation.table import check_arrays
+    from tumortrace.evaluation.tally import equal_mass_bins, tally
 
-    edges = bin_edges(tally(check_arrays(np.arange(1000) % 2, np.random.default_rng(0).random(1000))))
-    assert set(np.diff(edges).tolist()) == {66, 67}
+    place = equal_mass_bins(tally(check_arrays(np.arange(1000) % 2, np.random.default_rng(0).random(1000))))
+    assert set(np.bincount(place).tolist()) == {66, 67}
 
 
 def test_result_is_plain_json():

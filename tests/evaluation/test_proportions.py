@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest, norm
 
 from tumortrace.errors import PredictionsError, RecipeError
-from tumortrace.evaluation.resampling import wilson
+from tumortrace.evaluation.intervals import wilson
 from tumortrace.evaluation.thresholds import fit_threshold, parse_policy, require_enough
 
 

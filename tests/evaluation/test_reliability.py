@@ -12,9 +12,10 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import binary_calibration_error
 
-from tumortrace.evaluation.metrics import tally
-from tumortrace.evaluation.reliability import before_and_after, brier_decomposition, reliability
+from tumortrace.evaluation.measures import measure
+from tumortrace.evaluation.reliability import CALIBRATION, before_and_after
 from tumortrace.evaluation.table import check_arrays
+from tumortrace.evaluation.tally import tally
 
 
 def sample(seed, n=900, temperature=2.0):
@@ -35,7 +36,7 @@ def test_measures_are_those_of_other_implementations(seed):
     """Brier and log loss by scikit-learn, equal widths by torchmetrics, equal masses by cutting the sorted images."""
     logit, label = sample(seed)
     probability = expit(logit)
-    found = reliability(tally(check_arrays(label, probability)))
+    found = measure(tally(check_arrays(label, probability)), 0.5, CALIBRATION)
     assert found["brier"] == pytest.approx(brier_score_loss(label, probability), abs=1e-12)
     assert found["nll"] == pytest.approx(log_loss(label, probability), abs=1e-12)
     assert found["ece"] == pytest.approx(equal_mass(probability, label), abs=1e-9)
@@ -55,7 +56,7 @@ def test_the_brier_score_is_the_sum_of_its_parts(seed):
     logit, label = sample(seed, n=int(random.integers(5, 400)))
     label[:2] = 0, 1
     probability = expit(logit).round(int(random.integers(1, 6)))
-    found = brier_decomposition(tally(check_arrays(label, probability)))
+    found = measure(tally(check_arrays(label, probability)), 0.5, CALIBRATION)
     parts = found["brier_reliability"] - found["brier_resolution"] + found["brier_uncertainty"]
     assert found["brier"] == pytest.approx(parts, abs=1e-12)
     shares = IsotonicRegression().fit(probability, label).predict(probability)
@@ -68,7 +69,7 @@ def test_where_shares_rise_the_parts_are_murphys():
     """Ten images, three distinct forecasts, worked by hand from Murphy's sums over them."""
     probability = np.array([0.2] * 4 + [0.5] * 2 + [0.7] * 4)
     label = np.array([0, 0, 0, 1, 0, 1, 1, 1, 1, 1])
-    found = brier_decomposition(tally(check_arrays(label, probability)))
+    found = measure(tally(check_arrays(label, probability)), 0.5, CALIBRATION)
     # shares .25, .5 and 1 of 4, 2 and 4 images; prevalence .6
     assert found["brier_reliability"] == pytest.approx((4 * 0.05**2 + 0 + 4 * 0.3**2) / 10)
     assert found["brier_resolution"] == pytest.approx((4 * 0.35**2 + 2 * 0.1**2 + 4 * 0.4**2) / 10)

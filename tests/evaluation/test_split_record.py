@@ -12,7 +12,6 @@ import pytest
 from scipy.stats import binomtest
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation import split_record as module
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.split_record import each_group, each_subgroup, split_record
 
@@ -230,9 +229,3 @@ def test_columns_that_make_no_subgroups_are_refused(column: str, told: str) -> N
     with pytest.raises(PredictionsError, match=told) as refusal:
         split_record(data, 0.5, subgroups=[column], replicates=5)
     assert "\n" not in str(refusal.value)
-
-
-def test_names_fit_values() -> None:
-    """Each part of the record has as many values as names, all of them different."""
-    names = [(part, *key) for part, keys in module.PARTS.items() for key in keys]
-    assert len(set(names)) == len(names) == 8 + 12 + 6 + 78

@@ -20,9 +20,10 @@ from torchmetrics.functional.classification import (
 )
 
 from tumortrace.evaluation.curves import BENEFIT_NAMES, curves, net_benefit
-from tumortrace.evaluation.metrics import CALLED, METRICS, classification, tally
+from tumortrace.evaluation.measures import CALLED, MEASURES, classification
 from tumortrace.evaluation.split_record import REPORT_NAMES, class_scores
 from tumortrace.evaluation.table import check_arrays
+from tumortrace.evaluation.tally import confusion, tally
 from tumortrace.evaluation.thresholds import AT_SPECIFICITY, POINT_NAMES, operating_points
 
 TABLES = 1000
@@ -118,7 +119,9 @@ def test_metrics_of_calls(tables: list[Table], found: list[dict]) -> None:
     """The classification report by class, macro and weighted, and what follows from it, is scikit-learn's."""
     for (label, probability, threshold), ours in zip(tables, found, strict=True):
         call = (probability >= threshold).astype(int)
-        scores = dict(zip(REPORT_NAMES, class_scores(tally(check_arrays(label, probability)), threshold), strict=True))
+        scores = dict(
+            zip(REPORT_NAMES, class_scores(confusion(tally(check_arrays(label, probability)), threshold)), strict=True)
+        )
         by_class = reference.precision_recall_fscore_support(label, call, labels=[0, 1], zero_division=np.nan)
         for place, row in enumerate(("negative", "positive")):
             for score, values in zip(("precision", "recall", "f1"), by_class, strict=False):
@@ -145,7 +148,7 @@ def test_metrics_of_calls(tables: list[Table], found: list[dict]) -> None:
             assert same(ours["mcc"], float(correlation))
         else:
             assert ours["mcc"] is None
-    assert set(CALLED) < set(METRICS)
+    assert set(CALLED) < set(MEASURES)
 
 
 def _none(value: float) -> float | None:

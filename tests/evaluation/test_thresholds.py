@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tumortrace.errors import PredictionsError, RecipeError
-from tumortrace.evaluation.metrics import classification
+from tumortrace.evaluation.measures import classification
 from tumortrace.evaluation.thresholds import fit_threshold, parse_policy
 
 ABOVE_ONE = float(np.nextafter(1.0, 2.0))

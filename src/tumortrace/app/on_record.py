@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from markdown_it import MarkdownIt
 
 from tumortrace.errors import RunError
-from tumortrace.evaluation.intervals import wilson
-from tumortrace.evaluation.metrics import bin_edges, tally
-from tumortrace.evaluation.table import check_arrays
+from tumortrace.evaluation.curves import reliability_bins
 from tumortrace.models.bundle import Model
 from tumortrace.reports.records import Records, called, read_records
 from tumortrace.reports.story import story
-
-BINS = 10
 
 
 def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
@@ -54,43 +48,28 @@ def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
     }
 
 
-def reliability(table: pd.DataFrame, bins: int = BINS) -> list[dict[str, Any]]:
-    """What probabilities meant: bins of equal size with the share of positives in each and its 95 % Wilson interval.
+def reliability(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """What probabilities meant, in the bins of the report, with the share of positives and its 95 % Wilson interval.
 
     Args:
         table: Columns `label` (0 or 1) and `probability`.
-        bins: How many at most; images of one probability share a bin.
 
     Returns:
         Per bin, ascending: `low` and `high` (its least and greatest probability), `mean`, `n`, `share`, `ci95`.
 
     Example:
-        >>> table = pd.DataFrame({"label": [0, 0, 1, 1], "probability": [0.1, 0.3, 0.6, 0.8]})
-        >>> [(each["low"], each["high"], each["share"]) for each in reliability(table, bins=2)]
-        [(0.1, 0.3, 0.0), (0.6, 0.8, 1.0)]
+        >>> table = pd.DataFrame({"label": [0, 0, 1, 1], "probability": [0.1, 0.1, 0.6, 0.8]})
+        >>> [(row["low"], row["high"], row["share"]) for row in reliability(table)]
+        [(0.1, 0.1, 0.0), (0.6, 0.6, 1.0), (0.8, 0.8, 1.0)]
     """
     if table.empty:
         return []
-    counts = tally(check_arrays(table["label"].to_numpy(dtype=float), table["probability"].to_numpy()))
-    edges = bin_edges(counts, bins)
-    found = []
-    for start, end in pairwise(edges):
-        if start == end:
-            continue
-        levels, total = counts.probability[start:end], counts.total[start:end]
-        n, positive = total.sum(), counts.positive[start:end].sum()
-        low, high = wilson(np.array([positive]), np.array([n]))
-        found.append(
-            {
-                "low": float(levels[0]),
-                "high": float(levels[-1]),
-                "mean": float(levels @ total / n),
-                "n": int(n),
-                "share": float(positive / n),
-                "ci95": [float(low[0]), float(high[0])],
-            }
-        )
-    return found
+    bins = reliability_bins(table["label"], table["probability"])
+    columns = (bins.low, bins.high, bins.probability, bins.count, bins.share, bins.share_low, bins.share_high)
+    return [
+        {"low": low, "high": high, "mean": mean, "n": n, "share": share, "ci95": [share_low, share_high]}
+        for low, high, mean, n, share, share_low, share_high in zip(*(c.tolist() for c in columns), strict=True)
+    ]
 
 
 def _records(folder: Path) -> Records | None:

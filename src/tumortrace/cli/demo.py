@@ -13,6 +13,7 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.cohorts.synthetic import synthesise
+from tumortrace.evaluation.measures import prominent
 from tumortrace.inference.explain import explain
 from tumortrace.records.files import write_json
 from tumortrace.records.progress import say
@@ -71,7 +72,7 @@ def _headline(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())["test"]
     slides = f"{metrics['n_groups']} slide{'' if metrics['n_groups'] == 1 else 's'}"
     print(f"Test split, {metrics['n']} images of {slides}, 95 % intervals:")
-    for name in ("auroc", "average_precision", "sensitivity", "specificity", "f1", "ece"):
+    for name in prominent():
         value, interval = metrics[name]["value"], metrics[name]["ci95"]
         shown = "undefined" if value is None else f"{value:.3f}"
         print(f"  {name:18} {shown}" + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""))

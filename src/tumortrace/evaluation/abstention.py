@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import logit
 
 from tumortrace.evaluation.conformal import decide, prediction_sets
-from tumortrace.evaluation.intervals import share_with_interval, with_intervals
-from tumortrace.evaluation.metrics import Tally, tally
+from tumortrace.evaluation.intervals import Kind, estimate, share_with_interval
 from tumortrace.evaluation.reliability import before_and_after
-from tumortrace.evaluation.table import check_table, check_threshold
+from tumortrace.evaluation.replicates import Replicates
+from tumortrace.evaluation.table import check_threshold
+from tumortrace.evaluation.tally import Floats, Tally, by_replicate, ratio
 
-Floats = NDArray[np.float64]
 #: Shares of images kept at which the risk is on record.
 KEPT = tuple((np.arange(1, 51) / 50).round(2).tolist())
 
@@ -66,42 +64,38 @@ def abstention(
         (0.25, 0.0625, 0.25)
     """
     check_threshold(threshold)
-    predictions = check_table(table)
-    counts = tally(predictions)
-    shares: dict[str, tuple[Floats, Floats]] = {}
-    if conformal is not None:
-        shares |= {f"decisions.{name}": share for name, share in _decisions(counts, threshold, conformal).items()}
-    if triage is not None:
-        shares |= {f"triage.{name}": share for name, share in _triage(counts, threshold, triage).items()}
-    curve = _Curve(counts, threshold)
-    names = [*shares, "aurc", *(f"risk.{kept}" for kept in KEPT)]
+    drawn = Replicates(table, replicates, seed)
+    counts = drawn.tally
+    shares: dict[tuple[str, str], tuple[Floats, Floats]] = {}
+    for part, given, masks in (("decisions", conformal, _decisions), ("triage", triage, _triage)):
+        if given is not None:
+            shares |= {(part, name): share for name, share in masks(counts, threshold, given).items()}
 
-    def measures(sample: Tally) -> list[float]:
-        images = np.stack([sample.negative, sample.positive])
-        sums = [(float((images * part).sum()), float((images * whole).sum())) for part, whole in shares.values()]
-        parts = [part / whole if whole > 0 else math.nan for part, whole in sums]
-        return [*parts, *curve.measure(sample)]
+    def sums(sample: Tally) -> tuple[Floats, Floats]:
+        """Successes and trials of each share, shape (..., shares)."""
+        parts, wholes = (np.stack([share[side] for share in shares.values()], axis=-1) for side in (0, 1))
+        return tuple(sample.negative @ mask[0] + sample.positive @ mask[1] for mask in (parts, wholes))
 
-    images = np.stack([counts.negative, counts.positive])
-    counted = {
-        name: (round(float((images * part).sum())), round(float((images * whole).sum())))
-        for name, (part, whole) in shares.items()
-    }
-    found = with_intervals(predictions, names, measures, replicates=replicates, seed=seed, counted=counted)
+    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    if shares:
+        counted = zip(*(side.tolist() for side in sums(counts)), strict=True)
+        kinds = {name: Kind(counted=pair) for name, pair in zip(shares, counted, strict=True)}
+        entries = estimate(drawn, lambda sample: ratio(*sums(sample)), kinds)
+    area, *risk = estimate(drawn, _risk_curve(counts, threshold), dict.fromkeys(("aurc", *KEPT), Kind())).values()
 
-    def part(prefix: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def told(part: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
         if given is None:
             return None
-        own = {name.removeprefix(f"{prefix}."): found[name] for name in shares if name.startswith(f"{prefix}.")}
-        return {"coverage": given["coverage"], "unit": given.get("unit", "image"), **own}
+        estimates = {name: entry for (of, name), entry in entries.items() if of == part}
+        return {"coverage": given["coverage"], "unit": given.get("unit", "image"), **estimates}
 
     return {
-        "n": len(predictions.label),
-        "n_groups": predictions.n_groups,
-        "decisions": part("decisions", conformal),
-        "triage": part("triage", triage),
-        "aurc": found["aurc"],
-        "risk_coverage": {"kept": list(KEPT), "risk": [found[f"risk.{kept}"] for kept in KEPT]},
+        "n": len(drawn.predictions.label),
+        "n_groups": drawn.predictions.n_groups,
+        "decisions": told("decisions", conformal),
+        "triage": told("triage", triage),
+        "aurc": area,
+        "risk_coverage": {"kept": list(KEPT), "risk": risk},
     }
 
 
@@ -142,26 +136,28 @@ def _sides(levels: int) -> tuple[Floats, Floats]:
     return np.stack([side, 0 * side]), np.stack([0 * side, side])
 
 
-class _Curve:
-    """Risk against coverage; levels in the order of falling certainty, ties together."""
+def _risk_curve(whole: Tally, threshold: float) -> Callable[[Tally], Floats]:
+    """What measures the area under the curve of risk against coverage, and the risk at each of `KEPT`.
 
-    def __init__(self, counts: Tally, threshold: float) -> None:
-        tiny = np.finfo(np.float64).eps
-        place = logit(np.clip(counts.probability, tiny, 1 - tiny)) - logit(np.clip(threshold, tiny, 1 - tiny))
-        self.positive = counts.probability >= threshold
-        self.levels, self.level = np.unique(-np.abs(place).round(12), return_inverse=True)
+    Levels go in the order of falling certainty, and images of one certainty come in random order.
+    """
+    tiny = np.finfo(np.float64).eps
+    place = logit(np.clip(whole.probability, tiny, 1 - tiny)) - logit(np.clip(threshold, tiny, 1 - tiny))
+    positive = whole.probability >= threshold
+    levels, level = np.unique(-np.abs(place).round(12), return_inverse=True)
 
-    def measure(self, counts: Tally) -> list[float]:
-        """The area under the curve, then the risk at each of `KEPT`; images of one certainty come in random order."""
-        size = len(self.levels)
-        wrong = np.where(self.positive, counts.negative, counts.positive)
-        kept = np.append(0, np.cumsum(np.bincount(self.level, weights=counts.total, minlength=size)))
-        errors = np.append(0, np.cumsum(np.bincount(self.level, weights=wrong, minlength=size)))
-        n = kept[-1]
-        each = np.arange(1, int(n) + 1)
-        grid = np.array(KEPT) * n
-        area = float((np.interp(each, kept, errors) / each).mean())
+    @by_replicate
+    def curve(counts: Tally) -> list[float]:
+        wrong = np.where(positive, counts.negative, counts.positive)
+        kept, errors = (
+            np.append(0, np.cumsum(np.bincount(level, side, len(levels)))) for side in (counts.total, wrong)
+        )
+        images = np.arange(1, int(kept[-1]) + 1)
+        grid = np.array(KEPT) * kept[-1]
+        area = float((np.interp(images, kept, errors) / images).mean())
         return [area, *(np.interp(grid, kept, errors) / grid).tolist()]
+
+    return curve
 
 
 # The records of how far predictions can be trusted: calibration, abstention, likeness to the training images.

@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, norm, rankdata
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import called, check_settings, percentile_interval, share_with_interval
-from tumortrace.evaluation.metrics import CALLED, METRICS, measure, tally
-from tumortrace.evaluation.resampling import draws_groups, resamples
+from tumortrace.evaluation.intervals import called, entry, measure_called, percentile_interval, share_with_interval
+from tumortrace.evaluation.measures import MEASURES
+from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.table import check_arrays, check_table
-
-Floats = NDArray[np.float64]
+from tumortrace.evaluation.tally import Floats
 
 
 @dataclass(frozen=True)
@@ -127,23 +126,30 @@ def paired_differences(
         >>> both["one", "same"]["accuracy"]
         {'value': 0.0, 'ci95': [0.0, 0.0]}
     """
-    check_settings(replicates, confidence)
     _require_same_images(tables)
-    drawn = {name: _replicates(table, replicates, seed) for name, table in tables.items()}
-    points = {name: _points(table) for name, table in tables.items()}
-    share = f"ci{100 * confidence:g}"
+    ordered = {name: table.assign(id=table["id"].astype(str)).sort_values("id") for name, table in tables.items()}
+    drawn = Replicates(next(iter(ordered.values())), replicates, seed, confidence)
+    measured = {name: _measured(drawn, table) for name, table in ordered.items()}
     return {
         (first, second): {
-            metric: {
-                "value": _number(points[second][place] - points[first][place]),
-                share: percentile_interval(drawn[second][:, place] - drawn[first][:, place], confidence)
-                if np.isfinite(points[second][place] - points[first][place])
-                else None,
-            }
-            for place, metric in enumerate(METRICS)
+            metric: _difference(measured[second][metric] - measured[first][metric], confidence) for metric in MEASURES
         }
         for first, second in combinations(tables, 2)
     }
+
+
+def _measured(replicates: Replicates, table: pd.DataFrame) -> dict[str, Floats]:
+    """Every metric of the table and then of each of the same replicates of it, shape (1 + replicates,)."""
+    scored, calls = replicates.of(table), replicates.of(called(table))
+    blocks = [measure_called(scored.tally, calls.tally)]
+    blocks += [measure_called(*pair) for pair in zip(scored.tallies(), calls.tallies(), strict=True)]
+    return {metric: np.hstack([block[metric] for block in blocks]) for metric in MEASURES}
+
+
+def _difference(values: Floats, confidence: float) -> dict[str, Any]:
+    if not np.isfinite(values[0]):
+        return entry(None, None, confidence)
+    return entry(float(values[0]), percentile_interval(values[1:], confidence), confidence)
 
 
 def _require_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
@@ -153,29 +159,6 @@ def _require_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
     for name, table in zip(tables, known, strict=True):
         if table["id"].duplicated().any() or not table.equals(known[0]):
             raise PredictionsError("not the same images", where=name, expected="each id once, the same in all tables")
-
-
-def _replicates(table: pd.DataFrame, replicates: int, seed: int) -> Floats:
-    """Every metric of every replicate, shape (replicates, metrics); all tables of the same images draw alike."""
-    if "group" not in table or not draws_groups(check_table(table)):
-        table = table.assign(
-            group=table["id"].astype(str)
-        )  # each image a group of its own: draws do not depend on scores
-    scored = resamples(check_table(table), replicates, seed)
-    calls = resamples(check_table(called(table)), replicates, seed)
-    return np.array([_join(measure(s, 0.5), measure(c, 0.5)) for s, c in zip(scored, calls, strict=True)])
-
-
-def _points(table: pd.DataFrame) -> list[float]:
-    return _join(*(measure(tally(check_table(part)), 0.5) for part in (table, called(table))))
-
-
-def _join(scored: dict[str, float], calls: dict[str, float]) -> list[float]:
-    return [(calls if metric in CALLED else scored)[metric] for metric in METRICS]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 # Whether two models differ in AUROC on the same images: DeLong's test in its fast form, extended to groups.

@@ -14,8 +14,10 @@ from scipy.stats import t as student
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.comparisons import holm
-from tumortrace.evaluation.intervals import called, evaluate_calls
-from tumortrace.evaluation.metrics import CALLED, METRICS, classification
+from tumortrace.evaluation.intervals import called, evaluate_calls, measure_called
+from tumortrace.evaluation.measures import MEASURES
+from tumortrace.evaluation.table import check_table
+from tumortrace.evaluation.tally import tally
 
 #: Metrics whose difference between recipes is tested; of the others an interval is given.
 TESTED = ("auroc", "accuracy")
@@ -106,7 +108,7 @@ def summarise_folds(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 
     recipes = {
         name: {
             "folds": _rows(folds),
-            "summary": {metric: _summary(folds[metric], ratio, metric) for metric in METRICS},
+            "summary": {metric: _summary(folds[metric], ratio, metric) for metric in MEASURES},
             "pooled": pooled(table[table["recipe"] == name], replicates=replicates, seed=seed),
         }
         for name, folds in measured.items()
@@ -129,12 +131,10 @@ def _per_fold(table: pd.DataFrame) -> pd.DataFrame:
     """Every metric of each fold, undefined ones NaN; index (repeat, fold)."""
     rows = []
     for (repeat, fold), part in table.groupby(["repeat", "fold"]):
-        scored = classification(part["label"], part["probability"])
-        calls = classification(part["label"], called(part)["probability"])
-        values = {metric: (calls if metric in CALLED else scored)[metric] for metric in METRICS}
+        values = measure_called(tally(check_table(part)), tally(check_table(called(part))))
         groups = part["group"].nunique() if part["group"].notna().all() else None
         rows.append({"repeat": repeat, "fold": fold, "n": len(part), "n_groups": groups} | values)
-    return pd.DataFrame(rows).set_index(["repeat", "fold"]).astype(dict.fromkeys(METRICS, float))
+    return pd.DataFrame(rows).set_index(["repeat", "fold"]).astype(dict.fromkeys(MEASURES, float))
 
 
 def _rows(folds: pd.DataFrame) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def _summary(values: pd.Series, ratio: float, metric: str, difference: bool = Fa
     found = corrected_t(values.tolist(), ratio)
     ends = found.ci95
     if ends:
-        low, high = (-1.0 if metric == "mcc" else 0.0), (math.inf if metric == "nll" else 1.0)
+        low, high = MEASURES[metric].bounds
         low, high = (low - high, high - low) if difference else (low, high)
         ends = max(low, ends[0]), min(high, ends[1])
     return {"mean": found.mean, "sd": found.sd, "n": found.n, "ci95": list(ends) if ends else None}
@@ -181,7 +181,7 @@ def pooled(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> dic
 
 
 def _compared(first: str, second: str, measured: dict[str, pd.DataFrame], ratio: float) -> dict[str, Any]:
-    differences = measured[second][list(METRICS)] - measured[first][list(METRICS)]
+    differences = measured[second][list(MEASURES)] - measured[first][list(MEASURES)]
     tests = {}
     for metric in TESTED:
         values = differences[metric].tolist()
@@ -190,6 +190,6 @@ def _compared(first: str, second: str, measured: dict[str, pd.DataFrame], ratio:
     return {
         "first": first,
         "second": second,
-        "differences": {metric: _summary(differences[metric], ratio, metric, difference=True) for metric in METRICS},
+        "differences": {metric: _summary(differences[metric], ratio, metric, difference=True) for metric in MEASURES},
         "tests": tests,
     }

@@ -1,35 +1,192 @@
-"""Metrics with confidence intervals: Wilson's for proportions, the bootstrap for everything else and for groups."""
+"""Values with confidence intervals: Wilson's for proportions, the bootstrap for everything else and for groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy.stats import norm
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.metrics import CALLED, METRICS, Tally, describe, measure, tally
-from tumortrace.evaluation.reliability_intervals import ece_interval
-from tumortrace.evaluation.resampling import (
-    PROPORTIONS,
-    draws_groups,
-    proportions,
-    resamples,
-    single_groups,
-    wilson,
-    wilson_of_groups,
-)
-from tumortrace.evaluation.table import Predictions, check_table, check_threshold
+from tumortrace.evaluation.inverted_tests import brier_reliability_interval, gap_interval
+from tumortrace.evaluation.measures import CALLED, MEASURES, Measure, describe, gaps, measure
+from tumortrace.evaluation.replicates import Replicates, draws
+from tumortrace.evaluation.table import check_threshold
+from tumortrace.evaluation.tally import Confusion, Floats, Tally, confusion, ratio
 
-Floats = NDArray[np.float64]
 FEW_GROUPS = 10
 UNDEFINED_ALLOWED = 0.05
-#: Metrics that are no plain proportions, with the least value that each can have; the greatest is 1.
-BOUNDED = {"auroc": 0.0, "average_precision": 0.0, "balanced_accuracy": 0.0, "f1": 0.0, "mcc": -1.0}
 ROUNDING = 1e-9
 K = TypeVar("K", bound=Hashable)
+
+
+def wilson(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Wilson's score interval of a proportion (Wilson 1927, without continuity correction).
+
+    Args:
+        successes: Counts, any shape.
+        trials: Counts of at least 1, the same shape.
+        confidence: Nominal coverage, in (0, 1).
+
+    Returns:
+        Lower and upper ends, in [0, 1], of the same shape.
+
+    Example:
+        >>> low, high = wilson(9, 10)
+        >>> round(float(low), 4), round(float(high), 4)
+        (0.5958, 0.9821)
+    """
+    k, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    z = norm.ppf((1 + confidence) / 2)
+    centre = (k + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    # Exactly 0 and 1 at the ends, which rounding would miss by 1e-17.
+    return np.where(k == 0, 0.0, centre - half), np.where(k == n, 1.0, centre + half)
+
+
+def _wilson(successes: float, trials: float, confidence: float) -> list[float]:
+    low, high = wilson(successes, trials, confidence)
+    return [float(low), float(high)]
+
+
+def percentile_interval(samples: Floats, confidence: float = 0.95) -> list[Any] | None:
+    """The middle part of bootstrap replicates (Efron & Tibshirani 1993); None where more than 5 % of them are NaN.
+
+    Args:
+        samples: Value of each replicate, shape (replicates,), or values, shape (replicates, m).
+        confidence: Share of the replicates between the ends, in (0, 1).
+
+    Returns:
+        The ends: numbers, or arrays of shape (m,).
+
+    Example:
+        >>> percentile_interval(np.arange(101.0), 0.5)
+        [25.0, 75.0]
+    """
+    defined = samples[~np.isnan(samples).reshape(len(samples), -1).any(axis=1)]
+    if len(defined) < (1 - UNDEFINED_ALLOWED) * len(samples):
+        return None
+    ends = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return ends.tolist() if samples.ndim == 1 else list(ends)
+
+
+def entry(value: float | None, ends: list[float] | None, confidence: float = 0.95) -> dict[str, Any]:
+    """A value and its interval as records hold them; None for either where it is not defined."""
+    return {"value": value, f"ci{100 * confidence:g}": ends}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the interval of a value is made; by default, percentiles of the replicates.
+
+    Attributes:
+        counted: Successes and trials of a plain proportion: it gets Wilson's interval where replicates draw single
+            images. Where they draw groups and no replicate differs, Wilson's with groups counted as images: drawing
+            groups that all have the same share, mostly 0 or 1, gives an interval of width 0, which is no certainty.
+        bounds: Of another value: at either of them, where no replicate differs, it gets Wilson's interval of as many
+            trials as the rarer class has images, or groups where these are drawn.
+        mirrored: The basic bootstrap's interval, cut off at 0, because replicates push the value upwards.
+    """
+
+    counted: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = None
+    mirrored: bool = False
+
+
+def estimate(
+    replicates: Replicates, function: Callable[[Tally], ArrayLike], kinds: Mapping[K, Kind]
+) -> dict[K, dict[str, Any]]:
+    """Whatever can be measured on a tally, with the confidence interval of each value.
+
+    Args:
+        replicates: Of the predictions.
+        function: The values of a tally, in the order of `kinds`: shape (m,), or (r, m) of replicates; NaN where it does
+            not define one.
+        kinds: How the interval of each is made, by name.
+
+    Returns:
+        `{name: {"value": v, "ci95": [low, high]}}`, None where not defined, as in `evaluate_table`.
+
+    Example:
+        >>> few = Replicates(pd.DataFrame({"label": [0, 1, 1, 1], "probability": [0.1, 0.2, 0.8, 0.9]}), 99)
+        >>> estimate(few, lambda counts: (counts.positive.sum(-1) / counts.total.sum(-1))[..., None], {"share": Kind()})
+        {'share': {'value': 0.75, 'ci95': [0.25, 1.0]}}
+    """
+    values, drawn = np.asarray(function(replicates.tally), dtype=np.float64).tolist(), replicates.measure(function).T
+    alone = np.asarray(function(replicates.groups())) if replicates.grouped else np.empty((0, len(values)))
+    groups = np.isfinite(alone).sum(axis=0).tolist()  # those with an image that a share is of
+    return {
+        name: _estimated(replicates, kind, value, samples, trials)
+        for (name, kind), value, samples, trials in zip(kinds.items(), values, drawn, groups, strict=True)
+    }
+
+
+def _estimated(replicates: Replicates, kind: Kind, value: float, samples: Floats, groups: int) -> dict[str, Any]:
+    confidence = replicates.confidence
+    if np.isnan(value):
+        return entry(None, None, confidence)
+    if kind.counted and not replicates.grouped:
+        return entry(value, _wilson(*kind.counted, confidence), confidence)
+    ends = percentile_interval(samples, confidence)
+    if ends and kind.mirrored:
+        low, high = 2 * value - ends[1], 2 * value - ends[0]
+        ends = [min(max(0.0, low), value), max(value, high)]
+    elif ends and kind.counted and ends[0] == ends[1]:
+        ends = _wilson(value * groups, groups, confidence)
+    elif ends and kind.bounds and ends[1] - ends[0] < ROUNDING and _at_end(value, kind.bounds):
+        (least, most), trials = kind.bounds, _rarer(replicates)
+        low, high = _wilson(trials * float(value > least + ROUNDING), trials, confidence)
+        ends = [least + (most - least) * low, least + (most - least) * high]
+    return entry(value, ends, confidence)
+
+
+def _at_end(value: float, bounds: tuple[float, float]) -> bool:
+    return min(abs(value - end) for end in bounds) < ROUNDING
+
+
+def _rarer(replicates: Replicates) -> int:
+    """Number of images of the rarer class, or of groups with such images where replicates draw groups."""
+    if replicates.grouped:
+        alone = replicates.groups()
+        present = [int((side.sum(-1) > 0).sum()) for side in (alone.positive, alone.negative)]
+    else:
+        present = np.bincount(replicates.predictions.label, minlength=2).tolist()
+    return min(count for count in present if count)
+
+
+def estimate_measures(replicates: Replicates, threshold: float, rows: Mapping[str, Measure]) -> dict[str, Any]:
+    """The value of each measure with the interval that its row asks for; `{name: {"value", "ci95"}}`."""
+    calls = confusion(replicates.tally, threshold)
+    drawn = {name: row for name, row in rows.items() if row.interval not in INVERTED}
+
+    def values(counts: Tally) -> Floats:
+        return np.stack([*measure(counts, threshold, drawn).values()], axis=-1)
+
+    entries = estimate(replicates, values, {name: kind_of(row, calls) for name, row in drawn.items()})
+    for name, row in rows.items():
+        if row.interval in INVERTED:
+            value = float(row.value(replicates.tally, calls))
+            entries[name] = entry(value, INVERTED[row.interval](replicates, row), replicates.confidence)
+    return {name: entries[name] for name in rows}
+
+
+#: Intervals that are no percentiles of a measure's own replicates.
+INVERTED: dict[str, Callable[[Replicates, Measure], list[float]]] = {
+    "gaps": lambda replicates, row: gap_interval(replicates, row.gaps or gaps),
+    "brier_reliability": lambda replicates, _: brier_reliability_interval(replicates),
+}
+
+
+def kind_of(row: Measure, calls: Confusion) -> Kind:
+    """How the interval of a measure is made, were these the calls."""
+    if row.share is not None:
+        successes, trials = row.share(calls)
+        return Kind(counted=(float(successes), float(trials)))
+    return Kind(bounds=row.bounds if row.interval == "bounded" else None, mirrored=row.interval == "mirrored")
 
 
 def evaluate_table(
@@ -37,13 +194,12 @@ def evaluate_table(
 ) -> dict[str, Any]:
     """Every metric of a predictions table with its confidence interval.
 
-    Where every image has a group and there are two or more, replicates draw whole groups with replacement (Field &
-    Welsh 2007), because images of one slide or patient resemble each other; plain proportions in which no replicate
-    differs, such as 1, get Wilson's score interval (Wilson 1927) with groups counted as images. Otherwise replicates
-    draw single images, and plain proportions get Wilson's interval. Bootstrap intervals are percentiles of the
-    replicates (Efron & Tibshirani 1993), except that of `ece`, which noise can only make larger: see `ece_interval`,
-    and those of `BOUNDED` metrics at an end of their range, as an AUROC of 1, from which no replicate differs: these
-    get Wilson's of as many trials as the rarer class has images or groups.
+    Where every image has a group and there are two or more, replicates draw whole groups with replacement, and plain
+    proportions in which no replicate differs, such as 1, get Wilson's score interval with groups counted as images.
+    Otherwise replicates draw single images, and plain proportions get Wilson's interval. Bootstrap intervals are
+    percentiles of the replicates, except that of `ece`, which noise can only make larger: see `gap_interval`, and
+    those of bounded metrics at an end of their range, as an AUROC of 1, from which no replicate differs: these get
+    Wilson's of as many trials as the rarer class has images or groups.
 
     Args:
         table: Columns `label` (0 or 1), `probability` (in [0, 1]) and optionally `group`; others are ignored.
@@ -68,178 +224,48 @@ def evaluate_table(
         (0.75, [0.35, 0.65])
     """
     check_threshold(threshold)
-    check_settings(replicates, confidence)
-    predictions = check_table(table)
-    points = describe(tally(predictions), threshold)
-    entries = with_intervals(
-        predictions,
-        METRICS,
-        lambda sample: list(measure(sample, threshold).values()),
-        replicates=replicates,
-        seed=seed,
-        confidence=confidence,
-        counted=proportions(points["confusion_matrix"]),
-        bounded=BOUNDED,
-    )
-    name = f"ci{100 * confidence:g}"
-    entries["ece"][name] = ece_interval(predictions, replicates=replicates, seed=seed, confidence=confidence)
-    result: dict[str, Any] = dict(entries)
-    stuck = [m for m in METRICS if (ends := entries[m][name]) is not None and ends[0] == ends[1]]
-    ends = [m for m, least in BOUNDED.items() if entries[m][name] and _at_end(entries[m]["value"], least)]
-    return result | {
+    return evaluate(Replicates(table, replicates, seed, confidence), threshold)
+
+
+def evaluate(replicates: Replicates, threshold: float) -> dict[str, Any]:
+    """`evaluate_table` on replicates that are drawn."""
+    entries = estimate_measures(replicates, threshold, MEASURES)
+    points = describe(replicates.tally, threshold)
+    return entries | {
         "confusion_matrix": points["confusion_matrix"],
         "threshold": points["threshold"],
         "n": points["n"],
-        "n_groups": predictions.n_groups,
+        "n_groups": replicates.predictions.n_groups,
         "prevalence": points["prevalence"],
-        "intervals": _method(predictions, replicates, seed, confidence, stuck, ends),
+        "intervals": _method(replicates, entries),
     }
 
 
-def with_intervals(
-    predictions: Predictions,
-    names: Sequence[K],
-    measures: Callable[[Tally], ArrayLike],
-    *,
-    replicates: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-    counted: Mapping[K, tuple[int, int]] | None = None,
-    mirrored: Collection[K] = (),
-    bounded: Mapping[K, float] | None = None,
-) -> dict[K, dict[str, Any]]:
-    """Whatever can be measured on a tally, with the confidence interval of each value.
-
-    Args:
-        predictions: Checked predictions.
-        names: Of the values.
-        measures: The values of a tally in the order of their names, NaN where it does not define one.
-        replicates: Number of bootstrap replicates; all values are measured on the same ones.
-        seed: Seed of the replicates.
-        confidence: Share of intervals that should contain the truth, in (0, 1).
-        counted: Successes and trials of the values that are plain proportions: they get Wilson's interval where
-            replicates draw single images, and `wilson_of_groups` where no replicate of whole groups differs.
-        mirrored: Values with the basic bootstrap interval, cut off at 0, because replicates push them upwards.
-        bounded: Least of the other values whose greatest is 1: at either end, where no replicate differs, they get
-            Wilson's interval of as many trials as the rarer class has images, or groups where these are drawn.
-
-    Returns:
-        `{name: {"value": v, "ci95": [low, high]}}`, None where not defined, as in `evaluate_table`.
-
-    Example:
-        >>> from tumortrace.evaluation.table import check_arrays
-        >>> few = check_arrays([0, 1, 1, 1], [0.1, 0.2, 0.8, 0.9])
-        >>> with_intervals(few, ["share"], lambda counts: [counts.positive.sum() / counts.total.sum()], replicates=99)
-        {'share': {'value': 0.75, 'ci95': [0.25, 1.0]}}
-    """
-    values = np.asarray(measures(tally(predictions)), dtype=np.float64).tolist()
-    drawn = np.array([measures(sample) for sample in resamples(predictions, replicates, seed)], dtype=np.float64)
-    known = {} if counted is None or draws_groups(predictions) else counted
-    result: dict[K, dict[str, Any]] = {}
-    key = f"ci{100 * confidence:g}"
-    for name, number, samples in zip(names, values, drawn.T, strict=True):
-        value = None if np.isnan(number) else number
-        interval = None
-        if value is not None and name in known:
-            interval = [float(end) for end in wilson(*known[name], confidence)]
-        elif value is not None:
-            interval = percentile_interval(samples, confidence, mirrored_at=value if name in mirrored else None)
-        result[name] = {"value": value, key: interval}
-    _widen_shares(result, [name for name in names if name in (counted or {})], key, predictions, measures, confidence)
-    for name, least in (bounded or {}).items():
-        value, ends = result[name]["value"], result[name][key]
-        if ends is not None and ends[1] - ends[0] < ROUNDING and _at_end(value, least):
-            low, high = wilson_of_groups(float(value > least + ROUNDING), _rarer(predictions), confidence)
-            result[name][key] = [least + (1 - least) * low, least + (1 - least) * high]
-    return result
-
-
-def _at_end(value: float, least: float) -> bool:
-    return min(abs(value - least), abs(value - 1)) < ROUNDING
-
-
-def _rarer(predictions: Predictions) -> int:
-    """Number of images of the rarer class, or of groups with such images where replicates draw groups."""
-    if draws_groups(predictions):
-        parts = [(group.positive.sum() > 0, group.negative.sum() > 0) for group in single_groups(predictions)]
-        found = np.sum(parts, axis=0)
-    else:
-        found = np.bincount(predictions.label.astype(np.int64), minlength=2)
-    return int(min(found[found > 0]))
-
-
-def _widen_shares(
-    result: dict[K, dict[str, Any]],
-    shares: Sequence[K],
-    key: str,
-    predictions: Predictions,
-    measures: Callable[[Tally], ArrayLike],
-    confidence: float,
-) -> None:
-    """Give shares in which no replicate of whole groups differs the interval of `wilson_of_groups`, in place."""
-    alike = [name for name in shares if (ends := result[name][key]) is not None and ends[0] == ends[1]]
-    if not alike or not draws_groups(predictions):
-        return
-    order = list(result)
-    values = np.array([measures(group) for group in single_groups(predictions)], dtype=np.float64)
-    groups = np.isfinite(values).sum(axis=0)  # those with an image that the share is of
-    for name in alike:
-        result[name][key] = wilson_of_groups(result[name]["value"], int(groups[order.index(name)]), confidence)
-
-
-def check_settings(replicates: int, confidence: float) -> None:
-    """Refuse a number of replicates or a confidence that makes no interval."""
-    if replicates < 1:
-        raise PredictionsError(f"{replicates} replicates", expected="1 or more", remedy="use 1000")
-    if not 0 < confidence < 1:
-        raise PredictionsError(f"confidence {confidence}", expected="a number between 0 and 1", remedy="use 0.95")
-
-
-def percentile_interval(
-    samples: Floats, confidence: float = 0.95, *, mirrored_at: float | None = None
-) -> list[float] | None:
-    """The middle part of bootstrap replicates; None where more than 5 % of them are NaN.
-
-    Args:
-        samples: Value of each replicate, shape (replicates,), NaN where not defined.
-        confidence: Share of the replicates between the ends, in (0, 1).
-        mirrored_at: The value of the data themselves, at which the percentiles are mirrored (the basic bootstrap), cut
-            off at 0 and widened to the value; None takes them as they are.
-
-    Example:
-        >>> replicates = np.arange(101.0)
-        >>> percentile_interval(replicates, 0.5), percentile_interval(replicates, 0.5, mirrored_at=60.0)
-        ([25.0, 75.0], [45.0, 95.0])
-    """
-    defined = samples[~np.isnan(samples)]
-    if len(defined) < (1 - UNDEFINED_ALLOWED) * len(samples):
-        return None
-    low, high = (float(end) for end in np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2]))
-    if mirrored_at is None:
-        return [low, high]
-    return [min(max(0.0, 2 * mirrored_at - high), mirrored_at), max(mirrored_at, 2 * mirrored_at - low)]
-
-
-def _method(
-    predictions: Predictions, replicates: int, seed: int, confidence: float, stuck: list[str], ends: list[str]
-) -> str:
+def _method(replicates: Replicates, entries: Mapping[str, dict[str, Any]]) -> str:
     """How the intervals were made, for whoever reads them."""
-    share, n_groups, drawn = f"{100 * confidence:g} %", predictions.n_groups, f"{replicates} replicates, seed {seed}"
-    if draws_groups(predictions):
+    name = f"ci{100 * replicates.confidence:g}"
+    known = {m: values for m, values in entries.items() if values[name]}
+    stuck = [m for m, values in known.items() if values[name][0] == values[name][1]]
+    ends = [
+        m for m, v in known.items() if MEASURES[m].interval == "bounded" and _at_end(v["value"], MEASURES[m].bounds)
+    ]
+    n_groups, ungrouped = replicates.predictions.n_groups, replicates.predictions.ungrouped
+    share, drawn = f"{100 * replicates.confidence:g} %", f"{replicates.number} replicates, seed {replicates.seed}"
+    if replicates.grouped:
         text = f"{share} intervals: percentile bootstrap that draws whole groups ({n_groups} groups, {drawn}); "
         text += "Wilson score with groups for images for shares in which no replicate differs"
         rough = f" With fewer than {FEW_GROUPS} groups they are rough, and rather too narrow."
         notes = rough if n_groups is not None and n_groups < FEW_GROUPS else ""
     else:
-        text = f"{share} intervals: Wilson score for {', '.join(PROPORTIONS[:-1])} and {PROPORTIONS[-1]}; percentile "
+        *most, last = (m for m, row in MEASURES.items() if row.share)
+        text = f"{share} intervals: Wilson score for {', '.join(most)} and {last}; percentile "
         text += f"bootstrap of single images ({drawn}) for the others"
+        unknown = "No image" if ungrouped == len(replicates.predictions.label) else "Not every image"
+        notes = f" {unknown} has a group; where several come from one slide or patient, these are too narrow."
         if n_groups == 1:
             notes = " All images come from one group: nothing is said about others."
-        else:
-            unknown = "No image" if predictions.ungrouped == len(predictions.label) else "Not every image"
-            notes = f" {unknown} has a group; where several come from one slide or patient, these are too narrow."
     if ends:
-        units = "groups hold" if draws_groups(predictions) else "there are images of"
+        units = "groups hold" if replicates.grouped else "there are images of"
         notes += (
             f" No replicate differs in {', '.join(ends)}: Wilson score of as many trials as {units} the rarer class."
         )
@@ -268,6 +294,11 @@ def called(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(probability=table["prediction"].astype(float))
 
 
+def measure_called(scored: Tally, calls: Tally) -> dict[str, Floats]:
+    """Every metric, those of calls from the tally of the calls themselves; see `measure`."""
+    return measure(scored, 0.5) | measure(calls, 0.5, CALLED)
+
+
 def evaluate_calls(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
     """What `evaluate_table` returns, with the metrics of calls taken from `prediction` instead of one threshold.
 
@@ -287,23 +318,18 @@ def evaluate_calls(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0
         >>> evaluate_calls(table, replicates=50)["sensitivity"]["value"]
         1.0
     """
-    scored = evaluate_table(table, 0.5, replicates=replicates, seed=seed)
-    calls = evaluate_table(called(table), 0.5, replicates=replicates, seed=seed)
+    drawn = Replicates(table, replicates, seed)
+    scored, calls = evaluate(drawn, 0.5), evaluate(drawn.of(called(table)), 0.5)
     taken = {name: calls[name] for name in (*CALLED, "confusion_matrix")}
     method = scored["intervals"].partition(" No replicate differs")[0]  # said of calls at .5, which are not these
     return scored | taken | {"threshold": None, "intervals": method}
 
 
-# The share of images of which something holds, with its interval: by whole groups where these are known.
+# Shares and means of something known of each image.
 
 
 def share_with_interval(
-    holds: ArrayLike,
-    group: ArrayLike | None = None,
-    *,
-    replicates: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    holds: ArrayLike, group: ArrayLike | None = None, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> dict[str, Any]:
     """The share of images of which something holds.
 
@@ -322,34 +348,23 @@ def share_with_interval(
         `{"value": share, "ci95": [low, high]}`, both None where there are no images.
 
     Example:
-        >>> found = share_with_interval([True, True, False, True])
-        >>> found["value"], [round(end, 2) for end in found["ci95"]]
+        >>> share = share_with_interval([True, True, False, True])
+        >>> share["value"], [round(end, 2) for end in share["ci95"]]
         (0.75, [0.3, 0.95])
         >>> [round(end, 2) for end in share_with_interval([True] * 40, list("abcd") * 10)["ci95"]]
         [0.51, 1.0]
     """
-    check_settings(replicates, confidence)
-    name, held = f"ci{100 * confidence:g}", np.asarray(holds, dtype=bool)
+    held = np.asarray(holds, dtype=bool)
     if not len(held):
-        return {"value": None, name: None}
+        return entry(None, None, confidence)
     table = pd.DataFrame({"label": held.astype(np.int64), "probability": 0.5})
     if group is not None:
         table["group"] = np.asarray(group, dtype=object)
-    checked, value = check_table(table), float(held.mean())
-    if checked.group is None or checked.n_groups is None or not draws_groups(checked):
-        low, high = wilson(held.sum(), len(held), confidence)
-        return {"value": value, name: [float(low), float(high)]}
-    count = checked.n_groups
-    right, size = np.bincount(checked.group, weights=held, minlength=count), np.bincount(checked.group)
-    random = np.random.default_rng(seed)
-    drawn = (random.integers(count, size=count) for _ in range(replicates))
-    ends = percentile_interval(np.array([right[rows].sum() / size[rows].sum() for rows in drawn]), confidence)
-    if ends is not None and ends[0] == ends[1]:
-        ends = wilson_of_groups(value, count, confidence)
-    return {"value": value, name: ends}
-
-
-# The mean of something measured once per image, with its interval.
+    kinds = {"share": Kind(counted=(held.sum(), len(held)))}
+    drawn = Replicates(table, replicates, seed, confidence)
+    return estimate(drawn, lambda counts: ratio(counts.positive.sum(-1), counts.total.sum(-1))[..., None], kinds)[
+        "share"
+    ]
 
 
 def mean_with_interval(
@@ -389,7 +404,6 @@ def mean_with_interval(
     interval = None
     if units > 1:
         sums, counts = np.bincount(unit, kept), np.bincount(unit).astype(np.float64)
-        drawn = np.random.default_rng(seed).integers(units, size=(replicates, units))
-        means = sums[drawn].sum(1) / counts[drawn].sum(1)
-        interval = [float(end) for end in np.quantile(means, (0.025, 0.975))]
+        times = draws(units, replicates, seed)
+        interval = percentile_interval((times @ sums) / (times @ counts))
     return {"value": float(kept.mean()), "ci95": interval, "n": len(kept)}

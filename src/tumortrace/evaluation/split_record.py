@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.curves import BENEFIT_NAMES, decision_curve, net_benefit
-from tumortrace.evaluation.intervals import BOUNDED, evaluate_table, with_intervals
-from tumortrace.evaluation.metrics import (
-    CALLED,
-    Tally,
-    auroc,
-    confusion,
-    confusion_matrix,
-    describe,
-    measure_calls,
-    ratio,
-    tally,
-)
-from tumortrace.evaluation.resampling import proportions, wilson
-from tumortrace.evaluation.table import Predictions, check_table
+from tumortrace.evaluation.intervals import Kind, entry, estimate, estimate_measures, evaluate, evaluate_table, wilson
+from tumortrace.evaluation.measures import CALLED, MEASURES, prominent
+from tumortrace.evaluation.replicates import Replicates
+from tumortrace.evaluation.table import Predictions, check_table, check_threshold
+from tumortrace.evaluation.tally import Confusion, Floats, confusion, ratio
 from tumortrace.evaluation.thresholds import POINT_NAMES, operating_points, operating_points_record
 
 # How a model does on each slide or patient, and on each level of a column such as scanner or hospital.
@@ -32,7 +22,7 @@ from tumortrace.evaluation.thresholds import POINT_NAMES, operating_points, oper
 
 MOST_LEVELS = 50
 UNKNOWN = "not known"
-REPLICATES = 200
+GROUP_REPLICATES = 200
 
 
 def each_group(table: pd.DataFrame, threshold: float, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -60,40 +50,34 @@ def each_group(table: pd.DataFrame, threshold: float, *, seed: int = 0) -> list[
     if predictions.group is None:
         return []
     names = sorted(table["group"].astype("string").astype(str).unique())
-    return [
-        {"group": name} | _one_group(predictions, predictions.group == code, threshold, seed)
-        for code, name in enumerate(names)
-    ]
+    rows = []
+    for code, name in enumerate(names):
+        chosen = predictions.group == code
+        alone = Predictions(predictions.label[chosen], predictions.probability[chosen], None, None, int(chosen.sum()))
+        rows.append({"group": name} | _one_group(Replicates(alone, GROUP_REPLICATES, seed), threshold))
+    return rows
 
 
-def _one_group(predictions: Predictions, rows: np.ndarray, threshold: float, seed: int) -> dict[str, Any]:
-    own = Predictions(predictions.label[rows], predictions.probability[rows], None, None, int(rows.sum()))
-    counts = tally(own)
-    found = describe(counts, threshold)
-    matrix = found["confusion_matrix"]
-    n, positives = found["n"], matrix["fn"] + matrix["tp"]
-    trials = {
-        "positive_share": (matrix["fp"] + matrix["tp"], n),
-        "accuracy": (matrix["tn"] + matrix["tp"], n),
-        "sensitivity": (matrix["tp"], positives),
-        "specificity": (matrix["tn"], n - positives),
-    }
-    ranked = with_intervals(
-        own, ["auroc"], lambda sample: [auroc(sample)], replicates=REPLICATES, seed=seed, bounded={"auroc": 0.0}
-    )
+def _one_group(replicates: Replicates, threshold: float) -> dict[str, Any]:
+    calls = confusion(replicates.tally, threshold)
+    n, positives = len(replicates.predictions.label), int(calls.fn + calls.tp)
+    ranked = estimate_measures(replicates, threshold, {"auroc": MEASURES["auroc"]})
+    shares = {name: MEASURES[name].share for name in ("accuracy", "sensitivity", "specificity")}
+    counted = {name: share(calls) for name, share in shares.items() if share}
     return {
         "n": n,
         "positives": positives,
-        "prevalence": found["prevalence"],
+        "prevalence": positives / n,
         **ranked,
-        **{name: _share(*counted) for name, counted in trials.items()},
+        **{name: _share(*pair) for name, pair in ({"positive_share": (calls.fp + calls.tp, n)} | counted).items()},
     }
 
 
-def _share(successes: int, of: int) -> dict[str, Any]:
-    if of == 0:
-        return {"value": None, "ci95": None}
-    return {"value": successes / of, "ci95": [float(end) for end in wilson(successes, of)]}
+def _share(successes: Floats | float, trials: Floats | float) -> dict[str, Any]:
+    if not trials:
+        return entry(None, None)
+    low, high = wilson(successes, trials)
+    return entry(float(successes / trials), [float(low), float(high)])
 
 
 def each_subgroup(
@@ -169,40 +153,45 @@ ROWS = (*CLASSES, *AVERAGES)
 REPORT_NAMES = tuple((row, score) for row in ROWS for score in SCORES)
 
 
-def class_scores(counts: Tally, threshold: float) -> list[float]:
+def class_scores(calls: Confusion) -> Floats:
     """Precision, recall and F1 of each class, their plain mean and their mean weighted by support.
 
     Args:
-        counts: Tally of the predictions.
-        threshold: An image is called positive where its probability is at or above it.
+        calls: The confusion matrix.
 
     Returns:
         In the order of `REPORT_NAMES`; NaN where not defined. A class without images has no weight in the weighted
         mean; any other undefined score leaves a mean undefined.
 
     Example:
-        >>> from tumortrace.evaluation.metrics import tally
         >>> from tumortrace.evaluation.table import check_arrays
-        >>> scores = class_scores(tally(check_arrays([0, 0, 0, 1], [0.1, 0.2, 0.7, 0.9])), 0.5)
-        >>> {name: round(score, 3) for name, score in zip(REPORT_NAMES, scores) if name[1] == "f1"}
+        >>> from tumortrace.evaluation.tally import tally
+        >>> scores = class_scores(confusion(tally(check_arrays([0, 0, 0, 1], [0.1, 0.2, 0.7, 0.9])), 0.5))
+        >>> {name: float(score.round(3)) for name, score in zip(REPORT_NAMES, scores) if name[1] == "f1"}
         {('negative', 'f1'): 0.8, ('positive', 'f1'): 0.667, ('macro', 'f1'): 0.733, ('weighted', 'f1'): 0.767}
     """
-    tn, fp, fn, tp = confusion(counts, threshold)
-    negative = [ratio(tn, tn + fn), ratio(tn, tn + fp), ratio(2 * tn, 2 * tn + fn + fp)]
-    positive = [ratio(tp, tp + fp), ratio(tp, tp + fn), ratio(2 * tp, 2 * tp + fp + fn)]
-    pairs = list(zip(negative, positive, strict=True))
-    macro = [(one + other) / 2 for one, other in pairs]
-    return negative + positive + macro + [_weighted(one, tn + fp, other, fn + tp) for one, other in pairs]
+    tn, fp, fn, tp = calls
+    f1 = ratio(2 * tn, 2 * tn + fn + fp), ratio(2 * tp, 2 * tp + fp + fn)
+    shares = class_shares(calls)
+    negative, positive = (
+        np.stack([ratio(*shares[name, "precision"]), ratio(*shares[name, "recall"]), score], axis=-1)
+        for name, score in zip(CLASSES, f1, strict=True)
+    )
+    weights = (tn + fp)[..., None], (fn + tp)[..., None]
+    weighted = ratio(
+        sum(np.where(w == 0, 0, w * s) for w, s in zip(weights, (negative, positive), strict=True)), sum(weights)
+    )
+    return np.concatenate([negative, positive, (negative + positive) / 2, weighted], axis=-1)
 
 
-def class_proportions(matrix: dict[str, int]) -> dict[tuple[str, str], tuple[int, int]]:
+def class_shares(calls: Confusion) -> dict[tuple[str, str], tuple[Floats, Floats]]:
     """Successes and trials behind the scores that are plain proportions.
 
     Example:
-        >>> class_proportions({"tn": 5, "fp": 1, "fn": 2, "tp": 8})["negative", "precision"]
+        >>> class_shares(Confusion(5, 1, 2, 8))["negative", "precision"]
         (5, 7)
     """
-    tn, fp, fn, tp = (matrix[name] for name in ("tn", "fp", "fn", "tp"))
+    tn, fp, fn, tp = calls
     return {
         ("negative", "precision"): (tn, tn + fn),
         ("negative", "recall"): (tn, tn + fp),
@@ -211,39 +200,7 @@ def class_proportions(matrix: dict[str, int]) -> dict[tuple[str, str], tuple[int
     }
 
 
-def classification_report(
-    entries: Mapping[tuple[str, str], dict[str, Any]], matrix: dict[str, int]
-) -> dict[str, dict[str, Any]]:
-    """The report as a record.
-
-    Args:
-        entries: Value and interval of each score, by `REPORT_NAMES`.
-        matrix: The confusion matrix behind them.
-
-    Returns:
-        `{row: {"precision": entry, "recall": entry, "f1": entry, "support": images}}`.
-    """
-    negative, positive = matrix["tn"] + matrix["fp"], matrix["fn"] + matrix["tp"]
-    support = {"negative": negative, "positive": positive}
-    return {
-        row: {score: entries[row, score] for score in SCORES} | {"support": support.get(row, negative + positive)}
-        for row in ROWS
-    }
-
-
-def _weighted(one: float, weight: float, other: float, other_weight: float) -> float:
-    if weight == 0 or other_weight == 0:
-        return other if weight == 0 else one
-    return (weight * one + other_weight * other) / (weight + other_weight)
-
-
 HALF = 0.5
-PARTS: dict[str, Sequence[tuple[Any, ...]]] = {
-    "at_half": [(metric,) for metric in CALLED],
-    "report": REPORT_NAMES,
-    "points": POINT_NAMES,
-    "benefit": BENEFIT_NAMES,
-}
 
 
 def split_record(
@@ -282,39 +239,35 @@ def split_record(
         >>> record["classification_report"]["macro"]["recall"]["value"]
         0.75
     """
-    plain = evaluate_table(table, threshold, replicates=replicates, seed=seed)
-    predictions = check_table(table)
-    half = confusion_matrix(tally(predictions), HALF)
-    counted: dict[tuple[Any, ...], tuple[int, int]] = {
-        ("at_half", name): pair for name, pair in proportions(half).items()
-    }
-    counted |= {("report", *key): pair for key, pair in class_proportions(plain["confusion_matrix"]).items()}
-
-    def measures(counts: Tally) -> NDArray[np.float64]:
-        at_half = list(measure_calls(counts, HALF).values())
-        return np.concatenate([at_half, class_scores(counts, threshold), operating_points(counts), net_benefit(counts)])
-
-    names = [(part, *key) for part, keys in PARTS.items() for key in keys]
-    bounded = {name: BOUNDED.get(name[-1], 0.0) for name in names if name not in counted and name[0] != "benefit"}
-    found = with_intervals(
-        predictions, names, measures, replicates=replicates, seed=seed, counted=counted, bounded=bounded
-    )
-    entries = {part: {key: found[part, *key] for key in keys} for part, keys in PARTS.items()}
-    return plain | {
-        "at_half": {metric: entries["at_half"][(metric,)] for metric in CALLED}
-        | {"confusion_matrix": half, "threshold": HALF},
-        "classification_report": classification_report(entries["report"], plain["confusion_matrix"]),
-        "operating_points": operating_points_record(entries["points"]),
-        "decision_curve": decision_curve(entries["benefit"]),
+    check_threshold(threshold)
+    drawn = Replicates(table, replicates, seed)
+    half = confusion(drawn.tally, HALF)
+    return evaluate(drawn, threshold) | {
+        "at_half": estimate_measures(drawn, HALF, CALLED) | {"confusion_matrix": half.plain(), "threshold": HALF},
+        "classification_report": _classification_report(drawn, threshold),
+        "operating_points": operating_points_record(
+            estimate(drawn, operating_points, dict.fromkeys(POINT_NAMES, Kind(bounds=(0.0, 1.0))))
+        ),
+        "decision_curve": decision_curve(estimate(drawn, net_benefit, dict.fromkeys(BENEFIT_NAMES, Kind()))),
         "groups": each_group(table, threshold, seed=seed),
         "subgroups": each_subgroup(table, threshold, subgroups, replicates=replicates, seed=seed),
     }
 
 
+def _classification_report(replicates: Replicates, threshold: float) -> dict[str, dict[str, Any]]:
+    """`{row: {"precision": entry, "recall": entry, "f1": entry, "support": images}}`."""
+    calls = confusion(replicates.tally, threshold)
+    shares = {name: (float(k), float(n)) for name, (k, n) in class_shares(calls).items()}
+    kinds = {name: Kind(shares.get(name), None if name in shares else (0.0, 1.0)) for name in REPORT_NAMES}
+    entries = estimate(replicates, lambda counts: class_scores(confusion(counts, threshold)), kinds)
+    support = {"negative": int(calls.tn + calls.fp), "positive": int(calls.fn + calls.tp)}
+    return {
+        row: {score: entries[row, score] for score in SCORES} | {"support": support.get(row, sum(support.values()))}
+        for row in ROWS
+    }
+
+
 # The main figures of one split in one line.
-
-
-HEADLINE = ("auroc", "sensitivity", "specificity", "ece")
 
 
 def headline(metrics: dict[str, Any]) -> str:
@@ -328,7 +281,7 @@ def headline(metrics: dict[str, Any]) -> str:
         >>> headline({"auroc": entry, "sensitivity": entry, "specificity": {"value": None}, "ece": entry, "n": 1200})
         'auroc 0.500 [0.250, 0.750], sensitivity 0.500 [0.250, 0.750], specificity undefined, ...'
     """
-    return ", ".join(f"{name} {_shown(metrics[name])}" for name in HEADLINE) + f" on {metrics['n']:,} images"
+    return ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics['n']:,} images"
 
 
 def _shown(entry: dict[str, Any]) -> str:

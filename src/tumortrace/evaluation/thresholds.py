@@ -16,10 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
 from tumortrace.errors import PredictionsError, RecipeError
-from tumortrace.evaluation.metrics import Tally, tally
 from tumortrace.evaluation.table import check_arrays
+from tumortrace.evaluation.tally import Floats, Tally, by_replicate, tally
 
-Floats = NDArray[np.float64]
 POLICIES = "f1, youden, sensitivity>=S, specificity>=S, either with @C, cost:fn=A,fp=B or fixed:T"
 _NUMBER = r"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?"
 
@@ -199,6 +198,7 @@ AT_SPECIFICITY, AT_SENSITIVITY = "sensitivity_at_specificity", "specificity_at_s
 POINT_NAMES = tuple((kind, f"{share:.2f}") for kind in (AT_SPECIFICITY, AT_SENSITIVITY) for share in GIVEN)
 
 
+@by_replicate
 def operating_points(counts: Tally) -> list[float]:
     """The best sensitivity with at least each of the given specificities, and the best specificity likewise.
 
@@ -210,10 +210,9 @@ def operating_points(counts: Tally) -> list[float]:
         In the order of `POINT_NAMES`; NaN where only one class is present.
 
     Example:
-        >>> from tumortrace.evaluation.metrics import tally
         >>> from tumortrace.evaluation.table import check_arrays
         >>> points = operating_points(tally(check_arrays([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])))
-        >>> POINT_NAMES[1], points[1], POINT_NAMES[4], points[4]
+        >>> POINT_NAMES[1], float(points[1]), POINT_NAMES[4], float(points[4])
         (('sensitivity_at_specificity', '0.95'), 0.5, ('specificity_at_sensitivity', '0.95'), 0.5)
     """
     true = np.append(0, np.cumsum(counts.positive[::-1]))

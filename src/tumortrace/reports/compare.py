@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.measures import TITLES
 from tumortrace.records.files import write_text
 from tumortrace.reports.compare_figures import Comparison, draw_compare_figures, read_comparison
 from tumortrace.reports.crossval import p_text, signed
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.page import render
-from tumortrace.reports.records import METRICS, interval
+from tumortrace.reports.records import interval
 
 REPORT = "compare.html"
 
@@ -36,7 +37,7 @@ def write_compare_report(folder: Path) -> Path:
         outcome=comparison.outcome,
         runs=comparison.runs,
         verdict=_verdict(comparison),
-        metric_names=METRICS,
+        metric_names=TITLES,
         p_text=p_text,
         signed=signed,
         figures={name: embed_svg(path) for name, path in draw_compare_figures(comparison).items()},

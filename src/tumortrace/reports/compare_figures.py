@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tumortrace.evaluation.curves import curves
+from tumortrace.evaluation.measures import MEASURES, TITLES
 from tumortrace.reports.crossval_figures import COLOURS, read_predictions
 from tumortrace.reports.exploration_sheet import draw_each, legend_below, sheet, short
 from tumortrace.reports.figures import INK, MUTED
-from tumortrace.reports.records import METRICS, decimals, read_json
+from tumortrace.reports.records import decimals, read_json
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ def _auroc(comparison: Comparison) -> Figure | None:
 
 
 def _differences(comparison: Comparison) -> Figure | None:
-    """A row per metric, a dot per run; the log loss has a scale of its own and is left to the table."""
+    """A row per metric, a dot per run; what has a scale of its own, as the log loss, is left to the table."""
     others = comparison.to_the_first
-    names = [metric for metric in METRICS if metric != "nll"]
+    names = [metric for metric, row in MEASURES.items() if math.isfinite(row.bounds[1])]
     if not others:
         return None
     first = next(iter(comparison.runs))
@@ -85,7 +87,7 @@ def _differences(comparison: Comparison) -> Figure | None:
         offset = 0.6 * ((number + 0.5) / len(others) - 0.5)
         for place, metric in enumerate(names):
             _dot(axes, metrics[metric], place + offset, comparison.colour(name), short(name, 40) if place == 0 else "")
-    _names(axes, [METRICS[metric] for metric in names])
+    _names(axes, [TITLES[metric] for metric in names])
     legend_below(figure, 1)
     return figure
 

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.measures import TITLES, prominent
 from tumortrace.records.files import write_text
 from tumortrace.reports.crossval_figures import Folds, draw_crossval_figures, read_folds
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.page import render
-from tumortrace.reports.records import METRICS, decimals, interval, read_json
+from tumortrace.reports.records import decimals, interval, read_json
 from tumortrace.reports.report import REPORT
-
-#: Columns of the tables per fold.
-PER_FOLD = ("auroc", "average_precision", "accuracy", "sensitivity", "specificity", "f1", "ece")
 
 
 def write_crossval_report(folder: Path) -> Path:
@@ -47,8 +45,8 @@ def write_crossval_report(folder: Path) -> Path:
         outcome=folds.outcome,
         verdict=_verdict(folds),
         recipes=folds.recipes,
-        metric_names=METRICS,
-        per_fold={name: METRICS[name] for name in PER_FOLD},
+        metric_names=TITLES,
+        per_fold=prominent(),
         fold_entry=lambda fold, metric: _fold_entry(folder, fold, metric),
         comparisons=comparisons(folds.outcome),
         p_text=p_text,

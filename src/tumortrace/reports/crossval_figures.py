@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.evaluation.curves import curves
+from tumortrace.evaluation.measures import TITLES
 from tumortrace.reports.exploration_sheet import WIDTH, draw_each, legend_below, short
 from tumortrace.reports.figures import INK, LINES, MUTED, NEGATIVE, POSITIVE
-from tumortrace.reports.records import METRICS, decimals, read_json, read_table
+from tumortrace.reports.records import decimals, read_json, read_table
 
 COLOURS = (NEGATIVE, POSITIVE, *LINES)
 BARS = ("auroc", "accuracy", "sensitivity", "specificity")
@@ -118,7 +119,7 @@ def _bars(axes: Axes, folds: Folds, names: list[str], metric: str) -> None:
         if entry["ci95"]:
             axes.plot(entry["ci95"], [place, place], "-", color=INK, linewidth=1.6, zorder=2)
     axes.set(xlim=(-0.02, 1.02), xticks=[0, 0.25, 0.5, 0.75, 1])
-    axes.set_title(METRICS[metric], fontsize=10.5, pad=4)
+    axes.set_title(TITLES[metric], fontsize=10.5, pad=4)
     axes.tick_params(axis="y", labelcolor=INK, length=0)
     axes.tick_params(axis="x", labelsize=8.5)
     axes.grid(axis="y", visible=False)

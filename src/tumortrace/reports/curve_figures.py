@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tumortrace.evaluation.curves import precision_recall_band, roc_band
+from tumortrace.evaluation.curves import DRAWN, precision_recall_band, roc_band
+from tumortrace.evaluation.replicates import Replicates
 from tumortrace.reports.figures import INK, MUTED, POSITIVE, Drawings, curves_of, legend_below, sheet, unit_square
 from tumortrace.reports.records import Records, decimals
 
@@ -22,7 +23,7 @@ def roc(records: Records) -> Figure | None:
         return None
     figure, axes = sheet(f"ROC curve, {records.split} split", "1 − specificity", "Sensitivity", 5.2)
     axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
-    places, low, high = roc_band(records.scored(records.split))
+    places, low, high = roc_band(Replicates(records.scored(records.split), DRAWN))
     if len(places):
         axes.fill_between(places, low, high, label="95 % band", **BAND)
     axes.plot(points.fpr, points.tpr, color=INK, label=f"AUROC {records.metric('auroc')}")
@@ -44,7 +45,7 @@ def precision_recall(records: Records) -> Figure | None:
     table = records.scored(records.split)
     prevalence = table["label"].mean()
     axes.axhline(prevalence, linestyle="--", color=MUTED, linewidth=1, label=f"By chance {decimals(prevalence)}")
-    places, low, high = precision_recall_band(table)
+    places, low, high = precision_recall_band(Replicates(table, DRAWN))
     if len(places):
         axes.fill_between(places, low, high, step="pre", label="95 % band", **BAND)
     label = f"Average precision {records.metric('average_precision')}"

@@ -13,23 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.evaluation.curves import Curves, curves
+from tumortrace.evaluation.curves import Curves, ReliabilityBins, curves, reliability_bins
+from tumortrace.evaluation.measures import TITLES
 from tumortrace.records.files import replacing
-from tumortrace.reports.records import METRICS, Records, decimals, read_records, read_table
+from tumortrace.reports.records import Records, decimals, read_records, read_table
 
 INK, MUTED, GRID = "#22303a", "#66727d", "#e6eaee"
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"  # Okabe and Ito: told apart with every kind of colour vision
 LINES = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", INK)
-METRIC_COLOURS = {
-    "sensitivity": POSITIVE,
-    "specificity": NEGATIVE,
-    "precision": LINES[2],
-    "f1": LINES[0],
-    "auroc": INK,
-    "accuracy": LINES[1],
-    "loss": INK,
-    "nll": LINES[2],
-}
 #: Figures by name; a function returns None where the records do not allow its figure.
 Drawings = Mapping[str, Callable[[Records], Figure | None]]
 STRONGEST = 15  # features in the figure
@@ -130,17 +121,22 @@ def curves_of(records: Records, split: str) -> Curves | None:
     return curves(table["label"], table["probability"]) if table["label"].nunique() == 2 else None
 
 
+def draw_reliability(axes: Axes, bins: ReliabilityBins, label: str, colour: str, marker: str = "o") -> None:
+    """Observed share by predicted probability, with intervals."""
+    error = np.maximum([bins.share - bins.share_low, bins.share_high - bins.share], 0)
+    style: dict[str, Any] = {"fmt": f"{marker}-", "color": colour, "elinewidth": 1, "markersize": 5}
+    axes.errorbar(bins.probability, bins.share, error, label=label, **style)
+
+
 def _reliability(records: Records) -> Figure | None:
-    points = curves_of(records, records.split)
-    if points is None:
+    table = records.scored(records.split)
+    if table["label"].nunique() < 2:
         return None
+    points = reliability_bins(table["label"], table["probability"])
     title = f"Reliability, {records.split} split"
     figure, axes = sheet(title, f"Predicted probability of {short(records.classes[1])}", "Observed share", 5.2)
     axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1, label="Perfectly calibrated")
-    error = np.maximum([points.bin_share - points.bin_low, points.bin_high - points.bin_share], 0)
-    label = f"Model, ECE {records.metric('ece')}"
-    style: dict[str, Any] = {"fmt": "o-", "color": INK, "elinewidth": 1, "markersize": 5}
-    axes.errorbar(points.bin_probability, points.bin_share, error, label=label, **style)
+    draw_reliability(axes, points, f"Model, ECE {records.metric('ece')}", INK)
     unit_square(axes)
     legend_below(figure)
     return figure
@@ -149,7 +145,7 @@ def _reliability(records: Records) -> Figure | None:
 def _learning_curves(records: Records) -> Figure | None:
     """A small panel for the loss and each metric, training beside validation."""
     history = records.history
-    metrics = ("loss", *(name for name in METRICS if name != "nll"))  # the loss of validation is its log loss
+    metrics = ("loss", *(name for name in TITLES if name != "nll"))  # the loss of validation is its log loss
     names = [name for name in metrics if {f"validation_{name}", f"train_{name}"} & set(history)]
     if "epoch" not in history or not names:
         return None
@@ -172,8 +168,8 @@ def _learning_curves(records: Records) -> Figure | None:
             axes.plot([], [], "o", color=NEGATIVE, markersize=3, label="Folds of training")
         if best:
             label = f"Kept, {'candidate' if candidates else 'epoch'} {best}" if place == 0 else None
-            axes.axvline(best, linestyle="--", color=METRIC_COLOURS["sensitivity"], linewidth=1, label=label)
-        axes.set_title(METRICS.get(name, name.capitalize()), fontsize=10.5, pad=4)
+            axes.axvline(best, linestyle="--", color=POSITIVE, linewidth=1, label=label)
+        axes.set_title(TITLES.get(name, name.capitalize()), fontsize=10.5, pad=4)
         axes.tick_params(labelsize=8.5)
         if place >= len(names) - 2:
             axes.set_xlabel("Candidate" if candidates else "Epoch", fontsize=10)

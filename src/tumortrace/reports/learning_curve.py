@@ -11,15 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.measures import MEASURES, TITLES, prominent
 from tumortrace.records.files import write_text
 from tumortrace.reports.embedding import embed_svg
 from tumortrace.reports.exploration_sheet import legend_below, save_figure, sheet
-from tumortrace.reports.figures import LINES, MUTED, NEGATIVE, STYLE
+from tumortrace.reports.figures import MUTED, STYLE
 from tumortrace.reports.page import render
-from tumortrace.reports.records import METRICS, decimals, read_json
+from tumortrace.reports.records import decimals, read_json
 from tumortrace.reports.report import REPORT
 
-DRAWN = {"auroc": NEGATIVE, "average_precision": LINES[0], "accuracy": LINES[1], "ece": LINES[4]}
+DRAWN = ("auroc", "average_precision", "accuracy", "ece")
 LITTLE = 0.005  # AUROC: less than this from twice the labels is called little
 
 
@@ -50,9 +51,9 @@ def write_learning_curve_report(folder: Path) -> Path:
         data=run.get("data", {}),
         outcome=outcome,
         verdict=curve_verdict(outcome),
-        metric_names={name: METRICS[name] for name in (*DRAWN, "sensitivity", "specificity", "brier")},
+        metric_names=prominent(),
         leakage_ruled_out=str(run.get("leakage", "")).startswith("ruled out"),
-        figures={METRICS[name]: content for name, content in figures.items()},
+        figures={TITLES[name]: content for name, content in figures.items()},
     )
     write_text(folder / REPORT, page)
     return folder / REPORT
@@ -101,8 +102,8 @@ def _mean(size: dict[str, Any]) -> str:
 
 def _figure(outcome: dict[str, Any], metric: str) -> Figure:
     """A point with its interval for each run, the mean over repeats, and for AUROC the law."""
-    figure, axes = sheet(METRICS[metric], "Labelled training images", METRICS[metric])
-    colour = DRAWN[metric]
+    figure, axes = sheet(TITLES[metric], "Labelled training images", TITLES[metric])
+    colour = MEASURES[metric].colour
     runs = [row for row in outcome["runs"] if row["metrics"][metric]["value"] is not None]
     repeats = max(row["repeat"] for row in outcome["runs"]) + 1
     for row in runs:

@@ -13,23 +13,6 @@ import pandas as pd
 
 from tumortrace.errors import RunError
 
-#: Names of the metrics as people read them, in the order of tables.
-METRICS = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision",
-    "npv": "Negative predictive value",
-    "f1": "F1",
-    "mcc": "Matthews correlation",
-    "brier": "Brier score",
-    "nll": "Log loss",
-    "ece": "Calibration error (ECE)",
-}
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON record, or an empty dict where there is none.

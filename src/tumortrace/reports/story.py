@@ -8,11 +8,10 @@ from typing import Any
 import yaml
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.measures import TITLES, prominent
 from tumortrace.reports.calibration import calibration_in_words
-from tumortrace.reports.records import METRICS, Records
+from tumortrace.reports.records import Records
 from tumortrace.reports.verdict import learner, verdict
-
-HEADLINES = ("auroc", "average_precision", "sensitivity", "specificity", "balanced_accuracy", "ece")
 
 
 def story(records: Records) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def story(records: Records) -> dict[str, Any]:
     """
     judged = records.judged
     extra = [name for name, entry in judged.items() if isinstance(entry, dict) and "value" in entry]
-    names = METRICS | {name: name.replace("_", " ") for name in extra if name not in METRICS}
+    names = TITLES | {name: name.replace("_", " ") for name in extra if name not in TITLES}
     recipe, recipe_text = _recipe(records.folder / "recipe.yaml")
     return {
         "run": records.run,
@@ -45,7 +44,7 @@ def story(records: Records) -> dict[str, Any]:
         "metric_names": names,
         "split": records.split,
         "judged": judged,
-        "headlines": [(METRICS[name], judged[name]) for name in HEADLINES if judged.get(name)],
+        "headlines": [(title, judged[name]) for name, title in prominent().items() if judged.get(name)],
         "classes": records.classes,
         "threshold": records.threshold,
         "calibration": calibration_in_words(records.model),

@@ -12,10 +12,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tumortrace.evaluation.measures import MEASURES
 from tumortrace.reports.crossval import signed
 from tumortrace.reports.exploration_sheet import WIDTH, draw_each, legend_below, percent_axis, sheet
-from tumortrace.reports.figures import INK, LINES, MUTED, NEGATIVE, POSITIVE
-from tumortrace.reports.records import METRICS
+from tumortrace.reports.figures import INK, MUTED, NEGATIVE
 
 LOSS = LinearSegmentedColormap.from_list("loss", ["#f4f7f9", "#e8a56b", "#8c2f00"])
 COLUMNS = 3  # panels side by side
@@ -82,9 +82,7 @@ def loss_figure(record: dict[str, Any]) -> Figure | None:
     return figure
 
 
-def _panels(
-    record: dict[str, Any], title: str, metrics: dict[str, str], *, lowest: float | None = None
-) -> Figure | None:
+def _panels(record: dict[str, Any], title: str, *metrics: str, lowest: float | None = None) -> Figure | None:
     """A panel for each corruption, a line with its interval for each metric; the clean value is dashed."""
     entries = ordered(record)
     if not entries:
@@ -95,8 +93,8 @@ def _panels(
     for axes in grid.flat[len(entries) :]:
         axes.set_axis_off()
     for axes, entry in zip(grid.flat, entries.values(), strict=False):
-        for metric, colour in metrics.items():
-            _curve(axes, record["clean"][metric], entry["levels"], metric, colour)
+        for metric in metrics:
+            _curve(axes, record["clean"][metric], entry["levels"], metric, MEASURES[metric].colour)
         axes.set_title(entry["label"], fontsize=10, pad=4)
         ticks = [amount_text(level["amount"], entry["unit"]) for level in entry["levels"]]
         axes.set_xticks(range(len(ticks) + 1), ["clean", *ticks])
@@ -105,8 +103,9 @@ def _panels(
         axes.yaxis.set_major_locator(MaxNLocator(4))
     if lowest is not None:
         grid[0, 0].set_ylim(bottom=lowest)
-    for metric, colour in metrics.items():
-        grid[0, 0].plot([], [], "-o", markersize=3.5, color=colour, label=METRICS[metric])
+    for metric in metrics:
+        row = MEASURES[metric]
+        grid[0, 0].plot([], [], "-o", markersize=3.5, color=row.colour, label=row.title)
     grid[0, 0].plot([], [], "--", color=MUTED, linewidth=1, label="Clean")
     legend_below(figure, len(metrics) + 1)
     figure.suptitle(title, fontsize=12.5, fontweight="bold", x=0.01, ha="left")
@@ -155,10 +154,8 @@ def symmetry_text(index: int) -> str:
 
 FIGURES: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
     "loss": loss_figure,
-    "auroc": lambda record: _panels(record, "AUROC", {"auroc": NEGATIVE}),
-    "thresholded": lambda record: _panels(
-        record, "At the model's threshold", {"sensitivity": POSITIVE, "specificity": NEGATIVE}
-    ),
-    "ece": lambda record: _panels(record, "Calibration error", {"ece": LINES[4]}, lowest=0),
+    "auroc": lambda record: _panels(record, "AUROC", "auroc"),
+    "thresholded": lambda record: _panels(record, "At the model's threshold", "sensitivity", "specificity"),
+    "ece": lambda record: _panels(record, "Calibration error", "ece", lowest=0),
     "symmetries": _symmetries,
 }

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from tumortrace.evaluation.measures import CALLED, MEASURES, TITLES
 from tumortrace.reports.figures import (
     INK,
-    METRIC_COLOURS,
     MUTED,
     POSITIVE,
     Drawings,
@@ -19,11 +19,9 @@ from tumortrace.reports.figures import (
     sheet,
     short,
 )
-from tumortrace.reports.records import METRICS, Records, decimals
+from tumortrace.reports.records import Records, decimals
 
 CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
-#: What is shown before and after.
-COMPARED = ("sensitivity", "specificity", "precision", "npv", "f1", "balanced_accuracy", "accuracy", "mcc")
 
 
 def threshold_curves(records: Records) -> Figure | None:
@@ -40,8 +38,8 @@ def threshold_curves(records: Records) -> Figure | None:
     figure, axes = sheet("Metrics by threshold, calibration split", "Threshold", "", 4.8)
     for name, values in lines.items():
         # each value holds for the thresholds above the next lower probability, its own included
-        style: dict[str, Any] = {"color": METRIC_COLOURS[name], "drawstyle": "steps-pre"}
-        axes.plot(points.pr_threshold[::-1], values[::-1], label=METRICS[name], **style)
+        style: dict[str, Any] = {"color": MEASURES[name].colour, "drawstyle": "steps-pre"}
+        axes.plot(points.pr_threshold[::-1], values[::-1], label=TITLES[name], **style)
     chosen = records.model.get("threshold")
     if chosen is not None:
         axes.axvline(chosen, linestyle="--", color=INK, linewidth=1.2, label=f"Chosen, {decimals(chosen)}")
@@ -90,7 +88,7 @@ def before_after(records: Records) -> Figure | None:
     half = records.judged.get("at_half")
     if not half or records.threshold == half["threshold"]:
         return None
-    names = [name for name in COMPARED if _defined(half, name) or _defined(records.judged, name)][::-1]
+    names = [name for name in CALLED if _defined(half, name) or _defined(records.judged, name)][::-1]
     title = f"Before and after, {records.split} split"
     figure, axes = sheet(title, "", "", 1.7 + 0.42 * len(names))
     for entries, shift, colour, label in (
@@ -103,7 +101,7 @@ def before_after(records: Records) -> Figure | None:
         error = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
         heights = [place + shift for place, _ in known]
         axes.errorbar(values, heights, xerr=error, fmt="o", color=colour, markersize=5, elinewidth=1.4, label=label)
-    axes.set_yticks(range(len(names)), [METRICS[name] for name in names])
+    axes.set_yticks(range(len(names)), [TITLES[name] for name in names])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(axis="y", visible=False)
     legend_below(figure)

@@ -13,9 +13,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tumortrace.evaluation.measures import TITLES
 from tumortrace.reports.exploration_sheet import draw_each
 from tumortrace.reports.figures import GRID, INK, LINES, MUTED, NEGATIVE, POSITIVE
-from tumortrace.reports.records import METRICS, decimals, read_json, read_table
+from tumortrace.reports.records import decimals, read_json, read_table
 
 RECORDED = ("number", "state", "value", "epochs", "best_epoch", "seconds", "seed", "interruptions", "error")
 VALUES = LinearSegmentedColormap.from_list("values", ["#c3ced6", NEGATIVE])
@@ -42,7 +43,7 @@ class Search:
     @property
     def label(self) -> str:
         """The objective's name for people, as in "Validation F1"."""
-        return f"Validation {METRICS.get(self.metric, self.metric)}"
+        return f"Validation {TITLES.get(self.metric, self.metric)}"
 
     @property
     def best(self) -> int | None:

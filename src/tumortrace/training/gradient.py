@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from tumortrace.errors import RunError
-from tumortrace.evaluation.metrics import METRICS
+from tumortrace.evaluation.measures import MEASURES
 from tumortrace.models.architecture import build_network, freeze, train_unfrozen
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
@@ -277,7 +277,7 @@ class Trainer:
             "learning_rate": self._last_rate(),
             "train_loss": state.loss_sum / len(self.training.rows),
             **{f"validation_{name}": value for name, value in metrics.items()},
-            **{f"train_{name}": training[name] for name in METRICS},
+            **{f"train_{name}": training[name] for name in MEASURES},
         }
         value = metrics[self.recipe.stopping.metric]
         if improves(value, state.best_value, self.recipe.stopping):

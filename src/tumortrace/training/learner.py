@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tumortrace.evaluation.metrics import METRICS, classification
-from tumortrace.training.options import FALLING, Stopping
+from tumortrace.evaluation.measures import MEASURES, classification, rises
+from tumortrace.training.options import Stopping
 
 
 @dataclass
@@ -48,7 +48,7 @@ def improves(value: float | None, best: float | None, stopping: Stopping) -> boo
         return best is None
     if best is None:
         return True
-    gain = best - value if stopping.metric in FALLING else value - best
+    gain = value - best if rises(stopping.metric) else best - value
     return gain > stopping.least_improvement
 
 
@@ -74,9 +74,9 @@ def scores(logits: Tensor, labels: np.ndarray) -> dict[str, float | None]:
     exact = logits.double()
     loss = float(functional.binary_cross_entropy_with_logits(exact, torch.from_numpy(labels).double()))
     if not math.isfinite(loss):
-        return {"loss": loss, **dict.fromkeys(METRICS)}
+        return {"loss": loss, **dict.fromkeys(MEASURES)}
     found = classification(labels.astype(np.int64), torch.sigmoid(exact).numpy(), 0.5)
-    return {"loss": loss, **{name: found[name] for name in METRICS}}
+    return {"loss": loss, **{name: found[name] for name in MEASURES}}
 
 
 # Random states named by whole numbers, so that nothing about randomness has to be saved.

@@ -18,7 +18,7 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.errors import RunError, SplitError
-from tumortrace.evaluation.metrics import METRICS
+from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.power_law import extrapolate, fit_power_law
 from tumortrace.records.files import write_csv, write_json, write_text
 from tumortrace.records.output import require_folder
@@ -359,7 +359,7 @@ def _row(run: Run, repeat: int, fraction: float, images: int) -> dict[str, Any]:
         "run": folder.relative_to(run.folder).as_posix(),
         "seed": record["seed"],
         "seconds": record.get("duration_s", 0.0),
-        "metrics": {name: {k: metrics[name][k] for k in ("value", "ci95")} for name in METRICS if name in metrics},
+        "metrics": {name: {k: metrics[name][k] for k in ("value", "ci95")} for name in MEASURES if name in metrics},
     }
 
 

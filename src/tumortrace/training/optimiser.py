@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from tumortrace.training.options import FALLING, Averaging, Loss, Optimiser, Schedule
+from tumortrace.evaluation.measures import rises
+from tumortrace.training.options import Averaging, Loss, Optimiser, Schedule
 
 
 def build_optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
@@ -127,7 +128,7 @@ def learning_rate(
 
 def _plateau(schedule: Schedule, peak: float, watched: Sequence[float | None]) -> float:
     """As torch's ReduceLROnPlateau does with `threshold=0`, replayed over the epochs so far."""
-    sign = 1.0 if schedule.metric in FALLING else -1.0
+    sign = -1.0 if rises(schedule.metric) else 1.0
     rate, best, waited = peak, math.inf, 0
     for value in watched:
         error = math.inf if value is None else sign * value

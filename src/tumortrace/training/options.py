@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tumortrace.errors import RecipeError
+from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.thresholds import parse_policy
 from tumortrace.training.distributions import Range, parse_distribution
 
@@ -42,12 +43,14 @@ class Optimiser(Part):
     layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
-Metric = Literal[
-    "loss", "auroc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision",
-    "npv", "f1", "mcc", "brier", "nll", "ece",
-]  # fmt: skip
-#: Metrics of which less is better.
-FALLING = ("loss", "brier", "nll", "ece")
+def _known_metric(name: str) -> str:
+    if name not in ("loss", *MEASURES):
+        raise ValueError(f"{name!r} is no metric; expected loss, {', '.join(MEASURES)}")
+    return name
+
+
+#: What can be watched on the validation split: the `loss`, or a metric by its name.
+Metric = Annotated[str, AfterValidator(_known_metric)]
 
 
 class Schedule(Part):

@@ -16,8 +16,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tumortrace.errors import RecipeError
+from tumortrace.evaluation.measures import MEASURES, rises
 from tumortrace.training.distributions import parse_distribution
-from tumortrace.training.options import FALLING, Metric
+from tumortrace.training.options import Metric
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Objective(_Part):
         if not isinstance(value, dict):
             return value
         metric = value.get("metric", "f1")
-        natural = "minimise" if metric in FALLING else "maximise"
+        natural = "maximise" if metric in MEASURES and rises(metric) else "minimise"
         if value.get("direction", natural) != natural:
             raise ValueError(f"{metric}: one can only {natural} it")
         return value | {"direction": natural}

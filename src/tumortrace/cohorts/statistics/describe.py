@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort
 from tumortrace.cohorts.statistics.measure import CHANNELS, MEASURES, Measured
-from tumortrace.evaluation.resampling import wilson
+from tumortrace.evaluation.intervals import wilson
 
 INTENSITY_BINS = 64  # of four grades each
 QUANTILES = {"p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}

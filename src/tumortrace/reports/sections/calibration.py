@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from tumortrace.evaluation.curves import curves
-from tumortrace.reports.figures import INK, MUTED, POSITIVE, Drawings, legend_below, sheet, short, unit_square
+from tumortrace.evaluation.curves import reliability_bins
+from tumortrace.evaluation.reliability import CALIBRATION
+from tumortrace.reports.figures import (
+    INK,
+    MUTED,
+    POSITIVE,
+    Drawings,
+    draw_reliability,
+    legend_below,
+    sheet,
+    short,
+    unit_square,
+)
 from tumortrace.reports.records import Records, decimals, interval, read_json
-
-#: Measures in the order of the table, with what they are.
-MEASURES = {
-    "ece": "Calibration error, bins of equally many images (ECE)",
-    "adaptive_ece": "The same of the likelier class (adaptive ECE)",
-    "classwise_ece": "The same by class, bins of equal width (classwise ECE)",
-    "nll": "Log loss",
-    "brier": "Brier score",
-    "brier_reliability": "… of it lost through miscalibration (reliability)",
-    "brier_resolution": "… gained by telling images apart (resolution)",
-    "brier_uncertainty": "… due to the prevalence (uncertainty)",
-}
 
 
 def context(records: Records) -> dict[str, Any]:
@@ -31,8 +29,8 @@ def context(records: Records) -> dict[str, Any]:
     before, after = record.get("before") or {}, record.get("after") or {}
     on = f"on the {records.split} split"
     rows = [
-        {"name": name, "label": label, "before": before.get(name), "after": after[name]}
-        for name, label in MEASURES.items()
+        {"name": name, "label": row.title, "before": before.get(name), "after": after[name]}
+        for name, row in CALIBRATION.items()
         if name in after
     ]
     choice = record.get("choice") or {}
@@ -69,11 +67,8 @@ def _before_and_after(records: Records) -> Figure | None:
         "after": (table["probability"], INK, "o"),
     }
     for side, (probability, colour, marker) in sides.items():
-        points = curves(table["label"], probability)
-        error = np.maximum([points.bin_share - points.bin_low, points.bin_high - points.bin_share], 0)
-        style: dict[str, Any] = {"fmt": f"{marker}-", "color": colour, "elinewidth": 1, "markersize": 5}
         label = f"{side.capitalize()}, ECE {_shown(record[side])}"
-        axes.errorbar(points.bin_probability, points.bin_share, error, label=label, **style)
+        draw_reliability(axes, reliability_bins(table["label"], probability), label, colour, marker)
     unit_square(axes)
     legend_below(figure, 1)
     return figure

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from tumortrace.evaluation.measures import prominent
 from tumortrace.reports.evaluations import evaluations
-from tumortrace.reports.records import METRICS, Records
-from tumortrace.reports.story import HEADLINES
+from tumortrace.reports.records import Records
 
 
 def context(records: Records) -> dict[str, Any] | None:
     """`evaluations` and the `columns` of their table; None where there is none."""
     found = evaluations(records)
-    return {"evaluations": found, "columns": {name: METRICS[name] for name in HEADLINES}} if found else None
+    return {"evaluations": found, "columns": prominent()} if found else None

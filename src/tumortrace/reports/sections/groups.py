@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from tumortrace.evaluation.measures import prominent
 from tumortrace.reports.group_figure import GROUPS as FIGURES
-from tumortrace.reports.records import METRICS, Records
+from tumortrace.reports.records import Records
 
 __all__ = ["FIGURES", "context"]
 
-SHOWN = ("auroc", "sensitivity", "specificity", "ece")
 OPEN = 12  # groups up to which their table is shown at once
 
 
@@ -22,6 +22,6 @@ def context(records: Records) -> dict[str, Any] | None:
         "groups": groups if len(groups) > 1 else [],
         "groups_open": len(groups) <= OPEN,
         "subgroups": subgroups,
-        "subgroup_metrics": {name: METRICS[name] for name in SHOWN},
+        "subgroup_metrics": prominent(2),
         "alt": {"accuracy_by_group": f"Accuracy of {len(groups)} slides or patients on the {records.split} split"},
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tumortrace.reports.records import METRICS, Records, decimals
-from tumortrace.reports.threshold_figures import COMPARED
+from tumortrace.evaluation.measures import CALLED, TITLES
+from tumortrace.reports.records import Records, decimals
 from tumortrace.reports.threshold_figures import THRESHOLD as FIGURES
 
 __all__ = ["FIGURES", "context"]
@@ -21,7 +21,7 @@ def context(records: Records) -> dict[str, Any]:
     return {
         "shares": _shares(records),
         "half": half,
-        "compared": {name: METRICS[name] for name in COMPARED},
+        "compared": {name: TITLES[name] for name in CALLED},
         "alt": {
             "confusion_matrix": f"Confusion matrix {on}: {_counted(records.judged)}",
             "confusion_matrix_at_half": f"Confusion matrix {on} at the threshold .5: {_counted(half or {})}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tumortrace.reports.records import METRICS, Records
+from tumortrace.evaluation.measures import TITLES
+from tumortrace.reports.records import Records
 
 
 def context(records: Records) -> dict[str, Any] | None:
@@ -24,9 +25,9 @@ def _kept(records: Records) -> dict[str, dict[str, float | None]]:
     if len(row) != 1:
         return {}
     sides = ("train", "validation")
-    found = {name: {side: row.get(f"{side}_{name}") for side in sides} for name in ("loss", *METRICS)}
+    found = {name: {side: row.get(f"{side}_{name}") for side in sides} for name in ("loss", *TITLES)}
     return {
-        METRICS.get(name, name.capitalize()): {
+        TITLES.get(name, name.capitalize()): {
             side: None if value is None else float(value.iloc[0]) for side, value in values.items()
         }
         for name, values in found.items()
@@ -43,5 +44,5 @@ def _candidates(records: Records) -> list[dict[str, Any]]:
     mean = next((name for name in names if name.startswith("folds_") and not name.endswith("_std")), None)
     table = history if mean is None else history.assign(folds=history[mean], spread=history[f"{mean}_std"])
     metric = None if mean is None else mean.removeprefix("folds_")
-    named = METRICS.get(str(metric), str(metric).capitalize())
+    named = TITLES.get(str(metric), str(metric).capitalize())
     return [{str(key): value for key, value in row.items()} | {"by": named} for row in table.to_dict("records")]

@@ -1,26 +1,22 @@
-"""A confidence interval of sums of absolute gaps, such as the calibration error, which noise can only make larger."""
+"""Intervals of what noise can only make larger, the calibration error and the like, by inverting tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from tumortrace.evaluation.metrics import Tally, bin_edges, tally
-from tumortrace.evaluation.resampling import resamples
-from tumortrace.evaluation.table import Predictions
+from tumortrace.evaluation.replicates import Replicates
+from tumortrace.evaluation.tally import Floats, Tally
 
-Floats = NDArray[np.float64]
-STEPS = 61
+STEPS, HALVINGS = 61, 10
+DRAWN, LEVELS = 300, 1000  # replicates and levels that the reliability of the Brier score is judged by
 
 
-def ece_interval(
-    predictions: Predictions, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
-) -> list[float]:
-    """The true calibration errors at which the one that was found would be no surprise.
+def gap_interval(replicates: Replicates, gaps: Callable[[Tally, Tally], Floats]) -> list[float]:
+    """The true sums of absolute gaps, such as calibration errors, at which the one that was found would be no surprise.
 
     The calibration error is a sum of absolute gaps, one per bin, so noise can only add to it: of a perfect model it is
     well above 0, and no percentile of bootstrap replicates, mirrored or not, contains the truth as often as it should.
@@ -32,44 +28,23 @@ def ece_interval(
     wanted, and the basic bootstrap's 33 to 95 times.
 
     Args:
-        predictions: Checked predictions; whole groups are drawn as in `evaluate_table`.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the replicates.
-        confidence: Share of intervals that should contain the truth, in (0, 1).
+        replicates: Of the predictions.
+        gaps: The signed gaps, shape (bins,) or (r, bins), of a tally in the bins of the whole one, the second argument;
+            the measure is the sum of their absolute values.
 
     Returns:
-        Lower and upper end, in [0, 1], with the error that was found between them.
+        Lower and upper end, in [0, 1], with the sum that was found between them.
 
     Example:
+        >>> from tumortrace.evaluation import measures
         >>> from tumortrace.evaluation.table import check_arrays
-        >>> low, high = ece_interval(check_arrays([0, 0, 0, 1] * 30, [0.25] * 120), replicates=200)
+        >>> low, high = gap_interval(Replicates(check_arrays([0, 0, 0, 1] * 30, [0.25] * 120), 200), measures.gaps)
         >>> low, round(high, 2)
         (0.0, 0.11)
     """
-    counts = tally(predictions)
-    gaps = partial(binned_gaps, edges=bin_edges(counts))
-    return gap_interval(predictions, gaps, replicates=replicates, seed=seed, confidence=confidence)
-
-
-def gap_interval(
-    predictions: Predictions,
-    gaps: Callable[[Tally], Floats],
-    *,
-    replicates: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> list[float]:
-    """The same for any measure that is a sum of absolute gaps.
-
-    Args:
-        predictions: Checked predictions.
-        gaps: The signed gaps of a tally, shape (bins,), the same bins each time, whose absolute sum is the measure.
-        replicates: As for `ece_interval`.
-        seed: As for `ece_interval`.
-        confidence: As for `ece_interval`.
-    """
-    own = gaps(tally(predictions))
-    varied = np.array([gaps(sample) for sample in resamples(predictions, replicates, seed)]) - own
+    whole, tail = replicates.tally, (1 - replicates.confidence) / 2
+    own = gaps(whole, whole)
+    varied = replicates.measure(lambda sample: gaps(sample, whole)) - own
     error = varied.std(axis=0)
     used = (error > 0) | (own != 0)  # the others are of bins without images
     own, varied, error = own[used], varied[:, used], error[used]
@@ -77,17 +52,11 @@ def gap_interval(
     likely: list[float] = [found]
     for true in (_equal(own, error), _largest(own, error)):
         errors = np.array([np.abs(row + varied).sum(axis=1) for row in true])
-        low, high = np.quantile(errors, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+        low, high = np.quantile(errors, [tail, 1 - tail], axis=1)
         usual = np.median(errors[np.abs(true).sum(axis=1).argmin()])  # of noise alone; less is no proof of anything
         kept = (low <= max(found, usual)) & (found <= high)
         likely += np.abs(true).sum(axis=1)[kept].tolist()
     return [float(min(likely)), float(min(max(likely), 1.0))]
-
-
-def binned_gaps(counts: Tally, edges: NDArray[np.int64]) -> Floats:
-    """Probability less observed share of each bin, weighted by its share of the images, shape (bins,)."""
-    summed = np.append(0, np.cumsum(counts.total * counts.probability - counts.positive))[edges]
-    return np.asarray(np.diff(summed) / counts.total.sum())
 
 
 def _equal(gaps: Floats, error: Floats) -> Floats:
@@ -103,12 +72,6 @@ def _largest(gaps: Floats, error: Floats) -> Floats:
     return np.asarray(np.sign(gaps) * np.maximum(np.abs(gaps) - less, 0))
 
 
-# A confidence interval of the reliability of the Brier score, which noise can only make larger.
-
-
-DRAWN, STEPS, LEVELS = 300, 10, 1000
-
-
 def brier_reliability(counts: Tally, positive: Floats | None = None) -> float:
     """By how much the rising curve that fits the labels best has a better Brier score than the probabilities.
 
@@ -118,6 +81,7 @@ def brier_reliability(counts: Tally, positive: Floats | None = None) -> float:
 
     Example:
         >>> from tumortrace.evaluation.table import check_arrays
+        >>> from tumortrace.evaluation.tally import tally
         >>> round(brier_reliability(tally(check_arrays([0, 1, 1, 1], [0.5, 0.5, 0.9, 0.9]))), 4)
         0.005
     """
@@ -127,9 +91,7 @@ def brier_reliability(counts: Tally, positive: Floats | None = None) -> float:
     return float(total @ (forecast**2 - curve**2 - 2 * (forecast - curve) * share) / total.sum())
 
 
-def brier_reliability_interval(
-    predictions: Predictions, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
-) -> list[float]:
+def brier_reliability_interval(replicates: Replicates) -> list[float]:
     """The true reliabilities at which the one that was found would be no surprise.
 
     Reliability is what the rising curve that fits the labels best would better, and that curve follows noise: of a
@@ -141,29 +103,27 @@ def brier_reliability_interval(
     simulations of 300 to 1,500 images the interval contains the truth 93 to 100 times in 100.
 
     Args:
-        predictions: Checked predictions.
-        replicates: Number of bootstrap replicates; more than 300 are not drawn.
-        seed: Seed of the replicates.
-        confidence: Share of intervals that should contain the truth, in (0, 1).
+        replicates: Of the predictions; more than 300 are not used.
 
     Returns:
         Lower and upper end, in [0, 1], with the reliability that was found between them.
 
     Example:
         >>> from tumortrace.evaluation.table import check_arrays
-        >>> low, high = brier_reliability_interval(check_arrays([0, 0, 0, 1] * 30, [0.25] * 120))
+        >>> low, high = brier_reliability_interval(Replicates(check_arrays([0, 0, 0, 1] * 30, [0.25] * 120)))
         >>> low, round(high, 4)
         (0.0, 0.0025)
     """
-    whole = tally(predictions)
+    whole = replicates.tally
     counts, starts = _thinned(whole)
     total, forecast = counts.total, counts.probability
     weight, found = total / total.sum(), brier_reliability(counts)
     shares = isotonic_regression(counts.positive / total, weights=total).x
-    varied = []
-    for sample in resamples(predictions, min(replicates, DRAWN), seed):
-        positive, drawn = np.add.reduceat(sample.positive, starts), np.add.reduceat(sample.total, starts)
-        varied.append((positive - counts.positive - (drawn - total) * shares, drawn / drawn.sum() - weight))
+    varied: list[tuple[Floats, Floats]] = []
+    for block in replicates.tallies(DRAWN):
+        positive, drawn = (np.add.reduceat(side, starts, axis=1) for side in (block.positive, block.total))
+        noise = positive - counts.positive - (drawn - total) * shares
+        varied += zip(noise, drawn / drawn.sum(1, keepdims=True) - weight, strict=True)
 
     def expected(true: Floats, share: float) -> float:
         """Quantile of the reliabilities that one would find, were these the true shares."""
@@ -177,7 +137,7 @@ def brier_reliability_interval(
     def off(amount: float) -> Floats:
         return forecast + (amount if weight @ (shares - forecast) >= 0 else -amount)
 
-    tail = (1 - confidence) / 2
+    tail = (1 - replicates.confidence) / 2
     squared = float(weight @ (shares - forecast) ** 2)
     least = 0.0
     if expected(forecast, 1 - tail) < found:
@@ -197,12 +157,12 @@ def _thinned(counts: Tally) -> tuple[Tally, NDArray[np.int64]]:
         np.add.reduceat(values, starts)
         for values in (counts.total, counts.positive, counts.negative, counts.total * counts.probability)
     )
-    return Tally(summed / total, positive, negative, np.zeros((2, len(total)))), starts
+    return Tally(summed / total, positive, negative), starts
 
 
 def _last(holds: Callable[[float], bool], low: float, high: float) -> float:
     """Where in [low, high] it ceases to hold, by halving."""
-    for _ in range(STEPS):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return (low + high) / 2
