@@ -7,10 +7,9 @@ from typing import Unpack
 
 from tumortrace.cohorts.audit import Audit
 from tumortrace.cohorts.audit import check as audit
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.findings import Finding
-from tumortrace.cohorts.layouts import Reading
-from tumortrace.cohorts.source import open_source
+from tumortrace.cohorts.layouts import open_leniently
 from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.errors import RunError, SplitError
 from tumortrace.preparation.canary import canary
@@ -30,10 +29,10 @@ def check(
     strict: bool = False,
     probe: bool = False,
     run: Path | None = None,
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> int:
     """Audit a data set, write `audit.json`, `audit.html` and `quarantine.csv`; 1 when it does not pass, else 0."""
-    source = open_source(data, **reading)
+    source = open_leniently(data, **reading)
     folder = out or Path(f"check-{source.cohort.name}")
     require_own_folder(folder)
     if folder.resolve() == Path(data).resolve():

@@ -14,9 +14,10 @@ from tumortrace.cohorts.cohort import SPLITS, Cohort
 from tumortrace.cohorts.copies import components, exact_copies, near_copies
 from tumortrace.cohorts.findings import VERDICTS, Evidence, Finding, find_all
 from tumortrace.cohorts.inspection import NEARLY_BLANK, Look, as_table, inspect
-from tumortrace.cohorts.source import Source, open_source
+from tumortrace.cohorts.layouts import Opened, open_leniently
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import DataError
+from tumortrace.images.reference import ImageRef
 from tumortrace.records.progress import say
 
 
@@ -75,7 +76,7 @@ class Audit:
 
 
 def check(
-    data: str | os.PathLike[str] | Cohort | Source,
+    data: str | os.PathLike[str] | Cohort | Opened,
     *,
     splits: Splits | Callable[[dict[str, str]], Splits | None] | None = None,
     quick: bool = False,
@@ -114,8 +115,8 @@ def check(
         >>> [(finding.verdict, finding.name) for finding in check(Cohort("mine", "table", table)).findings]
         [('error', 'class-absent'), ('warning', 'blank')]
     """
-    source = data if isinstance(data, Source) else open_source(data)
-    cohort = source.cohort
+    opened = data if isinstance(data, Opened) else open_leniently(data)
+    cohort = opened.cohort
     table = cohort.table
     seen, small = _quickly(table, looks) if quick else inspect(table["path"].tolist(), workers)
     if callable(splits):
@@ -127,7 +128,7 @@ def check(
         table["split"] = table["id"].map(assigned).astype("string").fillna(table["own_split"])
     if len(small):
         table = table.join(_near(table, small))
-    findings = find_all(Evidence(table, cohort, source.listed, source.unlisted, source.refusal))
+    findings = find_all(Evidence(table, cohort, opened.listing.rows, opened.listing.strays, opened.refusal))
     notes = cohort.notes if splits is None else (*cohort.notes, f"leakage is {splits.leakage}", *splits.notes)
     return Audit(
         cohort.name,
@@ -175,8 +176,8 @@ def _quickly(table: pd.DataFrame, looks: pd.DataFrame | None) -> tuple[pd.DataFr
     """What is seen without opening a file: whether it is there, and of decoded images their digest and spread."""
     if looks is not None:
         return looks, np.zeros(0)
-    files = table["path"].str.partition("::")[0]
-    there = {file: os.path.exists(file) for file in files.unique()}
+    files = [ImageRef.parse(path).file for path in table["path"]]
+    there = {file: os.path.exists(file) for file in set(files)}
     return as_table([Look(problem=None if there[file] else "missing") for file in files]), np.zeros(0)
 
 

@@ -4,14 +4,88 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
+from tumortrace.errors import CohortError
+from tumortrace.images.reference import ImageRef
+
 SPLITS = ("train", "validation", "calibration", "test")
 COLUMNS = ("id", "path", "label", "group", "split")
+
+
+class ReadingOptions(TypedDict, total=False):
+    """The fields of `Reading` as keywords, which every function that takes data takes too."""
+
+    positive: str | None
+    group_column: str | None
+    group_from_name: str | None
+    label_from_name: str | None
+    resolution: float | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How data are to be read: what the user says of them beyond where they are.
+
+    Attributes:
+        positive: Name of the positive class, where its spelling does not tell.
+        group_column: Column of the user's table that names the slide or patient.
+        group_from_name: Regular expression that finds the slide or patient in each file's name (without extension):
+            its one capturing group, or else all that it matches.
+        label_from_name: The same for the class; it replaces labels found otherwise.
+        resolution: Micrometres per pixel, where the data do not say; it replaces what they say.
+
+    Raises:
+        CohortError: The resolution is out of range.
+    """
+
+    positive: str | None = None
+    group_column: str | None = None
+    group_from_name: str | None = None
+    label_from_name: str | None = None
+    resolution: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and not 0 < self.resolution < 1000:
+            found = f"--resolution {self.resolution}"
+            raise CohortError(found, expected="micrometres per pixel, such as 0.5 or 0.97")
+
+
+READING = tuple(option.name for option in fields(Reading))
+"""Names of the options, under which runs record them."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a cohort came from: all that `open_cohort` needs to open it again.
+
+    Attributes:
+        path: The data as the user named them.
+        reading: How they were read.
+
+    Example:
+        >>> source = Source("slides", Reading(resolution=0.5))
+        >>> source.arguments()["data"], Source.recorded(source.arguments()) == source
+        ('slides', True)
+    """
+
+    path: str
+    reading: Reading = Reading()
+
+    def arguments(self) -> dict[str, str | float | None]:
+        """`data` and every option, as a run records them among its arguments."""
+        return {"data": self.path, **asdict(self.reading)}
+
+    @classmethod
+    def recorded(cls, arguments: Mapping[str, Any]) -> Source | None:
+        """The source that a run's arguments name; None where it was given a cohort that nothing was opened for."""
+        path = arguments.get("data")
+        return None if path is None else cls(path, Reading(**{name: arguments.get(name) for name in READING}))
 
 
 @dataclass(frozen=True)
@@ -30,6 +104,7 @@ class Cohort:
         resolution: Micrometres per pixel, or None when not known.
         notes: What was assumed while opening, to be said aloud.
         preparation: The record of what was done to the images by `tumortrace prepare`, or None.
+        source: What it was opened from; None where it was made otherwise, or is a choice of rows.
 
     Example:
         >>> table = pd.DataFrame({"id": ["a"], "path": ["a.png"], "label": [1], "group": [None], "split": [None]})
@@ -45,6 +120,7 @@ class Cohort:
     resolution: float | None = None
     notes: tuple[str, ...] = field(default=())
     preparation: dict[str, Any] | None = None
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.table]
@@ -69,16 +145,21 @@ class Cohort:
 
     @property
     def labelled(self) -> Cohort:
-        """The rows that carry a label, with a note on how many do not."""
+        """The rows that carry a label, with a note on how many do not; `source` stays, as it is done alike again."""
         known = self.table["label"].notna()
         if known.all():
             return self
         without = f"{int((~known).sum()):,} of {len(self):,} images carry no label and are left out"
-        return replace(self.where(known), notes=(*self.notes, without))
+        return replace(self.where(known), notes=(*self.notes, without), source=self.source)
 
     def where(self, rows: pd.Series) -> Cohort:
-        """The cohort of the rows for which the boolean series `rows` is true."""
-        return replace(self, table=self.table[rows.to_numpy()])
+        """The cohort of the rows for which the boolean series `rows` is true; its `source`, which has more, is None."""
+        return replace(self, table=self.table[rows.to_numpy()], source=None)
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        """Where each image is, in the order of the table."""
+        return tuple(map(ImageRef.parse, self.table["path"]))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -88,16 +169,14 @@ class Cohort:
         """
         digest = hashlib.sha256(repr((self.classes, self.resolution)).encode())
         stats: dict[str, tuple[str, int, int]] = {}
-        for path in self.table["path"]:
-            file = path.partition("::")[0]
-            if file not in stats:
-                try:
-                    stat = os.stat(file)
-                    stats[file] = (os.path.basename(file), stat.st_size, stat.st_mtime_ns)
-                except OSError:
-                    stats[file] = (os.path.basename(file), -1, -1)
-        columns = [self.table[column].astype(object).where(self.table[column].notna(), None) for column in COLUMNS]
-        for identity, path, label, group, split in zip(*columns, strict=True):
-            file, _, row = path.partition("::")
-            digest.update(repr((identity, stats[file], row, label, group, split)).encode())
+        for file in {image.file for image in self.images}:
+            try:
+                stat = os.stat(file)
+                stats[file] = (os.path.basename(file), stat.st_size, stat.st_mtime_ns)
+            except OSError:
+                stats[file] = (os.path.basename(file), -1, -1)
+        rest = ("id", "label", "group", "split")
+        columns = [self.table[column].astype(object).where(self.table[column].notna(), None) for column in rest]
+        for image, identity, label, group, split in zip(self.images, *columns, strict=True):
+            digest.update(repr((identity, stats[image.file], image.part, label, group, split)).encode())
         return digest.hexdigest()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tumortrace.errors import CohortError
 from tumortrace.images.decoding import IMAGE_SUFFIXES
+from tumortrace.images.reference import ImageRef
 
 SPLIT_NAMES = {
     "train": "train",
@@ -77,6 +78,23 @@ def absolute_paths(folder: Path, images: Iterable[str]) -> list[str]:
     """Absolute paths of images listed relative to a folder."""
     root = os.path.join(os.path.abspath(folder), "")
     return [root + image.replace("/", os.sep) for image in images]
+
+
+def images_beside(files: Iterable[str]) -> list[str]:
+    """Absolute paths, sorted, of the images in the folders of these files that are none of them.
+
+    Args:
+        files: Absolute paths of images; rows of arrays, whose folders hold other things, do not count.
+    """
+    known = set(files)
+    folders = {os.path.dirname(path) for path in known if not ImageRef.parse(path).part}
+    there = {path for folder in folders for path in absolute_paths(Path(folder), flat_images(Path(folder)))}
+    return sorted(there - known)
+
+
+def flat_images(folder: Path) -> list[str]:
+    """Names of the images that lie in a folder itself, sorted."""
+    return sorted(name for name in os.listdir(folder) if is_image(name) and not _passed_over(name))
 
 
 def subfolders(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tumortrace.errors import ImageError
 from tumortrace.images.decoding import read_with_facts
+from tumortrace.images.reference import ImageRef
 from tumortrace.images.stain import find_ink
 from tumortrace.records.progress import track
 
@@ -220,7 +221,7 @@ def _damaged_chunk(path: str) -> str:
 
 def _problem(path: str, reason: str) -> str:
     """Which problem it is: a file that lacks its format's last bytes was cut off."""
-    file = path if os.path.exists(path) else path.rpartition("::")[0]
+    file = ImageRef.parse(path).file
     if not os.path.exists(file):
         return "missing"
     if re.search(r"\(.*truncated", reason, re.IGNORECASE):

@@ -88,6 +88,38 @@ def is_blank(text: str) -> bool:
     return text.strip().casefold() in _MISSING
 
 
+def read_alone(text: str, classes: tuple[str, str]) -> int | None:
+    """1 or 0 for a text that names one of the classes or is known by its spelling; None for any other.
+
+    Example:
+        >>> [read_alone(text, ("a", "b")) for text in ("B", "Tumour", "no", "2", "")]
+        [1, 1, 0, None, None]
+    """
+    for label, name in enumerate(classes):
+        if text.strip().casefold() == name.casefold():
+            return label
+    for other in ("0", "1"):
+        try:
+            label = binary_labels([text, other]).numbers[0]
+        except CohortError:
+            continue
+        return None if pd.isna(label) else int(label)
+    return None
+
+
+def commonest_classes(texts: pd.Series, positive: str | None) -> tuple[str, str]:
+    """Names of the classes after the two commonest labels that are known to be two classes."""
+    common = [text for text in texts.str.strip().value_counts().index if text][:6]
+    for one in common:
+        for other in common:
+            try:
+                labels = binary_labels([one, other], positive=positive)
+            except CohortError:
+                continue
+            return labels.classes
+    return "negative", "positive"
+
+
 def _plain(text: str) -> str:
     """A spelling without what does not matter; blank where there is no label."""
     text = text.strip().casefold()

@@ -13,8 +13,9 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import COLUMNS, SPLITS
-from tumortrace.cohorts.files import SPLIT_NAMES, absolute_paths, is_image
+from tumortrace.cohorts.files import SPLIT_NAMES, absolute_paths
 from tumortrace.errors import CohortError
+from tumortrace.images.reference import ImageRef
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 _NUMBERS = ("x", "y", "width", "height")
@@ -222,7 +223,7 @@ def parts_of_names(table: pd.DataFrame, pattern: str, option: str) -> pd.Series:
         found = f"{pattern!r} has {expression.groups} capturing groups"
         raise CohortError(found, where=option, expected="one", remedy="write the others as (?:...)")
     rows = zip(table["id"], table["path"], strict=True)
-    names = [identity if "::" in path else unique_ids([path])[0][0] for identity, path in rows]
+    names = [identity if ImageRef.parse(path).part else unique_ids([path])[0][0] for identity, path in rows]
     parts = [match[expression.groups] if (match := expression.search(name)) else None for name in names]
     unmatched = [name for name, part in zip(names, parts, strict=True) if not part]
     if unmatched:
@@ -315,11 +316,11 @@ def files_by_path(paths: Sequence[str], folder: Path) -> list[str | None]:
             return {}
 
     def find(text: str) -> str | None:
-        wanted, colons, row = text.strip().partition("::")
-        for spelling in (wanted, wanted.replace("\\", "/")):
+        wanted = ImageRef.parse(text.strip())
+        for spelling in (wanted.file, wanted.file.replace("\\", "/")):
             directory, slash, name = spelling.rpartition("/")
             if file := files(directory + slash).get(_normal(name)):
-                return file + colons + row
+                return str(ImageRef(file, wanted.part))
         return None
 
     return [find(text) for text in paths]
@@ -347,11 +348,6 @@ def examples(rows: pd.DataFrame, column: str) -> str:
     """The first three of these rows, by line and content."""
     text = ", ".join(f"{value!r} (line {line})" for line, value in rows[column].head(3).items())
     return text + (", ..." if len(rows) > 3 else "")
-
-
-def flat_images(folder: Path) -> list[str]:
-    """Names of the images that lie in a folder itself, sorted."""
-    return sorted(name for name in os.listdir(folder) if is_image(name) and not name.startswith("."))
 
 
 def _normal(text: str) -> str:

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tumortrace.errors import ImageError
 from tumortrace.images.dicom import is_dicom, read_dicom
+from tumortrace.images.reference import ImageRef
 
 MAX_PIXELS = 100_000_000
 """Pixels from which on an image is refused. Pillow itself only warns between 90 and 179 million."""
@@ -63,7 +64,7 @@ class Facts(NamedTuple):
     quality: int = 0
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
     """Pixels of one image as 8-bit RGB, told by content and not by extension.
 
     Grey, palette, CMYK and bilevel images become RGB; 16-bit ones are scaled by the type's range (65535 becomes
@@ -71,7 +72,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     DICOM images are shown through their window (`tumortrace.images.dicom`).
 
     Args:
-        path: An image file, or `file.h5::row` for a row of an HDF5 array of images.
+        path: An image file, or `file::row` for a row of an array of images (HDF5, or NumPy's `.npy`).
 
     Returns:
         uint8 array of shape (height, width, 3).
@@ -89,11 +90,13 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     return read_with_facts(path)[0]
 
 
-def read_with_facts(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Facts]:
+def read_with_facts(
+    path: str | os.PathLike[str] | ImageRef, *, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, Facts]:
     """Pixels of one image as `read_image` gives them, and how the file stores them, in one reading.
 
     Args:
-        path: An image file, or `file.h5::row`.
+        path: An image file, or `file::row`.
         max_pixels: Pixels beyond which an image file is refused before it is decoded.
 
     Raises:
@@ -106,11 +109,11 @@ def read_with_facts(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXEL
         >>> read_with_facts(file)[1]
         Facts(format='PNG', kind='grey', orientation=1, frames=1, origin='', quality=0)
     """
-    path = os.fspath(path)
-    file, _, row = path.rpartition("::")
-    if file and row.isdecimal():
-        return _hdf5_row(file, int(row)), Facts("HDF5")
+    ref = ImageRef.parse(path)
+    path = ref.file
     _check_file(path)
+    if ref.part:
+        return _row(ref)
     read: tuple[np.ndarray, Facts] | None = None
     try:
         read = _with_pillow(path, max_pixels)
@@ -258,28 +261,34 @@ def _with_tifffile(path: str, max_pixels: int) -> np.ndarray:
         raise ImageError(found, where=path, remedy="restore it from its source, or save it as PNG") from None
 
 
-def _hdf5_row(file: str, row: int) -> np.ndarray:
-    _check_file(file)
-    where = f"{file}::{row}"
+def _row(ref: ImageRef) -> tuple[np.ndarray, Facts]:
+    """A row of an array of images: uint8, shape (count, height, width, 3), or (count, height, width) for grey ones."""
+    open_array, form = (_numpy_images, "NumPy") if ref.suffix == ".npy" else (_hdf5_images, "HDF5")
     try:
-        images = _hdf5_images(file, os.stat(file).st_mtime_ns, os.getpid())
-        pixels = images[row] if row < len(images) else None
+        images = open_array(ref.file, os.stat(ref.file).st_mtime_ns, os.getpid())
+        pixels = np.asarray(images[int(ref.part)]) if int(ref.part) < len(images) else None
     except Exception as error:  # damaged files make HDF5 raise nearly anything
-        raise ImageError(f"cannot be read as HDF5 ({error})", where=where, remedy=_RESTORE) from None
+        raise ImageError(f"cannot be read as {form} ({error})", where=ref, remedy=_RESTORE) from None
     if pixels is None:
-        raise ImageError(f"no row {row}", where=file, expected=f"0 to {len(images) - 1}")
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ImageError(f"{pixels.dtype} of shape {pixels.shape}", where=where, expected="uint8 (height, width, 3)")
-    return pixels
+        raise ImageError(f"no row {ref.part}", where=ref.file, expected=f"0 to {len(images) - 1}")
+    if pixels.dtype != np.uint8 or (pixels.ndim != 2 and pixels.shape[2:] != (3,)):
+        found = f"{pixels.dtype} of shape {pixels.shape}"
+        raise ImageError(found, where=ref, expected="uint8 (height, width, 3) or (height, width)")
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], 3, axis=2), Facts(form, "grey")
+    return pixels, Facts(form)
 
 
+# Arrays are kept open: opening costs more than reading a row. A file that has changed, and a forked process, get a
+# handle of their own.
 @lru_cache(maxsize=16)
 def _hdf5_images(file: str, changed: int, process: int) -> Any:
-    """The array of images in an HDF5 file, kept open: opening costs more than reading a row.
-
-    A file that has changed, and a forked process, get a handle of their own.
-    """
     import h5py
 
     handle = h5py.File(file, "r")
     return handle["x" if "x" in handle else next(iter(handle), "x")]
+
+
+@lru_cache(maxsize=16)
+def _numpy_images(file: str, changed: int, process: int) -> Any:
+    return np.load(file, mmap_mode="r")

@@ -12,8 +12,8 @@ from typing import Unpack
 
 import numpy as np
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import Reading, open_cohort
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.seen import digests, read_seen
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
@@ -34,7 +34,7 @@ def evaluate(
     out: str | Path | None = None,
     device: str = "auto",
     subgroups: Sequence[str] = (),
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Measure a trained model on labelled data, with 95 % intervals, at the threshold that it brings.
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tumortrace.cohorts.layouts import READING, open_cohort
+from tumortrace.cohorts.cohort import Source
+from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
 from tumortrace.errors import DataError, ModelError
 from tumortrace.images.decoding import fit, read_image
@@ -122,9 +123,10 @@ def _pictures(bundle: Path, model: Model) -> tuple[np.ndarray, str]:
     arguments = read_json(bundle.parent / "run.json").get("arguments") or {}
     size = model.info.patch_size
     try:
-        if not arguments.get("data"):
+        source = Source.recorded(arguments)
+        if source is None:
             raise DataError("no data on record")
-        cohort = open_cohort(arguments["data"], **{name: arguments.get(name) for name in READING})
+        cohort = open_cohort(source)
         chosen = np.linspace(0, len(cohort) - 1, min(IMAGES, len(cohort))).astype(int)
         return np.stack([fit(read_image(cohort.table["path"].iloc[row]), size) for row in chosen]), cohort.name
     except DataError:

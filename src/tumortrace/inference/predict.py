@@ -8,8 +8,8 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import Reading, open_cohort
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.layouts.kaggle import submission_ids
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError, PredictionsError
@@ -28,7 +28,7 @@ def predict(
     submission: bool = False,
     labels: bool = False,
     device: str = "auto",
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> pd.DataFrame:
     """Predict every image of a cohort.
 

@@ -12,8 +12,7 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import Reading
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.errors import DataError, RunError
 from tumortrace.evaluation.comparisons import agreement, paired_differences
 from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
@@ -50,7 +49,7 @@ def stress(
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Measure a trained model on images corrupted as laboratories corrupt them, beside the same images as they are.
 

@@ -27,6 +27,7 @@ from tumortrace.cohorts.store import usual_size
 from tumortrace.errors import ImageError
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.images.decoding import fit, read_image
+from tumortrace.images.reference import ImageRef
 from tumortrace.records.progress import track
 
 FOLDS = 5
@@ -135,7 +136,8 @@ def _of_file(table: pd.DataFrame) -> np.ndarray:
     """Size in bytes, time of change, number and length of the name, place in the folder; float, (N, 5)."""
     rows = []
     for path in table["path"]:
-        file, _, row = str(path).partition("::")
+        ref = ImageRef.parse(str(path))
+        file, row = ref.file, ref.part
         name = row or os.path.basename(file)
         stat = os.stat(file)
         digits = re.findall(r"\d{1,15}", name)

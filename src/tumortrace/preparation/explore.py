@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 
 from tumortrace.cohorts.audit import check
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort, refuse_within
 from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample, place
 from tumortrace.cohorts.statistics.measure import Measured, describe_stains, draw_sample, measure
 from tumortrace.images.augmentation import Augmentation
@@ -49,7 +49,7 @@ def explore(
     augmentation: Augmentation | None = None,
     recipe: str | None = None,
     audit: bool = True,
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """A folder with `report.html` to read before training, `statistics.json`, `sample.csv` and `figures/`.
 
@@ -76,7 +76,7 @@ def explore(
     cohort = open_cohort(data, **reading)
     folder = Path(out) if out is not None else Path(f"explore-{cohort.name}")
     require_own_folder(folder)
-    refuse_within(folder, data, cohort)
+    refuse_within(folder, cohort)
     measured = measure(draw_sample(cohort, sample, seed), stains=estimate_stains)
     names = class_names(cohort)
     table, placed = place(measured.table, seed)

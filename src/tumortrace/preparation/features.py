@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from joblib import Parallel, cpu_count, delayed
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import Reading, open_cohort
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.store import PatchStore, cache_folder, open_store
 from tumortrace.errors import DataError
 from tumortrace.records.files import replacing, write_json
@@ -41,7 +41,7 @@ def features(
     changes: Sequence[str] = (),
     pictures: int = 0,
     workers: int | None = None,
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Compute texture descriptors of every image of a cohort and write them as one table.
 

@@ -9,8 +9,8 @@ from typing import Any, Unpack
 
 from joblib import Parallel, delayed
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import Reading, open_cohort
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.store import usual_size
 from tumortrace.errors import DataError
 from tumortrace.images.preprocessing import Preprocessing
@@ -35,7 +35,7 @@ def prepare(
     seed: int = 0,
     device: str = "auto",
     workers: int | None = None,
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """A folder with the images after all steps but the normalisation of values, which opens as a cohort again.
 

@@ -9,9 +9,9 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
 from tumortrace.cohorts.folds import assign_folds, fold_splits, groups_on_both_sides
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
+from tumortrace.cohorts.layouts import open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, told_together, units_of
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.evaluation.folds import summarise_folds
@@ -53,7 +53,7 @@ def crossval(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Train a fresh model for each fold, test it on the fold, and write what the folds say together.
 
@@ -90,7 +90,7 @@ def crossval(
     recipes = load_recipes(recipe, changes)
     require_folder(Path(out))
     opened = open_cohort(data, **reading).labelled
-    refuse_within(Path(out), data, opened)
+    refuse_within(Path(out), opened)
     cohort = without(opened, recipes[0])
     divided, notes = without_splits(cohort, keep_test)
     by_group = split == "group"
@@ -109,7 +109,7 @@ def crossval(
         "keep_test": keep_test,
         "device": device,
         "precision": precision,
-        **data_arguments(data, allow, reading),
+        **data_arguments(opened, allow),
     }
     first, one_sided = check_all(cohort, table, looks, copies, recipes, arguments)
     about = data_record(cohort, first)["data"] | {"notes": [*cohort.notes, *notes, *one_sided]}

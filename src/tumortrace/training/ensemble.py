@@ -9,8 +9,8 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
+from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions, Source
+from tumortrace.cohorts.layouts import open_cohort, refuse_within
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.cohorts.store import open_store
@@ -75,9 +75,10 @@ def ensemble(
     _require_alike(members, records, [load_model(member.folder).info for member in members])
     arguments = records[0]["arguments"]
     if data is None:
-        if arguments["data"] is None:
+        source = Source.recorded(arguments)
+        if source is None:
             raise RunError("the runs were given an opened cohort", remedy="call ensemble(runs, data=cohort)")
-        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
+        data = open_cohort(source)
     first = members[0].recipe_file
     cohort = without(data.labelled, parse_recipe(first.read_text(encoding="utf-8"), str(first)))
     if cohort.fingerprint != records[0]["data"]["fingerprint"]:
@@ -224,7 +225,7 @@ def train_members(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Train a recipe several times, from different weights on the same splits, and join the runs.
 
@@ -256,7 +257,7 @@ def train_members(
     chosen, changes = chosen_recipe(recipe, changes, epochs, weights)
     require_folder(Path(out))
     opened = open_cohort(data, **reading).labelled
-    refuse_within(Path(out), data, opened)
+    refuse_within(Path(out), opened)
     cohort = without(opened, chosen)
     splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, chosen.splits)
     admit(cohort, splits, looks=looks, split=split, allow=allow, policies=[chosen.calibration.threshold])
@@ -270,7 +271,7 @@ def train_members(
         "device": device,
         "precision": precision,
         "distil": None if distil is None else str(Path(distil).resolve()),
-        **data_arguments(data, allow, reading),
+        **data_arguments(opened, allow),
     }
     record = {"verb": VERB, "command": command(arguments), "arguments": arguments, "seed": seed}
     run = create_run(Path(out), VERB, record | data_record(cohort, splits))

@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 
 from tumortrace.cohorts.audit import Audit, check, refuse
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import READING, Cohort, Source
 from tumortrace.cohorts.copies import exact_copies
 from tumortrace.cohorts.inspection import glances
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort
+from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, SplitError, TumorTraceError
@@ -54,17 +54,13 @@ def log(run: Run, line: str) -> None:
         file.write(f"{now()} {line}\n")
 
 
-def data_arguments(data: str | Path | Cohort, allow: Sequence[str], reading: Reading) -> dict[str, Any]:
-    """Arguments of a run that name its data: where they lie, what is allowed of them, every option of `open_cohort`.
+def data_arguments(cohort: Cohort, allow: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a run that name its data: where they lie, what is allowed of them, every option of reading.
 
-    `data` is None for an opened cohort, which whoever resumes has to give again.
-
-    Example:
-        >>> data_arguments("slides", ["blank"], {"resolution": 0.5})["resolution"]
-        0.5
+    `data` is None for a cohort without a source, which whoever resumes has to give again.
     """
-    where = None if isinstance(data, Cohort) else str(data)
-    return {"data": where, "allow": list(allow), **dict.fromkeys(READING), **reading}
+    source = cohort.source.arguments() if cohort.source else {"data": None, **dict.fromkeys(READING)}
+    return {**source, "allow": list(allow)}
 
 
 def data_record(cohort: Cohort, splits: Splits) -> dict[str, Any]:
@@ -158,9 +154,10 @@ def reopened(run: Run, recipe: Recipe, data: Cohort | None, call: str) -> Cohort
     record = run.read()
     arguments = record["arguments"]
     if data is None:
-        if arguments["data"] is None:
+        source = Source.recorded(arguments)
+        if source is None:
             raise RunError("it was given an opened cohort", where=run.folder, remedy=f"call {call}")
-        data = open_cohort(arguments["data"], **{name: arguments[name] for name in READING})
+        data = open_cohort(source)
     if without(data.labelled, recipe).fingerprint != record["data"]["fingerprint"]:
         raise RunError(
             "the data have changed since the run began",
@@ -198,7 +195,7 @@ def without(cohort: Cohort, recipe: Recipe) -> Cohort:
         ) from error
     kept = cohort.where(~cohort.table["id"].isin(listed))
     note = f"{len(cohort) - len(kept):,} of {len(cohort):,} images are left out, as {Path(recipe.leave_out).name} says"
-    return replace(kept, notes=(*kept.notes, note))
+    return replace(kept, notes=(*kept.notes, note), source=cohort.source)
 
 
 # Before anything is trained: splits that keep copies together, and data in which nothing stands against them.

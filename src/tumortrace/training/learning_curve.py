@@ -14,8 +14,8 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
+from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort, refuse_within
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.errors import RunError, SplitError
 from tumortrace.evaluation.measures import MEASURES
@@ -60,7 +60,7 @@ def learning_curve(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Train a recipe on growing parts of the training split, several times, and fit how its error falls.
 
@@ -96,7 +96,7 @@ def learning_curve(
     chosen, changes = chosen_recipe(recipe, changes, epochs, weights)
     require_folder(Path(out))
     opened = open_cohort(data, **reading).labelled
-    refuse_within(Path(out), data, opened)
+    refuse_within(Path(out), opened)
     cohort = without(opened, chosen)
     splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, chosen.splits)
     admit(cohort, splits, looks=looks, split=split, allow=allow, policies=[chosen.calibration.threshold])
@@ -113,7 +113,7 @@ def learning_curve(
         "split": split,
         "device": device,
         "precision": precision,
-        **data_arguments(data, allow, reading),
+        **data_arguments(opened, allow),
     }
     about = data_record(cohort, splits)
     about["data"]["notes"] = [*cohort.notes, *splits.notes, *notes]

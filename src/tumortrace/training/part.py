@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING
+from tumortrace.cohorts.cohort import READING, Cohort
 from tumortrace.cohorts.splits import Splits
 from tumortrace.records.run import Run
 from tumortrace.training.experiment import is_finished

@@ -10,8 +10,8 @@ from typing import Unpack
 import numpy as np
 import torch
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import Reading, open_cohort, refuse_within
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort, refuse_within
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits, read_splits
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
@@ -61,7 +61,7 @@ def train(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Train, calibrate and evaluate a classifier; write everything about it into a new run folder.
 
@@ -92,7 +92,7 @@ def train(
     recipe, changes = chosen_recipe(recipe, changes, epochs, weights)
     require_folder(Path(out))
     cohort = without(open_cohort(data, **reading).labelled, recipe)
-    refuse_within(Path(out), data, cohort)
+    refuse_within(Path(out), cohort)
     given = splits is not None
     if splits is None:
         splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, recipe.splits)
@@ -112,7 +112,7 @@ def train(
         "device": device,
         "precision": precision,
         "distil": None if distil is None else str(Path(distil).resolve()),
-        **data_arguments(data, allow, reading),
+        **data_arguments(cohort, allow),
     }
     line = command(arguments) + ("  # on the splits.csv and with the recipe.yaml of this folder" if given else "")
     record = {"verb": "train", "command": line, "arguments": arguments, "seed": seed}

@@ -15,8 +15,8 @@ from typing import Any, Unpack
 import optuna
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import READING, Reading, open_cohort, refuse_within
+from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort, refuse_within
 from tumortrace.cohorts.splits import read_splits
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, TumorTraceError
@@ -73,7 +73,7 @@ def tune(
     workers: int = 1,
     device: str = "auto",
     precision: str = "auto",
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Search for the best recipe in a space; write every trial, the best recipe and a report into a new folder.
 
@@ -113,7 +113,7 @@ def tune(
     resolve_precision(precision, device_found)
     require_folder(Path(out))
     cohort = without(open_cohort(data, **reading).labelled, recipe)
-    refuse_within(Path(out), data, cohort)
+    refuse_within(Path(out), cohort)
     splits, looks = divided(cohort, split, seed, recipe.splits)
     audit, _ = admit(cohort, splits, looks=looks, split=split, allow=allow)
     arguments = {
@@ -126,7 +126,7 @@ def tune(
         "split": split,
         "device": device,
         "precision": precision,
-        **data_arguments(data, allow, reading),
+        **data_arguments(cohort, allow),
     }
     record = {"verb": "tune", "command": command_line("tune", arguments), "arguments": arguments, "seed": seed}
     run = create_run(Path(out), f"tune-{space.name}", record | data_record(cohort, splits))

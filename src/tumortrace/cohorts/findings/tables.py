@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from tumortrace.cohorts.findings import EXAMPLES, FINDERS, Evidence, Example, Finding, Verdict, count, examples, several
-from tumortrace.cohorts.labels import is_blank
-from tumortrace.cohorts.source import read_alone
+from tumortrace.cohorts.labels import is_blank, read_alone
 
 RARE = 0.1  # share of the smaller class below which accuracy and thresholds need care
 

@@ -1,93 +1,107 @@
 """Data as people keep it, opened into a `Cohort` by looking at what is there.
 
-Each layout is one file of this package: `recognises(path)` looks, `read(path, options)` opens, and registering both
-as a `Layout` makes it known. Adding a layout is adding a file.
+Adding a layout is adding a file to this package: a class after the Protocol `Layout`, an instance of it registered
+under its name in `LAYOUTS`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Protocol, Unpack
 
-from tumortrace.cohorts.cohort import COLUMNS, Cohort
-from tumortrace.cohorts.labels import binary_labels
-from tumortrace.cohorts.tables import column_groups, parts_of_names
+import pandas as pd
+
+from tumortrace.cohorts.cohort import COLUMNS, Cohort, Reading, ReadingOptions, Source
+from tumortrace.cohorts.files import images_beside
+from tumortrace.cohorts.labels import binary_labels, commonest_classes, read_alone
+from tumortrace.cohorts.tables import column_groups, parts_of_names, standard_columns, unique_ids
 from tumortrace.errors import CohortError
 from tumortrace.registry import Registry
 
 
-class Reading(TypedDict, total=False):
-    """How data are to be read: the options of `open_cohort`, which every verb that takes data takes too."""
-
-    positive: str | None
-    group_column: str | None
-    group_from_name: str | None
-    label_from_name: str | None
-    resolution: float | None
-
-
-#: Their names, under which runs record them.
-READING = tuple(Reading.__annotations__)
-
-
 @dataclass(frozen=True)
-class Options:
-    """What the user says about the data beyond where they are, for layouts; see `open_cohort`."""
+class Listing:
+    """What the tables and folders of data hold, also what cannot be used, for the audit to name.
 
-    positive: str | None = None
-    group_column: str | None = None
-    group_from_name: str | None = None
-    label_from_name: str | None = None
+    Attributes:
+        rows: Every row of the label table, indexed by its line: `id`, `text` (the label), `file` (missing where there
+            is none), and all columns of the table; empty where the data have no such table.
+        strays: Absolute paths of images beside the others that no row and no class folder names.
+        table: The label table.
+    """
+
+    rows: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"id": [], "text": [], "file": []}, dtype=object))
+    strays: tuple[str, ...] = ()
+    table: Path | None = None
+
+    @classmethod
+    def of_table(cls, table: Path, rows: pd.DataFrame, column: str, files: Sequence[str | None]) -> Listing:
+        """The listing of a label table.
+
+        Args:
+            table: The table.
+            rows: All its rows, as `read_table` reads them.
+            column: Which of its columns names the images.
+            files: The file of each row, as the layout finds them.
+        """
+        ids = rows["id"] if "id" in rows else pd.Series(unique_ids(rows[column].tolist())[0], rows.index, dtype=object)
+        text = rows.get("label", "")
+        named = pd.Series(list(files), rows.index, dtype=object)
+        return cls(rows.assign(id=ids, text=text, file=named), tuple(images_beside(named.dropna())), table)
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Protocol):
     """One way of keeping data.
 
     Attributes:
-        recognises: Whether a path looks like this layout, told quickly and without reading images.
-        read: The cohort of a path that does; raises CohortError.
         rank: Layouts are tried in this order: the more particular ones first.
         looks_like: What the user would see, for messages.
         everything: Whether every image below the folder belongs to it, so that pictures written there would, too.
     """
 
-    recognises: Callable[[Path], bool]
-    read: Callable[[Path, Options], Cohort]
     rank: int
     looks_like: str
     everything: bool = False
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a path looks like this layout, told quickly and without reading images."""
+
+    def read(self, path: Path, reading: Reading) -> Cohort:
+        """The cohort of a path that does.
+
+        Raises:
+            CohortError: The data cannot be used, or contradict themselves.
+        """
+
+    def listing(self, path: Path) -> Listing:
+        """What tables and folders hold beyond the cohort, for the audit; files are found as `read` finds them.
+
+        Raises:
+            CohortError: Not even that can be told.
+        """
+        return Listing()
 
 
 LAYOUTS: Registry[Layout] = Registry("layout", "tumortrace.cohorts.layouts", CohortError)
 
 
 def open_cohort(
-    data: str | os.PathLike[str] | Cohort,
-    *,
-    positive: str | None = None,
-    group_column: str | None = None,
-    group_from_name: str | None = None,
-    label_from_name: str | None = None,
-    resolution: float | None = None,
+    data: str | os.PathLike[str] | Cohort | Source, reading: Reading | None = None, **options: Unpack[ReadingOptions]
 ) -> Cohort:
     """The cohort of data in any known layout, which is found out by looking.
 
     Args:
         data: A folder, a table, an HDF5 file, an image, or `synthetic:patches` or `synthetic:mri`. A cohort that is
-            open already is returned as it is.
-        positive: Name of the positive class, where its spelling does not tell.
-        group_column: Column of the user's table that names the slide or patient.
-        group_from_name: Regular expression that finds the slide or patient in each file's name (without extension):
-            its one capturing group, or else all that it matches.
-        label_from_name: The same for the class; it replaces labels found otherwise.
-        resolution: Micrometres per pixel, where the data do not say; it replaces what they say.
+            open already is returned as it is; of a `Source`, what it came from is opened again.
+        reading: How to read the data.
+        **options: The same as keywords: the fields of `Reading`.
 
     Returns:
-        The cohort, with notes on everything that was assumed.
+        The cohort, with notes on everything that was assumed, and its `source`.
 
     Raises:
         CohortError: Nothing is there, no layout fits, or the data contradict themselves.
@@ -101,46 +115,97 @@ def open_cohort(
         >>> cohort = open_cohort(folder, group_from_name=r"^(p\\d+)_")
         >>> cohort.layout, cohort.table["label"].tolist(), cohort.table["group"].tolist()
         ('class-folders', [0, 1], ['p7', 'p7'])
+        >>> open_cohort(cohort.source).fingerprint == cohort.fingerprint
+        True
     """
-    options = Options(positive, group_column, group_from_name, label_from_name)
-    if resolution is not None and not 0 < resolution < 1000:
-        raise CohortError(f"--resolution {resolution}", expected="micrometres per pixel, such as 0.5 or 0.97")
+    reading = replace(reading or Reading(), **options)
     if isinstance(data, Cohort):
-        if options != Options() or resolution is not None:
+        if reading != Reading():
             raise CohortError("options for reading", where=data.name, expected="none, as the cohort is open already")
         return data
+    if isinstance(data, Source):
+        reading = replace(data.reading, **options)
+        data = data.path
     path = Path(data).expanduser()
-    layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
-    try:
-        layout = next((layout for layout in layouts if layout.recognises(path)), None)
-        if (path / "run.json").is_file():
-            raise CohortError("a run folder, which holds no data", where=data, remedy="name the folder of images")
-        if layout is None:
-            there = "no layout that is known here" if path.exists() else "there is no such file or folder"
-            known = "; ".join(layout.looks_like for layout in layouts)
-            raise CohortError(there, where=data, expected=f"one of: {known}")
-        cohort = layout.read(path, options)
-    except OSError as error:
-        raise CohortError(f"cannot be read ({error.strerror or error})", where=error.filename or data) from None
-    cohort = _with_groups(_with_labels(cohort, options), options)
+    with _told(path):
+        cohort = _layout_of(path).read(path, reading)
+    cohort = _with_groups(_with_labels(cohort, reading), reading)
     own = [column for column in cohort.table if column not in COLUMNS]
-    return replace(cohort, table=cohort.table[[*COLUMNS, *own]], resolution=resolution or cohort.resolution)
+    return replace(
+        cohort,
+        table=cohort.table[[*COLUMNS, *own]],
+        resolution=reading.resolution or cohort.resolution,
+        source=Source(os.fspath(data), reading),
+    )
 
 
-def refuse_within(out: Path, data: object, cohort: Cohort) -> None:
+@dataclass(frozen=True)
+class Opened:
+    """A cohort with what its files hold beyond it.
+
+    Attributes:
+        cohort: The cohort; where `open_cohort` refuses, of the rows that can be used.
+        listing: Every row and every image beside them.
+        refusal: Why `open_cohort` refuses the data, or nothing.
+    """
+
+    cohort: Cohort
+    listing: Listing = field(default_factory=Listing)
+    refusal: str = ""
+
+
+def open_leniently(data: str | os.PathLike[str] | Cohort, **options: Unpack[ReadingOptions]) -> Opened:
+    """The cohort of `data` and what lies beside it, for the audit, which is to name what `open_cohort` refuses.
+
+    Args:
+        data: As `open_cohort` takes it.
+        **options: The fields of `Reading`.
+
+    Raises:
+        CohortError: No layout fits, or nothing usable is left.
+
+    Example:
+        >>> import tempfile; from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (8, 8)).save(folder / "a.png")
+        >>> _ = (folder / "labels.csv").write_text("file,label\\na.png,benign\\nb.png,malignant\\nc.png,maybe\\n")
+        >>> opened = open_leniently(folder)
+        >>> len(opened.cohort), opened.listing.rows["file"].notna().tolist(), "1 class (benign)" in opened.refusal
+        (1, [True, False, False], True)
+    """
+    refusal = None
+    try:
+        cohort = open_cohort(data, **options)
+    except CohortError as error:
+        refusal = error
+    if isinstance(data, Cohort):
+        return Opened(cohort)
+    path = Path(data).expanduser()
+    if refusal is None:
+        with _told(path):
+            return Opened(cohort, LAYOUTS[cohort.layout].listing(path))
+    try:
+        with _told(path):
+            listing = _layout_of(path).listing(path)
+    except CohortError:
+        raise refusal from None
+    return Opened(_usable(listing, Source(os.fspath(data), Reading(**options)), refusal), listing, str(refusal))
+
+
+def refuse_within(out: Path, cohort: Cohort) -> None:
     """Refuse a folder for results within data of which it would become part, as `train .` in a folder of images.
 
     Args:
         out: The folder to write.
-        data: What the cohort was opened from.
         cohort: The cohort.
 
     Raises:
         CohortError: It lies there, and the layout takes every image below the folder.
     """
-    if not isinstance(data, str | os.PathLike) or not os.path.isdir(data) or not LAYOUTS[cohort.layout].everything:
+    data = Path(cohort.source.path).expanduser() if cohort.source else None
+    if data is None or not data.is_dir() or not LAYOUTS[cohort.layout].everything:
         return
-    if out.resolve().is_relative_to(Path(data).resolve()):
+    if out.resolve().is_relative_to(data.resolve()):
         raise CohortError(
             "lies within the data, whose folders of images are the classes",
             where=out,
@@ -149,24 +214,66 @@ def refuse_within(out: Path, data: object, cohort: Cohort) -> None:
         )
 
 
-def _with_labels(cohort: Cohort, options: Options) -> Cohort:
-    if options.label_from_name is None:
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise CohortError(f"cannot be read ({error.strerror or error})", where=error.filename or path) from None
+
+
+def _layout_of(path: Path) -> Layout:
+    layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
+    layout = next((layout for layout in layouts if layout.recognises(path)), None)
+    if (path / "run.json").is_file():
+        raise CohortError("a run folder, which holds no data", where=path, remedy="name the folder of images")
+    if layout is None:
+        there = "no layout that is known here" if path.exists() else "there is no such file or folder"
+        known = "; ".join(layout.looks_like for layout in layouts)
+        raise CohortError(there, where=path, expected=f"one of: {known}")
+    return layout
+
+
+def _with_labels(cohort: Cohort, reading: Reading) -> Cohort:
+    if reading.label_from_name is None:
         return cohort
-    names = parts_of_names(cohort.table, options.label_from_name, "--label-from-name")
-    labels = binary_labels(names.tolist(), positive=options.positive, where=f"labels in file names of {cohort.name}")
-    notes = (*cohort.notes, f"labels come from file names ({options.label_from_name})")
+    names = parts_of_names(cohort.table, reading.label_from_name, "--label-from-name")
+    labels = binary_labels(names.tolist(), positive=reading.positive, where=f"labels in file names of {cohort.name}")
+    notes = (*cohort.notes, f"labels come from file names ({reading.label_from_name})")
     if labels.note:
         notes += (labels.note,)
     return replace(cohort, table=cohort.table.assign(label=labels.numbers), classes=labels.classes, notes=notes)
 
 
-def _with_groups(cohort: Cohort, options: Options) -> Cohort:
-    if options.group_from_name is not None:
-        groups = parts_of_names(cohort.table, options.group_from_name, "--group-from-name")
-        note = f"groups come from file names ({options.group_from_name}): {groups.nunique()} groups"
+def _with_groups(cohort: Cohort, reading: Reading) -> Cohort:
+    if reading.group_from_name is not None:
+        groups = parts_of_names(cohort.table, reading.group_from_name, "--group-from-name")
+        note = f"groups come from file names ({reading.group_from_name}): {groups.nunique()} groups"
     else:
-        found = column_groups(cohort.table, options.group_column, where=cohort.name)
-        if found is None:
+        named = column_groups(cohort.table, reading.group_column, where=cohort.name)
+        if named is None:
             return cohort
-        groups, note = found
+        groups, note = named
     return replace(cohort, table=cohort.table.assign(group=groups), notes=(*cohort.notes, note))
+
+
+def _usable(listing: Listing, source: Source, refusal: CohortError) -> Cohort:
+    """The cohort of the rows that have a file, each id and label once; labels that cannot be read are missing."""
+    rows, reading = listing.rows, source.reading
+    usable = rows[rows["file"].notna() & (rows["id"] != "")].drop_duplicates(["id", "text"])
+    if listing.table is None or usable.empty:
+        raise refusal
+    classes = commonest_classes(rows["text"], reading.positive)
+    texts = {text: read_alone(text, classes) for text in rows["text"].unique()}
+    table = usable.drop(columns=["path", "text"], errors="ignore").rename(columns={"file": "path"})
+    table = table.assign(label=usable["text"].map(texts))
+    try:
+        table = standard_columns(table, listing.table)
+    except CohortError:  # a split or a number that is none, as the refusal says
+        further = ["split", "x", "y", "width", "height"]
+        table = standard_columns(table.drop(columns=further, errors="ignore"), listing.table)
+    groups = column_groups(table, reading.group_column, where=listing.table)
+    table = table if groups is None else table.assign(group=groups[0])
+    notes = (f"cannot be trained on as it is: {refusal}", *([groups[1]] if groups else []))
+    return Cohort(listing.table.stem, "table", table, classes, reading.resolution, notes, source=source)

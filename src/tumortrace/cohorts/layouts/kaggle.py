@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import absolute_paths, list_images
 from tumortrace.cohorts.labels import binary_labels
-from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+from tumortrace.cohorts.layouts import LAYOUTS, Layout, Listing
 from tumortrace.cohorts.tables import (
     examples,
     files_by_id,
@@ -27,40 +27,59 @@ PCAM_RESOLUTION = 0.97
 """Micrometres per pixel of PatchCamelyon, which the competition's images come from (Veeling et al., 2018)."""
 
 
-def recognises(path: Path) -> bool:
-    """Whether there is a folder `train` beside a `*train_labels.csv`."""
-    if path.is_file() and path.name.endswith("train_labels.csv"):
-        path = path.parent
-    return (path / "train").is_dir() and bool(_label_tables(path))
+class Kaggle(Layout):
+    """A table of ids and labels, and a folder of images named by id."""
+
+    rank = 30
+    looks_like = "a folder with train/ and train_labels.csv (columns id,label)"
+
+    def recognises(self, path: Path) -> bool:
+        """Whether there is a folder `train` beside a `*train_labels.csv`."""
+        if path.is_file() and path.name.endswith("train_labels.csv"):
+            path = path.parent
+        return (path / "train").is_dir() and bool(_label_tables(path))
+
+    def read(self, path: Path, reading: Reading) -> Cohort:
+        """The cohort of the table's rows that have a file in `train/`, and of the files in `test/`, without labels."""
+        file = path if path.is_file() else _label_tables(path)[0]
+        folder = Path(os.path.abspath(file.parent))
+        table, notes = read_table(file)
+        if not {"id", "label"} <= set(table.columns):
+            raise CohortError(
+                f"columns {', '.join(map(str, table.columns))}",
+                where=file,
+                expected="columns id,label",
+                remedy="rename them",
+            )
+        if own := [str(name) for name in table.columns if name not in ("id", "label", "path")]:
+            notes.append(f"{file.name}: further columns {', '.join(own)}")
+        refuse_repeats(table, "id", file)
+        train, more = _train_rows(standard_columns(table, file), folder / "train")
+        labels = binary_labels(train["label"].tolist(), positive=reading.positive, where=file)
+        test = _test_rows(folder / "test")
+        train = train.assign(label=labels.numbers.to_numpy())
+        rows = pd.concat([train, test], ignore_index=True) if len(test) else train
+        if rows["id"].duplicated().any():
+            raise CohortError(
+                "ids stand in train and in test", where=folder, remedy="rename or remove the files of one"
+            )
+        notes += more + ([labels.note] if labels.note else [])
+        resolution = PCAM_RESOLUTION if all(re.fullmatch("[0-9a-f]{40}", identity) for identity in rows["id"]) else None
+        if resolution:
+            notes.append(f"ids like the Kaggle competition's: taken for PatchCamelyon at {resolution} um per pixel")
+        return Cohort(folder.name, "kaggle", rows, labels.classes, resolution, tuple(notes))
+
+    def listing(self, path: Path) -> Listing:
+        """All rows of the label table, and the images in `train/` that none names."""
+        file = path if path.is_file() else _label_tables(path)[0]
+        folder = Path(os.path.abspath(file.parent)) / "train"
+        rows, _ = read_table(file, keep_repeats=True)
+        if "id" not in rows:
+            raise CohortError("no column 'id'", where=file, expected="columns id,label")
+        return Listing.of_table(file, rows, "id", files_by_id(rows["id"].tolist(), folder, list_images(folder).images))
 
 
-def read(path: Path, options: Options) -> Cohort:
-    """The cohort of the table's rows that have a file in `train/`, and of the files in `test/`, without labels."""
-    file = path if path.is_file() else _label_tables(path)[0]
-    folder = Path(os.path.abspath(file.parent))
-    table, notes = read_table(file)
-    if not {"id", "label"} <= set(table.columns):
-        raise CohortError(
-            f"columns {', '.join(map(str, table.columns))}",
-            where=file,
-            expected="columns id,label",
-            remedy="rename them",
-        )
-    if own := [str(name) for name in table.columns if name not in ("id", "label", "path")]:
-        notes.append(f"{file.name}: further columns {', '.join(own)}")
-    refuse_repeats(table, "id", file)
-    train, more = _train_rows(standard_columns(table, file), folder / "train")
-    labels = binary_labels(train["label"].tolist(), positive=options.positive, where=file)
-    test = _test_rows(folder / "test")
-    train = train.assign(label=labels.numbers.to_numpy())
-    rows = pd.concat([train, test], ignore_index=True) if len(test) else train
-    if rows["id"].duplicated().any():
-        raise CohortError("ids stand in train and in test", where=folder, remedy="rename or remove the files of one")
-    notes += more + ([labels.note] if labels.note else [])
-    resolution = PCAM_RESOLUTION if all(re.fullmatch("[0-9a-f]{40}", identity) for identity in rows["id"]) else None
-    if resolution:
-        notes.append(f"ids like the Kaggle competition's: taken for PatchCamelyon at {resolution} um per pixel")
-    return Cohort(folder.name, "kaggle", rows, labels.classes, resolution, tuple(notes))
+LAYOUTS.register("kaggle")(Kaggle())
 
 
 def submission_ids(path: Path) -> list[str] | None:
@@ -114,6 +133,3 @@ def _test_rows(folder: Path) -> pd.DataFrame:
     images = list_images(folder).images if folder.is_dir() else []
     table = pd.DataFrame({"id": unique_ids(images)[0], "path": absolute_paths(folder, images)}, dtype=object)
     return table.assign(label=pd.array([pd.NA] * len(table), dtype="Int64"), split="test")
-
-
-LAYOUTS.register("kaggle")(Layout(recognises, read, 30, "a folder with train/ and train_labels.csv (columns id,label)"))

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import platformdirs
 
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import SPLIT_NAMES
-from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.tables import read_table, standard_columns
 from tumortrace.errors import CohortError
 from tumortrace.records.files import replacing
@@ -32,23 +32,33 @@ _IMAGES = re.compile(r"(?P<stem>.+)_x\.(h5|hdf5)(\.gz)?$")
 _SPLIT = re.compile(r"split_(train|valid|test)$")
 
 
-def recognises(path: Path) -> bool:
-    """Whether it is an HDF5 file of images (`*_x.h5`), or a folder with PatchCamelyon's."""
-    if path.is_file():
-        return _IMAGES.match(path.name) is not None
-    return bool(_image_files(path))
+class PcamHdf5(Layout):
+    """Arrays of images and of labels, one pair a split."""
+
+    rank = 20
+    looks_like = "PatchCamelyon's HDF5 files (camelyonpatch_level_2_split_train_x.h5, ..._y.h5)"
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is an HDF5 file of images (`*_x.h5`), or a folder with PatchCamelyon's."""
+        if path.is_file():
+            return _IMAGES.match(path.name) is not None
+        return bool(_image_files(path))
+
+    def read(self, path: Path, reading: Reading) -> Cohort:
+        """The cohort of all rows of these arrays, in the order train, validation, test."""
+        files = [path] if path.is_file() else _image_files(path)
+        notes: list[str] = []
+        tables = [_open_split(file, notes) for file in files]
+        table = pd.concat([table.astype(object) for table in tables], ignore_index=True)
+        classes = ("0", "1")
+        if reading.positive not in (None, "1"):
+            raise CohortError(
+                f"no class named {reading.positive!r}", where=path, expected="1, as PatchCamelyon defines it"
+            )
+        return Cohort(path.name, "pcam-hdf5", table, classes, RESOLUTION, tuple(notes))
 
 
-def read(path: Path, options: Options) -> Cohort:
-    """The cohort of all rows of these arrays, in the order train, validation, test."""
-    files = [path] if path.is_file() else _image_files(path)
-    notes: list[str] = []
-    tables = [_open_split(file, notes) for file in files]
-    table = pd.concat([table.astype(object) for table in tables], ignore_index=True)
-    classes = ("0", "1")
-    if options.positive not in (None, "1"):
-        raise CohortError(f"no class named {options.positive!r}", where=path, expected="1, as PatchCamelyon defines it")
-    return Cohort(path.name, "pcam-hdf5", table, classes, RESOLUTION, tuple(notes))
+LAYOUTS.register("pcam-hdf5")(PcamHdf5())
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -145,8 +155,3 @@ def _unpacked(file: Path) -> Path:
             found, where=file, remedy="download it again, or set TUMORTRACE_CACHE to a larger disk"
         ) from None
     return target
-
-
-LAYOUTS.register("pcam-hdf5")(
-    Layout(recognises, read, 20, "PatchCamelyon's HDF5 files (camelyonpatch_level_2_split_train_x.h5, ..._y.h5)")
-)

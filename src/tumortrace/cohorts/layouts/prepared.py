@@ -8,46 +8,56 @@ from typing import Any
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.errors import CohortError
 
 RECORD, TABLE = "prepared.json", "labels.csv"
 
 
-def recognises(path: Path) -> bool:
-    """Whether it is a folder with the record of a preparation, finished or not."""
-    return _record(path) is not None
+class Prepared(Layout):
+    """Prepared images with the table and the record of their preparation."""
+
+    rank = 15
+    looks_like = "a folder that `tumortrace prepare` wrote"
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is a folder with the record of a preparation, finished or not."""
+        return _record(path) is not None
+
+    def read(self, path: Path, reading: Reading) -> Cohort:
+        """The cohort with the labels, groups, splits and class names that the images had before."""
+        record = _record(path)
+        assert record is not None  # as `recognises` has found
+        if record.get("status") != "complete":
+            raise CohortError(
+                "its preparation was not finished", where=path, remedy="call `tumortrace prepare` again as before"
+            )
+        try:
+            table = pd.read_csv(
+                path / TABLE, dtype="string", keep_default_na=False, na_values={"label": "", "group": ""}
+            )
+            table["label"] = pd.to_numeric(table["label"]).astype("Int64")
+            table["split"] = table["split"].mask(table["split"] == "")
+            for column in {"x", "y"} & set(table.columns):
+                table[column] = pd.to_numeric(table[column]).convert_dtypes()
+            table["path"] = [str(path.absolute() / name) for name in table["path"]]
+            negative, positive = record["classes"]
+            source = record["source"]
+            notes = (f"images prepared from {source['name']}: {record['steps']}", *source["notes"], *record["notes"])
+            cohort = Cohort(
+                path.absolute().name, "prepared", table, (negative, positive), record["resolution"], notes, record
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CohortError(
+                f"damaged ({error})", where=path, expected=f"{RECORD} and {TABLE}", remedy="prepare the images again"
+            ) from None
+        if reading.positive not in (None, positive):
+            raise CohortError(f"no positive class {reading.positive!r}", where=path, expected=positive)
+        return cohort
 
 
-def read(path: Path, options: Options) -> Cohort:
-    """The cohort with the labels, groups, splits and class names that the images had before."""
-    record = _record(path)
-    assert record is not None  # as `recognises` has found
-    if record.get("status") != "complete":
-        raise CohortError(
-            "its preparation was not finished", where=path, remedy="call `tumortrace prepare` again as before"
-        )
-    try:
-        table = pd.read_csv(path / TABLE, dtype="string", keep_default_na=False, na_values={"label": "", "group": ""})
-        table["label"] = pd.to_numeric(table["label"]).astype("Int64")
-        table["split"] = table["split"].mask(table["split"] == "")
-        for column in {"x", "y"} & set(table.columns):
-            table[column] = pd.to_numeric(table[column]).convert_dtypes()
-        table["path"] = [str(path.absolute() / name) for name in table["path"]]
-        negative, positive = record["classes"]
-        source = record["source"]
-        notes = (f"images prepared from {source['name']}: {record['steps']}", *source["notes"], *record["notes"])
-        cohort = Cohort(
-            path.absolute().name, "prepared", table, (negative, positive), record["resolution"], notes, record
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CohortError(
-            f"damaged ({error})", where=path, expected=f"{RECORD} and {TABLE}", remedy="prepare the images again"
-        ) from None
-    if options.positive not in (None, positive):
-        raise CohortError(f"no positive class {options.positive!r}", where=path, expected=positive)
-    return cohort
+LAYOUTS.register("prepared")(Prepared())
 
 
 def _record(path: Path) -> dict[str, Any] | None:
@@ -56,6 +66,3 @@ def _record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("layout") == "prepared" else None
-
-
-LAYOUTS.register("prepared")(Layout(recognises, read, 15, "a folder that `tumortrace prepare` wrote"))

@@ -5,33 +5,38 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.errors import CohortError
 
 
-def recognises(path: Path) -> bool:
-    """Whether it is a specification such as `synthetic:patches?count=200&seed=1`, or a folder with its cohort.json."""
-    if str(path).startswith("synthetic:"):
-        return True
-    try:
-        return json.loads((path / "cohort.json").read_text(encoding="utf-8"))["layout"] == "synthetic"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+class Synthetic(Layout):
+    """Tissue by its specification, or in a folder."""
+
+    rank = 10
+    looks_like = "synthetic:patches or synthetic:mri"
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is a specification such as `synthetic:patches?count=200&seed=1`, or a folder with its cohort.json."""
+        if str(path).startswith("synthetic:"):
+            return True
+        try:
+            return json.loads((path / "cohort.json").read_text(encoding="utf-8"))["layout"] == "synthetic"
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def read(self, path: Path, reading: Reading) -> Cohort:
+        """The cohort of that tissue, which is generated once and then kept in the cache."""
+        from tumortrace.cohorts.synthetic import cached_synthetic, open_synthetic, parse_synthetic
+
+        if str(path).startswith("synthetic:"):
+            kind, count, seed = parse_synthetic(str(path))
+            path = cached_synthetic(kind, count, seed)
+        cohort = open_synthetic(path)
+        if reading.positive not in (None, cohort.positive_class):
+            found = f"no positive class {reading.positive!r}"
+            raise CohortError(found, where=cohort.name, expected=cohort.positive_class, remedy="leave --positive out")
+        return cohort
 
 
-def read(path: Path, options: Options) -> Cohort:
-    """The cohort of that tissue, which is generated once and then kept in the cache."""
-    from tumortrace.cohorts.synthetic import cached_synthetic, open_synthetic, parse_synthetic
-
-    if str(path).startswith("synthetic:"):
-        kind, count, seed = parse_synthetic(str(path))
-        path = cached_synthetic(kind, count, seed)
-    cohort = open_synthetic(path)
-    if options.positive not in (None, cohort.positive_class):
-        found = f"no positive class {options.positive!r}"
-        raise CohortError(found, where=cohort.name, expected=cohort.positive_class, remedy="leave --positive out")
-    return cohort
-
-
-LAYOUTS.register("synthetic")(Layout(recognises, read, 10, "synthetic:patches or synthetic:mri"))
+LAYOUTS.register("synthetic")(Synthetic())

@@ -7,35 +7,46 @@ from pathlib import Path
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import Listing, absolute_paths, has_images, is_image, list_images
-from tumortrace.cohorts.layouts import LAYOUTS, Layout, Options
+from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.tables import read_header, unique_ids
 from tumortrace.errors import ImageError
 from tumortrace.images.decoding import read_image
 
 
-def recognises(path: Path) -> bool:
-    """Whether there are images, at any depth, or it is one: by its ending, else by its content."""
-    if path.is_dir():
-        return has_images(path)
-    if not path.is_file() or is_image(path.name):
-        return path.is_file()
-    try:
-        read_image(path)
-    except ImageError:
-        return False
-    return True
+class Unlabelled(Layout):
+    """Images about which nothing is known."""
+
+    rank = 60
+    looks_like = "a folder of images, or one image"
+    everything = True
+
+    def recognises(self, path: Path) -> bool:
+        """Whether there are images, at any depth, or it is one: by its ending, else by its content."""
+        if path.is_dir():
+            return has_images(path)
+        if not path.is_file() or is_image(path.name):
+            return path.is_file()
+        try:
+            read_image(path)
+        except ImageError:
+            return False
+        return True
+
+    def read(self, path: Path, reading: Reading) -> Cohort:
+        """The cohort of these images, without labels."""
+        listing = list_images(path) if path.is_dir() else Listing([path.name], [])
+        ids, repeats = unique_ids(listing.images)
+        paths = absolute_paths(path if path.is_dir() else path.parent, listing.images)
+        table = pd.DataFrame({"id": ids, "path": paths}).assign(label=None, group=None, split=None)
+        name = os.path.basename(os.path.abspath(path))
+        return Cohort(
+            name, "unlabelled", table, notes=(*listing.notes(), *repeats, *_passed_over(path, listing.others))
+        )
 
 
-def read(path: Path, options: Options) -> Cohort:
-    """The cohort of these images, without labels."""
-    listing = list_images(path) if path.is_dir() else Listing([path.name], [])
-    ids, repeats = unique_ids(listing.images)
-    paths = absolute_paths(path if path.is_dir() else path.parent, listing.images)
-    table = pd.DataFrame({"id": ids, "path": paths}).assign(label=None, group=None, split=None)
-    name = os.path.basename(os.path.abspath(path))
-    return Cohort(name, "unlabelled", table, notes=(*listing.notes(), *repeats, *_passed_over(path, listing.others)))
+LAYOUTS.register("unlabelled")(Unlabelled())
 
 
 def _passed_over(path: Path, others: list[str]) -> list[str]:
@@ -43,6 +54,3 @@ def _passed_over(path: Path, others: list[str]) -> list[str]:
     tables = [path / name for name in others if "/" not in name and name.lower().endswith((".csv", ".tsv", ".parquet"))]
     found = [table for table in tables[:20] if "label" in read_header(table)]
     return [f"labels in {found[0].name} are not read: name that table instead of its folder"] if found else []
-
-
-LAYOUTS.register("unlabelled")(Layout(recognises, read, 60, "a folder of images, or one image", everything=True))

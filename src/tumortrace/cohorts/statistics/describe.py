@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def describe_cohort(cohort: Cohort) -> dict[str, Any]:
     labels, names = cohort.table["label"], class_names(cohort)
     counts = labels.fillna(2).astype(int).value_counts()
     labelled = int(labels.notna().sum())
-    suffixes = Counter(Path(path.partition("::")[0]).suffix.lower() or "none" for path in cohort.table["path"])
+    suffixes = Counter(image.suffix or "none" for image in cohort.images)
     return {
         "name": cohort.name,
         "layout": cohort.layout,

@@ -18,6 +18,7 @@ from skimage.filters import sobel
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import CohortError, DataError, ImageError
 from tumortrace.images.decoding import fit, read_image
+from tumortrace.images.reference import ImageRef
 from tumortrace.records.progress import track
 
 AT_LEAST = 50
@@ -230,10 +231,11 @@ def _edges(image: np.ndarray) -> list[float]:
 
 def _mode(path: str) -> str:
     """Pillow's name for how a file keeps its pixels (RGB, L for grey, P for palette ...), from its first bytes."""
-    if "::" in path:
+    ref = ImageRef.parse(path)
+    if ref.part:
         return "RGB"
     try:
-        with Image.open(path) as file:
+        with Image.open(ref.file) as file:
             return file.mode
     except Exception:  # what Pillow does not know, another decoder has read
         return "other"

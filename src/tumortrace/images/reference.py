@@ -1,0 +1,41 @@
+"""Where one image is: a file, or a part of a file that holds many."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class ImageRef(NamedTuple):
+    """Where one image is. Its text, which tables hold, is the path, or `file::part`.
+
+    Attributes:
+        file: Path of the file.
+        part: Which of the images that the file holds: the number of a row, in decimal digits, of an array of images
+            (HDF5, NumPy); blank where the file is the image.
+
+    Example:
+        >>> ref = ImageRef.parse("/data/patches.h5::12")
+        >>> ref.file, ref.part, str(ref), ImageRef.parse("/data/a::b.png").part
+        ('/data/patches.h5', '12', '/data/patches.h5::12', '')
+    """
+
+    file: str
+    part: str = ""
+
+    @classmethod
+    def parse(cls, text: str | os.PathLike[str] | ImageRef) -> ImageRef:
+        """The reference that a text stands for; a path, and what is a reference already, will do."""
+        if isinstance(text, ImageRef):
+            return text
+        path = os.fspath(text)
+        file, _, part = path.rpartition("::")
+        return cls(file, part) if file and part.isdecimal() else cls(path)
+
+    def __str__(self) -> str:
+        return f"{self.file}::{self.part}" if self.part else self.file
+
+    @property
+    def suffix(self) -> str:
+        """The file's ending in lower case, such as `.png`."""
+        return os.path.splitext(self.file)[1].lower()
