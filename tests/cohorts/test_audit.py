@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ import pytest
 from PIL import Image
 
 from tumortrace.cohorts.audit import Audit, check, refuse
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import Cohort, Reading, ReadingOptions, Source
 from tumortrace.cohorts.findings import Finding
 from tumortrace.cohorts.inspection import glances
-from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.layouts import open_cohort, open_leniently
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.errors import DataError
 
@@ -209,3 +210,35 @@ def test_broken_files_are_told_one_by_one() -> None:
     assert {each.name for each in audit.errors} == {"unreadable", "truncated"}
     assert len(files) / 2 < sum(each.count for each in audit.errors) < len(files)
     assert all(example.says for each in audit.errors for example in each.examples)
+
+
+def test_the_audit_finds_the_files_that_the_cohort_reads(tmp_path: Path) -> None:
+    """Where the same names lie beside the table and in train/, the stray beside those that were read is told."""
+    for folder in (tmp_path, tmp_path / "train"):
+        folder.mkdir(exist_ok=True)
+        for number, name in enumerate(("a", "b", "c", "d")):
+            Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(folder / f"{name}.png")
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "read-stray.png")
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "train" / "unread-stray.png")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,0\nb.png,1\nc.png,0\nd.png,1\n")
+    opened = open_leniently(tmp_path)
+    assert set(opened.listing.rows["file"]) == set(opened.cohort.table["path"])
+    assert [Path(path).name for path in opened.listing.strays] == ["read-stray.png"]
+
+
+def test_a_cohort_knows_how_to_be_opened_again(tmp_path: Path) -> None:
+    """By its source, whole or with its labelled rows alone; a choice of rows has none."""
+    for number, name in enumerate(("a_1", "b_1", "a_2", "b_2")):
+        Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("file,label\na_1.png,x\nb_1.png,y\na_2.png,x\nb_2.png,\n")
+    cohort = open_cohort(tmp_path, positive="y", group_from_name="^(.)_", resolution=0.5)
+    assert cohort.source == Source(str(tmp_path), Reading("y", None, "^(.)_", None, 0.5))
+    assert open_cohort(cohort.source).fingerprint == cohort.fingerprint
+    assert open_cohort(cohort.labelled.source).labelled.fingerprint == cohort.labelled.fingerprint
+    assert Source.recorded(cohort.source.arguments()) == cohort.source
+    assert cohort.where(cohort.table["label"] == 1).source is None
+
+
+def test_the_options_of_reading_are_the_same_as_keywords() -> None:
+    """`ReadingOptions` types what `Reading` holds."""
+    assert list(ReadingOptions.__annotations__) == [option.name for option in fields(Reading)]

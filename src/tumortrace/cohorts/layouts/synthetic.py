@@ -17,7 +17,7 @@ class Synthetic(Layout):
     looks_like = "synthetic:patches or synthetic:mri"
 
     def recognises(self, path: Path) -> bool:
-        """Whether it is a specification such as `synthetic:patches?count=200&seed=1`, or a folder with its cohort.json."""
+        """Whether it is a specification (`synthetic:patches?count=200&seed=1`), or a folder with its cohort.json."""
         if str(path).startswith("synthetic:"):
             return True
         try:
