@@ -30,7 +30,7 @@ from tumortrace.inference.explain.faithfulness import (
 from tumortrace.inference.explain.measures import others, per_image, randomised, summarise
 from tumortrace.inference.explain.methods import CONTROLS, METHODS, heat_of
 from tumortrace.models.architecture import build_network
-from tumortrace.models.bundle import Model, load_model, save_model
+from tumortrace.models.bundle import Model, load_model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 from tumortrace.reports.report import write_report
 
@@ -312,7 +312,7 @@ def test_trees_are_measured_by_occlusion_alone(tmp_path: Path) -> None:
             "patch_size": (96, 96),
         }
     )
-    save_model(tmp_path / "model", info, network)
+    Model(info, network, torch.device("cpu")).save(tmp_path / "model")
     assert allowed_methods(load_model(tmp_path)) == ["occlusion"]
     record = json.loads(measure(tmp_path, "synthetic:patches?count=24&seed=9", images=6).read_text())
     assert list(record["methods"]) == ["occlusion", "centre", "edges"]

@@ -12,7 +12,7 @@ import pytest
 from tumortrace import export, load_model
 from tumortrace.errors import ModelError
 from tumortrace.inference import export as verb
-from tumortrace.models.exported import open_runtime
+from tumortrace.models.runtimes import open_runtime
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ def test_every_backend_says_the_same(exported: Path, backend: str) -> None:
     one, two = torch.assess(images), other.assess(images)
     np.testing.assert_allclose(two.probability, one.probability, atol=1e-5)
     assert two.decision.tolist() == one.decision.tolist()
-    assert one.ood is not None
-    np.testing.assert_allclose(two.ood, one.ood, rtol=1e-4)
+    assert one.ood_score is not None
+    np.testing.assert_allclose(two.ood_score, one.ood_score, rtol=1e-4)
     assert not np.array_equal(two.logit, one.logit)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from tumortrace.errors import ModelError
-from tumortrace.models.architecture import ARCHITECTURES, build_network, count_parameters
+from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.models.architecture import ARCHITECTURES, Network, build_network, count_parameters, freeze
+from tumortrace.models.bundle import Model
+from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 from tumortrace.models.layers import CentreAttention, CentrePooling, build_head
-from tumortrace.models.likeness import embedding
+from tumortrace.models.ood import embedding
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 50), (45, 71)])
@@ -29,9 +34,46 @@ def test_contract_of_every_architecture(name: str, size: tuple[int, int]) -> Non
     network.train()
     logits.sum().backward()
     assert all(p.grad is not None for p in network.parameters())
-    assert network.attention_layer is None or network.get_submodule(str(network.attention_layer)) is not None
-    assert network.get_submodule("body") is not None
-    assert name == "ensemble" or network.get_submodule("top") is not None
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_every_architecture_is_a_network(name: str) -> None:
+    """Parts are frozen by name, features and top are the forward pass, and arguments build it again."""
+    network, images = build_network(name, (64, 64), {}).eval(), torch.rand(2, 3, 64, 64)
+    assert isinstance(network, Network)
+    for part in ("body", "top"):
+        freeze(network, [part])
+    torch.testing.assert_close(network.top(network.features(images)).squeeze(1).float(), network(images))
+    again = build_network(name, (64, 64), json.loads(json.dumps(dict(network.resolved_arguments))))
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(again.eval()(images), network(images))
+    for member, steps in network.members():
+        assert isinstance(member, Network)
+        assert steps.pixels(images).shape[0] == 2
+    assert len(Model(_info(name), network, torch.device("cpu")).assess(np.zeros((2, 64, 64, 3), np.uint8))) == 2
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_activations_of_the_attention_layer_have_places(name: str) -> None:
+    """Where a network names such a layer, what passes it is laid out as maps."""
+    network, kept = build_network(name, (64, 64), {}).eval(), list[torch.Tensor]()
+    for member, steps in network.members():
+        if member.attention_layer is not None:
+            member.get_submodule(member.attention_layer).register_forward_hook(lambda *seen: kept.append(seen[2]))
+            member(steps.normalise(steps.pixels(torch.rand(2, 3, 64, 64))))
+            assert member.as_maps(kept.pop()).ndim == 4
+
+
+def _info(name: str) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        architecture=Architecture(name=name),
+        preprocessing=Preprocessing(),
+        patch_size=(64, 64),
+        classes=("normal", "tumour"),
+        positive_class="tumour",
+        training=TrainingData(fingerprint="0", prevalence=0.5, recipe="none"),
+    )
 
 
 def test_parameters_of_system_a_first_cnn() -> None:

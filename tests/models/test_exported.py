@@ -18,7 +18,8 @@ from tumortrace.images.resampling import as_products, resize
 from tumortrace.models.architecture import ARCHITECTURES, build_network
 from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
-from tumortrace.models.exported import CalibrationGraph, OnnxRuntime, OpenVino, export_graph, graph_input, input_size
+from tumortrace.models.graph import CalibrationGraph, export_graph
+from tumortrace.models.runtimes import OnnxRuntime, OpenVino
 
 SIDE = 32
 BENT = Calibrator(method="isotonic", slope=0.7, knots=(-1.0, 0.2, 0.9), values=(-0.5, 0.1, 2.0))
@@ -66,7 +67,7 @@ def images() -> np.ndarray:
 def same(one: Model, file: Path, images: np.ndarray) -> onnxruntime.InferenceSession:
     """Logit and probability of torch, in batches of any size, from both runtimes."""
     said = one.assess(images)
-    prepared = graph_input(one.info, images)
+    prepared = one.info.prepare(images)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for rows in (slice(0, 5), slice(2, 3)):
         logit, probability, features = session.run(None, {"images": prepared[rows]})
@@ -118,8 +119,8 @@ def test_preprocessing_is_inside_but_for_what_works_on_whole_patches(
     session = same(one, tmp_path / "model.onnx", np.ascontiguousarray(images[:, : size[0], : size[1]]))
     prepares = one.info.preprocessing.prepares
     assert session.get_modelmeta().custom_metadata_map["prepared"] == json.dumps(prepares)
-    assert session.get_inputs()[0].shape[1:] == [*input_size(one.info), 3]
-    assert input_size(one.info) == ((48, 48) if prepares else size)
+    assert session.get_inputs()[0].shape[1:] == [*one.info.graph_size, 3]
+    assert one.info.graph_size == ((48, 48) if prepares else size)
 
 
 def test_descriptors_are_refused_in_one_line(tmp_path: Path) -> None:

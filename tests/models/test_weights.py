@@ -36,7 +36,7 @@ def test_a_file_fills_the_body(tmp_path: Path, suffix: str, prefix: str) -> None
     else:
         save_file(tensors, path)
     network = resnet()
-    record = load_weights(network, str(path), "resnet18")
+    record = load_weights(network, str(path))
     assert record == {
         "origin": f"file {path.name}",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -51,7 +51,7 @@ def test_torchvisions_names_fit(tmp_path: Path) -> None:
     published = torchvision.models.mobilenet_v2(weights=None).eval()
     save_file(published.state_dict(), tmp_path / "m.safetensors")
     network = build_network("backbone", (64, 64), {"body": "torchvision/mobilenet_v2"}).eval()
-    assert load_weights(network, str(tmp_path / "m.safetensors"), None)["unused"] == 2
+    assert load_weights(network, str(tmp_path / "m.safetensors"))["unused"] == 2
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         expected = published.features(images).mean((2, 3))
@@ -66,7 +66,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     for name in ("34", "odd"):
         with pytest.raises(ModelError, match=r"tensors are missing or have another shape, first"):
-            load_weights(network, str(tmp_path / f"{name}.safetensors"), None)
+            load_weights(network, str(tmp_path / f"{name}.safetensors"))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -106,7 +106,7 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     tensors["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
     save_file(tensors, tmp_path / "nan.safetensors")
     with pytest.raises(ModelError, match=r"no numbers in 1 of 100 tensors, first 'layer1\.0\.conv1\.weight'"):
-        load_weights(resnet(), str(tmp_path / "nan.safetensors"), None)
+        load_weights(resnet(), str(tmp_path / "nan.safetensors"))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 40, b"PK\x03\x04 no", b"{}"])
@@ -123,10 +123,10 @@ def test_broken_files_are_refused(tmp_path: Path, name: str, content: bytes) -> 
 def test_missing_and_strange_files_are_refused(tmp_path: Path) -> None:
     """No such file; an ending that says nothing."""
     with pytest.raises(ModelError, match="no such file"):
-        load_weights(resnet(), str(tmp_path / "none.pth"), None)
+        load_weights(resnet(), str(tmp_path / "none.pth"))
     (tmp_path / "w.h5").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"\.h5 file name ending"):
-        load_weights(resnet(), str(tmp_path / "w.h5"), None)
+        load_weights(resnet(), str(tmp_path / "w.h5"))
 
 
 def test_without_a_network_it_says_which_file_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,16 +140,13 @@ def test_without_a_network_it_says_which_file_to_fetch(tmp_path: Path, monkeypat
     monkeypatch.setenv("TUMORTRACE_WEIGHTS", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with pytest.raises(ModelError) as refused:
-        load_weights(resnet(), "imagenet", "resnet18")
+        load_weights(resnet(), "imagenet")
     line = str(refused.value)
     assert "/timm/resnet18." in line
     assert str(tmp_path / "resnet18.safetensors") in line
     assert "\n" not in line
     save_file(timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / "resnet18.safetensors")
-    assert (
-        load_weights(resnet(), "imagenet", "resnet18")["origin"]
-        == "published weights of resnet18, resnet18.safetensors"
-    )
+    assert load_weights(resnet(), "imagenet")["origin"] == "published weights of resnet18, resnet18.safetensors"
     with pytest.raises(ModelError, match=r"config\.json"):
         build_network("backbone", (32, 32), {"body": "hf-hub:owner/name"})
 
@@ -170,4 +167,4 @@ def test_a_hubs_name_is_resolved_for_the_bundle(monkeypatch: pytest.MonkeyPatch)
 def test_imagenet_weights_need_a_body() -> None:
     """A plain network has none."""
     with pytest.raises(ModelError, match="without a published body"):
-        load_weights(build_network("plain-cnn", (32, 32), {}), "imagenet", None)
+        load_weights(build_network("plain-cnn", (32, 32), {}), "imagenet")

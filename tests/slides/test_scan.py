@@ -15,7 +15,7 @@ from PIL import Image
 from shapely.geometry import shape
 
 from tumortrace.errors import ModelError, RunError, SlideError
-from tumortrace.models.assessment import Assessment
+from tumortrace.models.bundle import Assessment
 from tumortrace.slides.scan import scan
 
 DATA = os.environ.get("TUMORTRACE_DATA")

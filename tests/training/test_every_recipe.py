@@ -75,7 +75,7 @@ def test_every_recipe_trains_predicts_and_reloads(name: str, few: Path, tmp_path
     rows = cohort.table.reset_index().set_index("id").loc[table["id"], "index"].to_numpy()
     found = load_model(run).assess(open_store(cohort).images, rows)
     np.testing.assert_allclose(found.probability, table["probability"], atol=2e-5)
-    np.testing.assert_allclose(found.ood, table["ood_score"], rtol=1e-2)
+    np.testing.assert_allclose(found.ood_score, table["ood_score"], rtol=1e-2)
 
 
 #: Keras' counts as published, total and trainable, less what the architecture does not have: 26,560 biases of ResNet50

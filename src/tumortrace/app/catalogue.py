@@ -213,7 +213,7 @@ def assess(model: Model, name: str, images: np.ndarray) -> list[dict[str, Any]]:
             "decision": str(found.decision[row]),
             "in_distribution": None if found.in_distribution is None else bool(found.in_distribution[row]),
             "model": name,
-            "ood_score": None if found.ood is None else float(found.ood[row]),
+            "ood_score": None if found.ood_score is None else float(found.ood_score[row]),
         }
         for row in range(len(images))
     ]

@@ -22,8 +22,7 @@ from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
-from tumortrace.models.assessment import Assessment
-from tumortrace.models.bundle import Model
+from tumortrace.models.bundle import Assessment, Model
 from tumortrace.records.files import write_csv
 
 PIECE = 32  # images predicted at a time, so that requests in between do not wait long

@@ -14,19 +14,8 @@ from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
 from tumortrace.errors import DataError, ModelError
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.models.bundle import Model, find_bundle, load_model
-from tumortrace.models.exported import (
-    FILE,
-    INPUT,
-    LIBRARIES,
-    OUTPUTS,
-    RUNTIMES,
-    export_graph,
-    graph_input,
-    input_size,
-    metadata,
-    record_of,
-    require,
-)
+from tumortrace.models.graph import export_graph, metadata
+from tumortrace.models.runtimes import FILE, INPUT, OUTPUTS, RUNTIMES, record_of, require
 from tumortrace.records.files import sha256, write_bytes, write_json
 from tumortrace.records.output import require_file
 from tumortrace.records.progress import say
@@ -85,7 +74,7 @@ def export(run: str | Path, *, out: str | Path | None = None) -> Path:
         "verb": "export",
         "file": target.name,
         "sha256": sha256(target),
-        "input": {"name": INPUT, "type": "uint8", "shape": ["batch", *input_size(model.info), 3]},
+        "input": {"name": INPUT, "type": "uint8", "shape": ["batch", *model.info.graph_size, 3]},
         "outputs": list(OUTPUTS),
         "checked": {"images": len(images), "of": origin, "largest_difference": checks},
         "notes": notes,
@@ -104,18 +93,19 @@ def export(run: str | Path, *, out: str | Path | None = None) -> Path:
 def _compared(model: Model, runtime: Any, images: np.ndarray) -> dict[str, Any]:
     """Largest differences to torch."""
     said = model.assess(images)
-    found = model.judge(*runtime(graph_input(model.info, images)))
+    found = model.judge(*runtime(model.info.prepare(images)))
+    one, other = said.ood_score, found.ood_score
     return {
         "logit": float(np.abs(found.logit - said.logit).max()),
         "probability": float(np.abs(found.probability - said.probability).max()),
-        "ood": None if said.ood is None or found.ood is None else float(np.abs(found.ood - said.ood).max()),
+        "ood": None if one is None or other is None else float(np.abs(other - one).max()),
     }
 
 
 def _installed(name: str) -> bool:
     from importlib.util import find_spec
 
-    return find_spec(LIBRARIES[name]) is not None
+    return find_spec(RUNTIMES[name].library) is not None
 
 
 def _pictures(bundle: Path, model: Model) -> tuple[np.ndarray, str]:

@@ -97,8 +97,8 @@ def predict_rows(model: Model, cohort: Cohort, store: PatchStore, rows: np.ndarr
             "logit": found.logit,
         }
     )
-    if found.ood is not None:
-        table = table.assign(ood_score=found.ood, in_distribution=found.in_distribution)
+    if found.ood_score is not None:
+        table = table.assign(ood_score=found.ood_score, in_distribution=found.in_distribution)
     return table
 
 

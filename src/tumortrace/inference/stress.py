@@ -147,7 +147,7 @@ class _Chosen:
             said.append(self.model.assess(part))
         chosen = self.unseen.cohort.table.iloc[self.rows]
         columns: dict[str, Any] = {"id": ids, "group": chosen["group"].to_numpy(), "label": chosen["label"].array}
-        for field in ("probability", "prediction", "decision", "ood", "in_distribution"):
+        for field in ("probability", "prediction", "decision", "ood_score", "in_distribution"):
             if getattr(said[0], field) is not None:
                 columns[field] = np.concatenate([getattr(one, field) for one in said])
         return pd.DataFrame(columns)

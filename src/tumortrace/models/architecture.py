@@ -1,23 +1,99 @@
-"""Names of network families and what every one of them promises."""
+"""What every network family promises, and the families by name."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from torch import nn
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.registry import Registry
 
-#: Builders `(input_size: (height, width), **arguments) -> nn.Module`. The network takes float32 images of shape
-#: (N, 3, height, width), normalised, and returns logits of the positive class, shape (N,). Its attribute
-#: `attention_layer` names the submodule whose activations are weighed for class activation maps, or is None: features
-#: (N, C, h, w) or a transformer's tokens. `body` is the part that `freeze: [body]` freezes, `top` the rest.
-ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry("model", "tumortrace.models.families", ModelError)
+#: What a body makes of images: maps (N, C, h, w), tokens or vectors (N, D), or those of each member of an ensemble.
+Maps = Tensor | list[Any]
+Arguments = TypeVar("Arguments", bound=BaseModel)
 
 
-def build_network(name: str, input_size: tuple[int, int], arguments: dict[str, object]) -> nn.Module:
+class Network(nn.Module):
+    """What a network family promises: `body` makes maps of images, `top` logits of them; both may be frozen by name.
+
+    It is a class and no `typing.Protocol`, because whoever holds a network also asks for what `nn.Module` offers. A
+    family has to set `body` and `top`; all else has a default that fits a body of convolutions.
+
+    Attributes:
+        body: From normalised float32 images (N, 3, height, width).
+        pool: From what the body makes to what `top` takes; nothing in it learns. By default it changes nothing.
+        top: From `features` to logits (N, 1) of the positive class.
+        attention_layer: Submodule whose activations are weighed for class activation maps; None where there is none.
+        published: Name of the published body that `body` has the tensors of, whose `features` are also worth keeping
+            when it is frozen; None for a body of our own.
+    """
+
+    body: nn.Module
+    pool: nn.Module
+    top: nn.Module
+    attention_layer: str | None = "body"
+    published: str | None = None
+
+    @property
+    def resolved_arguments(self) -> Mapping[str, Any]:
+        """What a bundle names besides the recipe's arguments, to build the network again offline."""
+        return {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, shape (N,), of images."""
+        return self.from_maps(self.maps(images))
+
+    def maps(self, images: Tensor) -> Maps:
+        """What the body makes of images."""
+        maps: Tensor = self.body(images)
+        return maps
+
+    def pooled(self, maps: Maps) -> Tensor:
+        """What `top` takes, of what `maps` gives."""
+        features: Tensor = self.pool(maps)
+        return features
+
+    def features(self, images: Tensor) -> Tensor:
+        """What `top` takes, of images: always the same where the body is frozen."""
+        return self.pooled(self.maps(images))
+
+    def from_maps(self, maps: Maps) -> Tensor:
+        """Logits, shape (N,), of maps: with `maps`, the forward pass in two steps."""
+        logits: Tensor = self.top(self.pooled(maps))
+        return logits.squeeze(1)
+
+    def members(self) -> list[tuple[Network, Preprocessing]]:
+        """The networks that this one is the mean of, with what each does to its images; itself with nothing."""
+        return [(self, Preprocessing())]
+
+    def as_maps(self, activations: Tensor) -> Tensor:
+        """Activations of `attention_layer`, or gradients there, in the order (N, C, h, w).
+
+        Raises:
+            ModelError: They have no places in the image.
+        """
+        if activations.ndim != 4:
+            raise ModelError(
+                f"features of shape {tuple(activations.shape)} cannot be laid out as a map",
+                remedy="use integrated-gradients or occlusion, which need none",
+            )
+        return activations
+
+
+#: Builders `(input_size: (height, width), **arguments) -> Network`.
+ARCHITECTURES: Registry[Callable[..., Network]] = Registry("model", "tumortrace.models.families", ModelError)
+
+
+def build_network(name: str, input_size: tuple[int, int], arguments: Mapping[str, Any]) -> Network:
     """Build a freshly initialised network.
 
     Raises:
@@ -32,9 +108,7 @@ def build_network(name: str, input_size: tuple[int, int], arguments: dict[str, o
     try:
         return builder(input_size=input_size, **arguments)
     except TypeError as error:
-        raise ModelError(
-            f"arguments {arguments} do not fit model {name!r} ({error})", remedy="look at `tumortrace models`"
-        ) from error
+        raise _misfit(name, arguments, error) from error
 
 
 def require_arguments(name: str, arguments: Mapping[str, object]) -> None:
@@ -49,8 +123,28 @@ def require_arguments(name: str, arguments: Mapping[str, object]) -> None:
     try:
         inspect.signature(ARCHITECTURES[name]).bind_partial(input_size=None, **arguments)
     except TypeError as error:
+        raise _misfit(name, arguments, error) from error
+
+
+def _misfit(name: str, arguments: Mapping[str, object], error: TypeError) -> ModelError:
+    return ModelError(
+        f"arguments {dict(arguments)} do not fit model {name!r} ({error})", remedy="look at `tumortrace models`"
+    )
+
+
+def parse_argument(kind: type[Arguments], values: object, name: str, expected: str | None = None) -> Arguments:
+    """One of a family's arguments as what it is made of.
+
+    Raises:
+        ModelError: It does not fit; the field is named.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in (name, *first["loc"]))
         raise ModelError(
-            f"arguments {dict(arguments)} do not fit model {name!r} ({error})", remedy="look at `tumortrace models`"
+            f"{first['msg']} (found {first['input']!r})", where=f"model.arguments.{field}", expected=expected
         ) from error
 
 
@@ -78,11 +172,9 @@ def freeze(network: nn.Module, parts: Sequence[str]) -> None:
         >>> count_parameters(network)["trainable"]
         513
     """
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
+    network.requires_grad_(True)
     for module in _parts(network, parts):
-        for parameter in module.parameters():
-            parameter.requires_grad_(False)
+        module.requires_grad_(False)
 
 
 def train_unfrozen(network: nn.Module, parts: Sequence[str]) -> None:

@@ -1,9 +1,10 @@
-"""Training checkpoints: one safetensors file each, without pickle, whole or not at all, with a hash of its tensors."""
+"""Files of tensors that are what they were: training checkpoints without pickle, and the hashes of all such files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tumortrace.errors import RunError
-from tumortrace.records.files import replacing
+from tumortrace.errors import ModelError, RunError
+from tumortrace.records.files import replacing, sha256
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -28,7 +29,7 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
     """
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"state": json.dumps(state), "sha256": _digest(tensors)})
+        save_file(tensors, temporary, {"state": json.dumps(state), "sha256": tensors_sha256(tensors)})
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -47,16 +48,28 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state, sha256 = json.loads(metadata["state"]), metadata["sha256"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"not a readable checkpoint ({error})", where=path, remedy=remedy) from error
-    if _digest(tensors) != sha256:
+    if tensors_sha256(tensors) != sha256:
         raise RunError(
             "the checkpoint is damaged: its tensors do not have the hash on record", where=path, remedy=remedy
         )
     return tensors, state
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names and bytes of tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def require_sha256(file: Path, expected: str, record: str, remedy: str) -> None:
+    """Refuse a file that is not the one on `record`: a flipped bit would load silently.
+
+    Raises:
+        ModelError: The file is missing, or was changed.
+    """
+    actual = sha256(file) if file.is_file() else "no file"
+    if actual != expected:
+        raise ModelError(f"SHA-256 is {actual}", where=file, expected=f"{expected} as {record} says", remedy=remedy)

@@ -13,7 +13,8 @@ from tumortrace.errors import ModelError
 from tumortrace.evaluation.calibration import Calibrator
 from tumortrace.evaluation.conformal import decide
 from tumortrace.images.preprocessing import Preprocessing
-from tumortrace.models.likeness import OutOfDistribution
+from tumortrace.models.ood import OutOfDistribution
+from tumortrace.models.views import Views
 
 FORMAT = 2
 
@@ -115,6 +116,27 @@ class ModelInfo(BaseModel):
         if not isinstance(temperature, int | float) or not temperature > 0:
             raise ValueError(f"temperature {temperature!r} is not above 0")
         return rest | {"format": FORMAT, "calibration": {"method": "temperature", "slope": 1 / temperature}}
+
+    @model_validator(mode="after")
+    def _positive_is_second(self) -> ModelInfo:
+        if self.positive_class != self.classes[1]:
+            raise ValueError(f"positive class {self.positive_class!r} is not the second of {self.classes}")
+        return self
+
+    @property
+    def views(self) -> Views:
+        """Test-time augmentation: the symmetries of a patch over which logits, features and heat are averaged."""
+        return Views.of(self.preprocessing.output_size(self.patch_size)) if self.symmetries else Views()
+
+    @property
+    def graph_size(self) -> tuple[int, int]:
+        """Height and width of the patches that the network's graph takes; see `prepare`."""
+        steps = self.preprocessing
+        return steps.prepared_size(self.patch_size) if steps.prepares else self.patch_size
+
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """Stored patches, uint8 (N, *patch_size, 3), as the graph takes them: changed unless `prepare` only crops."""
+        return np.ascontiguousarray(self.preprocessing.prepare(images) if self.preprocessing.prepares else images)
 
     def decide(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predictions (0 or 1, by the threshold) and decisions ("positive", "negative" or "refer")."""

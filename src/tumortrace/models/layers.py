@@ -31,8 +31,8 @@ class CentreAttention(nn.Module):
         columns = torch.linspace(-1, 1, size[1]).view(1, -1)
         self.position = nn.Parameter(-2 * (rows**2 + columns**2))
         self.score = nn.Conv2d(channels, 1, 1)
-        nn.init.zeros_(self.score.weight)
-        nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]
+        for values in self.score.parameters():
+            nn.init.zeros_(values)
 
     def forward(self, features: Tensor) -> Tensor:
         score = self.score(features) + self.position
@@ -96,6 +96,11 @@ class Neighbours(nn.Module):
         images: Training images N, whose features (N, D) and labels (N,) are buffers.
     """
 
+    features: Tensor
+    labels: Tensor
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, units: int, count: int, images: int) -> None:
         super().__init__()
         self.count = count
@@ -105,9 +110,9 @@ class Neighbours(nn.Module):
         self.register_buffer("scale", torch.ones(units))
 
     def forward(self, features: Tensor) -> Tensor:
-        distance = torch.cdist((features - self.mean) / self.scale, (self.features - self.mean) / self.scale)  # type: ignore[operator]
+        distance = torch.cdist((features - self.mean) / self.scale, (self.features - self.mean) / self.scale)
         nearest = distance.topk(self.count, largest=False).indices
-        positives: Tensor = self.labels[nearest].sum(1, keepdim=True)  # type: ignore[index]
+        positives = self.labels[nearest].sum(1, keepdim=True)
         return torch.log((positives + 0.5) / (self.count - positives + 0.5))
 
 
@@ -175,27 +180,3 @@ def features_of(body: nn.Module, input_size: tuple[int, int]) -> torch.Size:
     shape = body.eval()(torch.zeros(1, 3, *input_size)).shape
     body.train(was)
     return shape
-
-
-class BodyAndTop(nn.Module):
-    """A network in two parts: `body` makes maps of images, `top` logits of the maps.
-
-    Whatever looks between them (likeness to the training images, heat maps) takes the two steps apart.
-    """
-
-    body: nn.Module
-    top: nn.Module
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (N,), of images."""
-        return self.from_maps(self.maps(images))
-
-    def maps(self, images: Tensor) -> Tensor:
-        """What the body makes of images."""
-        maps: Tensor = self.body(images)
-        return maps
-
-    def from_maps(self, maps: Tensor) -> Tensor:
-        """Logits, shape (N,), from there on."""
-        logits: Tensor = self.top(maps)
-        return logits.squeeze(1)

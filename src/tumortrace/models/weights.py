@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
@@ -19,7 +18,9 @@ from torch import Tensor, nn
 
 from tumortrace.cohorts.store import cache_folder
 from tumortrace.errors import ModelError
-from tumortrace.models.families.backbone import HUB, TORCHVISION, Backbone, require_connection
+from tumortrace.models.architecture import Network
+from tumortrace.models.checkpoint import tensors_sha256
+from tumortrace.models.families.backbone import HUB, TORCHVISION, require_connection
 from tumortrace.records.files import sha256
 
 #: Prefixes under which published files keep a body's tensors.
@@ -28,17 +29,16 @@ _NESTED = ("state_dict", "model_state_dict", "model", "teacher", "student")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def load_weights(network: nn.Module, source: str, body: str | None) -> dict[str, Any]:
+def load_weights(network: Network, source: str) -> dict[str, Any]:
     """Fill a fresh network's body from a source and say where the weights come from.
 
-    A `Backbone` has its body filled, any other network is filled whole. Every tensor that is filled must be in the
+    A published body is filled, any other network is filled whole. Every tensor that is filled must be in the
     file with its shape; what else the file holds (a classifier) is counted and left.
 
     Args:
         network: A freshly built network; changed in place.
-        source: "random" leaves it as it is; "imagenet" takes the weights that timm or torchvision publish for `body`
-            (for a hub's name, the hub's); anything else is a file: safetensors, or `.pth` read without running code.
-        body: Name of the body, for "imagenet".
+        source: "random" leaves it as it is; "imagenet" takes the weights that timm or torchvision publish for the
+            body (a hub's name, the hub's); anything else is a file: safetensors, or `.pth` read without running code.
 
     Returns:
         `origin` (one line), `sha256` of the file or, for published weights, of the tensors, and `unused`, the number
@@ -50,12 +50,13 @@ def load_weights(network: nn.Module, source: str, body: str | None) -> dict[str,
     """
     if source == "random":
         return {"origin": "random initialisation", "sha256": None, "unused": 0}
-    target = network.body if isinstance(network, Backbone) else network
+    body = network.published
+    target = network if body is None else network.body
     if source != "imagenet":
         path = Path(source).expanduser()
         unused = _fill(target, read_weights(path), str(path))
         return {"origin": f"file {path.name}", "sha256": sha256(path), "unused": unused}
-    if body is None or not isinstance(network, Backbone):
+    if body is None:
         raise ModelError(
             "weights: imagenet for a network without a published body",
             expected="model.name: backbone",
@@ -118,15 +119,6 @@ def _unpickled(path: Path) -> Any:
             expected="tensors and nothing else",
             remedy="where you trust it, save the network's state_dict alone, as safetensors",
         ) from error
-
-
-def tensors_sha256(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over the names and bytes of tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _fill(target: nn.Module, tensors: dict[str, Tensor], where: str) -> int:

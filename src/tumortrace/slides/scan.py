@@ -85,7 +85,7 @@ def scan(
         >>> import tempfile
         >>> from types import SimpleNamespace
         >>> from PIL import Image
-        >>> from tumortrace.models.assessment import Assessment
+        >>> from tumortrace.models.bundle import Assessment
         >>> folder = Path(tempfile.mkdtemp())
         >>> Image.new("RGB", (300, 200), (150, 70, 140)).save(folder / "a.png")
         >>> info = SimpleNamespace(name="dark", patch_size=(50, 50), resolution=1.0, threshold=0.5, conformal=None,
@@ -201,8 +201,8 @@ def _rows(model: Model, images: np.ndarray) -> pd.DataFrame:
             remedy="evaluate the model on patches first; its weights may be damaged",
         )
     rows = pd.DataFrame({"probability": probability, "prediction": said.prediction, "decision": said.decision})
-    if said.ood is not None and said.in_distribution is not None:
-        rows["ood"], rows["in_distribution"] = said.ood, said.in_distribution
+    if said.ood_score is not None and said.in_distribution is not None:
+        rows["ood"], rows["in_distribution"] = said.ood_score, said.in_distribution
     return rows
 
 

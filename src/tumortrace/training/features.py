@@ -13,10 +13,10 @@ from joblib import Parallel, cpu_count, delayed
 
 from tumortrace.cohorts.store import cache_folder
 from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.models.architecture import Network
+from tumortrace.models.checkpoint import tensors_sha256
 from tumortrace.models.device import prediction_batch
-from tumortrace.models.families.backbone import Backbone
 from tumortrace.models.families.texture import Descriptors
-from tumortrace.models.weights import tensors_sha256
 from tumortrace.records.files import replacing
 from tumortrace.records.progress import track
 from tumortrace.records.provenance import versions
@@ -24,7 +24,7 @@ from tumortrace.training.task import Patches
 
 
 def frozen_features(
-    network: Backbone,
+    network: Network,
     preprocessing: Preprocessing,
     patches: Patches,
     *,
@@ -65,10 +65,9 @@ def frozen_features(
     return patches.replaced(features)
 
 
-def _file(network: Backbone, preprocessing: Preprocessing, patches: Patches, key: str) -> Path:
+def _file(network: Network, preprocessing: Preprocessing, patches: Patches, key: str) -> Path:
     digest = hashlib.sha256()
-    pooling = str(network.pool)
-    for part in (key, preprocessing.model_dump_json(), pooling, tensors_sha256(network.body.state_dict())):
+    for part in (key, preprocessing.model_dump_json(), str(network.pool), tensors_sha256(network.body.state_dict())):
         digest.update(part.encode() + b"\0")
     digest.update(patches.rows.astype(np.int64).tobytes())
     return cache_folder() / "features" / f"{digest.hexdigest()[:32]}.npy"

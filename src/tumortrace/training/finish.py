@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.splits import Splits
@@ -18,9 +17,10 @@ from tumortrace.evaluation.calibration import choose_calibrator
 from tumortrace.evaluation.conformal import fit_conformal
 from tumortrace.evaluation.split_record import headline, split_record
 from tumortrace.evaluation.thresholds import fit_threshold
-from tumortrace.models.bundle import Model, save_model
+from tumortrace.models.architecture import Network
+from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, Conformal, ModelInfo, TrainingData
-from tumortrace.models.likeness import QUANTILE, Likeness, OutOfDistribution, energy, fit_likeness
+from tumortrace.models.ood import QUANTILE, OodDetector, OutOfDistribution, energy, fit_ood_detector
 from tumortrace.records.files import write_csv, write_json
 from tumortrace.records.progress import track
 from tumortrace.records.provenance import versions
@@ -57,7 +57,7 @@ class Fitted:
         best_epoch: Whose weights these are, from 1.
     """
 
-    network: nn.Module
+    network: Network
     architecture: Architecture
     device: torch.device
     epochs: int = 0
@@ -79,13 +79,14 @@ def finish(
     logits, features = model.embedded(prepared, rows["row"].to_numpy(), description="predicting", prepared=True)
     info, table, choice = calibrate(info, recipe, rows, logits)
     training = _training_features(model, cohort, splits, prepared)
-    likeness = fit_likeness(training)
-    if likeness is not None:
-        info = info.model_copy(update={"ood": limits(likeness, len(training), rows, logits, features)})
-    found = Model(info, fitted.network, fitted.device, likeness).judge(logits, features)
-    if found.ood is not None:
-        table = table.assign(ood_score=found.ood, in_distribution=found.in_distribution)
-    info = save_model(run.model_folder, info, fitted.network, likeness)
+    detector = fit_ood_detector(training)
+    if detector is not None:
+        info = info.model_copy(update={"ood": limits(detector, len(training), rows, logits, features)})
+    model = Model(info, fitted.network, fitted.device, detector)
+    found = model.judge(logits, features)
+    if found.ood_score is not None:
+        table = table.assign(ood_score=found.ood_score, in_distribution=found.in_distribution)
+    info = model.save(run.model_folder).info
     write_csv(run.predictions_file, table[[name for name in COLUMNS if name in table]])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
     metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
@@ -132,7 +133,7 @@ def calibrate(
 
 
 def limits(
-    likeness: Likeness, images: int, rows: pd.DataFrame, logits: np.ndarray, features: np.ndarray
+    detector: OodDetector, images: int, rows: pd.DataFrame, logits: np.ndarray, features: np.ndarray
 ) -> OutOfDistribution:
     """How strange an image may be, by the images that did not train the network: those that did are too much alike.
 
@@ -143,7 +144,7 @@ def limits(
         images=images,
         dimensions=features.shape[1],
         quantile=QUANTILE,
-        limit=max(float(np.quantile(likeness.distance(features[chosen]), QUANTILE)), 1e-6),
+        limit=max(float(np.quantile(detector.distance(features[chosen]), QUANTILE)), 1e-6),
         energy_limit=float(np.quantile(energy(logits[chosen]), QUANTILE)),
     )
 

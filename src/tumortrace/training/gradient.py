@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,10 @@ from torch import Tensor, nn
 
 from tumortrace.errors import RunError
 from tumortrace.evaluation.measures import MEASURES
-from tumortrace.models.architecture import build_network, freeze, train_unfrozen
+from tumortrace.models.architecture import Network, build_network, freeze, train_unfrozen
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
-from tumortrace.models.families.backbone import Backbone
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
@@ -75,7 +74,7 @@ class Trainer:
         self.input_size = task.input_size
         seed_everything(task.seed)
         self.network = build_network(recipe.model.name, self.input_size, recipe.model.arguments)
-        self.weights = load_weights(self.network, recipe.weights, recipe.model.arguments.get("body"))
+        self.weights = load_weights(self.network, recipe.weights)
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.stages = [Stage(recipe.epochs, recipe.optimiser.lr, tuple(recipe.freeze))]
         if recipe.fine_tuning:
@@ -91,14 +90,16 @@ class Trainer:
         self._enter_stage()
 
     @property
-    def evaluated(self) -> nn.Module:
+    def evaluated(self) -> Network:
         """The network that is validated and kept: the averaged one where the recipe averages."""
-        return self.network if self.average is None or not int(self.average.n_averaged) else self.average.module
+        if self.average is None or not int(self.average.n_averaged):
+            return self.network
+        return cast(Network, self.average.module)
 
     @property
     def architecture(self) -> Architecture:
         """What the bundle has to say to build the network again, without any network connection."""
-        arguments = self.recipe.model.arguments | getattr(self.network, "resolved_arguments", {})
+        arguments = {**self.recipe.model.arguments, **self.network.resolved_arguments}
         return Architecture(name=self.recipe.model.name, arguments=arguments)
 
     @property
@@ -157,10 +158,9 @@ class Trainer:
 
     def _body_stays(self) -> bool:
         frozen = all("body" in stage.freeze for stage in self.stages)
-        return frozen and isinstance(self.network, Backbone) and self.recipe.augmentation.identity
+        return frozen and self.network.published is not None and self.recipe.augmentation.identity
 
     def _keep_features(self, data_key: str | None) -> None:
-        assert isinstance(self.network, Backbone)
         key = None if data_key is None else f"{data_key} {self.precision}"
         self.training, self.validation = (
             frozen_features(
@@ -176,8 +176,7 @@ class Trainer:
 
     def _enter_stage(self) -> None:
         freeze(self.network, self.stage.freeze)
-        learning = self.network.top if self.trains_head else self.network
-        assert isinstance(learning, nn.Module)
+        learning: nn.Module = self.network.top if self.trains_head else self.network
         self.average = build_average(self.network, self.recipe.averaging)
         self.optimiser = build_optimiser(self.network, self.recipe.optimiser)
         self.wrapped, self.wrapped_optimiser = self.fabric.setup(learning, self.optimiser)
@@ -304,7 +303,7 @@ class Trainer:
         for start in range(0, len(labels), size):
             found = self.validation.tensor(np.arange(start, min(start + size, len(labels))), self.device)
             if self.trains_head:
-                logits.append(network.top(found).float().cpu().view(-1))  # type: ignore[operator]
+                logits.append(network.top(found).float().cpu().view(-1))
                 continue
             inputs = self.preprocessing.normalise(self.preprocessing.pixels(found))
             logits.append(network(inputs.contiguous(memory_format=torch.channels_last)).float().cpu())

@@ -16,10 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from tumortrace.errors import RecipeError
-from tumortrace.models.architecture import build_network
+from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
-from tumortrace.models.families.backbone import Backbone
 from tumortrace.models.layers import build_head
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
@@ -50,13 +49,14 @@ class ProbeTrainer:
         self.data_key = task.data_key
         seed_everything(task.seed)
         network = build_network(recipe.model.name, task.input_size, recipe.model.arguments)
-        if not isinstance(network, Backbone) or any(True for _ in network.top[:-1].parameters()):
+        learns = isinstance(network.top, nn.Sequential) and any(True for _ in network.top[:-1].parameters())
+        if network.published is None or learns:
             raise RecipeError(
                 f"a probe of {recipe.model.name} with {recipe.model.arguments}",
                 expected="model.name backbone with pooling average, flatten or own",
                 remedy="mend the recipe",
             )
-        self.weights = load_weights(network, recipe.weights, recipe.model.arguments.get("body"))
+        self.weights = load_weights(network, recipe.weights)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.network.requires_grad_(False)
         self.training, self.validation = task.training, task.validation
@@ -64,14 +64,14 @@ class ProbeTrainer:
         self.progress = Progress()
 
     @property
-    def evaluated(self) -> nn.Module:
+    def evaluated(self) -> Network:
         """The network with the chosen head."""
         return self.network
 
     @property
     def architecture(self) -> Architecture:
         """What the bundle has to say to build the network again."""
-        arguments = self.recipe.model.arguments | self.network.resolved_arguments | {"head": self.head, "outputs": 1}
+        arguments = {**self.recipe.model.arguments, **self.network.resolved_arguments, "head": self.head, "outputs": 1}
         return Architecture(name=self.recipe.model.name, arguments=arguments)
 
     def resume(self) -> bool:

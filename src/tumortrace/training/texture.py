@@ -72,7 +72,7 @@ class TextureTrainer:
     @property
     def architecture(self) -> Architecture:
         """What the bundle has to say to build the network again."""
-        return Architecture(name=self.recipe.model.name, arguments=self.network.resolved_arguments)
+        return Architecture(name=self.recipe.model.name, arguments=dict(self.network.resolved_arguments))
 
     def resume(self) -> bool:
         """False: descriptors come from the cache, and the search is made again, with the same outcome."""

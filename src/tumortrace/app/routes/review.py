@@ -15,7 +15,7 @@ from tumortrace.app.pictures import Png, as_png, heat_png
 from tumortrace.app.problems import RETRY_SECONDS, Problem, documented
 from tumortrace.app.review import Review
 from tumortrace.app.service import Service, TheService
-from tumortrace.models.assessment import Assessment
+from tumortrace.models.bundle import Assessment
 
 router = APIRouter(prefix="/api/review", tags=["review"])
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tumortrace.errors import ModelError
-from tumortrace.images.geometry import symmetry
-from tumortrace.inference.explain.evidence import framed, members_of, network_inputs, turned_back, views_of
+from tumortrace.inference.explain.evidence import framed, network_inputs
+from tumortrace.models.architecture import Network
 from tumortrace.models.bundle import Model
 
 Rule = Callable[[Tensor, Tensor], Tensor]  # activations and gradients, both (N, C, h, w), to maps (N, 1, h, w)
@@ -54,11 +54,9 @@ def class_activation_maps(model: Model, pixels: Tensor, rule: Rule) -> Tensor:
     Raises:
         ModelError: A network has no map of features, or none through which gradients flow.
     """
-    outer = network_inputs(model, pixels)
-    views = views_of(model, outer)
-    turned = torch.cat([symmetry(outer, view) for view in views])
+    views, members = model.info.views, model.network.members()
+    turned = views.together(network_inputs(model, pixels))
     size = (turned.shape[2], turned.shape[3])
-    members = members_of(model.network)
     total = torch.zeros(len(turned), 1, *size, device=turned.device)
     for network, steps in members:
         seen = steps.pixels(turned)
@@ -66,20 +64,18 @@ def class_activation_maps(model: Model, pixels: Tensor, rule: Rule) -> Tensor:
         activations, gradients = _at_layer(network, steps.normalise(seen), model.info.name)
         maps = rule(activations, gradients).clamp_min(0)
         total += framed(functional.interpolate(maps, crop, mode="bilinear", align_corners=False), size)
-    per_view = (total / len(members)).chunk(len(views))
-    mean = torch.stack([turned_back(maps, view) for maps, view in zip(per_view, views, strict=True)]).mean(0)
+    mean = views.mean_turned_back(total / len(members))
     return functional.interpolate(mean, pixels.shape[2:], mode="bilinear", align_corners=False)
 
 
 def layers_of(model: Model) -> list[str]:
     """Name of the layer in each member whose features are weighed; fewer where a member has none."""
-    names = [getattr(network, "attention_layer", None) for network, _ in members_of(model.network)]
-    return [str(name) for name in names if name is not None]
+    return [network.attention_layer for network, _ in model.network.members() if network.attention_layer is not None]
 
 
-def _at_layer(network: nn.Module, inputs: Tensor, name: str) -> tuple[Tensor, Tensor]:
+def _at_layer(network: Network, inputs: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Activations of a network's `attention_layer` and the logit's gradients there, both (N, C, h, w)."""
-    layer = getattr(network, "attention_layer", None)
+    layer = network.attention_layer
     if layer is None:
         raise ModelError(
             "a class activation map needs a map of features with gradients, which this model has not",
@@ -87,7 +83,7 @@ def _at_layer(network: nn.Module, inputs: Tensor, name: str) -> tuple[Tensor, Te
             remedy="use the method occlusion, which works with any model",
         )
     kept: list[Tensor] = []
-    hook = network.get_submodule(str(layer)).register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    hook = network.get_submodule(layer).register_forward_hook(lambda _module, _inputs, output: kept.append(output))
     try:
         with torch.enable_grad():
             logits = network(inputs.detach().requires_grad_().contiguous(memory_format=torch.channels_last))
@@ -102,39 +98,4 @@ def _at_layer(network: nn.Module, inputs: Tensor, name: str) -> tuple[Tensor, Te
             where=name,
             remedy="use the method occlusion, which works with any model",
         )
-    body = getattr(network, "body", None)
-    return _as_maps(kept[0].detach(), body, name), _as_maps(gradients, body, name)
-
-
-def _as_maps(features: Tensor, body: nn.Module | None, name: str) -> Tensor:
-    """Features in the order (N, C, h, w): tokens of a transformer are laid out, prefix tokens dropped."""
-    if features.ndim == 4:
-        return features.permute(0, 3, 1, 2) if getattr(body, "output_fmt", "NCHW") == "NHWC" else features
-    if features.ndim == 3:
-        grid = _grid(features.shape[1], body)
-        if grid is not None:
-            patches = features[:, features.shape[1] - grid[0] * grid[1] :]
-            return patches.transpose(1, 2).unflatten(2, grid)
-    raise ModelError(
-        f"features of shape {tuple(features.shape)} cannot be laid out as a map",
-        where=name,
-        remedy="use integrated-gradients or occlusion, which need none",
-    )
-
-
-def _grid(tokens: int, body: nn.Module | None) -> tuple[int, int] | None:
-    """Rows and columns of the patches among `tokens`, of which some may stand for the whole image."""
-    prefix = int(getattr(body, "num_prefix_tokens", 0) or 0)
-    known = getattr(getattr(body, "patch_embed", None), "grid_size", None)
-    for patches in (tokens, tokens - prefix):
-        if known is not None and known[0] * known[1] == patches:
-            return int(known[0]), int(known[1])
-        side = round(patches**0.5)
-        if known is None and side * side == patches:
-            return side, side
-    # the body was built for another size than the images have, or pools between its stages
-    for patches in (tokens, tokens - prefix):
-        side = round(patches**0.5)
-        if side * side == patches:
-            return side, side
-    return None
+    return network.as_maps(kept[0].detach()), network.as_maps(gradients)

@@ -6,14 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
-from tumortrace.images.geometry import symmetry
-from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.bundle import Model
-from tumortrace.models.families.ensemble import Ensemble
 
 
 def prepared_pixels(model: Model, images: np.ndarray) -> Tensor:
@@ -40,42 +37,15 @@ def evidence(model: Model, pixels: Tensor) -> Tensor:
     Returns:
         float32, shape (N,); differentiable wherever the network is.
     """
-    inputs = network_inputs(model, pixels)
-    views = views_of(model, inputs)
-    turned = torch.cat([symmetry(inputs, view) for view in views])
+    turned = model.info.views.together(network_inputs(model, pixels))
     logits: Tensor = model.network(turned.contiguous(memory_format=torch.channels_last))
-    return logits.float().view(len(views), len(pixels)).mean(0)
+    return model.info.views.mean(logits.float())
 
 
 def network_inputs(model: Model, pixels: Tensor) -> Tensor:
     """Prepared patches in [0, 1] as the network takes them."""
     steps = model.info.preprocessing
     return steps.normalise(steps.pixels(pixels))
-
-
-def views_of(model: Model, inputs: Tensor) -> list[int]:
-    """The symmetries over which the model averages, as `symmetry` numbers them; only 0 where it does not."""
-    if not model.info.symmetries:
-        return [0]
-    return list(range(8)) if inputs.shape[2] == inputs.shape[3] else [0, 2, 4, 6]
-
-
-def turned_back(maps: Tensor, view: int) -> Tensor:
-    """Maps (N, 1, h, w) of images turned by `symmetry`, as the images were before.
-
-    Example:
-        >>> image = torch.rand(1, 1, 5, 5)
-        >>> all(torch.equal(turned_back(symmetry(image, view), view), image) for view in range(8))
-        True
-    """
-    return symmetry(maps, view if view >= 4 else -view % 4)  # a mirroring undoes itself
-
-
-def members_of(network: nn.Module) -> list[tuple[nn.Module, Preprocessing]]:
-    """The networks of an ensemble with what each does to its input; a single network with nothing."""
-    if isinstance(network, Ensemble):
-        return list(zip(network.body, network.steps, strict=True))
-    return [(network, Preprocessing())]
 
 
 def framed(maps: Tensor, size: tuple[int, int]) -> Tensor:

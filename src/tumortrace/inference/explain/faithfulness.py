@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tumortrace.inference.explain.evidence import blank, evidence, members_of
+from tumortrace.inference.explain.evidence import blank, evidence
 from tumortrace.models.bundle import Model
 from tumortrace.models.device import prediction_batch
 
@@ -130,7 +130,7 @@ def areas(
 
 def probability_of(model: Model, images: Tensor) -> np.ndarray:
     """Calibrated probabilities of prepared patches, float32 (N, 3, h, w) in [0, 1]."""
-    at_once = max(1, prediction_batch((images.shape[2], images.shape[3])) // (8 if model.info.symmetries else 1))
+    at_once = max(1, prediction_batch((images.shape[2], images.shape[3])) // len(model.info.views))
     with torch.inference_mode():
         logits = np.concatenate([evidence(model, part).cpu().double().numpy() for part in images.split(at_once)])
     return model.info.calibration.apply(logits)
@@ -165,7 +165,7 @@ def cascade(model: Model, seed: int, shares: tuple[float, ...] = SHARES) -> Iter
     generator = torch.Generator().manual_seed(seed)
     for share in shares:
         network = copy.deepcopy(model.network)
-        layers = [_layers(member) for member, _ in members_of(network)]
+        layers = [_layers(member) for member, _ in network.members()]
         if not all(layers):
             return
         counts = [max(1, math.ceil(share * len(each))) for each in layers]

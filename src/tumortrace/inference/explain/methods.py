@@ -51,7 +51,7 @@ def occlusion(model: Model, pixels: Tensor, *, side: int | None = None, stride: 
     height, width = pixels.shape[2:]
     side = side or window_side(height, width)
     stride = stride or max(1, side // 2)
-    at_once = prediction_batch((height, width)) // (8 if model.info.symmetries else 1) // len(pixels)
+    at_once = prediction_batch((height, width)) // len(model.info.views) // len(pixels)
     method = Occlusion(lambda values: evidence(model, values))
     with torch.inference_mode():
         attributions: Tensor = method.attribute(
@@ -88,7 +88,7 @@ def integrated_gradients(model: Model, pixels: Tensor, *, steps: int = STEPS) ->
         ModelError: No gradient reaches the pixels.
     """
     require_gradients(model, pixels[:1])
-    at_once = max(1, prediction_batch((pixels.shape[2], pixels.shape[3])) // (8 if model.info.symmetries else 1))
+    at_once = max(1, prediction_batch((pixels.shape[2], pixels.shape[3])) // len(model.info.views))
     method = IntegratedGradients(lambda values: evidence(model, values), multiply_by_inputs=True)
     with torch.enable_grad():
         attributions: Tensor = method.attribute(

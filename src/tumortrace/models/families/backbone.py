@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import timm
 import torch
@@ -14,8 +14,8 @@ import torchvision
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
-from tumortrace.models.architecture import ARCHITECTURES
-from tumortrace.models.layers import BodyAndTop, CentreAttention, build_head, build_pooling
+from tumortrace.models.architecture import ARCHITECTURES, Network
+from tumortrace.models.layers import CentreAttention, build_head, build_pooling
 
 TORCHVISION, HUB = "torchvision/", "hf-hub:"
 BY_HAND = "name timm's architecture in model.arguments.body and give --weights FILE"
@@ -33,7 +33,7 @@ class TorchvisionBody(nn.Module):
         return features
 
 
-class Backbone(BodyAndTop):
+class Backbone(Network):
     """A published body, pooling, a head and one logit; weights are random until `load_weights` fills the body.
 
     Args:
@@ -61,9 +61,8 @@ class Backbone(BodyAndTop):
     ) -> None:
         super().__init__()
         self.own_pooling = pooling == "own"
-        body, options = _resolved(body, dict(options or {}))
-        #: What a bundle names instead of a hub's name, so that loading it needs no network.
-        self.resolved_arguments = {"body": body, "options": options}
+        self.published = body
+        body, options = self._resolved = _resolved(body, options or {})
         self.body = _build_body(body, options, keep_pooling=self.own_pooling)
         shape = self._shape(body, input_size)
         if len(shape) == 2:
@@ -82,23 +81,36 @@ class Backbone(BodyAndTop):
         self.top = nn.Sequential(*([pool] if learnt else []), build_head(units, head, outputs))
         self.attention_layer = self._attention_layer()
 
-    def features(self, images: Tensor) -> Tensor:
-        """What the body makes of images, pooled unless the pooling learns; `top` takes it from there."""
-        features: Tensor = self.pool(self.maps(images))
-        return features
-
-    def from_maps(self, maps: Tensor) -> Tensor:
-        """Logits, shape (N,), from what the body makes of images."""
-        logits: Tensor = self.top(self.pool(maps))
-        return logits.squeeze(1)
+    @property
+    def resolved_arguments(self) -> Mapping[str, Any]:
+        """The architecture that a hub's name stands for."""
+        return {"body": self._resolved[0], "options": self._resolved[1]}
 
     def maps(self, images: Tensor) -> Tensor:
         """What the body makes of images, (N, C, h, w), or (N, D) where it pools for itself."""
-        if self.own_pooling or isinstance(self.body, TorchvisionBody):
-            features: Tensor = self.body(images)
-        else:
-            features = self.body.forward_features(images)  # type: ignore[operator]
-        return features
+        whole = self.own_pooling or isinstance(self.body, TorchvisionBody)
+        body = cast(Callable[[Tensor], Tensor], self.body if whole else self.body.forward_features)
+        return body(images)
+
+    def as_maps(self, activations: Tensor) -> Tensor:
+        """As every network's; tokens of a transformer are laid out, those that stand for the whole image dropped."""
+        if activations.ndim == 4 and getattr(self.body, "output_fmt", "NCHW") == "NHWC":
+            return activations.permute(0, 3, 1, 2)
+        grid = self._grid(activations.shape[1]) if activations.ndim == 3 else None
+        if grid is None:
+            return super().as_maps(activations)
+        return activations[:, activations.shape[1] - grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
+
+    def _grid(self, tokens: int) -> tuple[int, int] | None:
+        """Rows and columns of the patches among `tokens`."""
+        known = getattr(getattr(self.body, "patch_embed", None), "grid_size", None)
+        prefix = int(getattr(self.body, "num_prefix_tokens", 0) or 0)
+        patches = (tokens, tokens - prefix)
+        if known is not None and known[0] * known[1] in patches:
+            return int(known[0]), int(known[1])
+        # no grid is named, or the body was built for another size than the images have, or pools between its stages
+        sides = (round(count**0.5) for count in patches)
+        return next(((side, side) for side, count in zip(sides, patches, strict=True) if side * side == count), None)
 
     def _attention_layer(self) -> str | None:
         """The last map of features, or the last tokens that still speak to each other.
@@ -133,7 +145,7 @@ class Backbone(BodyAndTop):
         return shape
 
 
-def _resolved(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _resolved(name: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """A hub's name becomes timm's name of the architecture and its options, as the hub's `config.json` says."""
     if not name.startswith(HUB):
         return name, options
@@ -168,7 +180,7 @@ def require_connection(address: str, what: str, remedy: str | None = None) -> No
         ) from error
 
 
-def _build_body(name: str, options: dict[str, Any], keep_pooling: bool) -> nn.Module:
+def _build_body(name: str, options: Mapping[str, Any], keep_pooling: bool) -> nn.Module:
     if name.startswith(TORCHVISION):
         try:
             return TorchvisionBody(name.removeprefix(TORCHVISION))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tumortrace.models.architecture import ARCHITECTURES
-from tumortrace.models.layers import BodyAndTop, build_pooling, features_of
+from tumortrace.models.architecture import ARCHITECTURES, Network
+from tumortrace.models.layers import build_pooling, features_of
 
 
 class ResidualBlock(nn.Module):
@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         return functional.relu(self.shortcut(x) + self.norm2(self.conv2(y)))
 
 
-class CentreResNet(BodyAndTop):
+class CentreResNet(Network):
     """Stem of stride 2, stages of residual blocks, pooling that weighs the centre, dropout, one logit.
 
     Args:
@@ -45,8 +45,6 @@ class CentreResNet(BodyAndTop):
         dropout: Share of pooled features dropped in training, in [0, 1).
         pooling: "centre", "average" or "flatten", see `build_pooling`.
     """
-
-    attention_layer = "body"
 
     def __init__(
         self,

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from tumortrace.errors import ModelError
 from tumortrace.images.preprocessing import Preprocessing
-from tumortrace.models.architecture import ARCHITECTURES, build_network
+from tumortrace.models.architecture import ARCHITECTURES, Maps, Network, build_network
 
 
-class Ensemble(nn.Module):
+class MeanProbability(nn.Module):
+    """The logit of the mean probability, float64, shape (N, 1), of the members' logits, shape (N, members)."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.logsumexp(logsigmoid(logits), 1, True) - torch.logsumexp(logsigmoid(-logits), 1, True)
+
+
+class Ensemble(Network):
     """The logit of the members' mean probability; each member preprocesses for itself.
 
     Args:
         input_size: Height and width in pixels of the patches; they come in the range [0, 1].
         members: For each its `name`, `arguments` and `preprocessing`. By default two small plain networks.
     """
+
+    body: nn.ModuleList
 
     def __init__(
         self,
@@ -30,29 +40,29 @@ class Ensemble(nn.Module):
         if not members:
             raise ModelError("an ensemble of no members", remedy="name at least two runs")
         self.steps = [Preprocessing.model_validate(member.get("preprocessing", {})) for member in members]
-        self.body = nn.ModuleList(
-            build_network(member["name"], steps.output_size(input_size), dict(member.get("arguments", {})))
+        networks = [
+            build_network(member["name"], steps.output_size(input_size), member.get("arguments", {}))
             for member, steps in zip(members, self.steps, strict=True)
-        )
-        first = getattr(self.body[0], "attention_layer", None)
-        self.attention_layer = None if first is None else f"body.0.{first}"  # each member has its own
+        ]
+        self.body, self.top = nn.ModuleList(networks), MeanProbability()
+        layer = networks[0].attention_layer
+        self.attention_layer = None if layer is None else f"body.0.{layer}"  # each member has its own
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.from_maps(self.maps(images)).to(images.dtype)
+        return super().forward(images).to(images.dtype)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
+    def maps(self, images: Tensor) -> list[Maps]:
         """What each member's body makes of images."""
-        return [
-            network.maps(steps.normalise(steps.pixels(images)))  # type: ignore[operator]
-            for network, steps in zip(self.body, self.steps, strict=True)
-        ]
+        return [network.maps(steps.normalise(steps.pixels(images))) for network, steps in self.members()]
 
-    def from_maps(self, maps: list[Tensor]) -> Tensor:
-        """Logits, shape (N,), float64, from there on."""
-        logits = [network.from_maps(own).double() for network, own in zip(self.body, maps, strict=True)]  # type: ignore[operator]
-        together = torch.stack(logits)
-        positive, negative = (torch.logsumexp(nn.functional.logsigmoid(side), 0) for side in (together, -together))
-        return positive - negative
+    def pooled(self, maps: Maps) -> Tensor:
+        """The members' logits, float64, shape (N, members)."""
+        logits = [network.from_maps(part).double() for (network, _), part in zip(self.members(), maps, strict=True)]
+        return torch.stack(logits, 1)
+
+    def members(self) -> list[tuple[Network, Preprocessing]]:
+        """The members, with what each does to its images."""
+        return list(zip(cast(Sequence[Network], self.body), self.steps, strict=True))
 
 
 ARCHITECTURES.register("ensemble")(Ensemble)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from tumortrace.errors import ModelError
-from tumortrace.models.architecture import ARCHITECTURES
-from tumortrace.models.layers import BodyAndTop, CentreAttention, build_head, build_pooling, glorot
+from tumortrace.models.architecture import ARCHITECTURES, Network, parse_argument
+from tumortrace.models.layers import CentreAttention, build_head, build_pooling, glorot
 
 
 class Block(BaseModel):
@@ -31,7 +31,7 @@ class Block(BaseModel):
     pool: bool = True
 
 
-class PlainCNN(BodyAndTop):
+class PlainCNN(Network):
     """Blocks of convolutions and 2x2 max pooling, then dense layers and one logit.
 
     Weights start from Glorot's uniform distribution and biases from zero, as in Keras.
@@ -46,8 +46,6 @@ class PlainCNN(BodyAndTop):
         attention: Whether positions are weighed before pooling, the centre more at first.
         outputs: 1, or 2 for a softmax over both classes.
     """
-
-    attention_layer = "body"
 
     def __init__(
         self,
@@ -65,7 +63,9 @@ class PlainCNN(BodyAndTop):
             raise ModelError(f"padding {padding!r}", expected="valid or same")
         layers: list[nn.Module] = []
         channels, (height, width) = 3, input_size
-        for block in [_block(block) for block in blocks]:
+        for given in blocks:
+            fields = {"channels": given} if isinstance(given, int) else given
+            block = parse_argument(Block, fields, "blocks", "a number, or channels, kernel, convolutions, pool")
             for _ in range(block.convolutions):
                 layers.append(nn.Conv2d(channels, block.channels, block.kernel, padding=padding))
                 if batch_norm:
@@ -86,19 +86,6 @@ class PlainCNN(BodyAndTop):
         pool, units = build_pooling(pooling, channels, (height, width))
         weigh = [CentreAttention(channels, (height, width))] if attention else []
         self.top = nn.Sequential(*weigh, pool, build_head(units, head, outputs))
-
-
-def _block(value: int | Mapping[str, Any]) -> Block:
-    try:
-        return Block(channels=value) if isinstance(value, int) else Block.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ModelError(
-            f"{first['msg']} (found {first['input']!r})",
-            where=f"model.arguments.blocks, field {field}",
-            expected="a number of channels, or channels, kernel, convolutions, pool",
-        ) from error
 
 
 ARCHITECTURES.register("plain-cnn")(PlainCNN)

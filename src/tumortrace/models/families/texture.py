@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
-from tumortrace.models.architecture import ARCHITECTURES
-from tumortrace.models.layers import BodyAndTop
+from tumortrace.models.architecture import ARCHITECTURES, Network, parse_argument
 from tumortrace.texture.descriptor import SMALLEST, choose, describe
 
 
@@ -47,6 +46,9 @@ class Descriptors(nn.Module):
 class Linear(nn.Module):
     """Logistic regression on standardised features: logits, shape (N, 1)."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, units: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(units))
@@ -54,7 +56,7 @@ class Linear(nn.Module):
         self.weigh = nn.Linear(units, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.weigh((features - self.mean) / self.scale)  # type: ignore[operator]
+        logits: Tensor = self.weigh((features - self.mean) / self.scale)
         return logits
 
 
@@ -88,6 +90,13 @@ class Trees(nn.Module):
         size: How many trees and nodes.
     """
 
+    roots: Tensor
+    feature: Tensor
+    left: Tensor
+    right: Tensor
+    threshold: Tensor
+    value: Tensor
+
     def __init__(self, units: int, size: TreesSize) -> None:
         super().__init__()
         self.units, self.size = units, size
@@ -99,18 +108,18 @@ class Trees(nn.Module):
         self.register_load_state_dict_post_hook(_require_trees)
 
     def forward(self, features: Tensor) -> Tensor:
-        node: Tensor = self.roots.expand(len(features), -1)  # type: ignore[operator]
+        node = self.roots.expand(len(features), -1)
         rows = torch.arange(len(features), device=features.device)[:, None]
         for _ in range(self.size.depth):
-            below = features[rows, self.feature[node]] <= self.threshold[node]  # type: ignore[index]
-            node = torch.where(below, self.left[node], self.right[node])  # type: ignore[index]
-        values: Tensor = self.value[node]  # type: ignore[index]
+            below = features[rows, self.feature[node]] <= self.threshold[node]
+            node = torch.where(below, self.left[node], self.right[node])
+        values = self.value[node]
         if self.size.images is None:
             return values.sum(1, keepdim=True)
         return torch.logit(values.mean(1, keepdim=True), 0.5 / self.size.images)
 
 
-class Texture(BodyAndTop):
+class Texture(Network):
     """Hand-made descriptors, then logistic regression or trees, fitted elsewhere.
 
     Args:
@@ -131,11 +140,12 @@ class Texture(BodyAndTop):
         super().__init__()
         self.body = Descriptors(input_size, _chosen(descriptors))
         units = sum(len(names) for names in self.body.columns.values())
-        self.top = Linear(units) if trees is None else Trees(units, _sizes(trees))
+        sizes = None if trees is None else parse_argument(TreesSize, trees, "trees")
+        self.top = Linear(units) if sizes is None else Trees(units, sizes)
 
     @property
-    def resolved_arguments(self) -> dict[str, Any]:
-        """Arguments that build the network again, every default spelt out, as JSON can hold them."""
+    def resolved_arguments(self) -> Mapping[str, Any]:
+        """Every argument spelt out, as JSON can hold them; the trees' sizes are known once they are grown."""
         trees = self.top.size.model_dump() if isinstance(self.top, Trees) else None
         return {"descriptors": json.loads(json.dumps(self.body.chosen)), "trees": trees}
 
@@ -146,15 +156,6 @@ def _chosen(descriptors: Sequence[str] | Mapping[str, Mapping[str, Any]] | None)
     given = {name: dict(arguments or {}) for name, arguments in descriptors.items()}
     changes = [f"{name}.{key}={json.dumps(value)}" for name, each in given.items() for key, value in each.items()]
     return choose(list(given), changes)
-
-
-def _sizes(trees: Mapping[str, int | None]) -> TreesSize:
-    try:
-        return TreesSize.model_validate(trees)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in ("trees", *first["loc"]))
-        raise ModelError(f"{first['msg']} (found {first['input']!r})", where=f"model.arguments.{field}") from error
 
 
 def _require_trees(trees: Trees, _: object) -> None:

@@ -17,7 +17,7 @@ from tumortrace import load_model, open_cohort
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import ModelError
 from tumortrace.models.bundle import Model
-from tumortrace.models.likeness import energy, fit_likeness
+from tumortrace.models.ood import energy, fit_ood_detector
 from tumortrace.records.files import sha256
 
 
@@ -40,27 +40,27 @@ def mahalanobis(fitted_to: np.ndarray, new: np.ndarray, directions: int) -> np.n
 @pytest.mark.parametrize("directions", [3, 12, 64])
 def test_the_distance_is_mahalanobis_with_scikit_learns_covariance(directions: int) -> None:
     """Shrunk as Ledoit and Wolf do; beyond the directions that are kept, with one variance for all."""
-    likeness = fit_likeness(features(1), directions)
-    assert likeness is not None
+    detector = fit_ood_detector(features(1), directions)
+    assert detector is not None
     new = features(2)
-    np.testing.assert_allclose(likeness.distance(new), mahalanobis(features(1), new, min(directions, 12)), rtol=1e-3)
-    assert np.sqrt((likeness.distance(features(1)) ** 2).mean()) == pytest.approx(1, abs=0.2)
+    np.testing.assert_allclose(detector.distance(new), mahalanobis(features(1), new, min(directions, 12)), rtol=1e-3)
+    assert np.sqrt((detector.distance(features(1)) ** 2).mean()) == pytest.approx(1, abs=0.2)
 
 
 def test_more_features_than_images_still_make_a_distance() -> None:
     """Shrinkage and the shared variance keep it finite; a feature that never stirred does not drown the others."""
     values = np.random.default_rng(0).normal(size=(20, 200))
     values[:, 7] = 0
-    likeness = fit_likeness(values)
-    assert likeness is not None
+    detector = fit_ood_detector(values)
+    assert detector is not None
     new = np.random.default_rng(1).normal(size=(5, 200))
     new[:, 7] = 0
-    assert np.isfinite(likeness.distance(new)).all()
+    assert np.isfinite(detector.distance(new)).all()
     stirred = new.copy()
     stirred[:, 7] = 0.01
-    np.testing.assert_allclose(likeness.distance(stirred), likeness.distance(new), rtol=0.1)
-    assert fit_likeness(np.ones((10, 3))) is None
-    assert fit_likeness(values[:1]) is None
+    np.testing.assert_allclose(detector.distance(stirred), detector.distance(new), rtol=0.1)
+    assert fit_ood_detector(np.ones((10, 3))) is None
+    assert fit_ood_detector(values[:1]) is None
 
 
 def test_energy_of_one_logit_is_largest_where_the_network_is_undecided() -> None:
@@ -97,7 +97,7 @@ def test_other_images_stand_out(model: Model, unseen: np.ndarray, kind: str) -> 
 
     That limit is a wide one: one of the two slides that set it is itself unlike the few of training.
     """
-    usual, strange = model.assess(unseen).ood, model.assess(OTHERS[kind](unseen)).ood
+    usual, strange = model.assess(unseen).ood_score, model.assess(OTHERS[kind](unseen)).ood_score
     assert usual is not None
     assert strange is not None
     known = np.repeat([0, 1], len(unseen))
@@ -110,17 +110,17 @@ def test_unseen_images_of_the_same_kind_do_not(model: Model, unseen: np.ndarray)
     """Slides that neither trained nor set the limit are rarely beyond it, 1 in 100 being wanted."""
     found = model.assess(unseen)
     assert found.in_distribution is not None
-    assert found.ood is not None
+    assert found.ood_score is not None
     assert (~found.in_distribution).mean() < 0.1
-    assert ((found.ood <= 1) == found.in_distribution).all()
+    assert ((found.ood_score <= 1) == found.in_distribution).all()
 
 
 def test_a_turned_patch_is_as_strange(model: Model, unseen: np.ndarray) -> None:
     """The bundle averages the symmetries, of features too; twice asked it answers the same."""
-    first = model.assess(unseen[:4]).ood
-    turned = model.assess(np.ascontiguousarray(np.rot90(unseen[:4], 1, (1, 2)))).ood
+    first = model.assess(unseen[:4]).ood_score
+    turned = model.assess(np.ascontiguousarray(np.rot90(unseen[:4], 1, (1, 2)))).ood_score
     np.testing.assert_allclose(turned, first, rtol=1e-4)
-    np.testing.assert_array_equal(model.assess(unseen[:4]).ood, first)
+    np.testing.assert_array_equal(model.assess(unseen[:4]).ood_score, first)
 
 
 def test_the_record_has_the_scores_of_the_bundle(small_run: Path, model: Model, tissue: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_record_has_the_scores_of_the_bundle(small_run: Path, model: Model, 
     cohort = open_cohort(tissue)
     rows = cohort.table.reset_index().set_index("id").loc[table["id"], "index"].to_numpy()
     found = model.assess(open_store(cohort).images, rows)
-    np.testing.assert_allclose(found.ood, table["ood_score"], rtol=1e-4)
+    np.testing.assert_allclose(found.ood_score, table["ood_score"], rtol=1e-4)
     scores = table.loc[table["split"].isin(["validation", "calibration"]), "ood_score"]
     assert np.quantile(scores, 0.99) == pytest.approx(1, rel=1e-4)
     record = json.loads((small_run / "distribution.json").read_text())
@@ -182,5 +182,5 @@ def test_a_bundle_without_it_gives_no_score(small_run: Path, tmp_path: Path, uns
     info = json.loads((bundle / "model.json").read_text()) | {"ood": None}
     (bundle / "model.json").write_text(json.dumps(info))
     found = load_model(bundle).assess(unseen[:3])
-    assert (found.ood, found.in_distribution) == (None, None)
+    assert (found.ood_score, found.in_distribution) == (None, None)
     np.testing.assert_allclose(found.probability, load_model(small_run).predict(unseen[:3]), atol=1e-7)

@@ -1,4 +1,4 @@
-"""How like the training images an image is, by the features that the network itself makes of it.
+"""Out-of-distribution scores: how unlike the training images an image is, by the network's own features of it.
 
 The features are the body's maps, averaged over positions (and over the symmetries, where the bundle averages these),
 each standardised. Their distance is Mahalanobis' under the training images' covariance, shrunk as Ledoit & Wolf (2004)
@@ -9,7 +9,6 @@ one, as in probabilistic principal components (Tipping & Bishop 1999).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from tumortrace.errors import ModelError
+from tumortrace.models.architecture import Maps
+from tumortrace.models.checkpoint import require_sha256
 from tumortrace.records.files import replacing, sha256
 
 FILE = "likeness.safetensors"
@@ -53,7 +54,7 @@ class OutOfDistribution(BaseModel):
 
 
 @dataclass(frozen=True)
-class Likeness:
+class OodDetector:
     """Centre and spread of the training images' features.
 
     Attributes:
@@ -78,8 +79,36 @@ class Likeness:
         squared = (along**2 / self.variances).sum(1) + others / self.rest[0]
         return np.asarray(np.sqrt(squared / standard.shape[1]))
 
+    def save(self, folder: Path) -> str:
+        """Write it into a bundle; returns the file's SHA-256."""
+        with replacing(folder / FILE) as temporary:
+            save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, temporary)
+        return sha256(folder / FILE)
 
-def fit_likeness(features: NDArray[np.floating], directions: int = DIRECTIONS) -> Likeness | None:
+    @classmethod
+    def load(cls, folder: Path, info: OutOfDistribution, remedy: str) -> OodDetector:
+        """Read it from a bundle.
+
+        Raises:
+            ModelError: The file is not there, was changed, or does not fit what `model.json` says.
+        """
+        file, dimensions = folder / FILE, info.dimensions
+        require_sha256(file, info.sha256, "model.json", remedy)
+        try:
+            detector = cls(**load_file(file))
+        except (SafetensorError, TypeError) as error:
+            raise ModelError(f"not a record of features ({error})", where=file, remedy=remedy) from error
+        count = len(detector.variances)
+        shapes = [(dimensions,), (dimensions,), (count, dimensions), (count,), (1,)]
+        sound = [value.shape for value in vars(detector).values()] == shapes
+        if not sound or not (np.concatenate([detector.scale, detector.variances, detector.rest]) > 0).all():
+            raise ModelError(
+                "arrays that do not fit together", where=file, expected=f"{dimensions} features", remedy=remedy
+            )
+        return detector
+
+
+def fit_ood_detector(features: NDArray[np.floating], directions: int = DIRECTIONS) -> OodDetector | None:
     """Fit features of training images, shape (N, D); None with fewer than two images, or where all are alike."""
     from sklearn.covariance import ledoit_wolf_shrinkage
 
@@ -99,7 +128,7 @@ def fit_likeness(features: NDArray[np.floating], directions: int = DIRECTIONS) -
     others = total - (singular[:count] ** 2).sum() / len(values)
     rest = (1 - shrinkage) * max(others, 0) / max(dimensions - count, 1) + even
     tiny = 1e-6
-    return Likeness(
+    return OodDetector(
         mean.astype(np.float32),
         scale.astype(np.float32),
         rows[:count].astype(np.float32),
@@ -122,39 +151,8 @@ def energy(logit: NDArray[np.floating]) -> Floats:
     return np.asarray(-np.logaddexp(half, -half))
 
 
-def embedding(maps: Tensor | Sequence[Tensor]) -> Tensor:
+def embedding(maps: Maps) -> Tensor:
     """Features of images, float32 (N, D): maps averaged over positions, those of an ensemble's members side by side."""
     if isinstance(maps, Tensor):
         return (maps.mean((2, 3)) if maps.ndim == 4 else maps.flatten(1)).float()
-    return torch.cat([embedding(own) for own in maps], 1)
-
-
-def save_likeness(folder: Path, likeness: Likeness) -> str:
-    """Write it into a bundle; returns the SHA-256."""
-    with replacing(folder / FILE) as temporary:
-        save_file({name: np.ascontiguousarray(value) for name, value in vars(likeness).items()}, temporary)
-    return sha256(folder / FILE)
-
-
-def load_likeness(folder: Path, info: OutOfDistribution, remedy: str) -> Likeness:
-    """Read it from a bundle.
-
-    Raises:
-        ModelError: The file is not there, was changed, or does not fit what `model.json` says.
-    """
-    file = folder / FILE
-    found = sha256(file) if file.is_file() else "no file"
-    if found != info.sha256:
-        raise ModelError(f"SHA-256 is {found}", where=file, expected=f"{info.sha256} as model.json says", remedy=remedy)
-    try:
-        likeness = Likeness(**load_file(file))
-    except (SafetensorError, TypeError) as error:
-        raise ModelError(f"not a record of features ({error})", where=file, remedy=remedy) from error
-    count, dimensions = len(likeness.variances), info.dimensions
-    shapes = [(dimensions,), (dimensions,), (count, dimensions), (count,), (1,)]
-    sound = [value.shape for value in vars(likeness).values()] == shapes
-    if not sound or not (np.concatenate([likeness.scale, likeness.variances, likeness.rest]) > 0).all():
-        raise ModelError(
-            "arrays that do not fit together", where=file, expected=f"{dimensions} features", remedy=remedy
-        )
-    return likeness
+    return torch.cat([embedding(part) for part in maps], 1)

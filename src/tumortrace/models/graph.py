@@ -1,0 +1,132 @@
+"""A model as one graph that other programs run, from uint8 patches to the calibrated probability, written as ONNX."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tumortrace.errors import ModelError
+from tumortrace.evaluation.calibration import Calibrator
+from tumortrace.images.resampling import as_products
+from tumortrace.models.architecture import Network
+from tumortrace.models.description import ModelInfo
+from tumortrace.models.ood import embedding
+from tumortrace.models.runtimes import INPUT, OUTPUTS, require
+from tumortrace.records.provenance import RESEARCH_USE
+
+
+class CalibrationGraph(nn.Module):
+    """`Calibrator.apply` in tensors: logits to probabilities, float64, shape (N,).
+
+    Example:
+        >>> line = Calibrator(method="platt", slope=0.5, knots=(0.0,), values=(-1.0,))
+        >>> CalibrationGraph(line)(torch.tensor([2.0])).tolist()
+        [0.5]
+    """
+
+    starts: Tensor
+    widths: Tensor
+    slopes: Tensor
+
+    def __init__(self, calibrator: Calibrator) -> None:
+        super().__init__()
+        knots = torch.tensor(calibrator.knots, dtype=torch.float64)
+        values = torch.tensor(calibrator.values, dtype=torch.float64)
+        self.slope, self.first = calibrator.slope, float(values[0])
+        self.register_buffer("starts", knots[:-1])
+        self.register_buffer("widths", knots.diff())
+        self.register_buffer("slopes", values.diff() / knots.diff())
+        self.low, self.high = float(knots[0]), float(knots[-1])
+
+    def forward(self, logit: Tensor) -> Tensor:
+        x = logit.double()
+        outside = torch.minimum(x - self.low, torch.zeros_like(x)) + torch.maximum(x - self.high, torch.zeros_like(x))
+        line = self.first + self.slope * outside
+        if len(self.slopes):
+            # how far the logit has come along each piece
+            along = torch.maximum(x[:, None] - self.starts, torch.zeros_like(x[:, None]))
+            line = line + (torch.minimum(along, self.widths) * self.slopes).sum(1)
+        return torch.sigmoid(line)
+
+
+class ExportedGraph(nn.Module):
+    """All that a model computes of patches after `Preprocessing.prepare`, and its calibration.
+
+    Args:
+        info: The model's description.
+        network: Its network.
+
+    Returns:
+        Of uint8 images (N, H, W, 3): logit (uncalibrated) and probability of the positive class, float32, shape (N,),
+        and the features that `OodDetector` measures, float32, shape (N, D).
+    """
+
+    def __init__(self, info: ModelInfo, network: Network) -> None:
+        super().__init__()
+        self.steps, self.views = info.preprocessing, info.views
+        self.network = network
+        self.calibration = CalibrationGraph(info.calibration)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = self.steps.normalise(self.steps.pixels(images.permute(0, 3, 1, 2)))
+        maps = self.network.maps(self.views.together(pixels))
+        logit = self.views.mean(self.network.from_maps(maps))
+        return logit.float(), self.calibration(logit).float(), self.views.mean(embedding(maps))
+
+
+def metadata(info: ModelInfo) -> dict[str, str]:
+    """What the file says of itself: each value a text, lists and mappings as JSON."""
+    steps = info.preprocessing
+    quantiles = info.conformal.quantiles if info.conformal else None
+    return {
+        "name": info.name,
+        "classes": json.dumps(list(info.classes)),
+        "positive_class": info.positive_class,
+        "threshold": repr(info.threshold),
+        "threshold_policy": info.threshold_policy,
+        "conformal_quantiles": json.dumps(quantiles),
+        "patch_size": json.dumps(list(info.patch_size)),
+        "resolution": json.dumps(info.resolution),
+        "prepared": json.dumps(steps.prepares),
+        "preprocessing": steps.model_dump_json(),
+        "weights_sha256": info.weights_sha256,
+        "research_use": RESEARCH_USE,
+    }
+
+
+def export_graph(info: ModelInfo, network: Network, file: Path) -> None:
+    """Write the graph as ONNX, with any number of images per batch.
+
+    Raises:
+        ModelError: The network does something that ONNX has no word for.
+        MissingDependencyError: The extra is not installed.
+    """
+    onnx = require("onnx", "onnxscript")
+    graph = ExportedGraph(info, network.to("cpu")).eval()
+    example = torch.zeros(2, *info.graph_size, 3, dtype=torch.uint8)
+    batch = {"images": {0: torch.export.Dim("batch")}}
+    try:
+        with torch.no_grad(), as_products():
+            graph(example)  # makes the matrices of every resize
+            traced = torch.export.export(graph, (example,), dynamic_shapes=batch, strict=False)
+            program = torch.onnx.export(
+                traced,
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=batch,
+                dynamo=True,
+                verbose=False,
+            )
+        assert program is not None
+    except Exception as error:  # torch's exporter has many kinds, none of them promised
+        raise ModelError(
+            f"{info.architecture.name} cannot be exported ({type(error).__name__})",
+            expected="a network made of tensor operations alone",
+            remedy="serve it with torch, which needs no export",
+        ) from error
+    model = program.model_proto
+    onnx.helper.set_model_props(model, metadata(info))
+    file.write_bytes(model.SerializeToString())

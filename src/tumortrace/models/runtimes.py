@@ -1,0 +1,151 @@
+"""What runs an exported graph here: ONNX Runtime or OpenVINO, on a file that is checked before it is believed.
+
+The graph's logit is calibrated by `Model.assess` as ever, so that whoever computes it, the same lines decide.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from tumortrace.errors import MissingDependencyError, ModelError
+from tumortrace.models.checkpoint import require_sha256
+from tumortrace.models.description import ModelInfo
+
+FILE = "model.onnx"
+INPUT, OUTPUTS = "images", ("logit", "probability", "features")
+Backend = Literal["auto", "torch", "onnx", "openvino"]
+AGAIN = "run `tumortrace export` again"
+
+
+def require(*names: str) -> Any:
+    """The first of these libraries of the extra `export`, all of which have to be there.
+
+    Raises:
+        MissingDependencyError: One is not installed.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"this needs {', '.join(missing)}",
+            expected="the extra `export`",
+            remedy="pip install 'tumortrace[export]'",
+        )
+    return importlib.import_module(names[0])
+
+
+class Runtime(Protocol):
+    """Runs an exported graph; made of the file.
+
+    Attributes:
+        name: As in `Backend`.
+        library: What it needs from the extra `export`.
+    """
+
+    name: str
+    library: str
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits, float64, shape (N,), and features, float32, (N, D), of the graph's uint8 images (N, H, W, 3)."""
+        ...
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the CPU."""
+
+    name, library = "onnx", "onnxruntime"
+
+    def __init__(self, file: Path) -> None:
+        library = require(self.library)
+        options = library.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.session = library.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `Runtime`."""
+        logit, features = self.session.run([OUTPUTS[0], OUTPUTS[2]], {INPUT: images})
+        return np.asarray(logit, np.float64), np.asarray(features)
+
+
+class OpenVino:
+    """OpenVINO on the CPU, in single precision."""
+
+    name, library = "openvino", "openvino"
+
+    def __init__(self, file: Path) -> None:
+        library = require(self.library)
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        try:
+            self.compiled = library.Core().compile_model(str(file), "CPU", settings)
+        except RuntimeError as error:  # 2026.4 fails on some chains of resize, normalisation and blue first
+            line = str(error).strip().splitlines()[-1].strip()
+            raise ModelError(f"OpenVINO cannot run it ({line})", where=file, remedy="use backend onnx") from error
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `Runtime`."""
+        said = self.compiled({INPUT: images})
+        return np.array(said[OUTPUTS[0]], np.float64), np.array(said[OUTPUTS[2]])
+
+
+RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVino]] = {kind.name: kind for kind in (OnnxRuntime, OpenVino)}
+
+
+def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: torch.device) -> Runtime | None:
+    """What computes a bundle's logits: None for torch.
+
+    Args:
+        bundle: Its folder.
+        info: Its description.
+        backend: "torch"; "onnx" or "openvino", which need the file that `export` writes; "auto" takes ONNX Runtime
+            where that file is of these weights, the library is installed and the device is the CPU, else torch.
+        device: Where torch would compute.
+
+    Raises:
+        ModelError: There is no such file, it is damaged or of other weights, or the device is not the CPU.
+        MissingDependencyError: The library is not installed.
+    """
+    if backend == "torch":
+        return None
+    if backend not in (*RUNTIMES, "auto"):
+        raise ModelError(f"backend {backend!r}", expected="auto, torch, onnx or openvino", remedy="use one of these")
+    runtime, file = RUNTIMES[OnnxRuntime.name if backend == "auto" else backend], bundle / FILE
+    if backend == "auto" and (device.type != "cpu" or importlib.util.find_spec(runtime.library) is None):
+        return None
+    require(runtime.library)
+    if device.type != "cpu":
+        raise ModelError(f"backend {backend} on {device}", expected="the CPU", remedy="use --device cpu or torch")
+    record = _record(file)
+    if record.get("weights_sha256") != info.weights_sha256:
+        if backend == "auto":
+            return None
+        raise ModelError("exported from other weights" if record else "not exported yet", where=file, remedy=AGAIN)
+    require_sha256(file, str(record.get("sha256")), "its record", AGAIN)
+    return runtime(file)
+
+
+def record_of(file: Path) -> Path:
+    """The record that stands beside an exported file: its hash, its origin, how it was checked.
+
+    Example:
+        >>> record_of(Path("model/model.onnx")).name
+        'model.onnx.json'
+    """
+    return file.with_name(file.name + ".json")
+
+
+def _record(file: Path) -> Mapping[str, object]:
+    """What stands beside an exported file; empty where one of both is not there."""
+    if not file.is_file() or not record_of(file).is_file():
+        return {}
+    try:
+        record = json.loads(record_of(file).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"not readable ({error})", where=record_of(file), remedy=AGAIN) from error
+    return record if isinstance(record, dict) else {}
