@@ -16,9 +16,10 @@ from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.images.super_resolution import SuperResolution
 from tumortrace.inference.explain import METHODS, heat_map, heat_maps
 from tumortrace.inference.explain.evidence import blank, evidence, prepared_pixels
-from tumortrace.models.architecture import ARCHITECTURES, build_network
+from tumortrace.models.architecture import ARCHITECTURES, Maps, Network, build_network
 from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
+from tumortrace.models.families.backbone import lay_out
 
 RANDOM = np.random.default_rng(0)
 VIT = {"body": "vit_tiny_patch16_224", "pooling": "own"}
@@ -27,62 +28,76 @@ SMALL_VIT: dict[str, Any] = {**VIT, "options": {"img_size": 64, "depth": 2}}
 SMALL_SWIN: dict[str, Any] = {**SWIN, "options": {"img_size": 64, "window_size": 4, "depths": [1, 1, 1, 1]}}
 
 
-class RedSum(nn.Module):
-    """Mean of red, times two, minus mean of blue."""
+class Red(nn.Module):
+    """Of means of colours, two times red minus blue."""
 
-    attention_layer = "maps"
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        means = maps.mean(self.axes)
+        return 2 * means[:, :1] - means[:, 2:]
+
+
+class RedSum(Network):
+    """Mean of red, times two, minus mean of blue."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.maps = nn.Identity()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        means = self.maps(images).mean((2, 3))
-        return 2 * means[:, 0] - means[:, 2]
+        self.body, self.top = nn.Identity(), Red((2, 3))
 
 
-class Tokens(nn.Module):
+class Tokens(Network):
     """RedSum on the mean colours of 4x4 tokens, read row by row behind `prefix` tokens that say nothing."""
-
-    attention_layer = "maps"
 
     def __init__(self, prefix: int) -> None:
         super().__init__()
-        self.maps = nn.Identity()
-        self.body = nn.Module()
+        self.body, self.top = nn.Identity(), Red((1,))
         self.body.num_prefix_tokens = prefix  # type: ignore[assignment]
+        self.prefix = prefix
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
         patches = functional.adaptive_avg_pool2d(images, 4).flatten(2).transpose(1, 2)
-        prefix = torch.full((len(images), int(self.body.num_prefix_tokens), 3), 9.0)  # type: ignore[arg-type]
-        means = self.maps(torch.cat([prefix, patches], 1)).mean(1)
-        return 2 * means[:, 0] - means[:, 2]
+        prefix = torch.full((len(images), self.prefix, 3), 9.0)
+        tokens: torch.Tensor = self.body(torch.cat([prefix, patches], 1))
+        return tokens
+
+    def as_maps(self, activations: torch.Tensor) -> torch.Tensor:
+        return super().as_maps(lay_out(activations, self.body))
 
 
-class LastTokens(nn.Module):
+class LastTokens(Network):
     """RedSum on a map with the colours last, as Swin has it."""
-
-    attention_layer = "maps"
 
     def __init__(self) -> None:
         super().__init__()
-        self.maps = nn.Identity()
-        self.body = nn.Module()
+        self.body, self.top = nn.Identity(), Red((1, 2))
         self.body.output_fmt = "NHWC"  # type: ignore[assignment]
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        means = self.maps(images.permute(0, 2, 3, 1)).mean((1, 2))
-        return 2 * means[:, 0] - means[:, 2]
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.body(images.permute(0, 2, 3, 1))
+        return maps
+
+    def as_maps(self, activations: torch.Tensor) -> torch.Tensor:
+        return super().as_maps(lay_out(activations, self.body))
 
 
-class Corner(nn.Module):
+class Corner(Network):
     """Ten times the red of one pixel; all else is not looked at."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return 10 * images[:, 0, 3, 12]
+    attention_layer = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.top = nn.Identity(), nn.Identity()
+
+    def pooled(self, maps: Maps) -> torch.Tensor:
+        assert isinstance(maps, torch.Tensor)
+        return 10 * maps[:, :1, 3, 12]
 
 
-def wrap(network: nn.Module, patch: tuple[int, int] = (16, 16), /, *, symmetries: bool = False, **steps: Any) -> Model:
+def wrap(network: Network, patch: tuple[int, int] = (16, 16), /, *, symmetries: bool = False, **steps: Any) -> Model:
     """A model around a network."""
     info = ModelInfo(
         name="by-hand",

@@ -93,24 +93,8 @@ class Backbone(Network):
         return body(images)
 
     def as_maps(self, activations: Tensor) -> Tensor:
-        """As every network's; tokens of a transformer are laid out, those that stand for the whole image dropped."""
-        if activations.ndim == 4 and getattr(self.body, "output_fmt", "NCHW") == "NHWC":
-            return activations.permute(0, 3, 1, 2)
-        grid = self._grid(activations.shape[1]) if activations.ndim == 3 else None
-        if grid is None:
-            return super().as_maps(activations)
-        return activations[:, activations.shape[1] - grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
-
-    def _grid(self, tokens: int) -> tuple[int, int] | None:
-        """Rows and columns of the patches among `tokens`."""
-        known = getattr(getattr(self.body, "patch_embed", None), "grid_size", None)
-        prefix = int(getattr(self.body, "num_prefix_tokens", 0) or 0)
-        patches = (tokens, tokens - prefix)
-        if known is not None and known[0] * known[1] in patches:
-            return int(known[0]), int(known[1])
-        # no grid is named, or the body was built for another size than the images have, or pools between its stages
-        sides = (round(count**0.5) for count in patches)
-        return next(((side, side) for side, count in zip(sides, patches, strict=True) if side * side == count), None)
+        """As every network's; tokens of a transformer are laid out."""
+        return super().as_maps(lay_out(activations, self.body))
 
     def _attention_layer(self) -> str | None:
         """The last map of features, or the last tokens that still speak to each other.
@@ -143,6 +127,27 @@ class Backbone(Network):
                 remedy="set model.arguments.pooling to " + ("average" if self.own_pooling else "own"),
             )
         return shape
+
+
+def lay_out(activations: Tensor, body: nn.Module) -> Tensor:
+    """Activations in the order (N, C, h, w) without tokens for the whole image; as they are where unknown."""
+    if activations.ndim == 4 and getattr(body, "output_fmt", "NCHW") == "NHWC":
+        return activations.permute(0, 3, 1, 2)
+    grid = _grid(activations.shape[1], body) if activations.ndim == 3 else None
+    if grid is None:
+        return activations
+    return activations[:, activations.shape[1] - grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid)
+
+
+def _grid(tokens: int, body: nn.Module) -> tuple[int, int] | None:
+    """Rows and columns of the patches among `tokens`."""
+    known = getattr(getattr(body, "patch_embed", None), "grid_size", None)
+    patches = (tokens, tokens - int(getattr(body, "num_prefix_tokens", 0) or 0))
+    if known is not None and known[0] * known[1] in patches:
+        return int(known[0]), int(known[1])
+    # no grid is named, or the body was built for another size than the images have, or pools between its stages
+    sides = ((round(count**0.5), count) for count in patches)
+    return next(((side, side) for side, count in sides if side * side == count), None)
 
 
 def _resolved(name: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
