@@ -41,12 +41,12 @@ class EvaluationRecord(Record):
     research_use: str = ""
 
 
-class StressedModel(Part):
-    """The model of a stress test."""
+class NamedModel(Part):
+    """A model by name and by its weights; `symmetries` is on record where views would change what is measured."""
 
     name: str = ""
     weights_sha256: str = ""
-    symmetries: bool = False
+    symmetries: bool | None = None
 
 
 class Level(Part):
@@ -91,7 +91,7 @@ class StressRecord(Record):
     verb: str = ""
     command: str = ""
     seed: int = 0
-    model: StressedModel = Field(default_factory=StressedModel)
+    model: NamedModel = Field(default_factory=NamedModel)
     data: Data = Field(default_factory=Data)
     classes: list[str] = []
     notes: list[str] = []
@@ -113,3 +113,245 @@ class StressPlan(Record):
     data: str
     images: str
     seed: int
+
+
+class ComparedRun(Part):
+    """One set of predictions of a comparison, as it is by itself; `split` may be out-of-fold."""
+
+    name: str
+    folder: str = ""
+    split: str = ""
+    fingerprint: str | None = None
+    metrics: SplitMetrics = Field(default_factory=SplitMetrics)
+
+
+class PairedTest(Part):
+    """DeLong's or McNemar's test; `p_holm` is corrected for the number of tests, the rest depends on the test."""
+
+    p: float | None = None
+    p_holm: float | None = None
+
+
+class Difference(Part):
+    """Two runs, second minus first."""
+
+    first: str
+    second: str
+    metrics: dict[str, Estimate] = {}
+    delong: PairedTest = Field(default_factory=PairedTest)
+    mcnemar: PairedTest = Field(default_factory=PairedTest)
+
+
+class ComparisonRecord(Record):
+    """`compare.json`: runs side by side on the same images."""
+
+    FILE: ClassVar[str] = "compare.json"
+    WHOSE: ClassVar[str] = "the folder of a comparison"
+
+    verb: str = ""
+    runs: list[ComparedRun] = []
+    images: int = 0
+    groups: int | None = None
+    prevalence: float | None = None
+    differences: list[Difference] = []
+    method: dict[str, str] = {}
+    notes: list[str] = []
+    seed: int = 0
+    versions: dict[str, str] = {}
+    finished: str | None = None
+    research_use: str = ""
+
+
+class Explained(Part):
+    """One image that was explained, or stands on a sheet of its `kind`."""
+
+    id: str = ""
+    kind: str | None = None
+    label: int | None = None
+    probability: float | None = None
+    prediction: int | None = None
+    decision: str = ""
+    figure: str = ""
+
+
+class ExplanationsRecord(Record):
+    """`explanations.json`: what the model looked at in single images."""
+
+    FILE: ClassVar[str] = "explanations.json"
+    WHOSE: ClassVar[str] = "the folder of explanations"
+
+    method: str = ""
+    methods: list[str] = []
+    layer: str | None = None
+    target: str = ""
+    model: NamedModel = Field(default_factory=NamedModel)
+    items: list[Explained] = []
+    research_use: str = ""
+
+
+class SheetsRecord(ExplanationsRecord):
+    """`sheets.json`: the same on contact sheets of a whole data set."""
+
+    FILE: ClassVar[str] = "sheets.json"
+
+    data: str = ""
+    split: str = ""
+    figures: list[str] = []
+    notes: list[str] = []
+
+
+class Mean(Estimate):
+    """A mean over `n` images, with its interval."""
+
+    n: int = 0
+
+
+class Randomised(Part):
+    """Likeness to the maps of the model with a share of its weights random."""
+
+    share: float
+    rank_correlation: Mean
+    ssim: Mean
+
+
+class MeasuredMethod(Part):
+    """How far the maps of one method can be believed; None where there are no masks.
+
+    Attributes:
+        control: Whether it explains nothing and is there to be compared with.
+        seconds: Of the processor, per image.
+        without_heat: Images whose map is empty.
+        depends_on_weights: yes, no, undecided, or None where nothing could be randomised.
+    """
+
+    title: str = ""
+    control: bool = False
+    seconds: float | None = None
+    pointing: Mean | None = None
+    energy: Mean | None = None
+    mask_auc: Mean | None = None
+    deletion: Mean | None = None
+    insertion: Mean | None = None
+    deletion_gain: Mean | None = None
+    insertion_gain: Mean | None = None
+    randomised: list[Randomised] = []
+    depends_on_weights: str | None = None
+    without_heat: int = 0
+
+
+class Chance(Part):
+    """What maps without any sense would reach."""
+
+    area: Mean | None = None
+    mask_auc: float = 0.5
+
+
+class ExplanationMeasures(Record):
+    """`measures.json`: how far heat maps can be believed."""
+
+    FILE: ClassVar[str] = "measures.json"
+
+    model: NamedModel = Field(default_factory=NamedModel)
+    data: Data = Field(default_factory=Data)
+    target: str = ""
+    threshold: float | None = None
+    images: int = 0
+    groups: int | None = None
+    seed: int = 0
+    methods: dict[str, MeasuredMethod] = {}
+    random_order: dict[str, Mean] = {}
+    chance: Chance = Field(default_factory=Chance)
+    intervals: str = ""
+    blank: dict[str, Mean] = {}
+    notes: list[str] = []
+    versions: dict[str, str] = {}
+    finished: str | None = None
+    research_use: str = ""
+
+
+class ShownExample(Part):
+    """A picture on an example sheet; `picture` is its own file, of the first few."""
+
+    id: str
+    group: str | None = None
+    probability: float | None = None
+    picture: str | None = None
+
+
+class Outcome(Part):
+    """All images of one outcome, such as the false positives."""
+
+    images: int = 0
+    shown: list[ShownExample] = []
+    sheet: str | None = None
+
+
+class ExamplesRecord(Record):
+    """`examples/examples.json` of a run or an evaluation: the surest right and wrong predictions."""
+
+    FILE: ClassVar[str] = "examples/examples.json"
+
+    split: str | None = None
+    outcomes: dict[str, Outcome] = {}
+    research_use: str = ""
+
+
+class SlideScore(Estimate):
+    """The score of a slide, how it is defined, and why it has no interval."""
+
+    definition: str = ""
+    interval: str = ""
+
+
+class Ranged(Part):
+    """A value, and its range by the model's own doubt, which is no confidence interval."""
+
+    value: float | None = None
+    range: tuple[float, float] | None = None
+
+
+class TumourArea(Part):
+    """How much of the tissue lies in positive tiles."""
+
+    share: Ranged = Field(default_factory=Ranged)
+    mm2: Ranged = Field(default_factory=Ranged)
+    definition: str = ""
+
+
+class ScanRecord(Record):
+    """`scan.json`: what a scan of a slide found; see `tumortrace.slides.scan`.
+
+    Attributes:
+        width: In pixels of level 0, like `height`.
+        resolution: Micrometres per pixel of level 0, None where not known.
+        tiles: How many were looked at; `positive_tiles`, `referred_tiles` and `unfamiliar_tiles` are some of them.
+        score: Of the slide.
+        outlines: Number of outlines.
+        files: By what they are.
+    """
+
+    FILE: ClassVar[str] = "scan.json"
+    WHOSE: ClassVar[str] = "the folder of a finished scan"
+
+    slide: str = ""
+    width: int = 0
+    height: int = 0
+    resolution: float | None = None
+    model: NamedModel = Field(default_factory=NamedModel)
+    positive_class: str = ""
+    overlap: float = 0.0
+    tiles: int = 0
+    tissue_mm2: float | None = None
+    positive_tiles: int = 0
+    positive_share: float | None = None
+    referred_tiles: int = 0
+    unfamiliar_tiles: int | None = None
+    max_probability: float | None = None
+    score: SlideScore = Field(default_factory=SlideScore)
+    tumour: TumourArea = Field(default_factory=TumourArea)
+    outlines: int = 0
+    threshold: float | None = None
+    seconds: float = 0.0
+    notes: list[str] = []
+    files: dict[str, str] = {}
+    research_use: str = ""
