@@ -82,7 +82,7 @@ def test_a_scan_equals_the_command_lines(
     found = server.get(f"/api/slides/{scanned}").json()
     assert (found["done"], found["total"]) == (len(table), len(table)) != (0, 0)
     for key in ("tiles", "positive_tiles", "outlines", "width", "height", "overlap", "tissue_mm2", "research_use"):
-        assert found["result"][key] == mine.record[key]
+        assert found["result"][key] == mine.record.as_json()[key]
     theirs, ours = (json.loads(text)["features"] for text in (
         server.get(f"/api/slides/{scanned}/outlines.geojson").text, (tmp_path / "outlines.geojson").read_text(),
     ))  # fmt: skip

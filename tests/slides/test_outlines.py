@@ -10,6 +10,7 @@ import pytest
 import shapely
 from shapely.geometry import shape
 
+from tumortrace.records.evaluation import Ranged
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.score import slide_score, tumour_area
 
@@ -109,10 +110,10 @@ def test_a_slide_without_positive_tiles_has_no_outlines() -> None:
 def test_the_score_is_the_mean_of_the_ten_highest() -> None:
     """By hand: 1 to 20 hundredths, of which 11 to 20 count; fewer tiles all count; none have no score."""
     score = slide_score(pd.DataFrame({"probability": np.arange(1, 21)[::-1] / 100}))
-    assert score["value"] == pytest.approx(0.155)
-    assert score["ci95"] is None
-    assert slide_score(pd.DataFrame({"probability": [0.2]}))["value"] == 0.2
-    assert slide_score(pd.DataFrame({"probability": []}))["value"] is None
+    assert score.value == pytest.approx(0.155)
+    assert score.ci95 is None
+    assert slide_score(pd.DataFrame({"probability": [0.2]})).value == 0.2
+    assert slide_score(pd.DataFrame({"probability": []})).value is None
 
 
 def test_tumour_area_counts_tissue_only_and_spans_the_referred_tiles() -> None:
@@ -123,11 +124,12 @@ def test_tumour_area_counts_tissue_only_and_spans_the_referred_tiles() -> None:
     tiles = pd.DataFrame({"x": [0, 10, 20, 30], "y": 0, "width": 10, "height": 40})
     tiles["prediction"], tiles["decision"] = [1, 1, 0, 0], ["positive", "refer", "refer", "negative"]
     found = tumour_area(tiles, mask, (40, 40), 2.0, 0.9)
-    assert found["share"] == {"value": 0.5, "range": [0.25, 0.75]}
-    assert found["mm2"] == {"value": pytest.approx(0.0016), "range": [pytest.approx(0.0008), pytest.approx(0.0024)]}
-    assert "not a confidence interval" in found["definition"]
+    assert found.share == Ranged(value=0.5, range=(0.25, 0.75))
+    assert found.mm2.value == pytest.approx(0.0016)
+    assert found.mm2.range == pytest.approx((0.0008, 0.0024))
+    assert "not a confidence interval" in found.definition
     unsure = tumour_area(tiles, mask, (40, 40), None, None)
-    assert unsure["share"] == {"value": 0.5, "range": None}
-    assert unsure["mm2"] == {"value": None, "range": None}
+    assert unsure.share == Ranged(value=0.5, range=None)
+    assert unsure.mm2 == Ranged(value=None, range=None)
     nothing = tumour_area(tiles, np.zeros_like(mask), (40, 40), 2.0, 0.9)
-    assert nothing["share"] == nothing["mm2"] == {"value": None, "range": None}
+    assert nothing.share == nothing.mm2 == Ranged(value=None, range=None)

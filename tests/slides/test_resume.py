@@ -17,7 +17,8 @@ from PIL import Image
 from tests.slides.test_scan import dark_share, fake_model
 from tumortrace.cli.main import main
 from tumortrace.errors import RunError
-from tumortrace.slides.journal import JOURNAL, Journal, only_scan
+from tumortrace.records.journal import Journal
+from tumortrace.slides.result import JOURNAL, only_scan
 from tumortrace.slides.scan import scan
 
 BATCH, TILES = 7, 60
@@ -202,13 +203,12 @@ def test_a_full_disk_is_told_and_what_was_found_stays(
 
 def test_nothing_torn_stays_behind_new_rows(tmp_path: Path) -> None:
     """Rows that are added to a torn journal end the file, however long the torn line was."""
-    rows = pd.DataFrame({"probability": np.linspace(0, 1, 200)})
-    Journal(tmp_path, {"slide": "a"}).append(rows)
-    journal = tmp_path / JOURNAL
-    journal.write_bytes(journal.read_bytes()[:-1])
-    Journal(tmp_path, {"slide": "a"}).append(rows[:2])
-    assert len(journal.read_bytes().splitlines()) == 2
-    assert len(Journal(tmp_path, {"slide": "a"}).rows) == 2
+    file = tmp_path / JOURNAL
+    Journal(file, {"slide": "a"}).append(np.linspace(0, 1, 200).tolist())
+    file.write_bytes(file.read_bytes()[:-1])
+    Journal(file, {"slide": "a"}).append([0.0, 1.0])
+    assert len(file.read_bytes().splitlines()) == 2
+    assert Journal(file, {"slide": "a"}).entries == [[0.0, 1.0]]
 
 
 def test_another_slides_journal_is_kept(slide: Path, tmp_path: Path) -> None:
@@ -248,7 +248,8 @@ def test_rows_come_back_to_the_last_bit(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     rows = pd.DataFrame({"probability": random.random(50), "in_distribution": random.random(50) < 0.5})
     rows["decision"] = np.where(rows["probability"] > 0.5, "positive", "refer")
-    journal = Journal(tmp_path, {"slide": "a"})
+    journal = Journal(tmp_path / JOURNAL, {"slide": "a"})
     for start in range(0, 50, 20):
-        journal.append(rows.iloc[start : start + 20])
-    pd.testing.assert_frame_equal(Journal(tmp_path, {"slide": "a"}).rows, rows)
+        journal.append(rows.iloc[start : start + 20].to_dict("list"))
+    kept = [pd.DataFrame(entry) for entry in Journal(tmp_path / JOURNAL, {"slide": "a"}).entries]
+    pd.testing.assert_frame_equal(pd.concat(kept, ignore_index=True), rows)

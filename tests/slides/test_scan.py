@@ -79,7 +79,7 @@ def test_the_record_says_what_the_table_holds(slide: Path, tmp_path: Path) -> No
     result = scan("run", slide, out=tmp_path / "out", model=fake_model(), overlap=0.5)
     record = json.loads((tmp_path / "out" / "scan.json").read_text())
     tiles = pd.read_csv(tmp_path / "out" / "tiles.csv")
-    assert record == result.record
+    assert record == result.record.as_json()
     pd.testing.assert_frame_equal(tiles, result.tiles)
     assert record["tissue_mm2"] == pytest.approx(512 * 384 * 0.25e-6, rel=0.03)
     assert record["tiles"] == len(tiles) > 150
@@ -130,7 +130,7 @@ def test_a_model_without_resolution_reads_full_resolution_and_says_so(slide: Pat
     """Tiles are as many px of the slide as the patches had, and the notes tell."""
     result = scan("run", slide, out=tmp_path / "out", model=fake_model(resolution=None))
     assert set(result.tiles["width"]) == {32}
-    assert "full resolution" in result.record["notes"][0]
+    assert "full resolution" in result.record.notes[0]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -140,7 +140,7 @@ def test_the_caller_can_say_what_the_patches_had(slide: Path, tmp_path: Path) ->
         model = fake_model(resolution=stated)
         result = scan("run", slide, out=tmp_path / where, model=model, patch_resolution=1.0)
         assert set(result.tiles["width"]) == {64}
-        assert "as was asked" in result.record["notes"][0]
+        assert "as was asked" in result.record.notes[0]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -176,7 +176,7 @@ def test_enlarged_tiles_are_noted(slide: Path, tmp_path: Path) -> None:
     """A model of finer patches than the slide gets them enlarged, which the notes say."""
     result = scan("run", slide, out=tmp_path / "out", model=fake_model(resolution=0.25))
     assert set(result.tiles["width"]) == {16}
-    assert "coarser" in result.record["notes"][0]
+    assert "coarser" in result.record.notes[0]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -217,7 +217,7 @@ def test_only_a_scan_of_the_same_slide_is_replaced(slide: Path, tmp_path: Path) 
     """The same slide may be scanned again; another slide's scan and strange files are kept."""
     out = tmp_path / "out"
     scan("run", slide, out=out, model=fake_model())
-    assert scan("run", slide, out=out, model=fake_model(), overlap=0.5).record["overlap"] == 0.5
+    assert scan("run", slide, out=out, model=fake_model(), overlap=0.5).record.overlap == 0.5
     Image.new("RGB", (400, 300), PALE).save(tmp_path / "other.png")
     with pytest.raises(RunError, match="choose another"):
         scan("run", tmp_path / "other.png", out=out, model=fake_model(), resolution=1.0)
@@ -274,6 +274,6 @@ def test_a_real_slide(tmp_path: Path) -> None:
     file = Path(str(DATA)) / "slides" / "cmu-1-small-region.svs"
     result = scan("run", file, out=tmp_path, model=fake_model(patch_size=(96, 96), resolution=0.972))
     assert set(result.tiles["width"]) == {187}
-    assert 60 < result.record["tiles"] < 100
-    assert 0.1 < result.record["positive_share"] < 0.9
-    assert result.record["tissue_mm2"] == pytest.approx(0.56, abs=0.1)
+    assert 60 < result.record.tiles < 100
+    assert 0.1 < result.record.positive_share < 0.9
+    assert result.record.tissue_mm2 == pytest.approx(0.56, abs=0.1)

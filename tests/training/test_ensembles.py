@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -161,14 +162,16 @@ def test_interrupted_while_joining_it_names_the_command_that_goes_on(
 
 
 def test_runs_that_leave_images_out_are_joined(tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The images that their recipe leaves out stay out of the ensemble's splits as well."""
+    """The images that their recipe leaves out stay out; the command names the runs also where a folder has a space."""
     ids = open_cohort(tissue).table["id"][:7]
     ids.to_frame().to_csv(tmp_path / "quarantine.csv", index=False)
     monkeypatch.setattr(joining, "finish", lambda *_: "")
     monkeypatch.setattr(joining, "write_reports", lambda *_: None)
     changes = [*SMALL, f"leave_out={tmp_path / 'quarantine.csv'}"]
-    folder = train_members(tissue, 2, changes=changes, epochs=1, out=tmp_path / "runs")
+    folder = train_members(tissue, 2, changes=changes, epochs=1, out=tmp_path / "my runs")
     again = ensemble(runs_in(folder), out=tmp_path / "again")
+    line = json.loads((again / "run.json").read_text())["command"]
+    assert shlex.split(line) == ["tumortrace", "ensemble", *map(str, runs_in(folder))]
     for run in (folder, again):
         splits = pd.read_csv(run / "splits.csv", dtype=str)
         assert len(splits) == 393

@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from filelock import FileLock
-
 from tumortrace.errors import DataError
-from tumortrace.records.files import write_bytes
+from tumortrace.records.files import append, write_bytes
+from tumortrace.records.lock import locked
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -84,7 +83,7 @@ class Corrections:
         self._seen: tuple[int, int, int] | None = None
         self._here = threading.Lock()
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._elsewhere = FileLock(file.with_name(f".{file.name}.lock"))
+        self._lock = file.with_name(f".{file.name}.lock")
         with self._alone():
             pass
 
@@ -146,7 +145,7 @@ class Corrections:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No other thread and no other process; what others wrote meanwhile is read."""
-        with self._here, self._elsewhere:
+        with self._here, locked(self._lock):
             if _stamp(self.file) != self._seen:
                 self._read()
             yield
@@ -174,17 +173,7 @@ class Corrections:
         if not self._rows:
             self._rewrite({correction.id: correction})
             return
-        line = _line(asdict(correction).values())
-        with open(self.file, "ab", buffering=0) as file:
-            end = os.fstat(file.fileno()).st_size
-            try:
-                written = file.write(line)
-                if written != len(line):
-                    raise OSError(28, "no space left on the device", str(self.file))
-                os.fsync(file.fileno())
-            except OSError:
-                os.ftruncate(file.fileno(), end)
-                raise
+        append(self.file, _line(asdict(correction).values()))
 
     def _rewrite(self, rows: dict[str, Correction]) -> None:
         write_bytes(self.file, _line(COLUMNS) + b"".join(_line(asdict(row).values()) for row in rows.values()))

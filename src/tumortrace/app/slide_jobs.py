@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from tumortrace.app.scan_apart import Tell, scan_apart
 from tumortrace.app.slide_files import OVERVIEW, RECORD, Job, SlideFiles, Status, identity, is_id, new_id, read_job
 from tumortrace.app.slide_reader import Busy, SlideReader
 from tumortrace.errors import ServeError
+from tumortrace.records.lock import take
 
 _BATCH = 64  # tiles: fewer than `scan` takes, so that progress is seen on small slides too
 _LOG = logging.getLogger("tumortrace.app.slides")
@@ -61,7 +62,7 @@ class SlideJobs:
         self._ending, self._stop = False, threading.Event()
         self._running: str | None = None
         self._thread: threading.Thread | None = None
-        self._lock = FileLock(workspace / ".lock")
+        self._lock: FileLock | None = None
 
     def start(self) -> None:
         """Take up what an earlier server left, and begin to scan.
@@ -71,15 +72,15 @@ class SlideJobs:
         """
         try:
             self._workspace.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ServeError(
-                "another server uses it", where=self._workspace, remedy="end that one, or choose another --workspace"
-            ) from None
+            self._lock = take(self._workspace / ".lock")
         except OSError as error:
             raise ServeError(
                 f"cannot be written ({error.strerror})", where=self._workspace, remedy="choose another --workspace"
             ) from error
+        if self._lock is None:
+            raise ServeError(
+                "another server uses it", where=self._workspace, remedy="end that one, or choose another --workspace"
+            )
         for folder in sorted(self._workspace.iterdir()):
             job = read_job(folder)
             if job is not None:
@@ -100,7 +101,8 @@ class SlideJobs:
         if self._thread is not None:
             self._thread.join()
         self._viewer.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def jobs(self) -> list[Job]:

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from tumortrace.errors import DataError
 from tumortrace.records.files import write_json
-from tumortrace.records.progress import say
+from tumortrace.records.lock import locked
 
 _ROOM = "free space, or set TUMORTRACE_CACHE to a folder on another disk"
 
@@ -67,17 +66,9 @@ class ArrayFile:
     @contextmanager
     def locked(self, doing: str) -> Iterator[None]:
         """Hold the folder's lock, which the system drops when its holder ends, and read the record anew."""
-        lock = FileLock(self.folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say(f"another process is {doing} the same images: waiting for it")
-            lock.acquire()
-        try:
+        with locked(self.folder / "lock", waiting=f"another process is {doing} the same images: waiting for it"):
             self.record = self._sound_record()
             yield
-        finally:
-            lock.release()
 
     @contextmanager
     def filling(self) -> Iterator[BinaryIO]:

@@ -19,9 +19,10 @@ from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
 from tumortrace.evaluation.abstention import outside_line
 from tumortrace.evaluation.split_record import subgroup_levels
-from tumortrace.inference.evaluation_folder import command, write_evaluation
+from tumortrace.inference.evaluation_folder import write_evaluation
 from tumortrace.inference.predict import predict_rows
 from tumortrace.models.bundle import Model, find_bundle, load_model
+from tumortrace.records.command import command_line
 from tumortrace.records.output import require_own_folder
 from tumortrace.reports.examples import write_examples
 from tumortrace.reports.report import renew_report
@@ -79,7 +80,9 @@ def evaluate(
     if "in_distribution" in table:
         notes = [*notes, outside_line(table["in_distribution"], table["group"])]
     about = {
-        "command": command(run, "COHORT" if isinstance(data, Cohort) else data, subgroups=columns, **reading),
+        "command": command_line(
+            "evaluate", run, None if isinstance(data, Cohort) else data, subgroup=columns, **reading
+        ),
         "model": info.model_dump(mode="json"),
         "data": {
             "name": cohort.name,

@@ -22,7 +22,8 @@ from tumortrace.evaluation.table import (
     refuse_rows,
     swap_classes,
 )
-from tumortrace.inference.evaluation_folder import command, write_evaluation
+from tumortrace.inference.evaluation_folder import write_evaluation
+from tumortrace.records.command import command_line
 from tumortrace.records.output import require_own_folder
 
 
@@ -76,7 +77,7 @@ def evaluate_predictions(
     notes += _doubts(table, threshold)
     options = {"threshold": f"{given:g}", "positive": positive, "probability_of": probability_of}
     about: dict[str, Any] = {
-        "command": command(predictions=file, subgroups=subgroups, **options),
+        "command": command_line("evaluate", predictions=file, subgroup=subgroups, **options),
         "model": {
             "name": file.stem,
             "threshold": threshold,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,6 @@ from tumortrace.reports.report import write_report
 
 #: Columns of `predictions.csv` that come first, in this order.
 ORDER = ("id", "group", "split", "label", "probability", "prediction", "decision")
-
-
-def command(*words: object, subgroups: Sequence[str] = (), **options: object) -> str:
-    """The command line of an evaluation; options that are None are left out.
-
-    Example:
-        >>> command("runs/a", "my data", subgroups=["scanner"], group_column="patient", positive=None)
-        "tumortrace evaluate runs/a 'my data' --group-column patient --subgroup scanner"
-    """
-    told = ["tumortrace", "evaluate", *map(str, words)]
-    for name, value in options.items():
-        told += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
-    for column in subgroups:
-        told += ["--subgroup", column]
-    return shlex.join(told)
 
 
 def write_evaluation(

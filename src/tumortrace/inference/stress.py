@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
 from tumortrace.images.corruptions import CORRUPTIONS, PROCEDURE, corrupt, find, fits
 from tumortrace.inference.evaluate import Unseen, open_unseen
 from tumortrace.models.bundle import Model, find_bundle, load_model
+from tumortrace.records.command import command_line
 from tumortrace.records.files import write_csv, write_json
 from tumortrace.records.output import require_folder
 from tumortrace.records.progress import say, track
@@ -83,14 +83,17 @@ def stress(
     chosen = _Chosen(model, unseen, _draw(unseen.rows, images, seed), seed)
     folder = Path(out) if out is not None else bundle.parent / "stress"
     _begin(folder, chosen)
-    command = ["tumortrace", "stress", str(run), "COHORT" if isinstance(data, Cohort) else str(data)]
-    for name in corruptions:
-        command += ["--corruption", name]
-    for option, value in reading.items():
-        command += [] if value is None else [f"--{option.replace('_', '-')}", str(value)]
     record: dict[str, Any] = {
         "verb": "stress",
-        "command": shlex.join([*command, "--images", str(len(chosen.rows)), "--seed", str(seed)]),
+        "command": command_line(
+            "stress",
+            run,
+            None if isinstance(data, Cohort) else data,
+            corruption=corruptions,
+            **reading,
+            images=len(chosen.rows),
+            seed=seed,
+        ),
         "seed": seed,
     }
     levels = [(name, k) for name in names for k in CORRUPTIONS[name].strengths if fits(name, k, unseen.store.size)]

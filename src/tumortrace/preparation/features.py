@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 from joblib import Parallel, cpu_count, delayed
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
@@ -22,6 +21,7 @@ from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.store import PatchStore, cache_folder, open_store
 from tumortrace.errors import DataError
 from tumortrace.records.files import replacing, write_json
+from tumortrace.records.lock import locked
 from tumortrace.records.output import require_file
 from tumortrace.records.progress import say, track
 from tumortrace.records.provenance import RESEARCH_USE, versions
@@ -87,7 +87,7 @@ def features(
     key = hashlib.sha256(json.dumps([record, cohort.table["id"].tolist()], sort_keys=True).encode()).hexdigest()[:32]
     parts = cache_folder() / "features" / key
     parts.mkdir(parents=True, exist_ok=True)
-    with FileLock(parts.with_suffix(".lock")):
+    with locked(parts.with_suffix(".lock")):
         chunks = _compute(store.images, chosen, parts, workers)
         _write(out, _tables(cohort, names, chunks), record)
         shutil.rmtree(parts, ignore_errors=True)

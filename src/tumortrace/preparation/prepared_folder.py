@@ -6,13 +6,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from tumortrace.cohorts.cohort import COLUMNS, Cohort
 from tumortrace.cohorts.layouts.prepared import RECORD, TABLE
@@ -21,6 +20,8 @@ from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.preparation.pictures import describe, draw_before_after, examples, record_of
 from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.journal import Journal
+from tumortrace.records.lock import locked
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
 
@@ -49,29 +50,22 @@ class PreparedFolder:
             self.write_record({"status": "unfinished"})
         self.images.mkdir(exist_ok=True)
         self.outcomes: dict[int, dict[str, Any]] = {}
+        self._journal = Journal[tuple[int, dict[str, Any]]](folder / JOURNAL, request)
 
     def write_record(self, content: dict[str, Any]) -> None:
         """Write `prepared.json`; only "status": "complete" makes the folder open as a cohort."""
         write_json(self.folder / RECORD, {"layout": "prepared", "format": 1, **content, "request": self.request})
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes out; the system drops the lock when its holder ends, however it ends."""
-        lock = FileLock(self.folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError("another process is preparing it", where=self.folder, remedy="wait for it to end") from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes out."""
+        busy = RunError("another process is preparing it", where=self.folder, remedy="wait for it to end")
+        return locked(self.folder / LOCK, busy=busy)
 
     def resume(self, names: Sequence[str]) -> None:
         """Take over what an earlier call has done: journalled, and each picture whole to its last byte."""
         self.outcomes = {
             row: outcome
-            for row, outcome in _journalled(self.folder / JOURNAL)
+            for row, outcome in self._journal.entries
             if row < len(names) and ("failed" in outcome or is_whole(self.images / names[row]))
         }
 
@@ -79,8 +73,7 @@ class PreparedFolder:
         """Put down the outcomes of rows whose pictures are written."""
         new = dict(zip(rows, outcomes, strict=True))
         self.outcomes |= new
-        with open(self.folder / JOURNAL, "a", encoding="utf-8") as journal:
-            journal.writelines(json.dumps([row, outcome]) + "\n" for row, outcome in new.items())
+        self._journal.append(*new.items())
 
     def _refuse_others(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
@@ -143,19 +136,6 @@ def refuse_inside(out: Path, data: object) -> None:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-
-
-def _journalled(journal: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        lines = journal.read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        try:
-            row, outcome = json.loads(line)
-        except (ValueError, TypeError):  # written in part when the process was killed
-            continue
-        yield row, outcome
 
 
 # What stands beside prepared images: labels, failures, the picture to look at, and the record.

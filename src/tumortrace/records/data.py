@@ -310,7 +310,6 @@ class ExportRecord(Record):
     FILE: ClassVar[str] = "model.onnx.json"
 
     verb: str = ""
-    file: str = ""
     sha256: str = ""
     weights_sha256: str = ""
     input: Open = {}

@@ -6,6 +6,7 @@ and flushes the folder, so that a reader (or a restart after a power cut) sees t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -81,6 +82,32 @@ def write_csv(target: Path, table: pd.DataFrame) -> None:
     """Write `table` to `target` without its index; floats keep every digit, so that reading gives them back."""
     with replacing(target) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def append(file: Path, content: bytes, at: int | None = None) -> int:
+    """Append `content`, on the disk when this returns; the file's length then, in bytes.
+
+    Args:
+        file: Made where it is missing.
+        content: What to append.
+        at: The length that is whole; what lies behind it, torn by a kill, is cut off. Default all of it.
+
+    Raises:
+        OSError: It cannot be written whole; the file is left as it was.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    with open(descriptor, "r+b", buffering=0) as opened:
+        end = os.fstat(descriptor).st_size if at is None else at
+        opened.truncate(end)
+        opened.seek(end)
+        try:
+            if opened.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+            os.fsync(descriptor)
+        except OSError:
+            opened.truncate(end)
+            raise
+    return end + len(content)
 
 
 def sha256(path: Path) -> str:

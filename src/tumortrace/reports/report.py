@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from filelock import FileLock
 from markupsafe import Markup
 
 from tumortrace.errors import RunError
 from tumortrace.records.files import write_text
+from tumortrace.records.lock import locked
 from tumortrace.records.progress import say
 from tumortrace.reports.checklist import CHECKLISTS, fill
 from tumortrace.reports.embedding import embed_svg
@@ -44,7 +44,7 @@ def report(folder: str | Path) -> Path:
             expected="the folder of a run or of an evaluation",
             remedy="name such a folder; other reports are written by their own verbs",
         )
-    with FileLock(folder / LOCK):  # who tells it last has read everything
+    with locked(folder / LOCK):  # who tells it last has read everything
         page = write_report(folder)
         if verb in TRAINED:
             write_model_card(folder)

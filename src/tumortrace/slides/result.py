@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from tumortrace.errors import RunError
+from tumortrace.records.evaluation import NamedModel, ScanRecord
+from tumortrace.records.journal import Journal
+from tumortrace.records.lock import locked
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.slides.journal import JOURNAL, journalled_slide
+from tumortrace.records.tables import TILES
 from tumortrace.slides.score import slide_score, tumour_area
 from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiling import cells
@@ -20,7 +23,8 @@ from tumortrace.slides.tiling import cells
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
 
-_FILES = ("scan.json", "heatmap.png", "tiles.csv", "outlines.geojson", JOURNAL)
+HEATMAP, OUTLINES, JOURNAL, LOCK = "heatmap.png", "outlines.geojson", "unfinished.jsonl", ".lock"
+_FILES = (ScanRecord.FILE, HEATMAP, TILES.name, OUTLINES, JOURNAL)
 
 
 @dataclass(frozen=True)
@@ -32,19 +36,19 @@ class ScanResult:
         tiles: One row per tile: `x`, `y`, `width`, `height` (level-0 px), `tissue` (share), `probability` (of the
             positive class), `prediction` (1 where the probability reaches the threshold, else 0), `decision`
             (`positive`, `negative` or `refer`), and `ood` and `in_distribution` where the model judges them.
-        record: What scan.json holds.
+        record: Of the scan.
     """
 
     folder: Path
     tiles: pd.DataFrame
-    record: dict[str, Any]
+    record: ScanRecord
 
     @property
     def summary(self) -> str:
         """The scan in one line."""
         record = self.record
-        found = f"{record['positive_tiles']} of {record['tiles']} tiles positive" if record["tiles"] else "no tiles"
-        return f"{record['slide']}: {found}; {self.folder / 'heatmap.png'}; {RESEARCH_USE}"
+        told = f"{record.positive_tiles} of {record.tiles} tiles positive" if record.tiles else "no tiles"
+        return f"{record.slide}: {told}; {self.folder / 'heatmap.png'}; {RESEARCH_USE}"
 
 
 def describe(
@@ -58,35 +62,35 @@ def describe(
     outlines: int,
     notes: list[str],
     seconds: float,
-) -> dict[str, Any]:
-    """What scan.json holds; values that do not exist are None."""
+) -> ScanRecord:
+    """The record of a scan; values that do not exist are None."""
     positive = int(tiles["prediction"].sum())
     coverage = None if model.info.conformal is None else model.info.conformal.coverage
     area = None if resolution is None else mask.mean() * slide.width * slide.height * resolution**2 / 1e6
-    return {
-        "slide": slide.name,
-        "width": slide.width,
-        "height": slide.height,
-        "resolution": resolution,
-        "model": {"name": model.info.name, "weights_sha256": model.info.weights_sha256},
-        "positive_class": model.info.classes[1],
-        "overlap": overlap,
-        "tiles": len(tiles),
-        "tissue_mm2": None if area is None else round(float(area), 4),
-        "positive_tiles": positive,
-        "positive_share": positive / len(tiles) if len(tiles) else None,
-        "referred_tiles": int((tiles["decision"] == "refer").sum()),
-        "unfamiliar_tiles": int((~tiles["in_distribution"]).sum()) if "in_distribution" in tiles else None,
-        "max_probability": float(tiles["probability"].max()) if len(tiles) else None,
-        "score": slide_score(tiles),
-        "tumour": tumour_area(cells(tiles, overlap), mask, (slide.width, slide.height), resolution, coverage),
-        "outlines": outlines,
-        "threshold": float(model.info.threshold),
-        "seconds": round(seconds, 1),
-        "notes": notes,
-        "files": {"heatmap": "heatmap.png", "tiles": "tiles.csv", "outlines": "outlines.geojson"},
-        "research_use": RESEARCH_USE,
-    }
+    return ScanRecord(
+        slide=slide.name,
+        width=slide.width,
+        height=slide.height,
+        resolution=resolution,
+        model=NamedModel(name=model.info.name, weights_sha256=model.info.weights_sha256),
+        positive_class=model.info.classes[1],
+        overlap=overlap,
+        tiles=len(tiles),
+        tissue_mm2=None if area is None else round(float(area), 4),
+        positive_tiles=positive,
+        positive_share=positive / len(tiles) if len(tiles) else None,
+        referred_tiles=int((tiles["decision"] == "refer").sum()),
+        unfamiliar_tiles=int((~tiles["in_distribution"]).sum()) if "in_distribution" in tiles else None,
+        max_probability=float(tiles["probability"].max()) if len(tiles) else None,
+        score=slide_score(tiles),
+        tumour=tumour_area(cells(tiles, overlap), mask, (slide.width, slide.height), resolution, coverage),
+        outlines=outlines,
+        threshold=float(model.info.threshold),
+        seconds=round(seconds, 1),
+        notes=notes,
+        files={"heatmap": HEATMAP, "tiles": TILES.name, "outlines": OUTLINES},
+        research_use=RESEARCH_USE,
+    )
 
 
 def default_folder(run: Path, slide: Path) -> Path:
@@ -107,14 +111,15 @@ def claim(folder: Path, slide: Slide) -> Path:
             f"cannot be made ({error.strerror})", where=folder, expected="a folder", remedy="choose another with -o"
         ) from error
     taken = [name for name in _FILES if (folder / name).exists()]
-    if not taken or journalled_slide(folder) == slide.name:
+    unfinished = Journal.request_of(folder / JOURNAL)
+    if not taken or (isinstance(unfinished, dict) and unfinished.get("slide") == slide.name):
         return folder
     try:
-        earlier = json.loads((folder / "scan.json").read_text())
-        same = [earlier[key] for key in ("slide", "width", "height")] == [slide.name, slide.width, slide.height]
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if not same:
+        earlier = ScanRecord.find(folder)
+    except RunError:
+        earlier = None
+    same = (slide.name, slide.width, slide.height)
+    if earlier is None or (earlier.slide, earlier.width, earlier.height) != same:
         raise RunError(
             f"holds {taken[0]} that is not an earlier scan of {slide.name}",
             where=folder,
@@ -122,3 +127,13 @@ def claim(folder: Path, slide: Slide) -> Path:
             remedy="choose another with -o",
         )
     return folder
+
+
+def only_scan(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes out of a scan's folder.
+
+    Raises:
+        RunError: Another process is scanning into the folder.
+    """
+    busy = RunError("another scan is writing there", where=folder, remedy="wait for it, or name another -o")
+    return locked(folder / LOCK, busy=busy, remove=True)

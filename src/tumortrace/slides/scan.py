@@ -16,14 +16,15 @@ import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
 from tumortrace.errors import ModelError, SlideError
-from tumortrace.records.files import write_csv, write_json, write_text
+from tumortrace.records.files import write_text
+from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar
+from tumortrace.records.tables import TILES
 from tumortrace.reports.records import called
 from tumortrace.reports.report import renew_report
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
-from tumortrace.slides.journal import Journal, only_scan
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
-from tumortrace.slides.result import ScanResult, claim, default_folder, describe
+from tumortrace.slides.result import HEATMAP, JOURNAL, OUTLINES, ScanResult, claim, default_folder, describe, only_scan
 from tumortrace.slides.slide import RESOLUTIONS, Slide
 from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
 from tumortrace.slides.tissue import find_tissue, overview
@@ -95,7 +96,7 @@ def scan(
         ...     return Assessment(dark, dark, (dark >= 0.5).astype(int), np.where(dark >= 0.5, "positive", "negative"))
         >>> model = SimpleNamespace(info=info, assess=assess)
         >>> result = scan(folder, folder / "a.png", out=folder / "scan", model=model, resolution=1.0)
-        >>> result.record["tiles"], result.record["positive_tiles"], result.record["tumour"]["mm2"]["value"]
+        >>> result.record.tiles, result.record.positive_tiles, result.record.tumour.mm2.value
         (24, 24, 0.06)
     """
     started = time.monotonic()
@@ -122,13 +123,13 @@ def scan(
             tiles = tile_tissue(mask, size, tile, overlap=overlap, minimum_tissue=minimum_tissue)
             if mask.any() and tiles.empty:
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
-            journal = Journal(folder, _request(model, opened, tiles, batch_size, resolution))
+            journal = Journal[Any](folder / JOURNAL, _request(model, opened, tiles, batch_size, resolution))
             tiles = _assess(model, opened, tiles, batch_size, journal, progress)
             shown = cells(tiles, overlap)
             polygons = tumour_polygons(shown, size)
             positive_class = called(model.info.classes[1])
             draw_heatmap(
-                folder / "heatmap.png",
+                folder / HEATMAP,
                 thumbnail,
                 mask,
                 heat_array(shown, size, mask.shape),
@@ -138,11 +139,11 @@ def scan(
                 threshold=model.info.threshold,
                 resolution=resolution and resolution * reduction,
             )
-            write_csv(folder / "tiles.csv", tiles)
+            TILES.write(folder, tiles)
             outlines = outlines_geojson(
                 polygons, shown, slide_name=opened.name, positive_class=positive_class, resolution=resolution
             )
-            write_text(folder / "outlines.geojson", json.dumps(outlines, ensure_ascii=False, allow_nan=False))
+            write_text(folder / OUTLINES, json.dumps(outlines, ensure_ascii=False, allow_nan=False))
             record = describe(
                 opened,
                 model,
@@ -154,7 +155,7 @@ def scan(
                 notes=notes,
                 seconds=time.monotonic() - started,
             )
-            write_json(folder / "scan.json", record)  # last: where it lies, the scan is complete
+            record.write(folder)  # last: where it lies, the scan is complete
             journal.remove()
     if renew:
         renew_report(Path(run), folder)
@@ -162,12 +163,12 @@ def scan(
 
 
 def _assess(
-    model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, journal: Journal, progress: Progress | None
+    model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, journal: Journal[Any], progress: Progress | None
 ) -> pd.DataFrame:
     """The tiles with what the model says of each; batches that the journal holds already are not read again."""
     height, width = model.info.patch_size
-    done, total = len(journal.rows), len(tiles)
-    found = [journal.rows]
+    parts = [pd.DataFrame(entry) for entry in journal.entries]
+    done, total = sum(map(len, parts)), len(tiles)
     images = read_tiles(slide, tiles.iloc[done:], (width, height), ahead=2 * batch_size)
     with closing(images), progress_bar() as bar:
         task = bar.add_task(f"scanning {slide.name}", total=total, completed=done)
@@ -175,13 +176,13 @@ def _assess(
             progress(done, total)
         while batch := list(islice(images, batch_size)):
             rows = _rows(model, np.stack(batch))
-            journal.append(rows)
-            found.append(rows)
+            journal.append(rows.to_dict("list"))
+            parts.append(rows)
             done += len(rows)
             bar.update(task, completed=done)
             if progress is not None:
                 progress(done, total)
-    said = pd.concat([rows for rows in found if len(rows)], ignore_index=True) if total else _NOTHING
+    said = pd.concat(parts, ignore_index=True) if total else _NOTHING
     return pd.concat([tiles, said], axis=1)
 
 
@@ -208,7 +209,7 @@ def _rows(model: Model, images: np.ndarray) -> pd.DataFrame:
 
 def _request(
     model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, resolution: float | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """All that the rows of tiles.csv depend on, to the last bit: a scan goes on only where nothing has changed."""
     file = slide.path.stat()
     return {

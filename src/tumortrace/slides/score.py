@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
+from tumortrace.records.evaluation import Ranged, SlideScore, TumourArea
 from tumortrace.slides.heatmap import heat_array
 
 TOP = 10
 """Tiles whose mean probability is the slide score."""
 
 
-def slide_score(tiles: pd.DataFrame) -> dict[str, Any]:
+def slide_score(tiles: pd.DataFrame) -> SlideScore:
     """Score of a slide: the mean of its ten highest tile probabilities (of all where there are fewer).
 
     The highest alone would hang on one odd tile, the mean of all on the size of the section. It ranks slides; it is
@@ -26,22 +25,22 @@ def slide_score(tiles: pd.DataFrame) -> dict[str, Any]:
         `value` (None without tiles), `ci95` (always None), `definition` and `interval`, which says why there is none.
 
     Example:
-        >>> slide_score(pd.DataFrame({"probability": [0.25, 0.75]}))["value"]
+        >>> slide_score(pd.DataFrame({"probability": [0.25, 0.75]})).value
         0.5
     """
     highest = np.sort(tiles["probability"].to_numpy())[::-1][:TOP]
-    return {
-        "value": float(highest.mean()) if len(highest) else None,
-        "ci95": None,
-        "definition": f"mean of the {TOP} highest tile probabilities (of all tiles where there are fewer)",
-        "interval": "none: all tissue was read, so there is no sampling error; what the model gets wrong on slides "
+    return SlideScore(
+        value=float(highest.mean()) if len(highest) else None,
+        ci95=None,
+        definition=f"mean of the {TOP} highest tile probabilities (of all tiles where there are fewer)",
+        interval="none: all tissue was read, so there is no sampling error; what the model gets wrong on slides "
         "such as this one can only be measured on labelled slides",
-    }
+    )
 
 
 def tumour_area(
     cells: pd.DataFrame, mask: np.ndarray, slide: tuple[int, int], resolution: float | None, coverage: float | None
-) -> dict[str, Any]:
+) -> TumourArea:
     """How much of the tissue lies in positive cells, from least to most by the model's own doubt.
 
     The range counts only tiles decided `positive` at its lower end, and all tiles but those decided `negative` at
@@ -61,8 +60,8 @@ def tumour_area(
     Example:
         >>> cells = pd.DataFrame({"x": [0, 10, 20, 30], "y": 0, "width": 10, "height": 10,
         ...                       "prediction": [1, 1, 0, 0], "decision": ["positive", "refer", "refer", "negative"]})
-        >>> tumour_area(cells, np.ones((10, 40), bool), (40, 10), 1.0, 0.9)["share"]
-        {'value': 0.5, 'range': [0.25, 0.75]}
+        >>> tumour_area(cells, np.ones((10, 40), bool), (40, 10), 1.0, 0.9).share
+        Ranged(value=0.5, range=(0.25, 0.75))
     """
     called = [cells["decision"] == "positive", cells["prediction"] == 1, cells["decision"] != "negative"]
     tissue = int(mask.sum())
@@ -80,13 +79,9 @@ def tumour_area(
             "calibration patches); it is not a confidence interval"
         )
     area = None if resolution is None else slide[0] * slide[1] * resolution**2 / 1e6 / mask.size * tissue
-    return {
-        "share": {"value": value, "range": None if low is None else [low, high]},
-        "mm2": {
-            "value": None if area is None or value is None else round(area * value, 4),
-            "range": None
-            if area is None or low is None or high is None
-            else [round(area * end, 4) for end in (low, high)],
-        },
-        "definition": definition,
-    }
+    ends = None if area is None or low is None or high is None else (round(area * low, 4), round(area * high, 4))
+    return TumourArea(
+        share=Ranged(value=value, range=None if low is None or high is None else (low, high)),
+        mm2=Ranged(value=None if area is None or value is None else round(area * value, 4), range=ends),
+        definition=definition,
+    )

@@ -19,6 +19,7 @@ from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network, count_parameters
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.models.description import Architecture, ModelInfo
+from tumortrace.records.command import command_line
 from tumortrace.records.files import write_csv, write_text
 from tumortrace.records.output import require_folder
 from tumortrace.records.provenance import machine, versions
@@ -87,7 +88,7 @@ def ensemble(
     kept = {name: arguments[name] for name in ("data", "split", "seed", *READING)}
     record = {
         "verb": VERB,
-        "command": "tumortrace ensemble " + " ".join(str(member.folder) for member in members),
+        "command": command_line("ensemble", *(member.folder for member in members)),
         "arguments": {**kept, "runs": [str(member.folder) for member in members], "device": device},
         "seed": records[0]["seed"],
     }

@@ -11,14 +11,14 @@ import sqlite3
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.distributions import BaseDistribution
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
@@ -26,6 +26,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tumortrace.errors import RunError
+from tumortrace.records.lock import locked, take
 from tumortrace.training.learner import seed_of
 from tumortrace.training.space import Pruner, Sampler, Space
 
@@ -94,9 +95,9 @@ def _pruner(options: Pruner, epochs: int) -> BasePruner:
     return NopPruner()
 
 
-def study_lock(folder: Path) -> FileLock:
+def study_lock(folder: Path) -> AbstractContextManager[None]:
     """The lock under which processes claim trials and write the study's records, one after the other."""
-    return FileLock(folder / "study.lock")
+    return locked(folder / "study.lock")
 
 
 def trial_folder(folder: Path, number: int) -> Path:
@@ -162,12 +163,7 @@ def _lock(folder: Path, number: int) -> FileLock | None:
     """The lock of a trial, taken, or None where another process holds it."""
     path = trial_folder(folder, number) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return None
-    return lock
+    return take(path)
 
 
 def fail(study: optuna.Study, trial: optuna.Trial, error: str) -> None:

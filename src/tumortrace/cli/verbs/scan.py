@@ -51,7 +51,7 @@ def scan(
                 device=device,
                 renew=False,
             )
-            for note in result.record["notes"]:
+            for note in result.record.notes:
                 say(f"note: {note}")
             say(f"scan: {result.summary}")
             print(result.folder)
