@@ -20,9 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tumortrace.errors import ImageError
 from tumortrace.images.dicom import is_dicom, read_dicom
 from tumortrace.images.reference import ImageRef
-
-MAX_PIXELS = 100_000_000
-"""Pixels from which on an image is refused. Pillow itself only warns between 90 and 179 million."""
+from tumortrace.images.tiff import MAX_PIXELS, doubtful_depth, is_tiff, read_tiff, to_eight_bit
 
 IMAGE_SUFFIXES = frozenset(
     (".bmp", ".dcm", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -32,7 +30,6 @@ IMAGE_SUFFIXES = frozenset(
 # Decoders that run in this process and know a file by its first bytes; Pillow has others that start programs (EPS).
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 _RESTORE = "restore it from its source, or remove it"
-_TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 # What decoders grumble about damaged files is either harmless or becomes an ImageError. They are quietened once, as
 # `warnings.catch_warnings` around each image is not safe in threads; libtiff writes past Python to standard error.
@@ -54,6 +51,7 @@ class Facts(NamedTuple):
         frames: Pictures in the file, of which the first is read.
         origin: Camera, scanner or software that signed the file; blank where nothing did.
         quality: Quality of a JPEG on libjpeg's scale of 1 to 100, as far as its quantisation tells; else 0.
+        note: What may have been read otherwise than it was meant; blank where nothing is doubtful.
     """
 
     format: str
@@ -62,14 +60,17 @@ class Facts(NamedTuple):
     frames: int = 1
     origin: str = ""
     quality: int = 0
+    note: str = ""
 
 
 def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
     """Pixels of one image as 8-bit RGB, told by content and not by extension.
 
-    Grey, palette, CMYK and bilevel images become RGB; 16-bit ones are scaled by the type's range (65535 becomes
-    255); transparent ones are laid over white; an EXIF orientation is applied; of several frames the first counts.
-    DICOM images are shown through their window (`tumortrace.images.dicom`).
+    Grey, palette, CMYK and bilevel images become RGB; deeper ones are scaled by the bits that the file says to use
+    (MaxSampleValue and OME's SignificantBits in TIFF, sBIT in PNG), else by the type's range (65535 becomes 255);
+    transparent ones are laid over white; an EXIF orientation is applied; of several frames the first counts; colours
+    in pages of their own (ImageJ, OME) are put together (`tumortrace.images.tiff`). DICOM images are shown through
+    their window (`tumortrace.images.dicom`).
 
     Args:
         path: An image file, or `file::row` for a row of an array of images (HDF5, or NumPy's `.npy`).
@@ -78,7 +79,8 @@ def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
         uint8 array of shape (height, width, 3).
 
     Raises:
-        ImageError: Missing, empty, truncated, not an image, floating point beyond [0, 1], or over 100 megapixels.
+        ImageError: Missing, empty, truncated, not an image, floating point beyond [0, 1], over 100 megapixels, or a
+            whole slide with levels.
 
     Example:
         >>> import tempfile; from PIL import Image
@@ -91,13 +93,14 @@ def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
 
 
 def read_with_facts(
-    path: str | os.PathLike[str] | ImageRef, *, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike[str] | ImageRef, *, max_pixels: int = MAX_PIXELS, slide: bool = False
 ) -> tuple[np.ndarray, Facts]:
     """Pixels of one image as `read_image` gives them, and how the file stores them, in one reading.
 
     Args:
         path: An image file, or `file::row`.
         max_pixels: Pixels beyond which an image file is refused before it is decoded.
+        slide: Whether a whole slide with levels is wanted too, which is no patch.
 
     Raises:
         ImageError: As `read_image` does.
@@ -107,30 +110,38 @@ def read_with_facts(
         >>> file = tempfile.mkdtemp() + "/a.jpg"
         >>> Image.new("L", (4, 2), 7).save(file, "PNG")
         >>> read_with_facts(file)[1]
-        Facts(format='PNG', kind='grey', orientation=1, frames=1, origin='', quality=0)
+        Facts(format='PNG', kind='grey', orientation=1, frames=1, origin='', quality=0, note='')
     """
     ref = ImageRef.parse(path)
     path = ref.file
     _check_file(path)
     if ref.part:
         return _row(ref)
-    read: tuple[np.ndarray, Facts] | None = None
     try:
-        read = _with_pillow(path, max_pixels)
+        pixels, facts = _decoded(path, max_pixels, slide)
     except ImageError:
         raise
     except MemoryError:
         raise ImageError("needs more memory than there is", where=path, remedy="save a smaller one") from None
     except UnidentifiedImageError:
-        read = _with_pydicom(path, max_pixels) if is_dicom(path) else None
+        raise ImageError("not an image that is known here", where=path, remedy=_RESTORE) from None
     except PermissionError as error:
         raise ImageError(f"cannot be read ({error.strerror})", where=path) from None
     except Exception as error:  # damaged files make decoders raise nearly anything
         raise ImageError(f"damaged or truncated ({error})", where=path, remedy=_RESTORE) from None
-    pixels, facts = read or (_with_tifffile(path, max_pixels), Facts("TIFF", "numbers of an unusual type"))
     if pixels.size == 0:
         raise ImageError("an image without pixels", where=path)
     return pixels, facts
+
+
+def _decoded(path: str, max_pixels: int, slide: bool) -> tuple[np.ndarray, Facts]:
+    if is_dicom(path):
+        pixels, kind, frames, note = read_dicom(path, max_pixels, slide=slide)
+        return pixels, Facts("DICOM", kind, frames=frames, note=note)
+    if is_tiff(path) and (read := read_tiff(path, max_pixels, slide=slide)) is not None:
+        pixels, kind, frames, note = read
+        return pixels, Facts("TIFF", kind, frames=frames, note=note)
+    return _with_pillow(path, max_pixels)
 
 
 def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -166,17 +177,19 @@ def _check_file(path: str) -> None:
         raise ImageError("the file is empty", where=path, remedy=_RESTORE)
 
 
-def _check_pixels(path: str, width: int, height: int, most: int) -> None:
-    if width * height > most:
-        found, expected = f"too many pixels ({width} x {height})", f"at most {most // 1_000_000} megapixels"
-        raise ImageError(found, where=path, expected=expected, remedy="use `tumortrace scan` for slides")
-
-
 def _with_pillow(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            _check_pixels(path, *image.size, max_pixels)
+            width, height = image.size
+            if width * height > max_pixels:
+                found, expected = (
+                    f"too many pixels ({width} x {height})",
+                    f"at most {max_pixels // 1_000_000} megapixels",
+                )
+                raise ImageError(found, where=path, expected=expected, remedy="use `tumortrace scan` for slides")
             facts = _facts(image)
+            if facts.format == "PNG" and facts.kind == "16 bit":
+                return _deep_png(path, image, facts)
             image.load()
             with suppress(Exception):  # a damaged EXIF block says nothing about orientation
                 ImageOps.exif_transpose(image, in_place=True)
@@ -215,50 +228,45 @@ def _jpeg_quality(total: int) -> int:
 
 def _rgb(image: Image.Image, path: str) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
-        return _eight_bit(np.asarray(image), path)
+        return _grey(to_eight_bit(np.asarray(image), 65535 if image.mode.startswith("I") else 1, path))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return np.array(image.convert("RGB"))
 
 
-def _eight_bit(pixels: np.ndarray, path: str) -> np.ndarray:
-    """Grey or RGB numbers of any type as uint8 RGB, scaled by the range of the type and never by that of the data."""
-    low, high = float(pixels.min()), float(pixels.max())
-    top = {"b": 1, "f": 1}.get(pixels.dtype.kind, 255 if pixels.dtype.itemsize == 1 else 65535)
-    if not (low >= 0 and high <= top):
-        found = f"values from {low:g} to {high:g} in {pixels.dtype} numbers"
-        raise ImageError(found, where=path, expected=f"0 to {top}", remedy="save it with 8 or 16 bits per channel")
-    scaled = pixels if top == 255 else np.rint(pixels.astype(np.float64) * (255 / top))
-    scaled = scaled[..., None] if scaled.ndim == 2 else scaled
-    return np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)), dtype=np.uint8)
+def _grey(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values[..., None], 3, axis=2)
 
 
-def _with_pydicom(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
-    pixels, kind, frames = read_dicom(path, max_pixels)
-    return pixels, Facts("DICOM", kind, frames=frames)
+def _deep_png(path: str, image: Image.Image, facts: Facts) -> tuple[np.ndarray, Facts]:
+    """A PNG of 16 bits, of which Pillow keeps the upper 8 where it has colours; sBIT says how many bits are used."""
+    import imagecodecs
 
-
-def _with_tifffile(path: str, max_pixels: int) -> np.ndarray:
-    """The TIFFs that Pillow does not know (other types of numbers, other compressions)."""
     with open(path, "rb") as file:
-        if file.read(4) not in _TIFF_MAGIC:
-            raise ImageError("not an image that is known here", where=path, remedy=_RESTORE)
-    import tifffile
+        content = file.read()
+    image.load()  # refuses what is cut off
+    values = np.asarray(imagecodecs.png_decode(content))
+    values = values[..., None] if values.ndim == 2 else values
+    most, place = int(values[..., : 3 if values.shape[2] > 2 else 1].max()), content.find(b"sBIT", 0, 4096)
+    bits = content[place + 4] if place > 0 else 16
+    top = (
+        2.0**bits - 1 if 8 < bits < 16 and most < 2**bits else 65535.0
+    )  # most writers scale the bits up, as they should
+    rgb = to_eight_bit(values[..., :3] if values.shape[2] > 2 else values[..., :1], top, path)
+    rgb = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3)))
+    if values.shape[2] in (2, 4):
+        alpha = values[..., -1:] / 65535
+        rgb = np.rint(rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    turned = ImageOps.exif_transpose(_with_exif(rgb, image))
+    return np.asarray(turned), facts._replace(note=doubtful_depth(values, top))
 
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page: Any = tiff.pages[0]
-            _check_pixels(path, page.imagewidth, page.imagelength, max_pixels)
-            shapes = {tifffile.PHOTOMETRIC.MINISBLACK: (), tifffile.PHOTOMETRIC.RGB: (3,)}
-            if page.photometric not in shapes or page.shape[2:] != shapes[page.photometric]:
-                raise ValueError(f"{page.photometric!r} of shape {page.shape}")
-            return _eight_bit(page.asarray(), path)
-    except ImageError:
-        raise
-    except Exception as error:
-        found = f"a TIFF that is damaged or of an unknown kind ({error})"
-        raise ImageError(found, where=path, remedy="restore it from its source, or save it as PNG") from None
+
+def _with_exif(rgb: np.ndarray, image: Image.Image) -> Image.Image:
+    picture = Image.fromarray(rgb)
+    with suppress(Exception):  # a damaged EXIF block says nothing about orientation
+        picture.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
+    return picture
 
 
 def _row(ref: ImageRef) -> tuple[np.ndarray, Facts]:

@@ -8,20 +8,30 @@ from typing import Any
 import numpy as np
 
 from tumortrace.errors import ImageError
+from tumortrace.images.tiff import doubtful_depth
 
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # values that break the standard are harmless or an error
 
 _PREAMBLE, _MAGIC = 128, b"DICM"
+_WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 _REMEDY = "export it from the viewer as an uncompressed DICOM file, or as PNG"
 
 
 def is_dicom(path: str) -> bool:
-    """Whether a file begins as DICOM files do, whatever its ending."""
+    """Whether a file begins as DICOM files do, whatever its ending; older ones lack the preamble and its four letters.
+
+    Those begin with an element of group 2 or 8, of a length that is plausible where its kind is not spelled out.
+    """
     with open(path, "rb") as file:
-        return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+        start = file.read(_PREAMBLE + len(_MAGIC))
+    if start[_PREAMBLE:] == _MAGIC:
+        return True
+    spelled_out = start[4:6].isalpha() and start[4:6].isupper()
+    short = int.from_bytes(start[4:8], "little") < 64
+    return start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00" and (spelled_out or short)
 
 
-def read_dicom(path: str, max_pixels: int) -> tuple[np.ndarray, str, int]:
+def read_dicom(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.ndarray, str, int, str]:
     """The first frame of a DICOM image.
 
     Stored values go through the file's modality transformation and its window or look-up table (of several the
@@ -32,9 +42,11 @@ def read_dicom(path: str, max_pixels: int) -> tuple[np.ndarray, str, int]:
     Args:
         path: A file that `is_dicom`.
         max_pixels: Rows times columns beyond which it is refused before it is decoded.
+        slide: Whether a whole slide is wanted too.
 
     Returns:
-        uint8, shape (height, width, 3); kind of pixels (`16 bit`, `grey`, `RGB` or `palette`); number of frames.
+        uint8, shape (height, width, 3); kind of pixels (`16 bit`, `grey`, `RGB` or `palette`); number of frames; what
+        is doubtful, or nothing.
 
     Raises:
         ImageError: Damaged, without an image, compressed in a way that is not known here, or too large.
@@ -45,16 +57,23 @@ def read_dicom(path: str, max_pixels: int) -> tuple[np.ndarray, str, int]:
     from pydicom.pixels import pixel_array
 
     try:
-        data = pydicom.dcmread(path)
+        data = pydicom.dcmread(path, force=True)
+        if str(data.get("SOPClassUID", "")) == _WHOLE_SLIDE and not slide:
+            raise ImageError("a whole slide", where=path, expected="a patch", remedy="use `tumortrace scan` for slides")
+        if not hasattr(data, "file_meta") or "TransferSyntaxUID" not in data.file_meta:  # without preamble: the default
+            data.ensure_file_meta()
+            data.file_meta.TransferSyntaxUID = _default_syntax(path)
         rows, columns, frames = int(data.Rows), int(data.Columns), int(data.get("NumberOfFrames") or 1)
         _check_size(path, rows, columns, max_pixels)
-        pixels, kind = _shown(data, pixel_array(data, index=0))
+        stored = pixel_array(data, index=0)
+        pixels, kind = _shown(data, stored)
     except ImageError:
         raise
     except Exception as error:  # damaged files make pydicom raise nearly anything
         found = f"a DICOM file without a readable image ({' '.join(str(error).split())[:160]})"
         raise ImageError(found, where=path, remedy=_REMEDY) from None
-    return pixels, kind, frames
+    doubtful = not _windowed(data) and stored.ndim == 2
+    return pixels, kind, frames, doubtful_depth(stored, 2.0 ** int(data.BitsStored) - 1) if doubtful else ""
 
 
 def _check_size(path: str, rows: int, columns: int, most: int) -> None:
@@ -65,7 +84,7 @@ def _check_size(path: str, rows: int, columns: int, most: int) -> None:
 
 def _shown(data: Any, stored: np.ndarray) -> tuple[np.ndarray, str]:
     """Stored values as uint8 RGB, and their kind."""
-    from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_color_lut
 
     interpretation = str(data.PhotometricInterpretation)
     bits = int(data.BitsStored)
@@ -74,24 +93,64 @@ def _shown(data: Any, stored: np.ndarray) -> tuple[np.ndarray, str]:
         return _eight_bit(looked_up, 0, float(np.iinfo(looked_up.dtype).max)), "palette"
     if stored.ndim == 3:
         return _eight_bit(stored, 0, 2.0**bits - 1), "RGB" if bits == 8 else "16 bit"
-    values = apply_voi_lut(apply_modality_lut(stored, data), data)
-    low, high = _range(data, bits)
+    values, low, high = _transformed(data, stored, bits)
     shown = _eight_bit(values, low, high)
     if interpretation == "MONOCHROME1":
         shown = 255 - shown
     return np.repeat(shown[..., None], 3, axis=2), "grey" if bits == 8 else "16 bit"
 
 
-def _range(data: Any, bits: int) -> tuple[float, float]:
-    """The values that become black and white: the ends of what the last transformation can give."""
-    if data.get("VOILUTSequence"):  # an empty one is as none
-        return 0.0, 2.0 ** int(data.VOILUTSequence[0].LUTDescriptor[2]) - 1
-    if data.get("ModalityLUTSequence"):
-        return 0.0, 2.0 ** int(data.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-    signed = int(data.PixelRepresentation) == 1
-    ends = np.array([-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if signed else [0.0, 2.0**bits - 1])
-    ends = ends * float(data.get("RescaleSlope", 1) or 1) + float(data.get("RescaleIntercept", 0) or 0)
-    return float(ends.min()), float(ends.max())
+def _transformed(data: Any, stored: np.ndarray, bits: int) -> tuple[np.ndarray, float, float]:
+    """Values after the modality's transformation and the window or table, and those that become black and white."""
+    from pydicom.pixels import apply_modality_lut, apply_windowing
+
+    if data.get("ModalityLUTSequence"):  # an empty sequence is as none
+        values, depth = _looked_up(data.ModalityLUTSequence[0], stored)
+        low, high = 0.0, 2.0**depth - 1
+    else:
+        values = apply_modality_lut(stored, data)
+        signed = int(data.PixelRepresentation) == 1
+        ends = np.array([-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1] if signed else [0.0, 2.0**bits - 1])
+        ends = ends * float(data.get("RescaleSlope", 1) or 1) + float(data.get("RescaleIntercept", 0) or 0)
+        low, high = float(ends.min()), float(ends.max())
+    if data.get("VOILUTSequence"):
+        values, depth = _looked_up(data.VOILUTSequence[0], values)
+        low, high = 0.0, 2.0**depth - 1
+    elif _windowed(data):
+        values = apply_windowing(values, data)
+    return values, low, high
+
+
+def _looked_up(table: Any, values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Entries of a look-up table, and their bits; entries of 8 bits lie two to a word, or padded to one each.
+
+    By ourselves: pydicom takes packed entries for half as many of 16 bits, and refuses or wraps indices.
+    """
+    count, first, bits = (int(value) for value in table.LUTDescriptor)
+    count = count or 65536
+    if first > 32767 and values.min(initial=0) < 0:  # stored as if unsigned
+        first -= 65536
+    raw = table.LUTData
+    raw = raw if isinstance(raw, bytes) else np.asarray(raw).astype("<u2").tobytes()
+    entries = np.frombuffer(raw, "u1" if len(raw) < 2 * count else "<u2")[:count].astype(np.int64)
+    if len(entries) < count:
+        raise ValueError(f"a look-up table of {len(entries)} entries that says {count}")
+    places = np.clip(np.rint(values).astype(np.int64) - first, 0, count - 1)
+    return entries[places], bits
+
+
+def _windowed(data: Any) -> bool:
+    return bool(data.get("VOILUTSequence")) or data.get("WindowCenter") not in (None, "")
+
+
+def _default_syntax(path: str) -> Any:
+    """Transfer syntax of a file that names none: little endian, with kinds of elements spelled out or not."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    spelled_out = start[4:6].isalpha() and start[4:6].isupper()
+    return ExplicitVRLittleEndian if spelled_out else ImplicitVRLittleEndian
 
 
 def _eight_bit(values: np.ndarray, low: float, high: float) -> np.ndarray:

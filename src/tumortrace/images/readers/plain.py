@@ -7,11 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from tumortrace.errors import ImageError, SlideError
-from tumortrace.images.decoding import MAX_PIXELS, read_image
+from tumortrace.images.decoding import read_with_facts
 from tumortrace.images.readers import cut, levels_of
+from tumortrace.images.tiff import MAX_PIXELS, Pixels, is_tiff
 
 
 class PlainReader:
@@ -47,7 +49,7 @@ def open_reader(path: Path) -> PlainReader:
 
 def _decoded(path: Path) -> np.ndarray:
     try:
-        return read_image(path)
+        return read_with_facts(path, slide=True)[0]
     except ImageError as error:
         raise SlideError(
             error.found,
@@ -58,7 +60,11 @@ def _decoded(path: Path) -> np.ndarray:
 
 
 def _stated_resolution(path: Path) -> tuple[float, float] | None:
-    """Um per px across and down; what Pillow does not know states none."""
+    """Um per px across and down; what is not known here states none."""
+    if is_tiff(path):
+        with suppress(Exception), tifffile.TiffFile(path) as tiff:
+            return Pixels(tiff, path).resolution
+        return None
     with suppress(Exception), Image.open(path) as image:
         across, down = (25400 / float(value) for value in image.info["dpi"])
         return across, down

@@ -1,0 +1,149 @@
+"""TIFF slides that OpenSlide does not know or would read wrongly: OME pyramids, more than 8 bits, colours as pages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from tumortrace.errors import ImageError, SlideError
+from tumortrace.images.decoding import MAX_PIXELS
+from tumortrace.images.readers import levels_of
+from tumortrace.images.tiff import Pixels, is_tiff, refuse_incomplete
+
+_GENERIC = "generic-tiff"  # OpenSlide's name for tiled TIFFs of no vendor
+
+
+class TiffReader:
+    """See `Reader`; reads the tiles or strips that a region touches."""
+
+    in_memory = False
+
+    def __init__(self, path: Path, tiff: tifffile.TiffFile, pixels: Pixels) -> None:
+        self._path, self._tiff, self._pixels, self._lock = path, tiff, pixels, threading.Lock()
+        self.levels = levels_of([(pages[0].imagewidth, pages[0].imagelength) for pages in pixels.levels])
+        self.part = (0, 0, self.levels[0].width, self.levels[0].height)
+        self.resolution = pixels.resolution
+        self.properties: Mapping[str, str] = {"description": pixels.page.description}
+        notes = [pixels.note] if pixels.note else []
+        if pixels.orientation != 1:
+            notes.append(f"its orientation tag ({pixels.orientation}) is not applied")
+        self.notes = tuple(notes)
+
+    def read_region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """See `Reader`."""
+        result = np.full((height, width, 3), 255, np.uint8)
+        inside = [max(0, x), max(0, y), min(self.levels[level].width, x + width)]
+        inside.append(min(self.levels[level].height, y + height))
+        left, top, right, bottom = inside
+        if left >= right or top >= bottom:
+            return result
+        pages = self._pixels.levels[level]
+        try:
+            planes = [self._samples(page, left, top, right, bottom) for page in pages]
+            rgb = self._pixels.to_rgb(np.concatenate(planes, axis=2))
+        except ImageError as error:
+            raise SlideError(error.found, where=self._path, expected=error.expected, remedy=error.remedy) from error
+        except Exception as error:  # damaged files make decoders raise nearly anything
+            found = f"damaged at x {x}, y {y} of level {level} ({' '.join(str(error).split())[:160]})"
+            raise SlideError(found, where=self._path, remedy="copy or scan the slide again") from error
+        result[top - y : bottom - y, left - x : right - x] = rgb
+        return result
+
+    def close(self) -> None:
+        """See `Reader`."""
+        self._tiff.close()
+
+    def _samples(self, page: Any, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+        """Stored samples of a region of one page, shape (height, width, samples)."""
+        planes = page.samplesperpixel if int(page.planarconfig) == 2 else 1
+        result = np.zeros((bottom - top, right - left, page.samplesperpixel), page.dtype)
+        for number, plane in self._segments(page, left, top, right, bottom, planes):
+            with self._lock:
+                self._tiff.filehandle.seek(page.dataoffsets[number])
+                data = self._tiff.filehandle.read(page.databytecounts[number])
+            segment, place, shape = page.decode(data, number, jpegtables=page.jpegtables)
+            if segment is None:
+                raise ValueError(f"tile {number} is missing")
+            first = place[-3], place[-2]
+            piece = segment[0, : shape[1], : shape[2]]
+            starts = [max(near, edge) for near, edge in zip((top, left), first, strict=True)]
+            ends = [min(far, edge + n) for far, edge, n in zip((bottom, right), first, piece.shape, strict=False)]
+            rows, columns = (slice(a - edge, b - edge) for a, b, edge in zip(starts, ends, first, strict=True))
+            to = [slice(a - near, b - near) for a, b, near in zip(starts, ends, (top, left), strict=True)]
+            samples = slice(None) if planes == 1 else slice(plane, plane + 1)
+            result[(*to, samples)] = piece[rows, columns]
+        return result
+
+    @staticmethod
+    def _segments(page: Any, left: int, top: int, right: int, bottom: int, planes: int) -> Iterator[tuple[int, int]]:
+        """Numbers of the tiles or strips that a region touches, each with its plane of samples."""
+        high, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        high = min(high, page.imagelength)
+        across, down = -(-page.imagewidth // wide), -(-page.imagelength // high)
+        for plane in range(planes):
+            for row in range(top // high, (bottom - 1) // high + 1):
+                for column in range(left // wide, (right - 1) // wide + 1):
+                    yield (plane * down + row) * across + column, plane
+
+
+def open_reader(path: Path) -> TiffReader | None:
+    """The slide, or None for what is no TIFF, a vendor's, small, or read rightly by the other readers.
+
+    Raises:
+        SlideError: Parts of the file are missing, or its channels are no colours.
+    """
+    if not is_tiff(path):
+        return None
+    vendor = _vendor(path)
+    try:
+        tiff = tifffile.TiffFile(path)
+    except Exception:  # no page that could be read: the next reader says what is the matter
+        return None
+    taken = False
+    try:
+        if vendor not in (None, _GENERIC):
+            _refuse_cut_off(tiff, path)
+            return None
+        pixels = Pixels(tiff, path)
+        refuse_incomplete([page for pages in pixels.levels for page in pages], path)
+        page = pixels.page
+        large = page.is_tiled or len(pixels.levels) > 1 or page.imagewidth * page.imagelength > MAX_PIXELS
+        whole_strips = page.is_tiled or page.rowsperstrip * page.imagewidth <= MAX_PIXELS
+        ome = tiff.is_ome and (len(pixels.levels) > 1 or pixels.resolution is not None) and page.is_tiled
+        taken = large and whole_strips and (vendor is None or ome or not pixels.usual)
+        return TiffReader(path, tiff, pixels) if taken else None
+    except ImageError as error:
+        raise SlideError(error.found, where=path, expected=error.expected, remedy=error.remedy) from error
+    except (IndexError, KeyError, ValueError):  # tags that break the format: the next reader says what is the matter
+        return None
+    finally:
+        if not taken:
+            tiff.close()
+
+
+def _vendor(path: Path) -> str | None:
+    """What OpenSlide takes the file for; None where it does not know it, or is not installed."""
+    with suppress(Exception):
+        import openslide
+
+        vendor: str | None = openslide.OpenSlide.detect_format(path)
+        return vendor
+    return None
+
+
+def _refuse_cut_off(tiff: tifffile.TiffFile, path: Path) -> None:
+    """Refuse a vendor's file whose tiles lie beyond its end; some vendors leave out empty tiles, which is no fault."""
+    size = path.stat().st_size
+    for page in tiff.pages:
+        offsets, counts = (np.asarray(values) for values in (page.dataoffsets, page.databytecounts))
+        number = min(len(offsets), len(counts))
+        lost = int((offsets[:number] + counts[:number] > size).sum())
+        if lost:
+            found = f"incomplete: {lost} of {number} tiles lie beyond the end of the file"
+            raise SlideError(found, where=path, expected="a complete file", remedy="copy it again")

@@ -1,0 +1,284 @@
+"""TIFF as the field writes it: channels as pages, 9 to 32 bits, rare compressions, pyramids, resolution in XML.
+
+Pillow and OpenSlide read some of it wrongly without a word: 12 bits in 16 nearly black, int16 half as bright, an
+unspecified fourth sample as glass, the first of three colour pages alone. What they read rightly is left to them.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from tumortrace.errors import ImageError
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+MAX_PIXELS = 100_000_000
+"""Pixels from which on an image is refused. Pillow itself only warns between 90 and 179 million."""
+
+_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_MAX_SAMPLE, _ORIENTATION = 281, 274  # tags
+_MINISWHITE, _MINISBLACK, _RGB, _YCBCR = 0, 1, 2, 6  # photometric interpretations
+_UNIT = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4}
+_UNIT |= {"m": 1e6, "in": 25400.0, "inch": 25400.0, "inches": 25400.0}
+_COMMON = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # compressions that Pillow's libtiff knows in every build
+_CONVERT = "convert it to 8-bit RGB, as with `vips colourspace IN OUT srgb`"
+
+
+def is_tiff(path: str | Path) -> bool:
+    """Whether a file begins as TIFF files do."""
+    with open(path, "rb") as file:
+        return file.read(4) in _MAGIC
+
+
+class Pixels:
+    """How the pixels of an opened TIFF become 8-bit RGB.
+
+    Args:
+        tiff: An opened `tifffile.TiffFile`.
+        path: For messages.
+
+    Attributes:
+        page: The first page.
+        levels: Pages of each level of its pyramid, full resolution first: one, or three where colours are pages.
+        frames: Pictures in the file, of which one is read.
+        usual: Whether Pillow (and OpenSlide, of a pyramid) reads it as it is meant.
+        note: What was assumed.
+
+    Raises:
+        ImageError: Channels as pages that are not red, green and blue; samples of a kind that is not known here.
+    """
+
+    def __init__(self, tiff: TiffFile, path: str | Path) -> None:
+        self.tiff, self.path, self.note = tiff, path, ""
+        series: Any = tiff.series[0]
+        self.page: TiffPage = series.levels[0].pages[0].aspage()
+        axes = dict(zip(series.axes, series.shape, strict=True)) if tiff.is_ome or tiff.is_imagej else {}
+        channels, depth = axes.get("C", 1), axes.get("Z", 1)
+        self.frames = depth * axes.get("T", 1) if axes else len(tiff.pages)
+        self.colour_pages = channels == 3 and self.page.samplesperpixel == 1
+        if channels not in (1, 3) and self.page.samplesperpixel == 1:
+            found = f"{channels} channels in pages of their own"
+            raise ImageError(found, where=path, expected="red, green and blue", remedy="save it as RGB")
+        self._stack = [(name, size) for name, size in axes.items() if name not in "YXS"]
+        self.levels = [self._pages(level) for level in series.levels]
+        if depth > 1:
+            self.note = f"the middle one of {depth} planes of focus was read"
+        self.top = self._white()
+        self.usual = (
+            not self.colour_pages
+            and depth == 1
+            and str(self.page.dtype) == "uint8"
+            and self.page.bitspersample == 8
+            and int(self.page.compression) in _COMMON
+            and not (self._unspecified and int(self.page.photometric) == _RGB)
+        )
+
+    @property
+    def orientation(self) -> int:
+        """1 to 8; 1 is upright."""
+        tag = self.page.tags.get(_ORIENTATION)
+        return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+
+    @property
+    def resolution(self) -> tuple[float, float] | None:
+        """Um per px across and down as OME's XML, ImageJ's unit or the tags state it; None where none does."""
+        with suppress(Exception):  # damaged metadata state none
+            if self.tiff.is_ome:
+                return _of_ome(str(self.tiff.ome_metadata))
+            densities = [tag.value[0] / tag.value[1] for tag in (self.page.tags[282], self.page.tags[283])]
+            unit = {2: 25400.0, 3: 1e4}.get(int(self.page.resolutionunit))
+            if self.tiff.is_imagej:
+                named = str((self.tiff.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
+                unit = _UNIT.get(named.strip().lower(), unit)
+            return (unit / densities[0], unit / densities[1]) if unit else None
+        return None
+
+    def to_rgb(self, raw: np.ndarray) -> np.ndarray:
+        """Decoded samples as 8-bit RGB.
+
+        Args:
+            raw: Shape (height, width), or (height, width, samples): of one page, or stacked from colour pages.
+
+        Raises:
+            ImageError: Values beyond the range of their type (floating point: 0 to 1); samples not known here.
+        """
+        photometric = int(self.page.photometric)
+        raw = raw[..., None] if raw.ndim == 2 else raw
+        colours = 3 if photometric in (_RGB, _YCBCR) or self.colour_pages else 1
+        if (photometric > _RGB and photometric != _YCBCR) or raw.shape[2] < colours:
+            found = f"{getattr(self.page.photometric, 'name', photometric)} with {raw.shape[2]} samples per pixel"
+            raise ImageError(found, where=self.path, expected="grey or RGB", remedy=_CONVERT)
+        values = to_eight_bit(raw[..., :colours], self.top, self.path)
+        if photometric == _MINISWHITE:
+            values = 255 - values
+        rgb = np.broadcast_to(values, (*values.shape[:2], 3))
+        extra = list(self.page.extrasamples or ())
+        if raw.shape[2] > colours and extra and int(extra[0]) in (1, 2):  # transparency, laid over white
+            alpha = to_eight_bit(raw[..., colours : colours + 1], self.top, self.path).astype(np.float32) / 255
+            ink = rgb if int(extra[0]) == 1 else rgb * alpha
+            rgb = np.rint(np.minimum(ink + 255 * (1 - alpha), 255)).astype(np.uint8)
+        return np.ascontiguousarray(rgb)
+
+    def upright(self, rgb: np.ndarray) -> np.ndarray:
+        """The picture turned as its orientation tag says."""
+        number = self.orientation
+        rgb = rgb.swapaxes(0, 1) if number >= 5 else rgb
+        rgb = rgb[::-1] if number in (3, 4, 7, 8) else rgb
+        return rgb[:, ::-1] if number in (2, 3, 6, 7) else rgb
+
+    def whole(self) -> np.ndarray:
+        """Samples of the full resolution, as `to_rgb` takes them."""
+        series: Any = self.tiff.series[0]
+        if not self._stack:
+            raw = self.page.asarray()
+            return np.moveaxis(raw, 0, -1) if self._planar(raw) else raw
+        raw = series.asarray()
+        axes = series.axes
+        for name, size in self._stack:
+            if name != "C":
+                raw = raw.take(size // 2 if name == "Z" else 0, axes.index(name))
+                axes = axes.replace(name, "")
+        order = [axes.index(name) for name in "YX"] + [axes.index(name) for name in axes if name in "CS"]
+        return raw.transpose(order).reshape(*(raw.shape[place] for place in order[:2]), -1)
+
+    @property
+    def _unspecified(self) -> bool:
+        return any(int(sample) == 0 for sample in self.page.extrasamples or ())
+
+    def _planar(self, raw: np.ndarray) -> bool:
+        return raw.ndim == 3 and int(self.page.planarconfig) == 2
+
+    def _pages(self, level: Any) -> list[Any]:
+        """The page, or the colour pages, of a level: of the middle plane, at the first moment."""
+        picked = np.arange(len(level.pages))
+        if self._stack and len(level.pages) == np.prod([size for _, size in self._stack]):
+            picked = picked.reshape([size for _, size in self._stack])
+            index = tuple(slice(None) if name == "C" else size // 2 if name == "Z" else 0 for name, size in self._stack)
+            picked = np.atleast_1d(picked[index])
+        else:
+            picked = picked[:1]
+        chosen = (level.pages[int(number)] for number in (picked if self.colour_pages else picked[:1]))
+        return [page.aspage() for page in chosen]  # tifffile keeps frames of a series without their tags
+
+    def _white(self) -> float:
+        """The value of white: what the file states, or the largest of the bits that it says to use."""
+        dtype, bits = np.dtype(self.page.dtype), int(self.page.bitspersample)
+        if dtype.kind in "bf":
+            return 1.0
+        if self.tiff.is_ome and (stated := re.search(r'SignificantBits="(\d+)"', str(self.tiff.ome_metadata))):
+            bits = min(bits, int(stated[1]))
+        tag = self.page.tags.get(_MAX_SAMPLE)
+        if tag is not None and (most := int(np.max(tag.value))) > 255:
+            return float(most)
+        return 2.0 ** (bits - (dtype.kind == "i")) - 1
+
+
+def read_tiff(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.ndarray, str, int, str] | None:
+    """A TIFF's first picture, where Pillow would not read it as it is meant.
+
+    Returns:
+        uint8, shape (height, width, 3); kind of pixels; number of pictures; what is doubtful, or nothing. None where
+        Pillow will do.
+
+    Raises:
+        ImageError: It is damaged, too large, or of a kind that has no sure meaning as a picture.
+    """
+    import tifffile
+
+    try:
+        tiff = tifffile.TiffFile(path)
+    except Exception:  # what tifffile cannot open, Pillow may, or say what is the matter
+        return None
+    with tiff:
+        try:
+            pixels = Pixels(tiff, path)
+            _refuse_slides(tiff, pixels, max_pixels, slide, path)
+            if pixels.usual:
+                return None
+            page = pixels.page
+            refuse_incomplete(pixels.levels[0], path)
+            raw = pixels.whole()
+            kinds = {"u2": "16 bit", "i2": "16 bit", "u1": "RGB" if raw.ndim == 3 else "grey"}
+            kind = kinds.get(np.dtype(page.dtype).str[1:], "numbers of an unusual type")
+            note = pixels.note or doubtful_depth(raw, pixels.top)
+            return pixels.upright(pixels.to_rgb(raw)), kind, pixels.frames, note
+        except ImageError:
+            raise
+        except Exception as error:  # damaged files make decoders raise nearly anything
+            found = f"a TIFF that is damaged or of an unknown kind ({' '.join(str(error).split())[:160]})"
+            raise ImageError(found, where=path, remedy="restore it from its source, or save it as PNG") from None
+
+
+def _refuse_slides(tiff: TiffFile, pixels: Pixels, max_pixels: int, slide: bool, path: str) -> None:
+    """Refuse what is too large, and pyramids: a patch has one size, and a slide shrunk to it shows nothing."""
+    page, scan = pixels.page, "use `tumortrace scan` for slides"
+    size = f"{page.imagewidth} x {page.imagelength}"
+    if page.imagewidth * page.imagelength > max_pixels:
+        expected = f"at most {max_pixels // 1_000_000} megapixels"
+        raise ImageError(f"too many pixels ({size})", where=path, expected=expected, remedy=scan)
+    if not slide and page.is_tiled and (len(pixels.levels) > 1 or tiff.is_svs):
+        raise ImageError(f"a whole slide ({size} px, in levels)", where=path, expected="a patch", remedy=scan)
+
+
+def to_eight_bit(values: np.ndarray, top: float, path: str | Path) -> np.ndarray:
+    """Numbers of any type as uint8, scaled by the value of white and never by the range of the data."""
+    if values.dtype == np.uint8 and top == 255:
+        return values
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if not (low >= 0 and high <= top):
+        found = f"values from {low:g} to {high:g} in {values.dtype} numbers"
+        raise ImageError(found, where=path, expected=f"0 to {top:g}", remedy="save it with 8 or 16 bits per channel")
+    return np.rint(values.astype(np.float64) * (255 / top)).astype(np.uint8)
+
+
+def doubtful_depth(raw: np.ndarray, top: float) -> str:
+    """What to say of numbers that use the lower bits of their range alone, as 12 bits in 16 do; else nothing.
+
+    Example:
+        >>> doubtful_depth(np.array([4000], np.uint16), 65535.0)
+        'no value above 4000 in numbers of 16 bits: if they hold 12 bits, it was read much too dark'
+    """
+    most = int(raw.max(initial=0)) if raw.dtype.kind in "ui" else 0
+    bits, of = most.bit_length(), int(top).bit_length()
+    if not most or of <= 8 or bits > of - 2:
+        return ""
+    likely = next(depth for depth in (8, 10, 12, 14) if bits <= depth)
+    return f"no value above {most} in numbers of {of} bits: if they hold {likely} bits, it was read much too dark"
+
+
+def refuse_incomplete(pages: list[Any], path: str | Path) -> None:
+    """Refuse pages of which strips or tiles are missing or lie beyond the file's end.
+
+    Raises:
+        ImageError: Some do. Decoders make them white or black, which a model answers as if it were tissue.
+    """
+    size = Path(path).stat().st_size
+    for page in pages:
+        offsets, counts = np.asarray(page.dataoffsets), np.asarray(page.databytecounts)
+        number = min(len(offsets), len(counts))
+        wanted = int(np.prod(page.chunked)) if page.is_tiled else 0
+        lost = max(0, wanted - number) + int((counts[:number] == 0).sum())
+        lost += int(((offsets[:number] + counts[:number] > size) & (counts[:number] > 0)).sum())
+        if lost or not number:
+            what = "tiles" if page.is_tiled else "strips"
+            found = f"incomplete: {lost or 'all'} of {max(wanted, number)} {what} are missing"
+            raise ImageError(found, where=path, expected="a complete file", remedy="copy or convert it again")
+
+
+def _of_ome(xml: str) -> tuple[float, float] | None:
+    """Um per px of the first image that states it."""
+    for pixels in ElementTree.fromstring(xml).iter():
+        if pixels.tag.endswith("}Pixels") and "PhysicalSizeX" in pixels.attrib:
+            sizes = [
+                float(pixels.attrib[f"PhysicalSize{axis}"]) * _UNIT[pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm")]
+                for axis in "XY"
+            ]
+            return sizes[0], sizes[1]
+    return None

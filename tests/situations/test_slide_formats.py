@@ -1,0 +1,113 @@
+"""Slides as converters and microscopes write them: read as they are meant, or refused with their reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+from tumortrace.errors import SlideError
+from tumortrace.slides.slide import Slide
+
+TILES: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb"}
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    noise = np.random.default_rng(0).normal(size=(300, 400, 3))
+    smooth = gaussian_filter(noise, (6, 6, 0))
+    return np.clip(127 + smooth / smooth.std() * 40, 0, 255).astype(np.uint8)
+
+
+def test_an_ome_pyramid_states_its_resolution_and_is_read_at_its_levels(tmp_path: Path, pixels: np.ndarray) -> None:
+    """PhysicalSizeX in any unit; levels in SubIFDs are used."""
+    stated = {"axes": "YXS", "PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm"}
+    stated |= {"PhysicalSizeY": 250.0, "PhysicalSizeYUnit": "nm"}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tiff", ome=True) as file:
+        file.write(pixels, subifds=1, metadata=stated, **TILES)
+        file.write(np.full((75, 100, 3), 9, np.uint8), subfiletype=1, **TILES)
+    with Slide(tmp_path / "a.ome.tiff") as slide:
+        assert slide.resolution == pytest.approx(0.25)
+        assert np.array_equal(slide.read_region(37, 61, 150, 130, size=(150, 130)), pixels[61:191, 37:187])
+        assert (slide.read_region(0, 0, 400, 300, size=(100, 75)) == 9).all()
+        assert (slide.read_region(390, 290, 20, 20, size=(20, 20))[10:] == 255).all()
+
+
+def test_imagej_states_its_resolution(tmp_path: Path, pixels: np.ndarray) -> None:
+    """Pixels per micron, with the unit in ImageJ's description."""
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, resolution=(4.0, 4.0), metadata={"unit": "micron"})
+    with Slide(tmp_path / "a.tif") as slide:
+        assert slide.resolution == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_slides_have_the_colours_of_their_shallow_copy(bits: int, tmp_path: Path, pixels: np.ndarray) -> None:
+    """16 bits, and 12 in 16 where the file says so."""
+    deep = np.rint(pixels * ((2.0**bits - 1) / 255)).astype(np.uint16)
+    tag = [(281, "H", 3, (2**bits - 1,) * 3, True)]
+    tifffile.imwrite(tmp_path / "a.tif", deep, extratags=tag, metadata=None, **TILES)
+    with Slide(tmp_path / "a.tif") as slide:
+        assert np.array_equal(slide.read_region(5, 6, 90, 80, size=(90, 80)), pixels[6:86, 5:95])
+
+
+@pytest.mark.parametrize("tiled", [True, False])
+def test_floats_are_read_from_zero_to_one_or_refused_truly(tiled: bool, tmp_path: Path, pixels: np.ndarray) -> None:
+    """Beyond, the message says which values there are, and not to scan the slide again."""
+    options: dict[str, Any] = {"metadata": None, "photometric": "rgb"} | ({"tile": (64, 64)} if tiled else {})
+    tifffile.imwrite(tmp_path / "a.tif", (pixels / 255).astype(np.float32), **options)
+    with Slide(tmp_path / "a.tif") as slide:
+        assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300)), pixels)
+    tifffile.imwrite(tmp_path / "b.tif", pixels.astype(np.float32), **options)
+    with pytest.raises(SlideError, match=r"values from .* float32") as refusal:
+        Slide(tmp_path / "b.tif")
+    assert "scan" not in str(refusal.value)
+
+
+def test_planes_grey_and_a_fourth_sample(tmp_path: Path, pixels: np.ndarray) -> None:
+    """Colours stored as planes or as pages, and a fourth sample of no meaning, give the same pixels; grey is grey."""
+    planes = np.moveaxis(pixels, -1, 0)
+    fourth = np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8)])
+    tifffile.imwrite(tmp_path / "a.tif", planes, planarconfig="separate", metadata=None, **TILES)
+    tifffile.imwrite(tmp_path / "b.tif", fourth, extrasamples=["unspecified"], metadata=None, **TILES)
+    pages = {"tile": (64, 64), "photometric": "minisblack", "metadata": {"axes": "CYX"}}
+    tifffile.imwrite(tmp_path / "c.ome.tif", planes, ome=True, **pages)
+    for name in ("a.tif", "b.tif", "c.ome.tif"):
+        with Slide(tmp_path / name) as slide:
+            assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300)), pixels), name
+    tifffile.imwrite(tmp_path / "d.tif", pixels[..., 0], tile=(64, 64), photometric="minisblack", metadata=None)
+    with Slide(tmp_path / "d.tif") as slide:
+        assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300))[..., 2], pixels[..., 0])
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_incomplete_files_are_refused_before_anything_is_computed(
+    deep: bool, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    """Tiles without bytes, and tiles beyond the end of the file, would be predicted as glass."""
+    stored = pixels.astype(np.uint16) * 257 if deep else pixels
+    tifffile.imwrite(tmp_path / "a.tif", stored, metadata=None, compression="zlib", **TILES)
+    whole = (tmp_path / "a.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
+        tag = tiff.pages[0].tags["TileByteCounts"]
+        tag.overwrite([*tag.value[:10], 0, 0, *tag.value[12:]])
+    (tmp_path / "b.tif").write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(SlideError, match="2 of 35 tiles are missing"):
+        Slide(tmp_path / "a.tif")
+    with pytest.raises(SlideError, match=r"incomplete|damaged|cannot be read"):
+        Slide(tmp_path / "b.tif")
+
+
+def test_levels_that_lack_tiles_are_refused_too(tmp_path: Path, pixels: np.ndarray) -> None:
+    """A pyramid whose small level was never finished."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(pixels, metadata=None, **TILES)
+        file.write(pixels[::2, ::2], metadata=None, subfiletype=1, **TILES)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tiff:
+        tag = tiff.pages[1].tags["TileByteCounts"]
+        tag.overwrite([0, *tag.value[1:]])
+    with pytest.raises(SlideError, match="1 of 12 tiles are missing"):
+        Slide(tmp_path / "a.tif")
