@@ -94,14 +94,14 @@ def test_signed_numbers_have_half_the_range(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["webp", "jpeg2000", "jpegxl", "lzma", "png", "lerc", "zstd"])
 def test_rare_compressions_are_read(codec: str, tmp_path: Path, picture: np.ndarray) -> None:
-    """Whatever tifffile decodes is not called damaged; lossless here, but for JPEG XL's rounding."""
+    """Whatever tifffile decodes is not called damaged; lossless here, JPEG XL all but."""
     arguments: dict[str, Any] = {"lossless": True} if codec == "webp" else {}
     arguments |= {"reversible": True} if codec == "jpeg2000" else {"distance": 0} if codec == "jpegxl" else {}
     try:
         tifffile.imwrite(tmp_path / "a.tif", picture, compression=codec, compressionargs=arguments, photometric="rgb")
     except (RuntimeError, ValueError, ImportError) as error:
         pytest.skip(f"imagecodecs was built without {codec}: {error}")
-    assert np.abs(read_image(tmp_path / "a.tif").astype(int) - picture).max() <= (codec == "jpegxl")
+    assert np.abs(read_image(tmp_path / "a.tif").astype(int) - picture).max() <= 4 * (codec == "jpegxl")
 
 
 def test_an_unspecified_fourth_sample_is_no_transparency(tmp_path: Path, picture: np.ndarray) -> None:
