@@ -8,11 +8,15 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.images.test_dicom import dicom
+from tumortrace.cohorts.audit import check
+from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import ImageError
 from tumortrace.images.decoding import read_image, read_with_facts
 
@@ -172,3 +176,22 @@ def test_dicom_is_known_by_its_content(name: str, preamble: bool, tmp_path: Path
     content = whole.read_bytes()
     (tmp_path / name).write_bytes(content if preamble else content[132:])
     assert read_image(tmp_path / name)[0, :, 0].tolist() == [0, 255]
+
+
+def test_check_tells_what_may_be_read_wrongly_and_label_maps(tmp_path: Path, picture: np.ndarray) -> None:
+    """12 bits in 16 among pictures, and QuPath's maps of labels with a palette of few entries."""
+    rows = []
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
+        name = f"{number}.png"
+        (tmp_path / name).write_bytes(imagecodecs.png_encode(twelve_bits(pixels) if number < 2 else pixels))
+        rows.append({"id": str(number), "path": str(tmp_path / name), "label": number % 2})
+    labels = Image.fromarray((picture[..., 0] % 5), mode="P")
+    labels.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 200, 250, 250, 0])
+    labels.save(tmp_path / "1-labelled.png")
+    rows.append({"id": "map", "path": str(tmp_path / "1-labelled.png"), "label": 1})
+    cohort = Cohort("mine", "table", pd.DataFrame(rows).assign(group=None, split=None))
+    found = {finding.name: finding for finding in check(cohort).findings}
+    assert found["pixels-doubtful"].count == 2
+    assert "12 bits" in found["pixels-doubtful"].message
+    assert [example.id for example in found["mask-like"].examples] == ["map"]

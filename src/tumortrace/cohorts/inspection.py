@@ -33,7 +33,7 @@ class Look(NamedTuple):
     Attributes:
         problem: `missing`, `truncated` or `unreadable`; None for a sound image, and only then the rest is known.
         reason: Why it cannot be decoded.
-        format, kind, orientation, frames, origin, quality: As `images.Facts` has them.
+        format, kind, orientation, frames, origin, quality, note: As `images.Facts` has them.
         height, width: In pixels.
         digest: BLAKE2b of shape and pixels, hexadecimal.
         two_valued: Whether there are two grey values at most, as in a mask.
@@ -52,6 +52,7 @@ class Look(NamedTuple):
     frames: int | None = None
     origin: str | None = None
     quality: int | None = None
+    note: str | None = None
     height: int | None = None
     width: int | None = None
     digest: str | None = None
@@ -63,7 +64,7 @@ class Look(NamedTuple):
     black: float = np.nan
 
 
-_TYPES = {"string": "problem reason format kind origin digest", "Int64": "orientation frames quality height width"}
+_TYPES = {"string": "problem reason format kind origin note digest", "Int64": "orientation frames quality height width"}
 _DTYPES = {name: dtype for dtype, names in _TYPES.items() for name in names.split()} | {"two_valued": "boolean"}
 
 

@@ -29,6 +29,7 @@ IMAGE_SUFFIXES = frozenset(
 
 # Decoders that run in this process and know a file by its first bytes; Pillow has others that start programs (EPS).
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+_LABELS = 16  # entries of a palette up to which a picture is taken for a map of labels
 _RESTORE = "restore it from its source, or remove it"
 
 # What decoders grumble about damaged files is either harmless or becomes an ImageError. They are quietened once, as
@@ -46,7 +47,8 @@ class Facts(NamedTuple):
 
     Attributes:
         format: What the content is: `JPEG`, `PNG`, `TIFF`, ...
-        kind: Kind of pixels: `RGB`, `RGBA`, `grey`, `palette`, `CMYK`, `16 bit`, `1 bit` or what else there is.
+        kind: Kind of pixels: `RGB`, `RGBA`, `grey`, `palette`, `label map` (a palette of few entries), `CMYK`, `16 bit`,
+            `1 bit` or what else there is.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         frames: Pictures in the file, of which the first is read.
         origin: Camera, scanner or software that signed the file; blank where nothing did.
@@ -191,6 +193,8 @@ def _with_pillow(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
             if facts.format == "PNG" and facts.kind == "16 bit":
                 return _deep_png(path, image, facts)
             image.load()
+            if facts.kind == "palette" and image.mode == "P" and image.getcolors(_LABELS) is not None:
+                facts = facts._replace(kind="label map")
             with suppress(Exception):  # a damaged EXIF block says nothing about orientation
                 ImageOps.exif_transpose(image, in_place=True)
             return _rgb(image, path), facts

@@ -113,12 +113,23 @@ _OTHER: tuple[str, Verdict, str] = ("mode-unusual", "warning", "an unusual kind 
 def find_forms(evidence: Evidence) -> Iterator[Finding]:
     """Findings about how images are stored."""
     yield from _odd_sizes(evidence.sound)
-    masks = evidence.sound["two_valued"].fillna(False) & (evidence.sound["spread"] >= NEARLY_BLANK)
+    few = evidence.sound["two_valued"].fillna(False) | (evidence.sound["kind"] == "label map").fillna(False)
+    masks = few & (evidence.sound["spread"] >= NEARLY_BLANK)
     yield from _masks(evidence.sound[masks])
     yield from _kinds(evidence.sound[~masks])
     yield from _grey(evidence.vivid)
     yield from _rotated(evidence.sound)
     yield from _frames(evidence.sound)
+    yield from _doubtful(evidence.sound)
+
+
+def _doubtful(sound: pd.DataFrame) -> Iterator[Finding]:
+    """Pixels that may have been read otherwise than they were meant: 12 bits in 16, one plane of several."""
+    bad = sound[sound["note"].fillna("") != ""]
+    if len(bad):
+        message = f"{count(len(bad), 'image')} that may not be read as meant: {bad['note'].iloc[0]}"
+        remedy = "look at them; save them with 8 bits, or with the number of bits in the file (MaxSampleValue, sBIT)"
+        yield Finding("pixels-doubtful", "warning", len(bad), message, remedy, examples(bad, bad["note"]))
 
 
 def _odd_sizes(sound: pd.DataFrame) -> Iterator[Finding]:
@@ -133,8 +144,8 @@ def _odd_sizes(sound: pd.DataFrame) -> Iterator[Finding]:
 
 def _masks(bad: pd.DataFrame) -> Iterator[Finding]:
     if len(bad):
-        message = f"{count(len(bad), 'image')} of two grey values only: masks among the pictures?"
-        leave_out = dict.fromkeys(bad.index, "two grey values only, as a mask has")
+        message = f"{count(len(bad), 'image')} of two grey values only, or of a few labels: masks among the pictures?"
+        leave_out = dict.fromkeys(bad.index, "two grey values or a few labels only, as a mask has")
         yield Finding("mask-like", "warning", len(bad), message, LEAVE_OUT, examples(bad), leave_out)
 
 

@@ -97,7 +97,7 @@ def levels_of(sizes: list[tuple[int, int]]) -> tuple[Level, ...]:
 
     Example:
         >>> [level[2:] for level in levels_of([(4001, 3003), (1000, 750), (400, 300)])]
-        [(1.0, 1.0), (4.0, 4.0), (10.0, 10.01)]
+        [(1.0, 1.0), (4.0, 4.0), (10.0, 10.0)]
     """
     full = sizes[0]
     levels = []
