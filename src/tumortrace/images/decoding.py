@@ -47,8 +47,8 @@ class Facts(NamedTuple):
 
     Attributes:
         format: What the content is: `JPEG`, `PNG`, `TIFF`, ...
-        kind: Kind of pixels: `RGB`, `RGBA`, `grey`, `palette`, `label map` (a palette of few entries), `CMYK`, `16 bit`,
-            `1 bit` or what else there is.
+        kind: Kind of pixels: `RGB`, `RGBA`, `grey`, `palette`, `label map` (a palette of few entries), `CMYK`,
+            `16 bit`, `1 bit` or what else there is.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         frames: Pictures in the file, of which the first is read.
         origin: Camera, scanner or software that signed the file; blank where nothing did.
