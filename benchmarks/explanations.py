@@ -14,7 +14,7 @@ from typing import Any
 from tumortrace import train
 from tumortrace.inference.explain import METHODS, measure
 from tumortrace.records.files import write_text
-from tumortrace.reports.records import decimals, interval
+from tumortrace.reports.wording import decimals, interval
 
 TRAINED_ON, MEASURED_ON = "synthetic:patches?count=1200&seed=5", "synthetic:patches?count=400&seed=6021"
 EPOCHS = 8

@@ -30,9 +30,9 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
 from tumortrace.images.decoding import read_image
 from tumortrace.records.files import write_csv, write_json, write_text
-from tumortrace.reports.crossval import p_text, signed, spread
+from tumortrace.reports.crossval import spread
 from tumortrace.reports.learning_curve import curve_verdict
-from tumortrace.reports.records import decimals, interval
+from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 TRAINED, CHOSEN, TESTED, SAMPLE = 20_000, 1_000, 1_900, 6_000
 FRACTIONS, REPEATS = (0.01, 0.1, 1.0), 3

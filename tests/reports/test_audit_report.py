@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tumortrace.errors import RunError
-from tumortrace.reports.audit_report import write_audit_report
+from tumortrace.reports.audit import write_audit_report
 
 
 def audit(folder: Path, *findings: tuple[str, str], examples: list[Any] | None = None) -> str:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tumortrace.reports.augmentation_figure import augmentation_figure
+from tumortrace.reports.exploration import augmentation_figure
 
 
 def boxes(figure: Figure) -> list[tuple[float, float]]:

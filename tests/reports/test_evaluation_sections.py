@@ -13,12 +13,16 @@ import pytest
 from PIL import Image
 
 from tumortrace.evaluation.split_record import split_record
-from tumortrace.reports.curve_figures import decision_curve, precision_recall, roc
 from tumortrace.reports.examples import write_examples
-from tumortrace.reports.group_figure import accuracy_by_group
 from tumortrace.reports.records import read_records
 from tumortrace.reports.report import write_report
-from tumortrace.reports.threshold_figures import before_after, confusion_matrix_at_half
+from tumortrace.reports.sections.performance import (
+    draw_accuracy_by_group,
+    draw_decision_curve,
+    draw_precision_recall,
+    draw_roc,
+)
+from tumortrace.reports.sections.threshold import draw_before_after, draw_confusion_matrix_at_half
 
 
 class Cells(HTMLParser):
@@ -148,21 +152,21 @@ def test_figures_are_drawn_from_the_record(evaluated: Path, tmp_path: Path) -> N
     """The decision curve, the dots before and after and the groups are the record's; ROC and PR curves have bands."""
     records = read_records(evaluated)
     record = records.judged
-    for draw in (roc, precision_recall):
+    for draw in (draw_roc, draw_precision_recall):
         figure = draw(records)
         assert figure is not None
         assert "95 % band" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    figure = decision_curve(records)
+    figure = draw_decision_curve(records)
     assert figure is not None
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert list(lines["Model"].get_ydata()) == [point["model"]["value"] for point in record["decision_curve"]]
-    figure = before_after(records)
+    figure = draw_before_after(records)
     assert figure is not None
     shown = {round(float(x), 9) for line in figure.axes[0].lines for x in np.asarray(line.get_xdata(), float)}
     for name in ("sensitivity", "specificity", "f1"):
         assert {round(record[name]["value"], 9), round(record["at_half"][name]["value"], 9)} <= shown
-    assert confusion_matrix_at_half(records) is not None
-    figure = accuracy_by_group(records)
+    assert draw_confusion_matrix_at_half(records) is not None
+    figure = draw_accuracy_by_group(records)
     assert figure is not None
     named = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     worst = min(record["groups"], key=lambda row: (row["accuracy"]["value"], row["n"]))
@@ -174,5 +178,5 @@ def test_half_is_not_shown_twice(evaluated: Path, tmp_path: Path) -> None:
     table = pd.read_csv(evaluated / "predictions.csv")
     (tmp_path / "metrics.json").write_text(json.dumps({"test": split_record(table, 0.5, replicates=10)}))
     records = read_records(tmp_path)
-    assert before_after(records) is None
-    assert confusion_matrix_at_half(records) is None
+    assert draw_before_after(records) is None
+    assert draw_confusion_matrix_at_half(records) is None

@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from tumortrace.errors import RunError
-from tumortrace.reports.exploration import verdict, write_exploration
-from tumortrace.reports.exploration_pictures import edges_figure, mean_images_figure, samples_figure
+from tumortrace.reports.drawing import Drawn
+from tumortrace.reports.exploration import (
+    edges_figure,
+    mean_images_figure,
+    samples_figure,
+    verdict,
+    write_exploration,
+)
 
 
 def spread(value: float) -> dict[str, float]:
@@ -87,7 +93,8 @@ def page(folder: Path, record: dict[str, Any], figures: tuple[str, ...] = ()) ->
     (folder / "figures").mkdir(exist_ok=True)
     for name in figures:
         (folder / "figures" / f"{name}.svg").write_text("<svg/>")
-    return write_exploration(folder, figures).read_text("utf-8")
+    drawn = Drawn({name: folder / "figures" / f"{name}.svg" for name in figures})
+    return write_exploration(folder, drawn).read_text("utf-8")
 
 
 def test_numbers_are_those_of_the_record(tmp_path: Path) -> None:
@@ -141,7 +148,7 @@ def test_verdict_says_when_groups_keep_together() -> None:
 def test_missing_record_is_refused(tmp_path: Path) -> None:
     """A folder without statistics.json is refused, and no page appears."""
     with pytest.raises(RunError, match=r"no statistics\.json"):
-        write_exploration(tmp_path, [])
+        write_exploration(tmp_path, Drawn())
     assert list(tmp_path.iterdir()) == []
 
 

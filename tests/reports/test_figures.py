@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from tumortrace.errors import RunError
-from tumortrace.reports import figures
-from tumortrace.reports.curve_figures import roc
-from tumortrace.reports.figures import draw_figures
-from tumortrace.reports.records import decimals, read_records
-from tumortrace.reports.threshold_figures import THRESHOLD, confusion_matrix, threshold_curves
+from tumortrace.reports.drawing import Drawn, draw_figures
+from tumortrace.reports.records import read_records
+from tumortrace.reports.report import report, write_report
+from tumortrace.reports.sections import DRAWINGS
+from tumortrace.reports.sections.performance import draw_roc
+from tumortrace.reports.sections.threshold import draw_confusion_matrix, draw_threshold
+from tumortrace.reports.sections.training import draw_learning_curves
+from tumortrace.reports.wording import decimals
 
 NAMES = {
     "roc",
@@ -32,10 +36,15 @@ NAMES = {
 }
 
 
-def texts(figure: figures.Figure | None) -> str:
+def texts(figure: Figure | None) -> str:
     """Everything that is written in a figure."""
     assert figure is not None
     return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def draw(run: Path) -> Drawn:
+    """All figures of a run."""
+    return draw_figures(run, DRAWINGS, read_records(run))
 
 
 def test_every_figure_is_drawn_twice(reported: Path) -> None:
@@ -53,7 +62,8 @@ def test_same_records_give_the_same_bytes(reported: Path, tmp_path: Path) -> Non
     """A figure drawn twice from the same records is the same file."""
     for name in ("history.csv", "run.json"):
         shutil.copy(reported / name, tmp_path / name)
-    again = draw_figures(tmp_path)
+    assert list(draw(tmp_path).files) == ["learning_curves"]
+    again = sorted((tmp_path / "figures").iterdir())
     assert [path.name for path in again] == ["learning_curves.png", "learning_curves.svg"]
     for path in again:
         assert path.read_bytes() == (reported / "figures" / path.name).read_bytes()
@@ -63,7 +73,7 @@ def test_figures_speak_of_the_test_split(run: Path) -> None:
     """The ROC curve names its split, its area with the interval, and the operating point's threshold."""
     records = read_records(run)
     entry = json.loads((run / "metrics.json").read_text())["test"]
-    shown = texts(roc(records))
+    shown = texts(draw_roc(records))
     low, high = entry["auroc"]["ci95"]
     expected = f"AUROC {entry['auroc']['value']:.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".")
     assert expected in shown
@@ -75,13 +85,13 @@ def test_validation_stands_in_for_a_missing_test_split(run: Path, tmp_path: Path
     """Where there is no test split the validation split is shown, and named in the title."""
     table = pd.read_csv(run / "predictions.csv")
     table[table["split"] != "test"].to_csv(tmp_path / "predictions.csv", index=False)
-    assert "ROC curve, validation split" in texts(roc(read_records(tmp_path)))
+    assert "ROC curve, validation split" in texts(draw_roc(read_records(tmp_path)))
 
 
 def test_confusion_matrix_shows_counts_shares_and_names(run: Path) -> None:
     """Counts, their shares of the actual class and the class names are those on record."""
     cells = json.loads((run / "metrics.json").read_text())["test"]["confusion_matrix"]
-    shown = texts(confusion_matrix(read_records(run)))
+    shown = texts(draw_confusion_matrix(read_records(run)))
     for count in cells.values():
         assert str(count) in shown.splitlines()
     assert f"{100 * cells['tp'] / (cells['tp'] + cells['fn']):.1f} % of tumour" in shown
@@ -92,12 +102,12 @@ def test_evaluation_names_its_classes(run: Path, tmp_path: Path) -> None:
     """An evaluation's folder, which holds no run.json, is drawn with the class names in evaluation.json."""
     shutil.copy(run / "metrics.json", tmp_path)
     (tmp_path / "evaluation.json").write_text('{"classes": ["benign", "malignant"]}')
-    assert "benign" in texts(confusion_matrix(read_records(tmp_path)))
+    assert "benign" in texts(draw_confusion_matrix(read_records(tmp_path)))
 
 
 def test_best_epoch_is_marked(run: Path) -> None:
     """The learning curves carry every validation metric and the best epoch."""
-    shown = texts(figures._learning_curves(read_records(run)))
+    shown = texts(draw_learning_curves(read_records(run)))
     for label in ("Training", "Validation", "Loss", "AUROC", "Accuracy", "Sensitivity", "F1", "Kept, epoch 11"):
         assert label in shown
 
@@ -107,7 +117,7 @@ def test_only_metrics_are_learning_curves(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     header = "epoch,train_loss,validation_auroc,validation_npv,validation_n,validation_confusion_matrix"
     (tmp_path / "history.csv").write_text(header + "\n1,0.5,0.9,0.8,412,{'tn': 1}\n2,0.4,0.91,,412,{'tn': 2}\n")
-    figure = figures._learning_curves(read_records(tmp_path))
+    figure = draw_learning_curves(read_records(tmp_path))
     assert figure is not None
     assert [axes.get_title() for axes in figure.axes] == ["Loss", "AUROC", "Negative predictive value"]
     assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.9, 0.91]]
@@ -117,7 +127,7 @@ def test_threshold_curves_are_those_of_the_calibration_split(run: Path) -> None:
     """Sensitivity, precision and F1 by threshold equal scikit-learn's on the calibration split, at any threshold."""
     table = pd.read_csv(run / "predictions.csv")
     table = table[table["split"] == "calibration"]
-    figure = threshold_curves(read_records(run))
+    figure = draw_threshold(read_records(run))
     assert figure is not None
     lines = {line.get_label(): line.get_data() for line in figure.axes[0].lines}
     assert {line.get_drawstyle() for line in figure.axes[0].lines[:-1]} == {"steps-pre"}
@@ -135,7 +145,7 @@ def test_one_class_only_draws_no_curves(tmp_path: Path) -> None:
     """A split with a single class has no ROC curve; what is left is drawn."""
     lines = ["id,group,split,label,probability", *(f"i{row},,test,1,0.{row}" for row in range(1, 9))]
     (tmp_path / "predictions.csv").write_text("\n".join(lines))
-    assert {path.stem for path in draw_figures(tmp_path)} == {"probability_histogram"}
+    assert set(draw(tmp_path).files) == {"probability_histogram"}
 
 
 def test_names_with_markup_are_drawn_as_they_are(tmp_path: Path) -> None:
@@ -143,8 +153,9 @@ def test_names_with_markup_are_drawn_as_they_are(tmp_path: Path) -> None:
     cells = {"confusion_matrix": {"tn": 1, "fp": 2, "fn": 3, "tp": 4}, "threshold": 0.5}
     (tmp_path / "metrics.json").write_text(json.dumps({"test": cells}))
     (tmp_path / "run.json").write_text(json.dumps({"data": {"classes": ["$\\frac{$", "<b>&" + "x" * 60]}}))
-    svg = next(path for path in draw_figures(tmp_path, THRESHOLD) if path.suffix == ".svg")
-    ElementTree.parse(svg)
+    drawn = draw(tmp_path)
+    assert not drawn.failed
+    ElementTree.parse(drawn.files["confusion_matrix"])
 
 
 @pytest.mark.parametrize(
@@ -154,16 +165,16 @@ def test_damaged_record_is_refused_by_name(tmp_path: Path, name: str, content: s
     """A record that cannot be read is named in the refusal."""
     (tmp_path / name).write_text(content)
     with pytest.raises(RunError, match=told) as refusal:
-        draw_figures(tmp_path)
+        draw(tmp_path)
     assert name in str(refusal.value)
 
 
 def test_folder_without_records_is_refused(tmp_path: Path) -> None:
     """A folder that is no run is refused, and nothing is written into it."""
     with pytest.raises(RunError, match="no records of a run"):
-        draw_figures(tmp_path / "nowhere")
+        draw(tmp_path / "nowhere")
     with pytest.raises(RunError, match="no records of a run"):
-        draw_figures(tmp_path)
+        draw(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,3 +187,31 @@ def test_numbers_without_leading_zero() -> None:
         "12.500",
         "—",
     ]
+
+
+@pytest.mark.parametrize("broken", ["draw", "save"])
+def test_a_figure_that_fails_harms_no_other(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    """It is left out of the report with a line in it and in the log; what it drew before goes."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    write_report(folder)
+    assert (folder / "figures" / "roc.svg").exists()
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a curve\nwithout points")
+
+    if broken == "draw":
+        monkeypatch.setitem(DRAWINGS, "roc", fail)
+    else:
+        save = Figure.savefig
+        titled = lambda figure: "ROC" in figure.axes[0].get_title(loc="left")  # noqa: E731
+        monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: fail() if titled(f) else save(f, *a, **k))
+    page = write_report(folder).read_text("utf-8")
+    assert "The figure roc could not be drawn: ZeroDivisionError: a curve without points." in page
+    assert page.count("could not be drawn") == 1
+    assert {path.stem for path in (folder / "figures").iterdir()} == NAMES - {"roc"}
+    assert "note: the figure roc could not be drawn" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert "could not be drawn" not in report(folder).read_text("utf-8")
+    assert (folder / "figures" / "roc.svg").exists()

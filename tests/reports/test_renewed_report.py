@@ -16,13 +16,14 @@ from tumortrace import evaluate, explain, scan, synthesise
 from tumortrace.cli.main import run as command_line
 from tumortrace.inference import evaluate as measured
 from tumortrace.reports import report as told
+from tumortrace.reports.drawing import Drawn
 from tumortrace.reports.report import renew_report, write_report
 
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without the figures, which take a report's time."""
-    monkeypatch.setattr(told, "draw_figures", lambda *_: [])
+    monkeypatch.setattr(told, "draw_figures", lambda *_: Drawn())
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from scipy.special import logit
 
 from tests.reports.conftest import make_run
 from tumortrace.evaluation.abstention import outside_line, trust_records
-from tumortrace.reports.calibration import calibration_in_words
-from tumortrace.reports.records import decimals
 from tumortrace.reports.report import write_report
+from tumortrace.reports.story import calibration_in_words
+from tumortrace.reports.wording import decimals
 
 
 @pytest.fixture(scope="module")

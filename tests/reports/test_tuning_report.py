@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from tumortrace.errors import RunError
-from tumortrace.reports.tuning import write_tuning_report
-from tumortrace.reports.tuning_figures import _scale
+from tumortrace.reports.tuning import _scale, write_tuning_report
 
 ERROR = "<b>4</b> blocks leave nothing of an input of 32x32 px."
 

@@ -11,8 +11,9 @@ from markdown_it import MarkdownIt
 from tumortrace.errors import RunError
 from tumortrace.evaluation.curves import reliability_bins
 from tumortrace.models.bundle import Model
-from tumortrace.reports.records import Records, called, read_records
+from tumortrace.reports.records import Records, read_records
 from tumortrace.reports.story import story
+from tumortrace.reports.wording import called
 
 
 def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tumortrace.app.review_queue import Assess, Queue, key_of, open_queue
 from tumortrace.errors import DataError, TumorTraceError
 from tumortrace.models.bundle import Model
 from tumortrace.records.run import now
-from tumortrace.reports.records import called
+from tumortrace.reports.wording import called
 
 STOP_SECONDS = 10.0  # for which stopping waits at most
 HELD = 120.0  # seconds for which a patch handed out is held back from others

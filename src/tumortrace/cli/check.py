@@ -17,7 +17,7 @@ from tumortrace.preparation.second_look import second_look
 from tumortrace.records.files import write_csv, write_json
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
-from tumortrace.reports.audit_report import write_audit_report
+from tumortrace.reports.audit import write_audit_report
 
 
 def check(

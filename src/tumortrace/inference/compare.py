@@ -19,7 +19,7 @@ from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.run import now
 from tumortrace.reports.compare import write_compare_report
-from tumortrace.reports.crossval_figures import read_predictions
+from tumortrace.reports.crossval import read_predictions
 from tumortrace.reports.records import Records, read_records
 
 BY_GROUP = {

@@ -24,10 +24,10 @@ from tumortrace.records.output import require_folder
 from tumortrace.records.progress import say, track
 from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.run import now
-from tumortrace.reports.records import decimals, interval, read_json, read_table
+from tumortrace.reports.records import read_json, read_table
 from tumortrace.reports.report import renew_report
-from tumortrace.reports.stress import write_stress_report
-from tumortrace.reports.stress_sheet import draw_sheet
+from tumortrace.reports.stress import draw_contact_sheet, write_stress_report
+from tumortrace.reports.wording import decimals, interval
 
 CHUNK = 128  # images corrupted at a time
 METHOD = {
@@ -112,7 +112,7 @@ def stress(
         record["corruptions"][name] = _measured(name, clean, tables, model.info.threshold, seed)
     record |= {"method": METHOD, "versions": versions(), "finished": now(), "research_use": RESEARCH_USE}
     write_json(folder / "stress.json", record)
-    draw_sheet(folder, unseen.store.images[chosen.rows[0]], chosen.ids[0], names, seed)
+    draw_contact_sheet(folder, unseen.store.images[chosen.rows[0]], chosen.ids[0], names, seed)
     report = write_stress_report(folder)
     for line in record["notes"]:
         say(f"note: {line}")

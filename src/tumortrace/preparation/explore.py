@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -23,18 +25,17 @@ from tumortrace.records.files import write_csv, write_json
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import versions
-from tumortrace.reports.augmentation_figure import augmentation_figure
-from tumortrace.reports.exploration import write_exploration
-from tumortrace.reports.exploration_figures import draw_exploration
-from tumortrace.reports.exploration_pictures import (
-    CENTRE,
+from tumortrace.reports.drawing import CENTRE
+from tumortrace.reports.exploration import (
     LARGEST_OUTLINED,
+    augmentation_figure,
+    draw_exploration,
     edges_figure,
     mean_images_figure,
     samples_figure,
+    write_exploration,
 )
-from tumortrace.reports.exploration_sheet import save_figure
-from tumortrace.reports.records import called
+from tumortrace.reports.wording import called
 
 SAMPLES, EDGES, AUGMENTED, DRAWS = 12, 4, 4, 4  # pictures per class, of edges, augmented, and how often
 
@@ -94,12 +95,11 @@ def explore(
     statistics["shown"] = {str(label): [name for name, _ in part] for label, part in pictures.items()}
     write_json(folder / "statistics.json", statistics)
     write_csv(folder / "sample.csv", table.drop(columns="path"))
-    figures = [*draw_exploration(folder), *_draw_pictures(folder / "figures", pictures, measured, names)]
+    drawings = _draw_pictures(pictures, measured, names)
     if augmentation is not None:
-        figure = _augmented(pictures, names, measured.size, preprocessing or Preprocessing(), augmentation, seed)
-        save_figure(figure, folder / "figures", "augmentation")
-        figures.append("augmentation")
-    report = write_exploration(folder, figures)
+        steps = preprocessing or Preprocessing()
+        drawings["augmentation"] = partial(_augmented, pictures, names, measured.size, steps, augmentation, seed)
+    report = write_exploration(folder, draw_exploration(folder, drawings))
     say(f"explore: {len(cohort):,} images, {len(table):,} of them measured; {report}")
     return folder
 
@@ -148,14 +148,14 @@ def _pictures(measured: Measured) -> Pictures:
     }
 
 
-def _draw_pictures(folder: Path, pictures: Pictures, measured: Measured, names: dict[int, str]) -> list[str]:
+def _draw_pictures(pictures: Pictures, measured: Measured, names: dict[int, str]) -> dict[str, Callable[[], Figure]]:
+    """The figures of images, by name, for `write_exploration` to draw."""
     images = {label: [image for _, image in part] for label, part in pictures.items()}
-    figures = {f"samples_{label}": samples_figure(part, names[label], label) for label, part in images.items()}
-    figures["mean_images"] = mean_images_figure(measured.mean_images, names)
-    figures["edges"] = edges_figure({label: part[:EDGES] for label, part in images.items()}, names)
-    for name, figure in figures.items():
-        save_figure(figure, folder, name)
-    return list(figures)
+    return {
+        **{f"samples_{label}": partial(samples_figure, part, names[label], label) for label, part in images.items()},
+        "mean_images": partial(mean_images_figure, measured.mean_images, names),
+        "edges": partial(edges_figure, {label: part[:EDGES] for label, part in images.items()}, names),
+    }
 
 
 def _augmented(

@@ -20,7 +20,7 @@ from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.records.files import replacing
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.reports.figures import INK, MUTED, POSITIVE, STYLE
+from tumortrace.reports.drawing import INK, MUTED, POSITIVE, STYLE
 
 
 def prepare_piece(

@@ -9,11 +9,10 @@ from typing import Any
 import yaml
 from jinja2 import ChainableUndefined, Environment
 
-from tumortrace.evaluation.measures import TITLES
 from tumortrace.images.augmentation import Augmentation
-from tumortrace.reports.evaluations import evaluations
-from tumortrace.reports.records import Records, decimals, interval, read_json
-from tumortrace.reports.sections.worth import unknown
+from tumortrace.reports.records import METRICS, Records, read_json
+from tumortrace.reports.story import evaluations, unknown
+from tumortrace.reports.wording import estimate
 
 #: The guidelines, in the order in which the model card goes through them.
 CHECKLISTS = ("tripod-ai", "claim-2024")
@@ -93,7 +92,6 @@ def _summaries(records: Records, told: dict[str, Any]) -> dict[str, Any]:
     """What several items ask for and no single field holds."""
     splits = (told["data"].get("splits") or {}).items()
     findings = (records.run.get("audit") or {}).get("findings")
-    stress = read_json(records.folder / "stress" / "stress.json")
     plain = Augmentation().model_dump(mode="json")
     augmentation = told["recipe"].get("augmentation") or {}
     return {
@@ -101,14 +99,14 @@ def _summaries(records: Records, told: dict[str, Any]) -> dict[str, Any]:
         "positives_of_splits": {name: part.get("positives") for name, part in splits},
         "groups_of_splits": {name: part.get("groups") for name, part in splits if part.get("groups") is not None},
         "findings": None if findings is None else [finding["name"] for finding in findings] or "none",
-        "measures": [label for name, label in TITLES.items() if name in told["judged"]],
+        "measures": [label for name, label in METRICS.items() if name in told["judged"]],
         "figure_names": sorted(path.stem.replace("_", " ") for path in records.folder.glob("figures/*.svg")),
         "elsewhere": [
             f"{entry['name']} ({entry['metrics'].get('n', 0):,} images, AUROC {_text(entry['metrics'].get('auroc'))})"
             for entry in evaluations(records)
         ],
         "gaps": [line["text"].rstrip(".") for line in unknown(records)] if told["judged"] else None,
-        "corruptions": sorted(stress.get("corruptions") or {}),
+        "corruptions": sorted(records.stress.get("corruptions") or {}),
         "explained_by": read_json(records.folder / "explanations" / "explanations.json").get("method"),
         "groups": _extremes(told["judged"].get("groups") or []),
         "subgroup_columns": list(told["judged"].get("subgroups") or {}),
@@ -128,7 +126,7 @@ def _extremes(groups: list[dict[str, Any]]) -> dict[str, Any] | None:
 def _text(value: Any) -> str | None:
     """A value of a record in a line; None where there is none."""
     if isinstance(value, dict) and "value" in value:
-        return f"{decimals(value['value'])}{interval(value, ' ')}"
+        return estimate(value)
     if isinstance(value, dict):
         parts = {key: _text(each) for key, each in value.items()}
         return ", ".join(f"{key} {part}" for key, part in parts.items() if part) or None

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tumortrace.errors import RunError
-from tumortrace.evaluation.measures import TITLES
-from tumortrace.records.files import write_text
-from tumortrace.reports.compare_figures import Comparison, draw_compare_figures, read_comparison
-from tumortrace.reports.crossval import p_text, signed
-from tumortrace.reports.embedding import embed_svg
-from tumortrace.reports.page import render
-from tumortrace.reports.records import interval
+from tumortrace.evaluation.curves import curves
+from tumortrace.reports.crossval import read_predictions
+from tumortrace.reports.drawing import (
+    COLOURS,
+    INK,
+    MUTED,
+    Drawings,
+    draw_figures,
+    legend_below,
+    name_rows,
+    sheet,
+    short,
+    unit_square,
+)
+from tumortrace.reports.page import write_page
+from tumortrace.reports.records import METRICS, read_json
+from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 REPORT = "compare.html"
 
@@ -32,18 +48,15 @@ def write_compare_report(folder: Path) -> Path:
     comparison = read_comparison(folder)
     if comparison.outcome.get("verb") != "compare":
         raise RunError("no records of a comparison", where=folder, expected="a folder that `compare` made")
-    page = render(
+    return write_page(
+        folder / REPORT,
         "compare.html.j2",
+        draw_figures(folder, FIGURES, comparison),
         outcome=comparison.outcome,
         runs=comparison.runs,
         verdict=_verdict(comparison),
-        metric_names=TITLES,
-        p_text=p_text,
-        signed=signed,
-        figures={name: embed_svg(path) for name, path in draw_compare_figures(comparison).items()},
+        metric_names=METRICS,
     )
-    write_text(folder / REPORT, page)
-    return folder / REPORT
 
 
 def _verdict(comparison: Comparison) -> list[str]:
@@ -54,9 +67,112 @@ def _verdict(comparison: Comparison) -> list[str]:
         entry = pair["metrics"]["auroc"]
         if pair["first"] != next(iter(comparison.runs)) or entry["value"] is None:
             continue
-        found = (
-            "no test is defined" if pair["delong"]["p"] is None else f"corrected p {p_text(pair['delong']['p_holm'])}"
-        )
+        p = pair["delong"]["p"]
+        tested = "no test is defined" if p is None else f"corrected p {p_text(pair['delong']['p_holm'])}"
         text = f"AUROC of {pair['second']} minus that of {pair['first']}"
-        sentences.append(f"{text}: {signed(entry['value'])}{interval(entry, ' ')} ({found}).")
+        sentences.append(f"{text}: {signed(entry['value'])}{interval(entry, ' ')} ({tested}).")
     return sentences
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the folder of a comparison has on record; a missing record is empty."""
+
+    folder: Path
+    outcome: dict[str, Any]
+    predictions: pd.DataFrame
+
+    @property
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """Metrics with intervals by the run's name."""
+        return {run["name"]: run["metrics"] for run in self.outcome.get("runs", [])}
+
+    @property
+    def to_the_first(self) -> dict[str, dict[str, Any]]:
+        """Differences to the first run by the other's name."""
+        first = next(iter(self.runs), None)
+        pairs = self.outcome.get("differences", [])
+        return {pair["second"]: pair["metrics"] for pair in pairs if pair["first"] == first}
+
+    def colour(self, name: str) -> str:
+        """The same colour for a run in every figure."""
+        return COLOURS[list(self.runs).index(name) % len(COLOURS)]
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read the records of a comparison's folder.
+
+    Raises:
+        RunError: A record is damaged.
+    """
+    return Comparison(folder, read_json(folder / "compare.json"), read_predictions(folder / "predictions.csv", "run"))
+
+
+def _auroc(comparison: Comparison) -> Figure | None:
+    entries = {name: metrics["auroc"] for name, metrics in comparison.runs.items()}
+    if not any(entry["value"] is not None for entry in entries.values()):
+        return None
+    figure, axes = sheet("AUROC with 95 % interval", "AUROC", "", 1.5 + 0.5 * len(entries))
+    for place, (name, entry) in enumerate(entries.items()):
+        _dot(axes, entry, place, comparison.colour(name))
+    _names(axes, list(entries))
+    return figure
+
+
+def _differences(comparison: Comparison) -> Figure | None:
+    """A row per metric, a dot per run; the log loss has a scale of its own and is left to the table."""
+    others = comparison.to_the_first
+    names = [metric for metric in METRICS if metric != "nll"]
+    if not others:
+        return None
+    first = next(iter(comparison.runs))
+    height = 1.6 + len(names) * (0.26 + 0.14 * len(others))
+    figure, axes = sheet("Differences to the first run", f"Run minus {short(first)}", "", height)
+    axes.axvline(0, color=INK, linewidth=1)
+    for number, (name, metrics) in enumerate(others.items()):
+        offset = 0.6 * ((number + 0.5) / len(others) - 0.5)
+        for place, metric in enumerate(names):
+            _dot(axes, metrics[metric], place + offset, comparison.colour(name), short(name, 40) if place == 0 else "")
+    _names(axes, [METRICS[metric] for metric in names])
+    legend_below(figure, 1)
+    return figure
+
+
+def _dot(axes: Axes, entry: dict[str, Any], place: float, colour: str, label: str = "") -> None:
+    if entry.get("value") is None:
+        return
+    axes.plot(entry["value"], place, "o", color=colour, markersize=6, label=label, zorder=3)
+    if entry.get("ci95"):
+        axes.plot(entry["ci95"], [place, place], "-", color=colour, linewidth=1.8, zorder=2)
+
+
+def _names(axes: Axes, names: list[str]) -> None:
+    name_rows(axes, [short(name, 26) for name in names])
+    axes.set_ylim(len(names) - 0.45, -0.55)
+
+
+def _roc(comparison: Comparison) -> Figure | None:
+    table = comparison.predictions
+    if table.empty or table["label"].nunique() < 2:
+        return None
+    figure, axes = sheet("ROC curves", "1 − specificity", "Sensitivity", 5.4)
+    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
+    for name, metrics in comparison.runs.items():
+        part = table[table["run"] == name]
+        points = curves(part["label"], part["probability"])
+        colour = comparison.colour(name)
+        label = f"{short(name, 30)}, AUROC {decimals(metrics['auroc']['value'])}"
+        axes.plot(points.fpr, points.tpr, color=colour, linewidth=1.6, label=label)
+        specificity, sensitivity = metrics["specificity"]["value"], metrics["sensitivity"]["value"]
+        axes.plot(1 - specificity, sensitivity, "o", color=colour, markersize=8, markeredgecolor="white", zorder=3)
+    axes.plot([], [], "o", color=MUTED, markersize=8, label="At the run's own threshold")
+    unit_square(axes)
+    legend_below(figure, 1)
+    return figure
+
+
+FIGURES: Drawings = {
+    "auroc": _auroc,
+    "differences": _differences,
+    "roc": _roc,
+}

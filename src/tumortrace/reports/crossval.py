@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
 from tumortrace.errors import RunError
-from tumortrace.evaluation.measures import TITLES, prominent
-from tumortrace.records.files import write_text
-from tumortrace.reports.crossval_figures import Folds, draw_crossval_figures, read_folds
-from tumortrace.reports.embedding import embed_svg
-from tumortrace.reports.page import render
-from tumortrace.reports.records import decimals, interval, read_json
+from tumortrace.evaluation.curves import curves
+from tumortrace.reports.drawing import COLOURS, INK, MUTED, WIDTH, Drawings, draw_figures, legend_below, short
+from tumortrace.reports.page import write_page
+from tumortrace.reports.records import METRICS, read_json, read_table
 from tumortrace.reports.report import REPORT
+from tumortrace.reports.wording import decimals, interval, p_text, signed
+
+BARS = ("auroc", "accuracy", "sensitivity", "specificity")
+GRID = np.linspace(0, 1, 201)
+#: Columns of the tables per fold.
+PER_FOLD = ("auroc", "average_precision", "accuracy", "sensitivity", "specificity", "f1", "ece")
 
 
 def write_crossval_report(folder: Path) -> Path:
@@ -38,25 +50,21 @@ def write_crossval_report(folder: Path) -> Path:
     folds = read_folds(folder)
     if folds.run.get("verb") != "crossval":
         raise RunError("no records of a cross-validation", where=folder, expected="a folder that `crossval` made")
-    page = render(
+    return write_page(
+        folder / REPORT,
         "crossval.html.j2",
+        draw_figures(folder, FIGURES, folds),
         run=folds.run,
         data=folds.run.get("data", {}),
         outcome=folds.outcome,
         verdict=_verdict(folds),
         recipes=folds.recipes,
-        metric_names=TITLES,
-        per_fold=prominent(),
+        metric_names=METRICS,
+        per_fold={name: METRICS[name] for name in PER_FOLD},
         fold_entry=lambda fold, metric: _fold_entry(folder, fold, metric),
         comparisons=comparisons(folds.outcome),
-        p_text=p_text,
-        spread=spread,
-        signed=signed,
-        figures={name: embed_svg(path) for name, path in draw_crossval_figures(folds).items()},
         leakage_ruled_out=str(folds.run.get("leakage", "")).startswith("ruled out"),
     )
-    write_text(folder / REPORT, page)
-    return folder / REPORT
 
 
 def _fold_entry(folder: Path, fold: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -87,9 +95,9 @@ def _verdict(folds: Folds) -> list[str]:
     for pair in outcome["comparisons"]:
         test, entry = pair["tests"]["auroc"], pair["differences"]["auroc"]
         if entry:
-            found = "no test is defined" if test["p"] is None else f"corrected p {p_text(test['p_holm'])}"
+            tested = "no test is defined" if test["p"] is None else f"corrected p {p_text(test['p_holm'])}"
             text = f"AUROC of {pair['second']} minus that of {pair['first']}"
-            sentences.append(f"{text}: {signed(entry['mean'])}{interval(entry, ' ')} ({found}).")
+            sentences.append(f"{text}: {signed(entry['mean'])}{interval(entry, ' ')} ({tested}).")
     return sentences
 
 
@@ -98,22 +106,167 @@ def spread(entry: dict[str, Any] | None) -> str:
     return f"{decimals(entry['mean'])} ± {decimals(entry['sd'])}{interval(entry, ' ')}" if entry else "not defined"
 
 
-def signed(value: float | None) -> str:
-    """A difference with its sign.
+@dataclass(frozen=True)
+class Folds:
+    """What the folder of a cross-validation has on record; a missing record is empty."""
+
+    folder: Path
+    run: dict[str, Any]
+    outcome: dict[str, Any]
+    predictions: pd.DataFrame
+
+    @property
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """By name: `folds`, `summary` and `pooled`."""
+        return self.outcome.get("recipes", {})
+
+    @cached_property
+    def histories(self) -> dict[str, list[tuple[pd.DataFrame, int | None]]]:
+        """By recipe, the history of each fold's training and the epoch that was kept; probes have none."""
+        histories: dict[str, list[tuple[pd.DataFrame, int | None]]] = {}
+        for name, recipe in self.recipes.items():
+            for fold in recipe["folds"]:
+                table = read_table(self.folder / fold["run"] / "history.csv")
+                if "epoch" in table and "validation_auroc" in table and "head" not in table:
+                    histories.setdefault(name, []).append((table, fold.get("best_epoch")))
+        return histories
+
+    def colour(self, name: str) -> str:
+        """The same colour for a recipe in every figure."""
+        return COLOURS[list(self.recipes).index(name) % len(COLOURS)]
+
+
+def read_folds(folder: Path) -> Folds:
+    """Read the records of a cross-validation's folder.
+
+    Raises:
+        RunError: A record is damaged.
+    """
+    return Folds(
+        folder,
+        read_json(folder / "run.json"),
+        read_json(folder / "crossval.json"),
+        read_predictions(folder / "predictions.csv", "recipe"),
+    )
+
+
+def read_predictions(path: Path, column: str) -> pd.DataFrame:
+    """A table of several models' predictions, with their names in `column` as text, even where all are numbers.
+
+    Raises:
+        RunError: The file is not a table.
+    """
+    table = read_table(path)
+    if column in table:
+        table[column] = pd.read_csv(path, usecols=[column], dtype="string", keep_default_na=False)[column]
+    return table
+
+
+def _recipes(folds: Folds) -> Figure | None:
+    """A bar for each recipe's mean, its corrected interval, and a point for each fold."""
+    names = list(folds.recipes)
+    if not names:
+        return None
+    figure = Figure(figsize=(WIDTH, 1.6 + 2 * (0.55 + 0.42 * len(names))), layout="constrained")
+    grid = figure.subplots(2, 2, sharey=True, squeeze=False)
+    for axes, metric in zip(grid.flat, BARS, strict=True):
+        _bars(axes, folds, names, metric)
+    grid[0, 0].set_yticks(range(len(names)), [short(name, 18) for name in names])
+    grid[0, 0].invert_yaxis()
+    grid[0, 0].plot([], [], "o", color=INK, markersize=4, label="A fold")
+    grid[0, 0].plot([], [], "-", color=INK, linewidth=1.6, label="Corrected 95 % interval of the mean")
+    legend_below(figure, 2)
+    return figure
+
+
+def _bars(axes: Axes, folds: Folds, names: list[str], metric: str) -> None:
+    for place, name in enumerate(names):
+        recipe, colour = folds.recipes[name], folds.colour(name)
+        entry = recipe["summary"].get(metric)
+        if not entry:
+            continue
+        axes.barh(place, entry["mean"], 0.62, color=colour, alpha=0.4)
+        values = [fold[metric] for fold in recipe["folds"] if fold.get(metric) is not None]
+        spread = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
+        axes.plot(values, place + spread, "o", color=INK, markersize=3.2, zorder=3)
+        if entry["ci95"]:
+            axes.plot(entry["ci95"], [place, place], "-", color=INK, linewidth=1.6, zorder=2)
+    axes.set(xlim=(-0.02, 1.02), xticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.set_title(METRICS[metric], fontsize=10.5, pad=4)
+    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    axes.tick_params(axis="x", labelsize=8.5)
+    axes.grid(axis="y", visible=False)
+
+
+def _learning_curves(folds: Folds) -> Figure | None:
+    """Loss and AUROC of the validation split over the epochs, a line per fold; the kept epoch is marked."""
+    if not folds.histories:
+        return None
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    for axes, column, title in zip(
+        figure.subplots(1, 2), ("validation_loss", "validation_auroc"), ("Loss", "AUROC"), strict=True
+    ):
+        for name, histories in folds.histories.items():
+            colour, label = folds.colour(name), short(name) if column == "validation_loss" else ""
+            for table, best in histories:
+                axes.plot(table["epoch"], table[column], color=colour, linewidth=1.1, alpha=0.75, label=label)
+                kept = table[table["epoch"] == best]
+                axes.plot(kept["epoch"], kept[column], "o", color=colour, markersize=4.5)
+                label = ""
+        axes.set_title(f"Validation {title if title == 'AUROC' else title.lower()}", fontsize=10.5, pad=4)
+        axes.set_xlabel("Epoch", fontsize=10)
+        axes.tick_params(labelsize=8.5)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    figure.axes[0].plot([], [], "o", color=INK, markersize=4.5, label="Epoch kept")
+    legend_below(figure, 2)
+    return figure
+
+
+def _roc(folds: Folds) -> Figure | None:
+    """A panel per recipe: the curve of each fold, and their mean sensitivity at each specificity."""
+    table = folds.predictions
+    if table.empty:
+        return None
+    names = list(folds.recipes)
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    side = WIDTH / columns
+    figure = Figure(figsize=(WIDTH, rows * (side + 0.35) + 0.3), layout="constrained")
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        heights = []
+        for _, part in table[table["recipe"] == name].groupby(["repeat", "fold"]):
+            points = curves(part["label"], part["probability"])
+            if len(points.fpr):
+                axes.plot(points.fpr, points.tpr, color=folds.colour(name), linewidth=0.9, alpha=0.7)
+                heights.append(mean_height(points.fpr, points.tpr))
+        if heights:
+            axes.plot(np.append(0, GRID), np.append(0, np.mean(heights, axis=0)), color=INK, linewidth=2.2)
+        axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="1 − specificity")
+        axes.set_ylabel("Sensitivity" if place % columns == 0 else "")
+        entry = folds.recipes[name]["summary"].get("auroc")
+        mean = f", mean AUROC {decimals(entry['mean'])}" if entry else ""
+        axes.set_title(short(name, 22) + (mean if columns == 1 else mean.replace(", ", "\n")), fontsize=10.5)
+    figure.axes[0].plot([], [], color=MUTED, linewidth=0.9, label="A fold (in the recipe's colour)")
+    figure.axes[0].plot([], [], color=INK, label="Mean of the folds")
+    legend_below(figure, 2)
+    return figure
+
+
+def mean_height(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
+    """Sensitivities at evenly spaced false positive rates, the curve's upper end where it rises steeply.
 
     Example:
-        >>> signed(0.0123), signed(-0.5), signed(0.0)
-        ('+.012', '−.500', '.000')
+        >>> mean_height(np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.5, 1.0]))[[0, 100, 200]]
+        array([0.5 , 0.75, 1.  ])
     """
-    text = decimals(value)
-    return f"+{text}" if value is not None and value > 0 and text.strip(".0") else text
+    last = np.append(np.diff(fpr) > 0, True)  # of the points at one false positive rate, the highest
+    return np.asarray(np.interp(GRID, fpr[last], tpr[last]))
 
 
-def p_text(p: float | None) -> str:
-    """A p-value for reading.
-
-    Example:
-        >>> p_text(0.0312), p_text(0.00001), p_text(None)
-        ('.031', '< .001', '—')
-    """
-    return "< .001" if p is not None and p < 0.001 else decimals(p)
+FIGURES: Drawings = {
+    "recipes": _recipes,
+    "learning_curves": _learning_curves,
+    "roc": _roc,
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from PIL import Image
 
 from tumortrace.records.files import replacing, write_json
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.reports.figures import INK, MUTED, STYLE
-from tumortrace.reports.records import called, decimals
+from tumortrace.reports.drawing import INK, MUTED, STYLE, save_figure
+from tumortrace.reports.wording import called, decimals
 
 #: The four outcomes: label and prediction.
 OUTCOMES = {
@@ -68,11 +67,11 @@ def write_examples(
             "shown": [
                 {
                     "id": str(identity),
-                    "group": None if pd.isna(own) else str(own),
+                    "group": None if pd.isna(name) else str(name),
                     "probability": float(probability),
                     "picture": picture,
                 }
-                for identity, own, probability, picture in zip(
+                for identity, name, probability, picture in zip(
                     part["id"], group, part["probability"], pictures, strict=True
                 )
             ],
@@ -103,8 +102,7 @@ def _draw(path: Path, outcome: str, table: pd.DataFrame, images: np.ndarray, cla
     """One sheet, with the probability of the positive class and the id below each picture."""
     height = images.shape[1] / images.shape[2] * 1.22 + 0.5
     lines = -(-len(images) // COLUMNS)
-    with rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it in the figure
+    with rc_context(STYLE):
         figure = Figure(figsize=(5.4, 0.45 + lines * height), layout="constrained")
         figure.suptitle(outcome_title(outcome, classes), x=0.01, ha="left", fontsize=11, fontweight="bold")
         for place, (identity, probability, image) in enumerate(
@@ -117,8 +115,7 @@ def _draw(path: Path, outcome: str, table: pd.DataFrame, images: np.ndarray, cla
             axes.set_xlabel(f"{decimals(probability)}\n{_shortened(str(identity))}", fontsize=7.5, color=INK)
             for spine in axes.spines.values():
                 spine.set(visible=True, color=MUTED, linewidth=0.6)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+        save_figure(figure, path)
 
 
 def outcome_title(outcome: str, classes: tuple[str, str]) -> str:

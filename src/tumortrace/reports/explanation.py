@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,17 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from tumortrace.records.files import replacing
+from tumortrace.reports.drawing import CENTRE, DISCLAIMER, MUTED, outline, save_figure
 
-CENTRE = 32
 SHOWN = 0.995  # quantile of the heat at which the scale ends: single pixels beyond take its last colour
-SEEN, CENTRE_COLOUR = "#00c2d1", "#2ca02c"
+SEEN = "#00c2d1"
 #: Blue against, yellow to red for the positive class: both stand out from the pink and violet of stained tissue.
-COLOURS = LinearSegmentedColormap.from_list(
+EVIDENCE = LinearSegmentedColormap.from_list(
     "evidence", ["#03256c", "#0081a7", "#48cae4", "#ffffff", "#ffdd33", "#ff7b00", "#9d0208"], N=511
 )
+COLUMNS = 8  # of a sheet
 STRONGEST = 0.8  # opacity at the ends of the scale
 
 
@@ -63,7 +62,7 @@ def heat_layer(values: np.ndarray, limit: float | None = None) -> np.ndarray:
     """
     limit = Heat(values, "").limit if limit is None else limit
     share = np.clip(values / limit, -1, 1) if limit else np.zeros(values.shape)
-    layer = np.asarray(COLOURS((share + 1) / 2))
+    layer = np.asarray(EVIDENCE((share + 1) / 2))
     layer[..., 3] = STRONGEST * np.abs(share)
     return (255 * layer).round().astype(np.uint8)
 
@@ -91,20 +90,19 @@ def draw_explanation(
     size = (image.shape[0], image.shape[1])
     axes[0].imshow(image)
     if min(size) > CENTRE:
-        outline(axes[0], size, (CENTRE, CENTRE), CENTRE_COLOUR, "-")
+        _outline_centre(axes[0], size, (CENTRE, CENTRE))
     for place, heat in zip(axes[1:], heats, strict=True):
         _draw_heat(figure, place, image, heat, positive_class)
     said = ""
     if seen is not None and seen != size:
         for place in axes[1:]:
-            outline(place, size, seen, SEEN, "--")
+            _outline_centre(place, size, seen, SEEN, "--")
         said = f"The network sees the {seen[1]}x{seen[0]} px within the dashed line; there is no heat outside of it.\n"
     for place in axes:
         place.set_axis_off()
     figure.suptitle(title, fontsize=9, parse_math=False)
-    figure.supxlabel(f"{said}Research use only. Not a medical device.", fontsize=7, color="#666666")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    figure.supxlabel(f"{said}{DISCLAIMER}", fontsize=7, color=MUTED)
+    save_figure(figure, path, dpi=110)
 
 
 def _draw_heat(figure: Figure, axes: Axes, image: np.ndarray, heat: Heat, positive_class: str) -> None:
@@ -115,15 +113,17 @@ def _draw_heat(figure: Figure, axes: Axes, image: np.ndarray, heat: Heat, positi
         return
     axes.imshow(heat_layer(heat.values))
     axes.set_title(heat.title, fontsize=8)
-    add_scale(figure, [axes], [heat], limit, positive_class)
+    _add_scale(figure, [axes], [heat], limit, positive_class)
 
 
-def add_scale(figure: Figure, places: Sequence[Axes], heats: Sequence[Heat], limit: float, positive_class: str) -> None:
+def _add_scale(
+    figure: Figure, places: Sequence[Axes], heats: Sequence[Heat], limit: float, positive_class: str
+) -> None:
     """A colour bar beside axes whose heat has one scale that ends at `limit`."""
     beyond = any(np.abs(heat.values).max() > limit for heat in heats)
     signed = any(heat.values.min() < 0 for heat in heats)
     extend: Literal["neither", "both", "max"] = ("both" if signed else "max") if beyond else "neither"
-    colours = ScalarMappable(Normalize(-limit, limit), COLOURS)
+    colours = ScalarMappable(Normalize(-limit, limit), EVIDENCE)
     bar = figure.colorbar(colours, ax=list(places), fraction=0.046, extend=extend)
     bar.ax.set_ylim(-limit if signed else 0, limit)
     unit = "logit" if heats[0].unit == "logit" else "no unit"
@@ -131,7 +131,61 @@ def add_scale(figure: Figure, places: Sequence[Axes], heats: Sequence[Heat], lim
     bar.ax.tick_params(labelsize=7)
 
 
-def outline(axes: Axes, size: tuple[int, int], part: tuple[int, int], colour: str, style: str) -> None:
+def _outline_centre(axes: Axes, size: tuple[int, int], part: tuple[int, int], *style: str) -> None:
     """Outline the centre `part` (height, width) of a picture of that `size`."""
-    corner = ((size[1] - part[1]) / 2 - 0.5, (size[0] - part[0]) / 2 - 0.5)
-    axes.add_patch(Rectangle(corner, part[1], part[0], fill=False, edgecolor=colour, linewidth=1.5, linestyle=style))
+    outline(axes, ((size[1] - 1) / 2, (size[0] - 1) / 2), (part[1], part[0]), *style)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet: uint8 image (H, W, 3), its heat, and a short caption."""
+
+    image: np.ndarray
+    heat: Heat
+    caption: str
+
+
+def draw_explanation_sheet(
+    path: Path,
+    rows: Mapping[str, Sequence[Tile]],
+    title: str,
+    positive_class: str,
+    limit: float,
+    seen: tuple[int, int] | None = None,
+) -> None:
+    """Write a PNG with a block of pictures for each kind of prediction; all heat has one scale.
+
+    Args:
+        path: PNG to write.
+        rows: Pictures by heading, in their order.
+        title: Above the sheet.
+        positive_class: Class that positive heat speaks for.
+        limit: Heat at which the scale ends; 0 where there is none.
+        seen: Height and width in pixels of the centre crop that the network sees; None for the whole patch.
+    """
+    lines = {heading: max(1, -(-len(tiles) // COLUMNS)) for heading, tiles in rows.items()}
+    figure = Figure(figsize=(1.35 * COLUMNS + 0.9, 0.7 + 3.1 * sum(lines.values())), layout="constrained")
+    blocks = figure.subfigures(len(rows), 1, height_ratios=list(lines.values()), squeeze=False)[:, 0]
+    for block, (heading, tiles) in zip(blocks, rows.items(), strict=True):
+        block.suptitle(heading + ("" if tiles else ": none"), fontsize=10, parse_math=False)
+        places = block.subplots(2 * lines[heading], COLUMNS, squeeze=False)
+        for place in places.flat:
+            place.set_axis_off()
+        for index, tile in enumerate(tiles):
+            line, column = divmod(index, COLUMNS)
+            above, below = places[2 * line, column], places[2 * line + 1, column]
+            above.imshow(tile.image)
+            above.set_title(tile.caption, fontsize=6.5, parse_math=False)
+            below.imshow(tile.image)
+            below.imshow(heat_layer(tile.heat.values, limit))
+            size = (tile.image.shape[0], tile.image.shape[1])
+            if min(size) > CENTRE:
+                _outline_centre(above, size, (CENTRE, CENTRE))
+            if seen is not None and seen != size:
+                _outline_centre(below, size, seen, SEEN, "--")
+        if tiles and limit:
+            _add_scale(block, list(places.flat), [tile.heat for tile in tiles], limit, positive_class)
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    said = "" if seen is None else "There is no heat outside of the dashed line, which the network does not see. "
+    figure.supxlabel(f"{said}{DISCLAIMER}", fontsize=7, color=MUTED)
+    save_figure(figure, path, dpi=110)

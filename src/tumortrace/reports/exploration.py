@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tumortrace.errors import RunError
-from tumortrace.records.files import write_text
-from tumortrace.reports.page import render
-from tumortrace.reports.records import called, read_json
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from skimage.color import rgb2gray
+from skimage.filters import sobel
 
-#: Figures that are pictures, for which PNG is smaller and as sharp.
-PICTURES = ("samples_0", "samples_1", "samples_2", "mean_images", "edges", "augmentation")
+from tumortrace.errors import RunError
+from tumortrace.reports.drawing import (
+    CENTRE,
+    CLASS_COLOURS,
+    DISCLAIMER,
+    MUTED,
+    NEGATIVE,
+    POSITIVE,
+    STYLE,
+    WIDTH,
+    Drawn,
+    draw_figures,
+    outline,
+    short,
+)
+from tumortrace.reports.exploration_figures import FIGURES, Exploration
+from tumortrace.reports.page import write_page
+from tumortrace.reports.records import read_json, read_table
+from tumortrace.reports.wording import called
+
 #: How Pillow names what a file holds, and how people do.
 MODES = {
     "1": "black and white",
@@ -29,14 +51,36 @@ MODES = {
     "CMYK": "CMYK, 4 channels",
 }
 MOST_GROUPS = 200  # in the table
+LARGEST_OUTLINED = 256  # pixels of a side from which on an image is no patch whose centre decides
+COLUMNS = 4
+TITLE, GAP = 0.26, 0.012  # in cells: height of a title's line, and space around an image
+EDGES = colormaps["magma"]
+DIFFERENCE = LinearSegmentedColormap.from_list("difference", [NEGATIVE, "#f7f7f7", POSITIVE])
 
 
-def write_exploration(folder: Path, figures: Sequence[str]) -> Path:
+def draw_exploration(folder: Path, pictures: Mapping[str, Callable[[], Figure]]) -> Drawn:
+    """Draw what the statistics.json and sample.csv of an exploration allow, and pictures, into its `figures/`.
+
+    Args:
+        folder: Of the exploration.
+        pictures: Figures of images, by name, which no record holds; shown as PNG, which is smaller and as sharp.
+
+    Raises:
+        RunError: A record is damaged.
+    """
+    exploration = Exploration(read_json(folder / "statistics.json"), read_table(folder / "sample.csv"))
+    drawings = {name: partial(lambda draw, _: draw(), draw) for name, draw in pictures.items()}
+    drawn = draw_figures(folder, {**FIGURES, **drawings}, exploration)
+    files = {name: path.with_suffix(".png") if name in pictures else path for name, path in drawn.files.items()}
+    return replace(drawn, files=files)
+
+
+def write_exploration(folder: Path, drawn: Drawn) -> Path:
     """Write report.html, one file that opens anywhere, from the statistics.json of an exploration.
 
     Args:
-        folder: Holds statistics.json and `figures/`.
-        figures: Names of the figures to show, without ending; sections without theirs are left out.
+        folder: Of the exploration.
+        drawn: The figures to show; sections without theirs are left out.
 
     Returns:
         Path of report.html, in the same folder.
@@ -48,13 +92,13 @@ def write_exploration(folder: Path, figures: Sequence[str]) -> Path:
     statistics = read_json(folder / "statistics.json")
     if not statistics:
         raise RunError("no statistics.json", where=folder, expected="the folder of an exploration")
-    embedded = {name: _embed(folder / "figures", name) for name in figures}
-    page = render(
+    return write_page(
+        folder / "report.html",
         "exploration.html.j2",
+        drawn,
         statistics=statistics,
         cohort=statistics["cohort"],
         sample=statistics["sample"],
-        figures=embedded,
         alt=_alternative_texts(statistics),
         verdict=verdict(statistics),
         modes=[(MODES.get(mode, mode), count) for mode, count in statistics["sample"]["modes"].items()],
@@ -64,8 +108,6 @@ def write_exploration(folder: Path, figures: Sequence[str]) -> Path:
         ratio=ratio,
         called=called,
     )
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
 
 
 def verdict(statistics: dict[str, Any]) -> list[str]:
@@ -119,7 +161,7 @@ def _counted(findings: list[dict[str, Any]]) -> str:
 def _alternative_texts(statistics: dict[str, Any]) -> dict[str, str]:
     """What each figure shows, in words and numbers, for those who cannot see it."""
     cohort, sample, stains = statistics["cohort"], statistics["sample"], statistics["stains"]
-    counts = ", ".join(f"{called(each['name'])} {each['images']:,}" for each in cohort["classes"])
+    counts = ", ".join(f"{called(part['name'])} {part['images']:,}" for part in cohort["classes"])
     shares = " and ".join(f"{100 * share:.0f} %" for share in statistics["map"]["explained_variance"])
     texts = {
         "classes": f"Bars of images by class: {counts}",
@@ -138,11 +180,167 @@ def _alternative_texts(statistics: dict[str, Any]) -> dict[str, str]:
         "umap_group": "UMAP of the images, coloured by slide or patient",
         "augmentation": "Images beside what augmentation makes of them",
     }
-    names = {f"samples_{each['label']}": f"Images of {called(each['name'])}" for each in sample["classes"]}
+    names = {f"samples_{part['label']}": f"Images of {called(part['name'])}" for part in sample["classes"]}
     return texts | names
 
 
-def _embed(folder: Path, name: str) -> str:
-    suffix, kind = ("png", "image/png") if name in PICTURES else ("svg", "image/svg+xml")
-    content = (folder / f"{name}.{suffix}").read_bytes()
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def samples_figure(images: list[np.ndarray], name: str, label: int) -> Figure:
+    """A grid of images of one class, the centre 32x32 pixels outlined in green where they are patches.
+
+    Args:
+        images: uint8, shape (H, W, 3) each; sizes may differ.
+        name: The class.
+        label: 0, 1, or 2 for unlabelled.
+
+    Example:
+        >>> figure = samples_figure([np.zeros((96, 96, 3), np.uint8)] * 5, "normal", 0)
+        >>> len(figure.axes[0].images), len(figure.axes[0].patches)
+        (5, 5)
+    """
+    figure, axes = _grid(-(-len(images) // COLUMNS), [(0, name, label)])
+    for number, image in enumerate(images):
+        _place(axes, image, number % COLUMNS, number // COLUMNS, outlined=True)
+    return figure
+
+
+def edges_figure(images: dict[int, list[np.ndarray]], names: dict[int, str]) -> Figure:
+    """Images of each class above their Sobel magnitude, all on one scale.
+
+    Args:
+        images: By label, up to four images, uint8, shape (H, W, 3).
+        names: Class names by label.
+    """
+    edges = {label: [sobel(rgb2gray(image)) for image in part] for label, part in images.items()}
+    top = max(float(np.percentile(edge, 99.5)) for part in edges.values() for edge in part) or 1.0
+    tops = [row * (2 + TITLE) for row in range(len(images))]
+    titles = [(top, names[label], label) for top, label in zip(tops, images, strict=True)]
+    figure, axes = _grid(2 * len(images), titles)
+    for start, (label, part) in zip(tops, images.items(), strict=True):
+        for column, image in enumerate(part[:COLUMNS]):
+            _place(axes, image, column, start)
+            _place(axes, EDGES(np.clip(edges[label][column] / top, 0, 1))[..., :3], column, start + 1)
+    return figure
+
+
+def _grid(rows: int, titles: list[tuple[float, str, int]]) -> tuple[Figure, Axes]:
+    """One pair of axes whose unit is a cell, `COLUMNS` wide, with a title above the cells that start at its row."""
+    height = rows + TITLE * len(titles)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, WIDTH * height / COLUMNS))
+        axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, COLUMNS), ylim=(height - TITLE, -TITLE), autoscale_on=False)
+    for row, name, label in titles:
+        style: dict[str, Any] = {"fontsize": 12.5, "fontweight": "bold", "color": CLASS_COLOURS[label]}
+        axes.text(GAP, row - TITLE / 2, short(called(name), 40), va="center", parse_math=False, **style)
+    return figure, axes
+
+
+def _place(axes: Axes, image: np.ndarray, column: float, row: float, *, outlined: bool = False) -> None:
+    """Draw an image into a cell, its longer side as wide as the cell; with its centre outlined if it is a patch."""
+    height, width = image.shape[:2]
+    pixel = (1 - 2 * GAP) / max(height, width)
+    middle = (column + 0.5, row + 0.5)
+    extent = _box(middle, width * pixel, height * pixel)
+    step = max(1, max(height, width) // 512)
+    enlarged = "nearest" if max(height, width) < 200 else "antialiased"
+    axes.imshow(image[::step, ::step], extent=extent, interpolation=enlarged, aspect="auto")
+    if outlined and min(height, width) > CENTRE and max(height, width) <= LARGEST_OUTLINED:
+        outline(axes, middle, (CENTRE * pixel, CENTRE * pixel))
+
+
+def _box(middle: tuple[float, float], width: float, height: float) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of a box in cells, whose rows count downwards."""
+    x, y = middle
+    return (x - width / 2, x + width / 2, y + height / 2, y - height / 2)
+
+
+def mean_images_figure(means: dict[int, np.ndarray], names: dict[int, str]) -> Figure:
+    """The mean image of each class, and where the positive one is brighter or darker than its mean difference.
+
+    Args:
+        means: By label (0, 1, or 2 for unlabelled), float, shape (H, W, 3), range [0, 255].
+        names: Class names by label.
+    """
+    both = 0 in means and 1 in means
+    panels = len(means) + both
+    columns = 3 if panels == 3 else 2
+    rows = -(-panels // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.3 + 0.75 * both + (WIDTH / columns + 0.12) * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.set_axis_off()
+        for axes, (label, mean) in zip(grid, means.items(), strict=False):
+            axes.imshow(np.clip(np.rint(mean), 0, 255).astype(np.uint8), interpolation="nearest")
+            axes.set_title(short(called(names[label]), 16), fontsize=11, color=CLASS_COLOURS[label], pad=5)
+        if both:
+            axes = grid[len(means)]
+            change = (means[1] - means[0]).mean(axis=2)
+            change -= change.mean()
+            top = max(float(np.abs(change).max()), 1.0)
+            shown = axes.imshow(change, cmap=DIFFERENCE, vmin=-top, vmax=top)
+            axes.set_title("Difference", fontsize=11, pad=5)
+            bar = figure.colorbar(shown, ax=grid.tolist(), location="bottom", aspect=40, pad=0.03, shrink=0.9)
+            bar.set_label(
+                f"{short(called(names[1]), 16)} minus {short(called(names[0]), 16)}, grey levels, less the mean",
+                fontsize=10,
+            )
+            bar.outline.set_visible(False)
+        figure.suptitle("Mean images", x=0.012, ha="left", fontsize=12.5, fontweight="bold")
+    return figure
+
+
+def augmentation_figure(
+    originals: np.ndarray,
+    augmented: np.ndarray,
+    *,
+    title: str = "What the network sees",
+    names: Sequence[str] = (),
+    centre: int = CENTRE,
+    scale: float = 1.0,
+) -> Figure:
+    """Originals in the first column, their augmented draws beside them, the centre square outlined.
+
+    Args:
+        originals: uint8, shape (K, H, W, 3).
+        augmented: Of each original M draws, uint8 or float in [0, 1], shape (K, M, h, w, 3).
+        title: Over the figure; this and the names are shown as they are, never parsed.
+        names: One for each original, such as its class; none for no names.
+        centre: Side in pixels of the centre square of the originals; 0 draws none.
+        scale: Pixels of the draws for each pixel of the originals: not 1 where preprocessing resizes.
+
+    Raises:
+        ValueError: The arrays, or the names, are not of the same K originals.
+
+    Example:
+        >>> figure = augmentation_figure(np.zeros((2, 96, 96, 3), np.uint8), np.zeros((2, 5, 64, 64, 3)))
+        >>> len(figure.axes)
+        12
+    """
+    if len(augmented) != len(originals) or (names and len(names) != len(originals)):
+        raise ValueError(f"{len(originals)} originals, {len(augmented)} rows of draws, {len(names)} names")
+    rows, columns = len(originals), 1 + augmented.shape[1]
+    figure = Figure(figsize=(1.35 * columns + 0.3, 1.35 * rows + 0.75), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for row, original, draws in zip(grid, originals, augmented, strict=True):
+        _show(row[0], original, centre)
+        for axes, draw in zip(row[1:], draws, strict=True):
+            _show(axes, draw, centre * scale)
+    for row, name in zip(grid, names, strict=False):
+        row[0].set_ylabel(name, fontsize=8, parse_math=False)
+    grid[0, 0].set_title("original", fontsize=8)
+    if columns > 1:
+        grid[0, 1].set_title("augmented", fontsize=8)
+    figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
+    figure.supxlabel(DISCLAIMER, fontsize=7, color=MUTED)
+    return figure
+
+
+def _show(axes: Axes, image: np.ndarray, centre: float) -> None:
+    height, width = image.shape[:2]
+    axes.imshow(image, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if 0 < centre < min(height, width):
+        outline(axes, (width / 2 - 0.5, height / 2 - 0.5), (centre, centre))

@@ -3,58 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from tumortrace.reports.exploration_counts import COUNTS
-from tumortrace.reports.exploration_maps import MAPS
-from tumortrace.reports.exploration_sheet import (
+from tumortrace.reports.drawing import (
+    CHANNELS,
     CLASS_COLOURS,
+    FAINT,
+    INK,
+    LINES,
+    POSITIVE,
     WIDTH,
+    Drawings,
     legend_below,
+    name_rows,
     percent_axis,
-    save_figure,
     sheet,
     short,
 )
-from tumortrace.reports.figures import INK, STYLE
-from tumortrace.reports.records import called, read_json, read_table
+from tumortrace.reports.wording import called
 
-CHANNELS = {"red": "#b8332a", "green": "#2e8540", "blue": "#3355c4"}
-
-
-def draw_exploration(folder: Path) -> list[str]:
-    """Draw every figure that the numbers of an exploration allow, as PNG (150 dpi) and SVG in `figures/`.
-
-    Args:
-        folder: Holds statistics.json and sample.csv.
-
-    Returns:
-        Names of the figures drawn, without ending.
-
-    Raises:
-        RunError: A record is damaged.
-    """
-    statistics, table = read_json(Path(folder) / "statistics.json"), read_table(Path(folder) / "sample.csv")
-    drawn = []
-    for name, draw in FIGURES.items():
-        with rc_context(STYLE):
-            figure = draw(statistics, table)
-            if figure is not None:
-                save_figure(figure, Path(folder) / "figures", name)
-                drawn.append(name)
-    return drawn
+MOST_GROUPS = 120  # drawn side by side
+GROUP_COLOURS = (*LINES[:5], "#999933", "#332288", "#44aa99")
+STAINS = ("haematoxylin", "eosin")
+MARKERS = "osD^vPX*"
+Part = tuple[str, pd.DataFrame, str, str]  # name, rows, colour, marker
 
 
-def _intensity(statistics: dict[str, Any], table: pd.DataFrame) -> Figure:
-    sample = statistics["sample"]
+@dataclass(frozen=True)
+class Exploration:
+    """What an exploration has on record: the content of statistics.json, and a row for each image of the sample."""
+
+    statistics: dict[str, Any]
+    table: pd.DataFrame
+
+
+def _intensity(exploration: Exploration) -> Figure:
+    sample = exploration.statistics["sample"]
     figure, axes = sheet("Pixel values, all images", "Pixel value", "Share of pixels", 4.2)
     edges = np.linspace(0, 256, sample["intensity"]["bins"] + 1)
     for channel, colour in _channels(sample).items():
@@ -62,7 +54,7 @@ def _intensity(statistics: dict[str, Any], table: pd.DataFrame) -> Figure:
         axes.stairs(shares, edges, color=colour, linewidth=1.8, label=channel.capitalize() if colour != INK else "Grey")
         axes.stairs(shares, edges, color=colour, fill=True, alpha=0.1)
     _value_axis(axes)
-    legend_below(figure)
+    legend_below(figure, 3)
     return figure
 
 
@@ -78,20 +70,18 @@ def _value_axis(axes: Axes) -> None:
     percent_axis(axes.yaxis)
 
 
-def _by_class(
-    statistics: dict[str, Any], title: str, x: str, shares: Callable[[dict[str, Any], str], np.ndarray]
-) -> Figure:
+def _by_class(exploration: Exploration, title: str, x: str, shares: Callable[[Any, str], np.ndarray]) -> Figure:
     """One panel per channel, one outline per class."""
-    sample = statistics["sample"]
+    sample = exploration.statistics["sample"]
     channels = list(_channels(sample))
     figure = Figure(figsize=(WIDTH, 1.2 + 1.75 * len(channels)), layout="constrained")
     panels = figure.subplots(len(channels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, channel in zip(panels, channels, strict=True):
-        for each in sample["classes"]:
-            values = shares(each, channel)
+        for part in sample["classes"]:
+            values = shares(part, channel)
             edges = np.linspace(0, 256, len(values) + 1)
-            colour = CLASS_COLOURS[each["label"]]
-            label = short(called(each["name"])) if axes is panels[0] else None
+            colour = CLASS_COLOURS[part["label"]]
+            label = short(called(part["name"])) if axes is panels[0] else None
             axes.stairs(values, edges, color=colour, linewidth=1.8, label=label)
             axes.stairs(values, edges, color=colour, fill=True, alpha=0.14)
         _value_axis(axes)
@@ -100,39 +90,240 @@ def _by_class(
             axes.text(0.015, 0.94, channel.capitalize(), transform=axes.transAxes, **style)
     panels[0].set_title(title)
     panels[-1].set_xlabel(x)
-    legend_below(figure)
+    legend_below(figure, 3)
     return figure
 
 
-def _intensity_by_class(statistics: dict[str, Any], table: pd.DataFrame) -> Figure | None:
-    classes = statistics["sample"]["intensity"]["classes"]
+def _intensity_by_class(exploration: Exploration) -> Figure | None:
+    classes = exploration.statistics["sample"]["intensity"]["classes"]
     if len(classes) < 2:
         return None
-    by_label = {each["label"]: each for each in classes}
+    by_label = {part["label"]: part for part in classes}
     return _by_class(
-        statistics,
+        exploration,
         "Pixel values by class",
         "Pixel value",
-        lambda each, channel: np.array(by_label[each["label"]][channel]),
+        lambda part, channel: np.array(by_label[part["label"]][channel]),
     )
 
 
-def _mean_colour(statistics: dict[str, Any], table: pd.DataFrame) -> Figure:
-    labels = table["label"].fillna(2).astype(int)
-    bins = 32 if len(table) >= 200 else 16
+def _mean_colour(exploration: Exploration) -> Figure:
+    labels = exploration.table["label"].fillna(2).astype(int)
+    bins = 32 if len(exploration.table) >= 200 else 16
 
-    def shares(each: dict[str, Any], channel: str) -> np.ndarray:
-        means = table.loc[labels == each["label"], f"{channel}_mean"]
+    def shares(part: Any, channel: str) -> np.ndarray:
+        means = exploration.table.loc[labels == part["label"], f"{channel}_mean"]
         return np.histogram(means, bins, (0, 256))[0] / max(1, len(means))
 
-    what = "colour" if len(_channels(statistics["sample"])) > 1 else "brightness"
-    return _by_class(statistics, f"Mean {what} of each image", "Mean of the image's pixels", shares)
+    what = "colour" if len(_channels(exploration.statistics["sample"])) > 1 else "brightness"
+    return _by_class(exploration, f"Mean {what} of each image", "Mean of the image's pixels", shares)
 
 
-FIGURES: dict[str, Callable[[dict[str, Any], pd.DataFrame], Figure | None]] = {
-    **COUNTS,
+def _classes(exploration: Exploration) -> Figure:
+    classes = exploration.statistics["cohort"]["classes"]
+    figure, axes = sheet("Images by class", "", "", 1.1 + 0.62 * len(classes))
+    counts = [part["images"] for part in classes]
+    axes.barh(range(len(classes)), counts, height=0.64, color=[CLASS_COLOURS[part["label"]] for part in classes])
+    for row, count in enumerate(counts):
+        text = f"{count:,}  ({100 * count / sum(counts):.1f} %)"
+        axes.annotate(text, (count, row), (6, 0), textcoords="offset points", va="center", fontweight="bold")
+    name_rows(axes, [short(called(part["name"]), 16) for part in classes], 12)
+    axes.set(xlim=(0, 1.42 * max(counts)), xticks=[])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.invert_yaxis()
+    axes.grid(False)
+    return figure
+
+
+def _groups(exploration: Exploration) -> Figure | None:
+    """Images of each slide or patient, and below them the share of positives with its interval."""
+    cohort = exploration.statistics["cohort"]
+    shown = cohort["groups"]["each"][:MOST_GROUPS]
+    if len(shown) < 2:
+        return None
+    labelled = cohort["prevalence"] is not None
+    figure = Figure(figsize=(WIDTH, 5.4 if labelled else 3.6), layout="constrained")
+    panels = figure.subplots(1 + labelled, 1, sharex=True, squeeze=False, height_ratios=(3, 2)[: 1 + labelled])[:, 0]
+    above, lowest = panels[0], panels[-1]
+    places, width = np.arange(len(shown)), 0.9 if len(shown) < 40 else 1.0
+    bottom = np.zeros(len(shown))
+    for part in cohort["classes"]:
+        counts = np.array([_of_class(group, part["label"]) for group in shown])
+        style: dict[str, Any] = {"color": CLASS_COLOURS[part["label"]], "label": short(called(part["name"]))}
+        above.bar(places, counts, width, bottom, **style)
+        bottom += counts
+    several = "the largest " if len(shown) < cohort["groups"]["count"] else ""
+    above.set(title=f"{several.capitalize()}{len(shown)} slides or patients", ylabel="Images")
+    above.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if labelled:
+        _shares(lowest, shown, cohort)
+    lowest.set_xlabel("Largest first")
+    if len(shown) <= 12:
+        lowest.set_xticks(places, [short(group["group"], 12) for group in shown], rotation=35, ha="right")
+    else:
+        lowest.set_xticks([])
+    for axes in panels:
+        axes.grid(axis="x", visible=False)
+        axes.margins(x=0.01)
+    legend_below(figure, 3)
+    return figure
+
+
+def _shares(axes: Axes, groups: list[dict[str, Any]], cohort: dict[str, Any]) -> None:
+    """The share of positives of each group with its interval, and that of all."""
+    known = [(place, group) for place, group in enumerate(groups) if group["prevalence"] is not None]
+    share = np.array([group["prevalence"] for _, group in known])
+    ends = np.array([group["ci95"] for _, group in known]).reshape(-1, 2)
+    style: dict[str, Any] = {"fmt": "o", "color": POSITIVE, "elinewidth": 0.9}
+    size = 6 if len(groups) < 40 else 3
+    axes.errorbar([place for place, _ in known], share, np.abs(ends.T - share), markersize=size, **style)
+    axes.axhline(cohort["prevalence"], linestyle="--", color=INK, linewidth=1)
+    axes.set(ylabel=f"Share of {short(called(cohort['positive_class']), 14)}", ylim=(-0.03, 1.03))
+    percent_axis(axes.yaxis)
+
+
+def _of_class(group: dict[str, Any], label: int) -> int:
+    counts = (group["labelled"] - group["positives"], group["positives"], group["images"] - group["labelled"])
+    return int(counts[label])
+
+
+def _sizes(exploration: Exploration) -> Figure | None:
+    sizes = exploration.statistics["sample"]["sizes"]
+    if len(sizes) < 2:
+        return None
+    images = np.array([size["images"] for size in sizes])
+    usual = f"{sizes[0]['width']} × {sizes[0]['height']}"
+    title = f"Sizes: {100 * images[0] / images.sum():.1f} % are {usual}"
+    figure, axes = sheet(title, "Width in pixels", "Height in pixels", 4.6)
+    area = 14 + 900 * images / images.sum()
+    places = [size["width"] for size in sizes], [size["height"] for size in sizes]
+    axes.scatter(*places, area, color=INK, alpha=0.55, linewidth=0, clip_on=False, zorder=3)
+    axes.set(xlim=(0, 1.05 * max(places[0])), ylim=(0, 1.08 * max(places[1])))
+    return figure
+
+
+def _stains(exploration: Exploration) -> Figure | None:
+    """Each image's two stain vectors, as points in the colour that the stain has."""
+    stains = exploration.statistics["stains"]
+    if not stains["applies"]:
+        return None
+    figure, axes = sheet("Stains of each image", "Red absorbed", "Blue absorbed", 5.0)
+    for stain, marker in zip(STAINS, "oD", strict=True):
+        columns = [f"{stain}_{channel}" for channel in ("red", "green", "blue")]
+        vectors = exploration.table[columns].dropna().to_numpy()
+        size = 26 if len(vectors) < 300 else 12
+        style: dict[str, Any] = {"c": _rendered(vectors), "s": size, "marker": marker, "linewidth": 0, "alpha": 0.75}
+        axes.scatter(vectors[:, 0], vectors[:, 2], rasterized=True, **style)
+        red, _, blue = stains[stain]["vector"]
+        axes.plot(red, blue, marker, color="white", markeredgecolor=INK, markeredgewidth=1.8, markersize=9, zorder=4)
+        halo = [withStroke(linewidth=4, foreground="white")]
+        style = {"ha": "center", "fontweight": "bold", "path_effects": halo, "zorder": 5}
+        axes.annotate(stain.capitalize(), (red, blue), (0, 12), textcoords="offset points", **style)
+    every = (
+        exploration.table[[f"{stain}_{channel}" for stain in STAINS for channel in ("red", "blue")]].dropna().to_numpy()
+    )
+    low, high = np.percentile(every.reshape(-1, 2), (0.5, 99.5), axis=0)
+    reach = 0.58 * max(high - low)  # far outliers are left outside
+    (left, bottom), (right, top) = (low + high) / 2 - reach, (low + high) / 2 + reach
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set_aspect("equal")
+    return figure
+
+
+def _rendered(vectors: np.ndarray, density: float = 1.1) -> np.ndarray:
+    """The colour of light that has passed a stain of this optical density (natural logarithm)."""
+    return np.clip(np.exp(-density * vectors), 0, 1)
+
+
+def _stains_by_group(exploration: Exploration) -> Figure | None:
+    """The colour of both stains in each slide or patient, side by side, from blue to red haematoxylin."""
+    groups = [group for group in exploration.statistics["stains"].get("groups", []) if group["images"] >= 3]
+    if len(groups) < 2:
+        return None
+    groups = sorted(groups, key=lambda group: -group["images"])[:MOST_GROUPS]
+    groups = sorted(groups, key=lambda group: group["haematoxylin"]["vector"][2] - group["haematoxylin"]["vector"][0])
+    colours = np.array([[_rendered(np.array(group[stain]["vector"])) for group in groups] for stain in STAINS])
+    figure, axes = sheet(f"Stain colours of {len(groups)} slides or patients", "One column each", "", 2.6)
+    axes.imshow(colours, aspect="auto", interpolation="nearest")
+    axes.set_yticks([0, 1], [stain.capitalize() for stain in STAINS])
+    axes.set_xticks([])
+    axes.axhline(0.5, color="white", linewidth=3)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+    return figure
+
+
+def _map(method: str, by: str) -> Callable[[Exploration], Figure | None]:
+    """The figure of a map, `pca` or `umap`, coloured by `class` or `group`."""
+
+    def draw(exploration: Exploration) -> Figure | None:
+        statistics, table = exploration.statistics, exploration.table
+        columns = [f"{method}_1", f"{method}_2"]
+        if columns[0] not in table or table[columns[0]].std() == 0 or len(table) < 3:
+            return None
+        parts = _class_parts(exploration) if by == "class" else _group_parts(table)
+        if len(parts) < 2:
+            return None
+        title = "Map by class" if by == "class" else "The same map by slide or patient"
+        x, y = "UMAP 1", "UMAP 2"
+        if method == "pca":
+            shares = statistics["map"]["explained_variance"]
+            x, y = (f"Component {n} ({100 * share:.0f} % of variance)" for n, share in enumerate(shares, 1))
+        figure, axes = sheet(title, x, y, 5.4)
+        size = float(np.clip(24000 / len(table), 5, 40))
+        order = np.argsort(np.concatenate([part.index.to_numpy() for _, part, _, _ in parts]), kind="stable")
+        if by == "class":  # in the order of the table, so that no class lies on top
+            colours = np.concatenate([np.repeat(colour, len(part)) for _, part, colour, _ in parts])[order]
+            points = pd.concat([part for _, part, _, _ in parts]).iloc[order]
+            style: dict[str, Any] = {"s": size, "alpha": 0.6, "linewidth": 0, "rasterized": True}
+            axes.scatter(points[columns[0]], points[columns[1]], c=colours, **style)
+            for name, _, colour, _ in parts:
+                axes.scatter([], [], color=colour, label=name, s=36)
+        else:
+            for name, part, colour, marker in parts:
+                style = {"color": colour, "marker": marker, "label": name, "linewidth": 0, "rasterized": True}
+                axes.scatter(part[columns[0]], part[columns[1]], size if colour == FAINT else 1.8 * size, **style)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        legend_below(figure, 3)
+        return figure
+
+    return draw
+
+
+def _class_parts(exploration: Exploration) -> list[Part]:
+    table = exploration.table
+    labels = table["label"].fillna(2).astype(int)
+    return [
+        (short(called(part["name"])), table[labels == part["label"]], CLASS_COLOURS[part["label"]], "o")
+        for part in exploration.statistics["sample"]["classes"]
+    ]
+
+
+def _group_parts(table: pd.DataFrame) -> list[Part]:
+    """The groups with the most images in colours of their own, the others together and faint beneath them."""
+    if "group" not in table or table["group"].nunique() < 2:
+        return []
+    largest = table["group"].value_counts(sort=True).index[: len(GROUP_COLOURS)]
+    rest = table[~table["group"].isin(largest)]
+    parts: list[Part] = [("others", rest, FAINT, "o")] if len(rest) else []
+    styles = zip(largest, GROUP_COLOURS, MARKERS, strict=False)
+    return parts + [
+        (short(str(name), 14), table[table["group"] == name], colour, mark) for name, colour, mark in styles
+    ]
+
+
+FIGURES: Drawings = {
+    "classes": _classes,
+    "groups": _groups,
+    "sizes": _sizes,
     "intensity": _intensity,
     "intensity_by_class": _intensity_by_class,
     "mean_colour": _mean_colour,
-    **MAPS,
+    "stains": _stains,
+    "stains_by_group": _stains_by_group,
+    "map_class": _map("pca", "class"),
+    "map_group": _map("pca", "group"),
+    "umap_class": _map("umap", "class"),
+    "umap_group": _map("umap", "group"),
 }

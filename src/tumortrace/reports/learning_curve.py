@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from tumortrace.errors import RunError
-from tumortrace.evaluation.measures import MEASURES, TITLES, prominent
-from tumortrace.records.files import write_text
-from tumortrace.reports.embedding import embed_svg
-from tumortrace.reports.exploration_sheet import legend_below, save_figure, sheet
-from tumortrace.reports.figures import MUTED, STYLE
-from tumortrace.reports.page import render
-from tumortrace.reports.records import decimals, read_json
+from tumortrace.reports.drawing import LINES, MUTED, NEGATIVE, draw_figures, legend_below, sheet
+from tumortrace.reports.page import write_page
+from tumortrace.reports.records import METRICS, read_json
 from tumortrace.reports.report import REPORT
+from tumortrace.reports.wording import decimals, estimate
 
-DRAWN = ("auroc", "average_precision", "accuracy", "ece")
+DRAWN = {"auroc": NEGATIVE, "average_precision": LINES[0], "accuracy": LINES[1], "ece": LINES[4]}
 LITTLE = 0.005  # AUROC: less than this from twice the labels is called little
 
 
@@ -40,23 +37,17 @@ def write_learning_curve_report(folder: Path) -> Path:
     run, outcome = read_json(folder / "run.json"), read_json(folder / "learning_curve.json")
     if run.get("verb") != "learning-curve" or not outcome:
         raise RunError("no records of a learning curve", where=folder, expected="a folder of `train --fractions`")
-    figures = {}
-    for name in DRAWN:
-        with rc_context(STYLE):
-            save_figure(_figure(outcome, name), folder / "figures", name)
-        figures[name] = embed_svg(folder / "figures" / f"{name}.svg")
-    page = render(
+    return write_page(
+        folder / REPORT,
         "learning_curve.html.j2",
+        draw_figures(folder, {name: partial(_draw, metric=name) for name in DRAWN}, outcome),
         run=run,
         data=run.get("data", {}),
         outcome=outcome,
         verdict=curve_verdict(outcome),
-        metric_names=prominent(),
+        metric_names={name: METRICS[name] for name in (*DRAWN, "sensitivity", "specificity", "brier")},
         leakage_ruled_out=str(run.get("leakage", "")).startswith("ruled out"),
-        figures={TITLES[name]: content for name, content in figures.items()},
     )
-    write_text(folder / REPORT, page)
-    return folder / REPORT
 
 
 def curve_verdict(outcome: dict[str, Any]) -> list[str]:
@@ -79,9 +70,8 @@ def curve_verdict(outcome: dict[str, Any]) -> list[str]:
         conclusion = "with a single model of a size no range can be given, and nothing is concluded"
     else:
         low, high = twice["range95"]
-        told = (
-            f"AUROC {decimals(twice['auroc'])} [{decimals(low)}, {decimals(high)}] instead of {decimals(now['auroc'])}"
-        )
+        ahead = estimate({"value": twice["auroc"], "ci95": twice["range95"]})
+        told = f"AUROC {ahead} instead of {decimals(now['auroc'])}"
         conclusion = "whether more labels of this kind would help cannot be told"
         if high - now["auroc"] < LITTLE:
             conclusion = "little is to be expected of more labels of this kind"
@@ -100,10 +90,10 @@ def _mean(size: dict[str, Any]) -> str:
     return decimals(entry["mean"]) + ("" if entry["sd"] is None else f" ± {decimals(entry['sd'])}")
 
 
-def _figure(outcome: dict[str, Any], metric: str) -> Figure:
+def _draw(outcome: dict[str, Any], metric: str) -> Figure:
     """A point with its interval for each run, the mean over repeats, and for AUROC the law."""
-    figure, axes = sheet(TITLES[metric], "Labelled training images", TITLES[metric])
-    colour = MEASURES[metric].colour
+    figure, axes = sheet(METRICS[metric], "Labelled training images", METRICS[metric])
+    colour = DRAWN[metric]
     runs = [row for row in outcome["runs"] if row["metrics"][metric]["value"] is not None]
     repeats = max(row["repeat"] for row in outcome["runs"]) + 1
     for row in runs:

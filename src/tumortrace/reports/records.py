@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.curves import Curves, curves
+from tumortrace.reports.wording import called, estimate
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -87,10 +88,23 @@ class Records:
             return pd.DataFrame({"label": [], "probability": []})
         return table[(table["split"] == split) & table["label"].notna() & table["probability"].notna()]
 
+    def curves(self, split: str) -> Curves | None:
+        """The curves of a split, if both classes are among its labelled predictions."""
+        table = self.scored(split)
+        return curves(table["label"], table["probability"]) if table["label"].nunique() == 2 else None
+
+    @cached_property
+    def stress(self) -> dict[str, Any]:
+        """The record of the stress test in the run's folder; empty where there is none."""
+        return read_json(self.folder / "stress" / "stress.json")
+
     def metric(self, name: str) -> str:
         """One metric of the judged split as text, such as `.953 [.941, .964]`."""
-        entry = self.judged.get(name) or {}
-        return f"{decimals(entry.get('value'))}{interval(entry, ' ')}"
+        return estimate(self.judged.get(name))
+
+    def value(self, name: str) -> float | None:
+        """One metric of the judged split; None where it is not defined."""
+        return (self.judged.get(name) or {}).get("value")
 
     @property
     def threshold(self) -> float | None:
@@ -113,33 +127,3 @@ def read_records(run: Path) -> Records:
         model = origin["model"]
     predictions, history = read_table(run / "predictions.csv"), read_table(run / "history.csv")
     return Records(run, origin, metrics, model, predictions, history)
-
-
-def called(name: str) -> str:
-    """What to call a class: its name, which a number alone would not make plain.
-
-    Example:
-        >>> called("1"), called("tumour")
-        ('class 1', 'tumour')
-    """
-    return f"class {name}" if name.strip().lstrip("+-").isdecimal() else name
-
-
-def decimals(value: float | None, places: int = 3) -> str:
-    """A number with `places` decimals and no zero before the point; a dash where it is not defined.
-
-    Example:
-        >>> decimals(0.9534), decimals(-0.25, 2), decimals(1.0), decimals(None)
-        ('.953', '−.25', '1.000', '—')
-    """
-    if value is None or not np.isfinite(value):
-        return "—"
-    text = f"{abs(value):.{places}f}"
-    sign = "−" if value < 0 and float(text) else ""
-    return sign + (text[1:] if text.startswith("0.") else text)
-
-
-def interval(entry: dict[str, Any], before: str = "") -> str:
-    """The 95 % interval of a metric in square brackets, or nothing where there is none."""
-    bounds = entry.get("ci95")
-    return f"{before}[{decimals(bounds[0])}, {decimals(bounds[1])}]" if bounds else ""

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from tumortrace.errors import RunError
+from tumortrace.errors import RunError, TumorTraceError
 from tumortrace.records.files import write_text
 from tumortrace.records.lock import locked
 from tumortrace.records.progress import say
 from tumortrace.reports.checklist import CHECKLISTS, fill
-from tumortrace.reports.embedding import embed_svg
-from tumortrace.reports.figures import FIGURES, draw_figures
-from tumortrace.reports.page import render
+from tumortrace.reports.drawing import draw_figures
+from tumortrace.reports.page import embed_figures, render
 from tumortrace.reports.records import read_json, read_records
-from tumortrace.reports.sections import SECTIONS, elsewhere, worth
-from tumortrace.reports.story import story
+from tumortrace.reports.sections import DRAWINGS, SECTIONS
+from tumortrace.reports.sections.performance import tell_elsewhere
+from tumortrace.reports.story import story, tell_worth
 
 REPORT, LOCK = "report.html", ".report.lock"
 TRAINED = ("train", "ensemble")  # verbs whose folder is a run, with a model card
@@ -51,24 +51,32 @@ def report(folder: str | Path) -> Path:
     return page
 
 
-def renew_report(run: Path, written: Path) -> None:
-    """Tell the report and the model card of a run anew after a verb has written into the run's folder.
+def renew_report(run: Path, written: Path | None = None) -> Path | None:
+    """Tell the report and the model card of a run anew, once records of it have been written.
 
-    What the verb has written stays a success whatever becomes of this: a report that cannot be written, or another
-    record that is damaged, is a note. Commands that end at the same time wait for each other, so that the last report
-    shows what all of them have written.
+    Those stay a success whatever becomes of this: a report that cannot be told is a note. Commands that end at the same
+    time wait for each other, so that the last report shows what all of them have written.
 
     Args:
         run: The folder around a bundle; nothing is done where it is not that of a run.
-        written: What the verb has written; nothing is done where it lies elsewhere.
+        written: What a verb has written; nothing is done where it lies elsewhere. None for the run's own records.
+
+    Returns:
+        Path of report.html; None where it was not told.
     """
-    if not written.resolve().is_relative_to(run.resolve()):
-        return
+    if written is not None and not written.resolve().is_relative_to(run.resolve()):
+        return None
     try:
-        if read_json(run / "run.json").get("verb") in TRAINED:
-            say(f"report: {report(run)}")
-    except (RunError, OSError) as error:
-        say(f"note: the report of the run stays as it was: {error}")
+        if read_json(run / "run.json").get("verb") not in TRAINED:
+            return None
+        page = report(run)
+    except Exception as error:  # whatever it is: what has been measured stands, and is worth more than its report
+        known = isinstance(error, (TumorTraceError, OSError))
+        why = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
+        say(f"note: the report of the run stays as it was: {why}; `tumortrace report {run}` tells it anew")
+        return None
+    say(f"report: {page}")
+    return page
 
 
 def write_report(run: Path) -> Path:
@@ -94,13 +102,11 @@ def write_report(run: Path) -> Path:
         True
     """
     run = Path(run)
-    figures = dict(FIGURES) | {name: draw for section in SECTIONS for name, draw in section.figures.items()}
-    drawn = {path.stem: path for path in draw_figures(run, figures) if path.suffix == ".svg"}
     records = read_records(run)
-    told = story(records) | {"figures": {name: embed_svg(path) for name, path in drawn.items()}}
+    told = story(records) | embed_figures(draw_figures(run, DRAWINGS, records))
     shown = []
     for section in SECTIONS:
-        context = section.context(records)
+        context = section.tell(records)
         if context is not None:
             shown.append((section, Markup(render(section.template, **(told | context)))))
     write_text(run / REPORT, render("report.html.j2", sections=shown, **told))
@@ -135,8 +141,8 @@ def write_model_card(run: Path) -> Path:
     page = render(
         "model_card.md.j2",
         **told,
-        **(worth.context(records) or {}),
-        **(elsewhere.context(records) or {}),
+        **(tell_worth(records) or {}),
+        **(tell_elsewhere(records) or {}),
         checklists=[fill(name, records, told) for name in CHECKLISTS],
     )
     write_text(run / "model_card.md", page)

@@ -1,4 +1,4 @@
-"""What every section of a run's report, and its model card, can tell: the records, put in words."""
+"""A run put in words: what every section of its report, and its model card, can tell."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 import yaml
 
 from tumortrace.errors import RunError
-from tumortrace.evaluation.measures import TITLES, prominent
-from tumortrace.reports.calibration import calibration_in_words
-from tumortrace.reports.records import Records
-from tumortrace.reports.verdict import learner, verdict
+from tumortrace.reports.page import Context
+from tumortrace.reports.records import METRICS, Records, read_json
+from tumortrace.reports.wording import decimals, interval
+
+FEW_GROUPS = 10
+HEADLINES = ("auroc", "average_precision", "sensitivity", "specificity", "balanced_accuracy", "ece")
 
 
-def story(records: Records) -> dict[str, Any]:
+def story(records: Records) -> Context:
     """The variables that all templates of a run have.
 
     Args:
@@ -30,7 +32,7 @@ def story(records: Records) -> dict[str, Any]:
     """
     judged = records.judged
     extra = [name for name, entry in judged.items() if isinstance(entry, dict) and "value" in entry]
-    names = TITLES | {name: name.replace("_", " ") for name in extra if name not in TITLES}
+    names = METRICS | {name: name.replace("_", " ") for name in extra if name not in METRICS}
     recipe, recipe_text = _recipe(records.folder / "recipe.yaml")
     return {
         "run": records.run,
@@ -44,7 +46,7 @@ def story(records: Records) -> dict[str, Any]:
         "metric_names": names,
         "split": records.split,
         "judged": judged,
-        "headlines": [(title, judged[name]) for name, title in prominent().items() if judged.get(name)],
+        "headlines": [(METRICS[name], judged[name]) for name in HEADLINES if judged.get(name)],
         "classes": records.classes,
         "threshold": records.threshold,
         "calibration": calibration_in_words(records.model),
@@ -56,7 +58,7 @@ def story(records: Records) -> dict[str, Any]:
     }
 
 
-def _recipe(path: Path) -> tuple[dict[str, Any], str | None]:
+def _recipe(path: Path) -> tuple[Context, str | None]:
     if not path.is_file():
         return {}, None
     text = path.read_text("utf-8", errors="replace")
@@ -65,3 +67,171 @@ def _recipe(path: Path) -> tuple[dict[str, Any], str | None]:
     except yaml.YAMLError as error:
         raise RunError(f"not YAML ({error})", where=path, remedy="restore the file or run the verb again") from error
     return recipe if isinstance(recipe, dict) else {}, text
+
+
+def verdict(records: Records) -> list[str]:
+    """How well, on what, at which threshold, and whether leakage is ruled out: a sentence each.
+
+    Args:
+        records: Those of a run or of an evaluation.
+    """
+    judged = records.judged
+    if not judged:
+        return ["No metrics are on record for this run."]
+    sentences = [_ranking(records)]
+    if judged.get("sensitivity") and judged.get("specificity"):
+        sentences.append(_calls(records))
+    if records.split == "validation" and learner(records):
+        sentences.append("There is no test split, but these images have chosen nothing.")
+    elif records.split == "validation":
+        sentences.append("There is no test split: these images also chose the epoch, so expect less on new ones.")
+    if leakage := records.run.get("leakage"):
+        sentences.append(f"Leakage between the splits is {leakage.rstrip('.')}.")
+    elif records.run.get("verb") == "evaluate":
+        seen = "; what the model has seen of them is not on record" if records.foreign else ""
+        sentences.append(f"Nothing was fitted on these images here{seen}.")
+    else:
+        sentences.append("Whether leakage between the splits is ruled out is not on record.")
+    return sentences
+
+
+def _ranking(records: Records) -> str:
+    """The AUROC, and what it means for one image of each class (Hanley & McNeil 1982)."""
+    judged = records.judged
+    groups, share = judged.get("n_groups"), judged.get("prevalence")
+    of = f" of {groups:,} group{'s' * (groups > 1)} (slides or patients)" if groups else ""
+    positives = "" if share is None else f", {100 * share:.1f} % of them {records.classes[1]}"
+    auroc = (judged.get("auroc") or {}).get("value")
+    meaning = ""
+    if auroc is not None:
+        meaning = (
+            f": of one {records.classes[1]} and one {records.classes[0]} image, the {records.classes[1]} one gets the"
+            f" higher probability in {100 * auroc:.0f} of 100 cases"
+        )
+    on = f"on {judged.get('n', 0):,} {records.split} images{of}{positives}"
+    return f"AUROC {records.metric('auroc')} {on}{meaning}."
+
+
+def _calls(records: Records) -> str:
+    """Sensitivity and specificity at the threshold, and how many images of 100 that is."""
+    judged, policy = records.judged, records.model.get("threshold_policy")
+    sentence = (
+        f"At the threshold {decimals(judged.get('threshold'))}{f' (chosen by {policy})' if policy else ''}"
+        f" sensitivity is {records.metric('sensitivity')} and specificity {records.metric('specificity')}"
+    )
+    hits, spared = judged["sensitivity"].get("value"), judged["specificity"].get("value")
+    if hits is None or spared is None:
+        return f"{sentence}."
+    return (
+        f"{sentence}: of 100 {records.classes[1]} images {100 * hits:.0f} are found, and of 100 {records.classes[0]}"
+        f" images {100 * (1 - spared):.0f} are called {records.classes[1]} all the same."
+    )
+
+
+def learner(records: Records) -> str | None:
+    """A sentence on a classical learner, which has no parameters as networks have; None for a network."""
+    architecture = records.model.get("architecture") or {}
+    if architecture.get("name") != "texture":
+        return None
+    arguments = architecture.get("arguments") or {}
+    on = f"on {len(arguments.get('descriptors') or ())} hand-made descriptors"
+    trees = arguments.get("trees")
+    if not trees:
+        return f"Logistic regression {on}."
+    one = "1 decision tree" if trees["trees"] == 1 else f"{trees['trees']:,} decision trees"
+    return f"{one} {on}, {trees['nodes']:,} nodes, up to {trees['depth']} splits deep."
+
+
+def calibration_in_words(model: dict[str, Any]) -> str | None:
+    """A sentence on the calibration in a `model.json` of any format; None where it says nothing.
+
+    Example:
+        >>> calibration_in_words({"calibration": {"method": "platt", "slope": 0.5, "knots": [0.0], "values": [-1.2]}})
+        "Platt's scaling: the logit times .500, −1.200 added."
+    """
+    made = model.get("calibration")
+    if made is None and model.get("temperature"):  # format 1
+        made = {"method": "temperature", "slope": 1 / model["temperature"]}
+    if not made:
+        return None
+    slope = made.get("slope", 1.0)
+    match made.get("method"):
+        case "temperature":
+            sure = "too sure" if slope < 1 else "not sure enough" if slope > 1 else "as sure as it should be"
+            return f"Temperature scaling: logits are divided by {decimals(1 / slope)}; by itself the model was {sure}."
+        case "platt":
+            return f"Platt's scaling: the logit times {decimals(slope)}, {decimals(made['values'][0])} added."
+        case "isotonic":
+            return f"Isotonic regression: a rising curve through {len(made['knots'])} points."
+    return "No calibration: probabilities are the sigmoid of the model's own logits."
+
+
+def evaluations(records: Records) -> list[dict[str, Any]]:
+    """The evaluations in the run's folder, by name: `name`, `split`, `metrics` (of that split) and `record`."""
+    made = []
+    for path in sorted(records.folder.glob("evaluations/*/evaluation.json")):
+        metrics = read_json(path.parent / "metrics.json")
+        split = next((name for name in ("test", "validation") if name in metrics), next(iter(metrics), ""))
+        if split:
+            entry = {"name": path.parent.name, "split": split, "metrics": metrics[split]}
+            made.append(entry | {"record": read_json(path)})
+    return made
+
+
+def tell_worth(records: Records) -> Context | None:
+    """What the verdict is worth: `sure` and `unknown`, sentences; None where no metric is on record."""
+    return {"sure": sure(records), "unknown": unknown(records)} if records.judged else None
+
+
+def sure(records: Records) -> list[dict[str, str]]:
+    """How far the numbers can be trusted: `text` and `kind` (error, warning or an empty text)."""
+    judged = records.judged
+    told: list[tuple[str, str]] = []
+    auroc = judged.get("auroc") or {}
+    bounds, groups = auroc.get("ci95"), judged.get("n_groups")
+    if auroc and auroc.get("value") is None:
+        told.append(("The AUROC is not defined: these images are not of both classes.", "error"))
+    elif auroc and not bounds:
+        told.append(("The AUROC has no interval, so how sure it is cannot be said.", "warning"))
+    elif bounds:
+        others = "other slides or patients" if groups else "other images"
+        text = f"With {others} of the same kind, the AUROC may well lie anywhere in {interval(auroc)} (95 % interval)."
+        told.append((text, ""))
+        if bounds[0] <= 0.5:
+            text = f"That interval begins at {decimals(bounds[0])}: the model may be no better than guessing."
+            told.append((text, "error"))
+    if groups and groups < FEW_GROUPS:
+        of = f"{groups} slide{'s' if groups > 1 else ''} or patient{'s' if groups > 1 else ''}"
+        told.append((f"These images come from {of} only: the intervals are rough, and rather too narrow.", "warning"))
+    elif not groups:
+        told.append(("Slide or patient is not known, so the intervals take each image for independent.", "warning"))
+    if records.foreign:
+        told.append(("Whether model or threshold have been chosen on these images is not on record.", "warning"))
+    elif records.split == "test":
+        told.append(("The test split has chosen nothing: neither weights, nor epoch, nor threshold.", ""))
+    members = len(records.run.get("members") or [])
+    if members:
+        told.append((f"These are {members} networks, joined once; other seeds give somewhat other numbers.", ""))
+    elif records.run.get("verb") == "train":
+        told.append(("This is one training from one seed; another seed gives somewhat other numbers.", ""))
+    return [{"text": text, "kind": kind} for text, kind in told]
+
+
+def unknown(records: Records) -> list[dict[str, str]]:
+    """What no record answers: `text`, and the `command` that would."""
+    told: list[tuple[str, str]] = []
+    trained = records.run.get("verb") in ("train", "ensemble")
+    if trained and not evaluations(records):
+        text = "How well it does on data from elsewhere: another hospital, scanner or staining."
+        told.append((text, "tumortrace evaluate RUN DATA"))
+    if trained and not records.stress:
+        told.append(("What blur, stain, compression and the like do to it.", "tumortrace stress RUN DATA"))
+    if trained:
+        recipe = (records.run.get("arguments") or {}).get("recipe", "NAME")
+        command = f"tumortrace crossval DATA --recipe {recipe}"
+        told.append(("How far other folds and fresh models would spread.", command))
+    told.append(("Whether all labels are right: the metrics take them as they are.", ""))
+    if not records.judged.get("subgroups"):
+        told.append(("Whether it errs more for some patients than for others: no record holds age, sex or origin.", ""))
+    told.append(("Whether anybody is better off with it: nothing here has been clinically validated.", ""))
+    return [{"text": text, "command": command} for text, command in told]

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
 from tumortrace.errors import RunError
-from tumortrace.records.files import write_text
-from tumortrace.reports.crossval import signed
-from tumortrace.reports.embedding import embed_picture, embed_svg
-from tumortrace.reports.page import render
-from tumortrace.reports.records import decimals, interval, read_json
-from tumortrace.reports.stress_figures import amount_text, draw_stress_figures, ordered, symmetry_text
-from tumortrace.reports.stress_sheet import SHEET
+from tumortrace.images.corruptions import CORRUPTIONS, corrupt, fits
+from tumortrace.reports.drawing import (
+    DISCLAIMER,
+    INK,
+    LINES,
+    MUTED,
+    NEGATIVE,
+    POSITIVE,
+    STYLE,
+    WIDTH,
+    Drawings,
+    draw_figures,
+    legend_below,
+    percent_axis,
+    save_figure,
+    sheet,
+)
+from tumortrace.reports.page import embed_picture, write_page
+from tumortrace.reports.records import METRICS, read_json
+from tumortrace.reports.wording import estimate, interval, signed
 
 REPORT = "stress.html"
+LOSS = LinearSegmentedColormap.from_list("loss", ["#f4f7f9", "#e8a56b", "#8c2f00"])
+COLUMNS = 3  # panels side by side
+LEAST_SCALE = 0.05  # AUROC lost at the dark end of the scale, at least: what is less should not look dark
+SHEET = "contact_sheet.png"
+SHOWN = 5  # strengths
 
 
 def write_stress_report(folder: Path) -> Path:
@@ -34,19 +59,17 @@ def write_stress_report(folder: Path) -> Path:
     record = read_json(folder / "stress.json")
     if record.get("verb") != "stress":
         raise RunError("no record of a stress test", where=folder, expected="a folder that `stress` made")
-    page = render(
+    return write_page(
+        folder / REPORT,
         "stress.html.j2",
+        draw_figures(folder, FIGURES, record),
         record=record,
         verdict=stress_verdict(record),
-        signed=signed,
         amount_text=amount_text,
         symmetry_text=symmetry_text,
         flagged=any(level["out_of_distribution"] is not None for _, level in _levels(record)),
-        figures={name: embed_svg(path) for name, path in draw_stress_figures(folder, record).items()},
         sheet=embed_picture(folder, f"figures/{SHEET}", 2600),
     )
-    write_text(folder / REPORT, page)
-    return folder / REPORT
 
 
 def stress_verdict(record: dict[str, Any]) -> list[str]:
@@ -58,7 +81,7 @@ def stress_verdict(record: dict[str, Any]) -> list[str]:
     data, clean = record["data"], record["clean"]["auroc"]
     groups = f" of {data['groups']:,} groups (slides or patients)" if data.get("groups") else ""
     images = f"{data['images']:,} clean {data['split']} images{groups}"
-    sentences = [f"AUROC {decimals(clean['value'])}{interval(clean, ' ')} on {images}."]
+    sentences = [f"AUROC {estimate(clean)} on {images}."]
     entries = ordered(record)
     lost = [
         (level["difference"]["auroc"], entry["label"], level["strength"])
@@ -82,14 +105,12 @@ def stress_verdict(record: dict[str, Any]) -> list[str]:
     if weakest:
         share, label = min(weakest, key=lambda row: row[0]["value"])
         sentences.append(
-            f"At strength 1, fewest calls stay as they were under {label.lower()}: {decimals(share['value'])}"
-            f"{interval(share, ' ')} of them."
+            f"At strength 1, fewest calls stay as they were under {label.lower()}: {estimate(share)} of them."
         )
     turned = [level["agreement"] for level in record["corruptions"].get("symmetry", {}).get("levels", [])]
     if turned:
         share = min(turned, key=lambda one: one["value"])
-        least = f"{decimals(share['value'])}{interval(share, ' ')}"
-        sentences.append(f"Turned by quarters or mirrored, a share of at least {least} of the calls stays.")
+        sentences.append(f"Turned by quarters or mirrored, a share of at least {estimate(share)} of the calls stays.")
     return sentences
 
 
@@ -97,3 +118,165 @@ def _levels(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, 
     for entry in record.get("corruptions", {}).values():
         for level in entry["levels"]:
             yield entry, level
+
+
+def ordered(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The corruptions whose strengths grow."""
+    return {name: entry for name, entry in record.get("corruptions", {}).items() if entry["ordered"]}
+
+
+def amount_text(amount: float, unit: str) -> str:
+    """An amount as an axis shows it: shares as per cent.
+
+    Example:
+        >>> amount_text(0.08, "share of the side"), amount_text(1.5, "sigma, px")
+        ('8 %', '1.5')
+    """
+    return f"{100 * amount:g} %" if "share" in unit else f"{amount:g}"
+
+
+def draw_loss(record: dict[str, Any]) -> Figure | None:
+    """By how much AUROC changes, corruption by strength; None where no AUROC is defined.
+
+    Args:
+        record: The content of a stress.json.
+    """
+    entries = ordered(record)
+    width = max((len(entry["levels"]) for entry in entries.values()), default=0)
+    values = np.full((len(entries), width), np.nan)
+    for row, entry in zip(values, entries.values(), strict=True):
+        for place, level in enumerate(entry["levels"]):
+            value = level["difference"]["auroc"]["value"]
+            row[place] = np.nan if value is None else value
+    if not np.isfinite(values).any():
+        return None
+    figure, axes = sheet("Change of AUROC", "Strength", "", 1.5 + 0.33 * len(entries))
+    most = max(LEAST_SCALE, float(-np.nanmin(values)))
+    axes.imshow(np.ma.masked_invalid(-values), cmap=LOSS, vmin=0, vmax=most, aspect="auto")
+    for y, entry in enumerate(entries.values()):
+        for x, level in enumerate(entry["levels"]):
+            change = level["difference"]["auroc"]
+            dark = change["value"] is not None and -change["value"] > 0.6 * most
+            sure = bool(change.get("ci95")) and not change["ci95"][0] <= 0 <= change["ci95"][1]
+            colour, weight = "white" if dark else INK, "bold" if sure else "normal"
+            axes.text(x, y, signed(change["value"]), ha="center", va="center", size=9, color=colour, weight=weight)
+    axes.set_xticks(range(width), [str(place + 1) for place in range(width)])
+    axes.set_yticks(range(len(entries)), [entry["label"] for entry in entries.values()])
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _panels(
+    record: dict[str, Any], title: str, metrics: dict[str, str], *, lowest: float | None = None
+) -> Figure | None:
+    """A panel for each corruption, a line with its interval for each metric; the clean value is dashed."""
+    entries = ordered(record)
+    if not entries:
+        return None
+    rows = -(-len(entries) // COLUMNS)
+    figure = Figure(figsize=(1.35 * WIDTH, 1.1 + 1.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False)
+    for axes in grid.flat[len(entries) :]:
+        axes.set_axis_off()
+    for axes, entry in zip(grid.flat, entries.values(), strict=False):
+        for metric, colour in metrics.items():
+            _curve(axes, record["clean"][metric], entry["levels"], metric, colour)
+        axes.set_title(entry["label"], fontsize=10, pad=4)
+        ticks = [amount_text(level["amount"], entry["unit"]) for level in entry["levels"]]
+        axes.set_xticks(range(len(ticks) + 1), ["clean", *ticks])
+        axes.set_xlabel(entry["unit"], fontsize=8, labelpad=1)
+        axes.tick_params(labelsize=7.5)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    if lowest is not None:
+        grid[0, 0].set_ylim(bottom=lowest)
+    for metric, colour in metrics.items():
+        grid[0, 0].plot([], [], "-o", markersize=3.5, color=colour, label=METRICS[metric])
+    grid[0, 0].plot([], [], "--", color=MUTED, linewidth=1, label="Clean")
+    legend_below(figure, len(metrics) + 1)
+    figure.suptitle(title, fontsize=12.5, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def _curve(axes: Axes, clean: dict[str, Any], levels: list[dict[str, Any]], metric: str, colour: str) -> None:
+    points = [clean, *(level["metrics"][metric] for level in levels)]
+    values = [np.nan if point["value"] is None else point["value"] for point in points]
+    ends = np.array([point.get("ci95") or [np.nan, np.nan] for point in points])
+    places = np.arange(len(points))
+    if np.isfinite(values[0]):
+        axes.axhline(values[0], linestyle="--", color=colour if len(levels) < 2 else MUTED, linewidth=1)
+    axes.fill_between(places, ends[:, 0], ends[:, 1], color=colour, alpha=0.18, linewidth=0)
+    axes.plot(places, values, "-o", color=colour, markersize=3.5, linewidth=1.5)
+
+
+def _symmetries(record: dict[str, Any]) -> Figure | None:
+    """Share of calls that stay, for each quarter turn and mirroring."""
+    entry = record.get("corruptions", {}).get("symmetry")
+    if not entry or not entry["levels"]:
+        return None
+    figure, axes = sheet("Calls that stay when turned", "", "Share of images", 3.4)
+    for place, level in enumerate(entry["levels"]):
+        share = level["agreement"]
+        axes.plot([place, place], share["ci95"], "-", color=NEGATIVE, linewidth=1.8)
+        axes.plot(place, share["value"], "o", color=NEGATIVE, markersize=6)
+    axes.set_xticks(range(len(entry["levels"])), [symmetry_text(int(level["amount"])) for level in entry["levels"]])
+    axes.tick_params(axis="x", labelsize=8.5, length=0)
+    lowest = min(level["agreement"]["ci95"][0] for level in entry["levels"])
+    axes.set_ylim(min(lowest - 0.01, 0.98), 1.002)
+    percent_axis(axes.yaxis)
+    return figure
+
+
+def symmetry_text(index: int) -> str:
+    """What a symmetry of the square does, by its number.
+
+    Example:
+        >>> symmetry_text(1), symmetry_text(4), symmetry_text(6)
+        ('90°', 'mirror', 'mirror\\n+ 180°')
+    """
+    turn = f"{90 * (index % 4)}°"
+    return turn if index < 4 else "mirror" + (f"\n+ {turn}" if index % 4 else "")
+
+
+def draw_contact_sheet(folder: Path, image: np.ndarray, identity: str, names: Sequence[str], seed: int) -> Path:
+    """Draw `figures/contact_sheet.png`: a row for each corruption, the patch as it is and at each strength.
+
+    It shows a patch of the user's data, and so belongs into the run folder and nowhere else.
+
+    Args:
+        folder: Of the stress test.
+        image: uint8, shape (H, W, 3).
+        identity: Its id, from which the draws follow.
+        names: Corruptions, in order.
+        seed: Of the draws.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.1 * (SHOWN + 1) + 1.5, 1.22 * len(names) + 0.5), layout="constrained")
+        grid = figure.subplots(len(names), SHOWN + 1, squeeze=False)
+        for row, name in zip(grid, names, strict=True):
+            corruption = CORRUPTIONS[name]
+            strengths = [k for k in corruption.strengths if fits(name, k, image.shape[:2])][:SHOWN]
+            for axes in row:
+                axes.set_axis_off()
+            row[0].imshow(image, interpolation="nearest")
+            row[0].text(-0.08, 0.5, corruption.label, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
+            row[0].set_title("clean", fontsize=7.5, fontweight="normal", loc="center", pad=2)
+            for axes, strength in zip(row[1:], strengths, strict=False):
+                axes.imshow(corrupt(image[None], [identity], name, strength, seed=seed)[0], interpolation="nearest")
+                amount = amount_text(corruption.amounts[strength - 1], corruption.unit)
+                axes.set_title(amount, fontsize=7.5, fontweight="normal", loc="center", pad=2)
+        figure.supxlabel(DISCLAIMER, fontsize=8, color=MUTED)
+        save_figure(figure, folder / "figures" / SHEET, dpi=110)
+    return folder / "figures" / SHEET
+
+
+FIGURES: Drawings = {
+    "loss": draw_loss,
+    "auroc": lambda record: _panels(record, "AUROC", {"auroc": NEGATIVE}),
+    "thresholded": lambda record: _panels(
+        record, "At the model's threshold", {"sensitivity": POSITIVE, "specificity": NEGATIVE}
+    ),
+    "ece": lambda record: _panels(record, "Calibration error", {"ece": LINES[4]}, lowest=0),
+    "symmetries": _symmetries,
+}

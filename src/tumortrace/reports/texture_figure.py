@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from skimage.feature import hog as hog_with_picture
 from skimage.segmentation import find_boundaries
 
-from tumortrace.records.files import replacing
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.reports.figures import INK, MUTED, STYLE
+from tumortrace.reports.drawing import CHANNELS, INK, MUTED, STYLE, save_figure
 from tumortrace.texture.glcm import matrix
 from tumortrace.texture.gradients import derivatives, magnitude
 from tumortrace.texture.intensity import to_grey
@@ -25,7 +24,6 @@ from tumortrace.texture.nuclei import densities, nuclei, segment
 COLUMNS, ROWS = 5, 4
 _CELLS = 12  # in a row of the picture of gradients
 _GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
-_CHANNELS = {"red": "#c8373a", "green": "#3c8f4c", "blue": "#3568b8"}
 _UNIFORM = ListedColormap(
     ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6dcd59", "#b4de2c", "#d9d9d9"]
 )
@@ -46,8 +44,7 @@ def draw_texture(path: Path, image: np.ndarray, title: str) -> None:
         _panels(axes, image)
         figure.suptitle(title if len(title) <= 90 else f"{title[:89]}…", y=0.98, fontsize=13, fontweight="bold")
         figure.text(0.5, 0.012, RESEARCH_USE, ha="center", fontsize=8, color=MUTED)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
+        save_figure(figure, path, dpi=110)
 
 
 def _panels(axes: np.ndarray, image: np.ndarray) -> None:
@@ -94,7 +91,7 @@ def _histogram(axes: Axes, image: np.ndarray, grey: np.ndarray) -> None:
     edges = np.arange(0, 257, 8)
     axes.hist(grey.ravel(), edges.tolist(), color=MUTED, alpha=0.45, weights=np.full(grey.size, 100 / grey.size))
     coloured = bool((image != image[..., :1]).any())
-    for channel, colour in enumerate(_CHANNELS.values()) if coloured else ():
+    for channel, colour in enumerate(CHANNELS.values()) if coloured else ():
         counts = np.histogram(image[..., channel], edges)[0]
         axes.stairs(100 * counts / grey.size, edges, color=colour, linewidth=1.2)
     lines = "; lines: red, green, blue" if coloured else ""
@@ -127,12 +124,12 @@ def _oriented(axes: Axes, grey: np.ndarray) -> None:
 def _stained(axes: np.ndarray, batch: np.ndarray) -> None:
     """What makes sense of stained tissue alone: densities and nuclei."""
     if not (batch != batch[..., :1]).any():
-        for each, title in zip(axes, ("Hematoxylin density", "Eosin density", "Nuclei"), strict=True):
-            each.set_title(title)
-            each.set(xticks=[], yticks=[], facecolor="#f4f4f6", box_aspect=1)
-            each.spines[:].set_visible(False)
-            place: dict[str, Any] = {"ha": "center", "va": "center", "transform": each.transAxes}
-            each.text(0.5, 0.5, "an image without colour:\nnot stained", color=MUTED, fontsize=9, **place)
+        for panel, title in zip(axes, ("Hematoxylin density", "Eosin density", "Nuclei"), strict=True):
+            panel.set_title(title)
+            panel.set(xticks=[], yticks=[], facecolor="#f4f4f6", box_aspect=1)
+            panel.spines[:].set_visible(False)
+            place: dict[str, Any] = {"ha": "center", "va": "center", "transform": panel.transAxes}
+            panel.text(0.5, 0.5, "an image without colour:\nnot stained", color=MUTED, fontsize=9, **place)
         return
     hematoxylin, eosin = (density[0] for density in densities(batch))
     dense = float(np.clip(np.percentile([hematoxylin, eosin], 98), 0.05, 0.3))  # a colour at 0 counts as beyond all
@@ -143,8 +140,8 @@ def _stained(axes: np.ndarray, batch: np.ndarray) -> None:
 
 def _nuclei(axes: Axes, batch: np.ndarray) -> None:
     names, values = nuclei(batch)
-    found = dict(zip(names, values[0], strict=True))
-    title = f"Nuclei: {found['nuclei_count']:.0f}, mean area {found['nuclei_area_mean']:.0f} px"
+    counted = dict(zip(names, values[0], strict=True))
+    title = f"Nuclei: {counted['nuclei_count']:.0f}, mean area {counted['nuclei_area_mean']:.0f} px"
     _show(axes, title, batch[0])
     height, width = batch.shape[1:3]
     finer = max(1, round(200 / max(height, width)))  # outlines thinner than the image's own pixels

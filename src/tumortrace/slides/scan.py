@@ -20,8 +20,8 @@ from tumortrace.records.files import write_text
 from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar
 from tumortrace.records.tables import TILES
-from tumortrace.reports.records import called
 from tumortrace.reports.report import renew_report
+from tumortrace.reports.wording import called
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.result import HEATMAP, JOURNAL, OUTLINES, ScanResult, claim, default_folder, describe, only_scan

@@ -21,7 +21,8 @@ from tumortrace.records.progress import track
 from tumortrace.records.provenance import RESEARCH_USE, machine, versions
 from tumortrace.records.run import Run, create_run, now
 from tumortrace.reports.crossval import write_crossval_report
-from tumortrace.reports.records import decimals, interval, read_json, read_table
+from tumortrace.reports.records import read_json, read_table
+from tumortrace.reports.wording import decimals, interval
 from tumortrace.training.experiment import (
     admit,
     data_arguments,

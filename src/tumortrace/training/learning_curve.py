@@ -25,7 +25,8 @@ from tumortrace.records.output import require_folder
 from tumortrace.records.provenance import RESEARCH_USE, machine, versions
 from tumortrace.records.run import Run, create_run, now
 from tumortrace.reports.learning_curve import write_learning_curve_report
-from tumortrace.reports.records import decimals, read_json
+from tumortrace.reports.records import read_json
+from tumortrace.reports.wording import decimals
 from tumortrace.training.experiment import (
     admit,
     data_arguments,

@@ -12,7 +12,7 @@ from tumortrace.app.pictures import Png, as_png, examples, heat_png, png, seen_p
 from tumortrace.app.problems import FORM, UPLOAD, Problem, documented
 from tumortrace.app.service import TheService, shown_name
 from tumortrace.inference.explain import METHODS
-from tumortrace.reports.records import called
+from tumortrace.reports.wording import called
 
 router = APIRouter(prefix="/api", tags=["patches"])
 

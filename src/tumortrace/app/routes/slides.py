@@ -19,7 +19,7 @@ from tumortrace.app.slide_files import Job, Status
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy
 from tumortrace.app.slide_upload import receive_form
-from tumortrace.reports.records import called
+from tumortrace.reports.wording import called
 from tumortrace.slides.slide import RESOLUTIONS
 from tumortrace.slides.tiling import cells
 

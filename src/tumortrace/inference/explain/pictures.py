@@ -19,8 +19,7 @@ from tumortrace.records.files import write_json
 from tumortrace.records.output import require_folder
 from tumortrace.records.progress import say, track
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.reports.explanation import Heat, draw_explanation
-from tumortrace.reports.explanation_sheet import Tile, draw_sheet
+from tumortrace.reports.explanation import Heat, Tile, draw_explanation, draw_explanation_sheet
 from tumortrace.reports.report import renew_report
 
 
@@ -181,7 +180,9 @@ def draw_sheets(
         totals = {kind: int(((labels == label) & (said.prediction == KINDS[kind][1])).sum()) for kind in kinds}
         rows = {f"{kind}, {len(tiles[kind])} of {totals[kind]:,}": tiles[kind] for kind in kinds}
         title = f"{model.info.classes[label]}: {chosen.title}, surest first, with P({model.info.positive_class})"
-        draw_sheet(folder / f"sheet-{side}.png", rows, title, model.info.positive_class, limit, seen_by(model))
+        draw_explanation_sheet(
+            folder / f"sheet-{side}.png", rows, title, model.info.positive_class, limit, seen_by(model)
+        )
         for kind in kinds:
             items += [
                 {"kind": kind, "id": str(ids[place]), "probability": float(said.probability[place])}

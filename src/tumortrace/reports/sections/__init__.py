@@ -1,28 +1,25 @@
 """The sections of a run's report, in the order in which it tells its story.
 
-A section NAME is up to two files, found by themselves:
-
-- `templates/sections/NAME.html.j2`, its content below the heading. It sees what `reports.story.story` and its own
-  `context` return, and `figures` (name to data URI); `macros.html.j2` has the usual pieces (import them with context).
-- `sections/NAME.py`, where something has to be computed or drawn first: `context(records) -> dict | None` returns
-  further variables for the template, or None where no record has anything to show, and the section is left out; its
-  optional `FIGURES` (name to a function of `Records` that returns a matplotlib figure or None) are drawn into
-  `figures/` with the others.
-
-What a record lacks within a section is called not available by the template itself.
+A section is a row of `SECTIONS` and its content below the heading, `templates/sections/NAME.html.j2`. The template sees
+what `reports.story.story` and the row's context function return, and `figures` (name to data URI); `macros.html.j2` has
+the usual pieces (import them with context). What a record lacks within a section the template itself calls not
+available.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from tumortrace.reports.figures import Drawings
+from tumortrace.reports.drawing import Drawings
+from tumortrace.reports.page import Context
 from tumortrace.reports.records import Records
+from tumortrace.reports.sections import performance, pictures, threshold, training, trust
+from tumortrace.reports.story import tell_worth
+
+
+def _tell_nothing(records: Records) -> Context:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,18 @@ class Section:
     """One section of the report.
 
     Attributes:
-        name: Of its files, and its anchor in the page.
-        heading: Above it.
-        link: In the list of contents; the heading where empty.
+        name: Of its template, and its anchor in the page.
+        title: Its heading.
+        tell: Further variables of the template from the records; None where these have nothing to show, and the section
+            is left out.
+        figures: What it draws, by name.
+        link: In the list of contents; the title where empty.
     """
 
     name: str
-    heading: str
+    title: str
+    tell: Callable[[Records], Context | None] = _tell_nothing
+    figures: Drawings = field(default_factory=dict)
     link: str = ""
 
     @property
@@ -44,39 +46,79 @@ class Section:
         """Path of its template."""
         return f"sections/{self.name}.html.j2"
 
-    @cached_property
-    def _module(self) -> ModuleType | None:
-        module = f"{__name__}.{self.name}"
-        return import_module(module) if find_spec(module) else None
-
-    @property
-    def figures(self) -> Drawings:
-        """What it draws."""
-        return getattr(self._module, "FIGURES", {})
-
-    def context(self, records: Records) -> dict[str, Any] | None:
-        """Its own variables; None where it has nothing to show."""
-        return self._module.context(records) if self._module else {}
-
 
 SECTIONS = (
-    Section("worth", "What this is worth", "Worth"),
-    Section("data", "Data and split", "Data"),
-    Section("audit", "Audit"),
-    Section("training", "Training"),
-    Section("importances", "Descriptors"),
-    Section("metrics", "Metrics"),
-    Section("groups", "By slide or patient", "Groups"),
-    Section("elsewhere", "On other data"),
-    Section("calibration", "Calibration"),
-    Section("threshold", "Threshold"),
-    Section("decisions", "Decisions"),
-    Section("distribution", "Images unlike the training data", "Likeness"),
-    Section("mistakes", "Right and wrong", "Mistakes"),
-    Section("robustness", "Robustness"),
-    Section("explanations", "Explanations"),
-    Section("explanation_measures", "Whether to believe the explanations", "Believing them"),
-    Section("scans", "Slide scans", "Slides"),
-    Section("reproduce", "How to reproduce", "Reproduce"),
+    Section("worth", "What this is worth", tell_worth, link="Worth"),
+    Section("data", "Data and split", link="Data"),
+    Section("audit", "Audit", training.tell_audit),
+    Section("training", "Training", training.tell_training, {"learning_curves": training.draw_learning_curves}),
+    Section(
+        "importances",
+        "Descriptors",
+        training.tell_importances,
+        {"importances": training.draw_importances, "feature_importances": training.draw_feature_importances},
+    ),
+    Section(
+        "metrics",
+        "Metrics",
+        performance.tell_metrics,
+        {
+            "roc": performance.draw_roc,
+            "precision_recall": performance.draw_precision_recall,
+            "decision_curve": performance.draw_decision_curve,
+        },
+    ),
+    Section(
+        "groups",
+        "By slide or patient",
+        performance.tell_groups,
+        {"accuracy_by_group": performance.draw_accuracy_by_group},
+        "Groups",
+    ),
+    Section("elsewhere", "On other data", performance.tell_elsewhere),
+    Section(
+        "calibration",
+        "Calibration",
+        trust.tell_calibration,
+        {
+            "reliability": trust.draw_reliability,
+            "calibration": trust.draw_calibration,
+            "probability_histogram": trust.draw_probability_histogram,
+        },
+    ),
+    Section(
+        "threshold",
+        "Threshold",
+        threshold.tell_threshold,
+        {
+            "threshold": threshold.draw_threshold,
+            "before_after": threshold.draw_before_after,
+            "confusion_matrix": threshold.draw_confusion_matrix,
+            "confusion_matrix_at_half": threshold.draw_confusion_matrix_at_half,
+        },
+    ),
+    Section("decisions", "Decisions", trust.tell_decisions, {"risk_coverage": trust.draw_risk_coverage}),
+    Section(
+        "distribution",
+        "Images unlike the training data",
+        trust.tell_distribution,
+        {"likeness": trust.draw_likeness},
+        "Likeness",
+    ),
+    Section("mistakes", "Right and wrong", pictures.tell_mistakes, link="Mistakes"),
+    Section("robustness", "Robustness", trust.tell_robustness, {"robustness": trust.draw_robustness}),
+    Section("explanations", "Explanations", pictures.tell_explanations),
+    Section(
+        "explanation_measures",
+        "Whether to believe the explanations",
+        pictures.tell_explanation_measures,
+        {"explanation_measures": pictures.draw_explanation_measures},
+        "Believing them",
+    ),
+    Section("scans", "Slide scans", pictures.tell_scans, link="Slides"),
+    Section("reproduce", "How to reproduce", link="Reproduce"),
     Section("limits", "What voids it"),
 )
+
+#: All figures of a run, by name.
+DRAWINGS: Drawings = {name: draw for section in SECTIONS for name, draw in section.figures.items()}

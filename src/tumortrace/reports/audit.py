@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,9 @@ from PIL import Image
 
 from tumortrace.errors import ImageError, RunError
 from tumortrace.images.decoding import read_image
-from tumortrace.records.files import write_text
-from tumortrace.reports.page import render
+from tumortrace.reports.page import embed_image, write_page
 from tumortrace.reports.records import read_json
+from tumortrace.reports.wording import enumerate_kinds
 
 ORDER = ("error", "warning", "note")
 _THUMBNAIL = 192  # pixels of the longer side: sharp on screens with two pixels per point
@@ -50,17 +48,16 @@ def write_audit_report(folder: Path) -> Path:
         raise RunError("no audit.json", where=folder, expected="the folder of an audit", remedy="run the check first")
     findings = sorted(audit.get("findings", []), key=lambda finding: _rank(finding.get("verdict")))
     findings = [finding | {"sets": _sets(finding.get("examples") or [])} for finding in findings]
-    target = Path(folder) / "audit.html"
-    page = render(
+    return write_page(
+        Path(folder) / "audit.html",
         "audit.html.j2",
         audit=audit | {"findings": findings},
         verdict=_verdict(findings),
         kinds=[
-            (kind, means, [each for each in findings if each.get("verdict") == kind]) for kind, means in _MEANS.items()
+            (kind, means, [finding for finding in findings if finding.get("verdict") == kind])
+            for kind, means in _MEANS.items()
         ],
     )
-    write_text(target, page)
-    return target
 
 
 def _rank(verdict: str | None) -> int:
@@ -70,12 +67,12 @@ def _rank(verdict: str | None) -> int:
 def _verdict(findings: list[dict[str, Any]]) -> str:
     """One sentence on what the findings mean for training."""
     counts = Counter(str(finding.get("verdict")) for finding in findings)
-    found = ", ".join(f"{counts[kind]} {kind}{'s' if counts[kind] > 1 else ''}" for kind in ORDER if counts[kind])
+    told = enumerate_kinds({kind: counts[kind] for kind in ORDER})
     if counts["error"]:
-        return f"These data need repair before training: {found}."
+        return f"These data need repair before training: {told}."
     if counts["warning"]:
-        return f"These data can be trained on, with care: {found}."
-    return f"Nothing stands against training on these data{f': {found}' if found else ''}."
+        return f"These data can be trained on, with care: {told}."
+    return f"Nothing stands against training on these data{f': {told}' if told else ''}."
 
 
 def _sets(examples: list[Any]) -> list[list[dict[str, Any]]]:
@@ -101,7 +98,4 @@ def _thumbnail(path: str | None) -> str | None:
         image = Image.fromarray(read_image(path))
     except ImageError:
         return None
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+    return embed_image(image, _THUMBNAIL, "JPEG", quality=88)

@@ -1,0 +1,223 @@
+"""Sections on how far a prediction can be trusted: calibration, decisions, likeness to training, robustness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.special import expit
+
+from tumortrace.evaluation.abstention import MANY
+from tumortrace.evaluation.conformal import promise
+from tumortrace.evaluation.curves import Curves, curves
+from tumortrace.evaluation.intervals import share_with_interval
+from tumortrace.reports.drawing import (
+    CLASS_COLOURS,
+    GRID,
+    INK,
+    LINES,
+    MUTED,
+    POSITIVE,
+    legend_below,
+    sheet,
+    short,
+    unit_square,
+)
+from tumortrace.reports.page import Context
+from tumortrace.reports.records import Records, read_json
+from tumortrace.reports.stress import draw_loss, stress_verdict
+from tumortrace.reports.wording import decimals, estimate
+
+#: Measures of calibration in the order of the table, with what they are.
+CALIBRATION = {
+    "ece": "Calibration error, bins of equally many images (ECE)",
+    "adaptive_ece": "The same of the likelier class (adaptive ECE)",
+    "classwise_ece": "The same by class, bins of equal width (classwise ECE)",
+    "nll": "Log loss",
+    "brier": "Brier score",
+    "brier_reliability": "… of it lost through miscalibration (reliability)",
+    "brier_resolution": "… gained by telling images apart (resolution)",
+    "brier_uncertainty": "… due to the prevalence (uncertainty)",
+}
+FARTHEST = 4.0  # scores beyond this stand at the edge of the figure of likeness
+
+
+def tell_calibration(records: Records) -> Context:
+    """`choice`, how the calibration was chosen; `measures`, rows before and after; `compared`, likelihoods; `alt`."""
+    record = read_json(records.folder / "calibration.json")
+    before, after = record.get("before") or {}, record.get("after") or {}
+    on = f"on the {records.split} split"
+    choice = record.get("choice") or {}
+    return {
+        "choice": choice,
+        "measures": [
+            {"name": name, "label": label, "before": before.get(name), "after": after[name]}
+            for name, label in CALIBRATION.items()
+            if name in after
+        ],
+        "compared": choice.get("cross_validated_nll") or {},
+        "alt": {
+            "reliability": f"Observed share against predicted probability {on}: ECE {records.metric('ece')}",
+            "calibration": f"Observed share against probability {on}, before calibration: "
+            f"ECE {estimate(before.get('ece'))}, and after: ECE {estimate(after.get('ece'))}",
+            "probability_histogram": f"Histogram of predicted probabilities by class {on}",
+        },
+    }
+
+
+def draw_reliability(records: Records) -> Figure | None:
+    """Observed share against predicted probability."""
+    points = records.curves(records.split)
+    if points is None:
+        return None
+    figure, axes = _reliability_sheet(records, "Reliability")
+    _plot_reliability(axes, points, f"Model, ECE {records.metric('ece')}", INK, "o")
+    legend_below(figure)
+    return figure
+
+
+def draw_calibration(records: Records) -> Figure | None:
+    """Reliability of the model by itself beside that after calibration."""
+    record, table = read_json(records.folder / "calibration.json"), records.scored(records.split)
+    if not record.get("before") or "logit" not in table or table["label"].nunique() < 2:
+        return None
+    figure, axes = _reliability_sheet(records, "Calibration")
+    for side, probability, colour, marker in (
+        ("before", expit(table["logit"]), POSITIVE, "s"),
+        ("after", table["probability"], INK, "o"),
+    ):
+        label = f"{side.capitalize()}, ECE {estimate(record[side].get('ece'))}"
+        _plot_reliability(axes, curves(table["label"], probability), label, colour, marker)
+    legend_below(figure, 1)
+    return figure
+
+
+def _reliability_sheet(records: Records, title: str) -> tuple[Figure, Axes]:
+    x = f"Predicted probability of {short(records.classes[1])}"
+    figure, axes = sheet(f"{title}, {records.split} split", x, "Observed share", 5.2)
+    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1, label="Perfectly calibrated")
+    unit_square(axes)
+    return figure, axes
+
+
+def _plot_reliability(axes: Axes, points: Curves, label: str, colour: str, marker: str) -> None:
+    error = np.maximum([points.bin_share - points.bin_low, points.bin_high - points.bin_share], 0)
+    style: dict[str, Any] = {"fmt": f"{marker}-", "color": colour, "elinewidth": 1, "markersize": 5, "label": label}
+    axes.errorbar(points.bin_probability, points.bin_share, error, **style)
+
+
+def draw_probability_histogram(records: Records) -> Figure | None:
+    """How many images of each class get which probability."""
+    table = records.scored(records.split)
+    if table.empty:
+        return None
+    title = f"Probabilities by class, {records.split} split"
+    figure, axes = sheet(title, f"Predicted probability of {short(records.classes[1])}", "Images", 5.2)
+    edges = np.linspace(0, 1, 31).tolist()
+    for index, name in enumerate(records.classes):
+        values, colour = table.loc[table["label"] == index, "probability"], CLASS_COLOURS[index]
+        style: dict[str, Any] = {"color": colour, "histtype": "stepfilled", "edgecolor": colour, "linewidth": 1.4}
+        axes.hist(values, edges, alpha=0.45, label=f"{short(name)} ({len(values):,})", **style)
+    if records.threshold is not None:
+        label = f"Threshold {decimals(records.threshold)}"
+        axes.axvline(records.threshold, linestyle="--", color=INK, linewidth=1.2, label=label)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, 3)
+    return figure
+
+
+def tell_decisions(records: Records) -> Context | None:
+    """`decisions`: per split, the shares of each decision, and of those made that are right, with intervals.
+
+    Besides `promised`, sentences; `reached` and `triage`, the records of the judged split; `alt`.
+    """
+    table = records.predictions
+    if not {"split", "decision"} <= set(table) or table["decision"].isna().all():
+        return None
+    rows: list[Mapping[str, Any]] = []
+    for split, part in table.groupby("split", sort=False):
+        group = part.get("group")
+        row = {key: share_with_interval(part["decision"] == key, group) for key in ("positive", "negative", "refer")}
+        decided = part[part["decision"].isin(["positive", "negative"]) & part["label"].notna()]
+        right = (decided["decision"] == "positive") == (decided["label"] == 1)
+        row["right"] = share_with_interval(right, decided.get("group"))
+        rows.append(row | {"split": split, "images": len(part)})
+    record = read_json(records.folder / "abstention.json")
+    conformal = records.model.get("conformal")
+    area = decimals((record.get("aurc") or {}).get("value"))
+    words = f"Share called wrongly against share of images kept, {records.split} split: area {area}"
+    return {
+        "decisions": rows,
+        "promised": promise(conformal, records.classes) if conformal and conformal.get("quantiles") else [],
+        "reached": record.get("decisions"),
+        "triage": record.get("triage"),
+        "alt": {"risk_coverage": words},
+    }
+
+
+def draw_risk_coverage(records: Records) -> Figure | None:
+    """What is gained by leaving out the images of which the model is least certain."""
+    record = read_json(records.folder / "abstention.json")
+    if not record.get("risk_coverage"):
+        return None
+    kept, risk = np.array(record["risk_coverage"]["kept"]), record["risk_coverage"]["risk"]
+    figure, axes = sheet(f"Risk and coverage, {record['split']} split", "Share of images kept", "Share called wrongly")
+    low, high = np.array([entry["ci95"] or [np.nan, np.nan] for entry in risk]).T
+    axes.fill_between(kept, low, high, color=GRID, label="95 % interval")
+    label = f"The most certain are kept, area {estimate(record['aurc'])}"
+    axes.plot(kept, [entry["value"] for entry in risk], color=INK, label=label)
+    axes.set(xlim=(0, 1.01), ylim=(0, None))
+    legend_below(figure, 1)
+    return figure
+
+
+def tell_distribution(records: Records) -> Context | None:
+    """`outside`: per split, how many images and their share; `limits`; `strange`, whether they are many; `alt`."""
+    record = read_json(records.folder / "distribution.json")
+    parts = record.get("splits")
+    if not parts:
+        return None
+    bounds = ((parts.get(record.get("split")) or {}).get("outside") or {}).get("ci95")
+    return {
+        "outside": parts,
+        "limits": record.get("limits") or {},
+        "strange": bool(bounds and bounds[0] > MANY),
+        "alt": {"likeness": f"Histogram of distances from the training images, {records.split} split, limit at 1"},
+    }
+
+
+def draw_likeness(records: Records) -> Figure | None:
+    """Scores of the judged split beside those of the validation split, which set the limit."""
+    table = records.predictions
+    if "ood_score" not in table or table["ood_score"].isna().all():
+        return None
+    figure, axes = sheet("Likeness to the training images", "Distance, the limit being 1", "Share of images")
+    edges = np.linspace(0, FARTHEST, 41).tolist()
+    splits = [name for name in dict.fromkeys(["validation", records.split]) if (table["split"] == name).any()]
+    for name in splits:
+        values = table.loc[table["split"] == name, "ood_score"].clip(upper=FARTHEST - 0.01)
+        colour = INK if name == records.split else LINES[3]
+        style: dict[str, Any] = {"color": colour, "histtype": "step", "linewidth": 1.6}
+        weights = np.full(len(values), 1 / len(values))
+        axes.hist(values, edges, weights=weights, label=f"{name.capitalize()} ({len(values):,})", **style)
+    axes.axvline(1, linestyle="--", color=MUTED, linewidth=1.2, label="Limit")
+    axes.set(xlim=(0, FARTHEST))
+    legend_below(figure, 3)
+    return figure
+
+
+def tell_robustness(records: Records) -> Context | None:
+    """`stress` (its record), `robustness` (sentences) and `alt`; None where the run has no stress test."""
+    if not records.stress.get("corruptions"):
+        return None
+    alt = {"robustness": "Change of AUROC for each corruption and strength"}
+    return {"stress": records.stress, "robustness": stress_verdict(records.stress), "alt": alt}
+
+
+def draw_robustness(records: Records) -> Figure | None:
+    """By how much AUROC changes, corruption by strength."""
+    return draw_loss(records.stress) if records.stress.get("corruptions") else None
