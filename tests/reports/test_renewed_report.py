@@ -96,7 +96,7 @@ def test_what_lies_elsewhere_changes_no_report(run: Path, tmp_path: Path) -> Non
     bundle = lean(run / "model", tmp_path / "bundle", "model.json")
     renew_report(bundle.parent, evaluation(run, tmp_path, "clinic"))
     assert not (tmp_path / "report.html").exists()
-    (tmp_path / "run" / "run.json").write_text('{"verb": "crossval"}')
+    (tmp_path / "run" / "run.json").write_text('{"verb": "prepare"}')
     renew_report(tmp_path / "run", evaluation(run, tmp_path / "run", "clinic"))
     assert not (tmp_path / "run" / "report.html").exists()
 
@@ -114,7 +114,7 @@ def test_a_report_that_cannot_be_told_anew_is_a_note(
         (evaluation(run, tmp_path, "other") / "metrics.json").write_text('{"test": ')
     renew_report(tmp_path, there)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("note: the report of the run stays as it was: ")
+    assert line.startswith("note: the report of the run could not be told: ")
     assert ("report.html" if fault == "unwritable" else "other") in line
 
 

@@ -318,6 +318,8 @@ def test_report_told_anew_holds_what_has_come_since(run: Path, tmp_path: Path) -
     assert "| clinic | 412 |" in (tmp_path / "model_card.md").read_text("utf-8")
     assert "the clinic" in report(there).read_text("utf-8")
     assert not (there / "model_card.md").exists()
-    (tmp_path / "run.json").write_text('{"verb": "crossval"}')
-    with pytest.raises(RunError, match="'crossval'"):
+    (tmp_path / "run.json").write_text('{"verb": "prepare"}')
+    with pytest.raises(RunError, match="'prepare'"):
         report(tmp_path)
+    (tmp_path / "run.json").write_text('{"verb": "crossval", "name": "first"}')
+    assert "No fold is on record" in report(tmp_path).read_text("utf-8")

@@ -26,6 +26,7 @@ from tumortrace.evaluation.split_record import split_record
 from tumortrace.models.architecture import build_network
 from tumortrace.records.run import Run
 from tumortrace.reports import crossval as report
+from tumortrace.reports.drawing import Drawn
 from tumortrace.training import crossval as module
 from tumortrace.training import finish
 from tumortrace.training import train as training
@@ -189,7 +190,7 @@ def test_interrupted_and_resumed_it_ends_the_same(
         return original(self, *args, **options)
 
     monkeypatch.setattr(Trainer, "fit", stops)
-    monkeypatch.setattr(report, "draw_crossval_figures", lambda folds: {})
+    monkeypatch.setattr(report, "draw_figures", lambda *_: Drawn())
     with pytest.raises(RunError, match="crossval --resume"):
         crossval(data, folds=2, changes=TINY, out=tmp_path, seed=5)
     (folder,) = tmp_path.iterdir()
@@ -209,7 +210,7 @@ def test_interrupted_and_resumed_it_ends_the_same(
 
 def test_a_random_split_says_that_it_leaks(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report counts the slides on both sides, and says that the numbers flatter."""
-    monkeypatch.setattr(report, "draw_crossval_figures", lambda folds: {})
+    monkeypatch.setattr(report, "draw_figures", lambda *_: Drawn())
     folder = crossval(data, folds=2, changes=TINY, out=tmp_path, split="random")
     table = pd.read_csv(folder / "folds.csv", dtype=str)
     shared = int(table.drop_duplicates(["group", "fold"])["group"].value_counts().gt(1).sum())

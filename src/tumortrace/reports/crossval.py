@@ -16,9 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from tumortrace.errors import RunError
 from tumortrace.evaluation.curves import curves
 from tumortrace.reports.drawing import COLOURS, INK, MUTED, WIDTH, Drawings, draw_figures, legend_below, short
-from tumortrace.reports.page import write_page
+from tumortrace.reports.page import REPORT, write_page
 from tumortrace.reports.records import METRICS, read_json, read_table
-from tumortrace.reports.report import REPORT
 from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 BARS = ("auroc", "accuracy", "sensitivity", "specificity")

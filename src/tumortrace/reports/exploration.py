@@ -33,7 +33,7 @@ from tumortrace.reports.drawing import (
     short,
 )
 from tumortrace.reports.exploration_figures import FIGURES, Exploration
-from tumortrace.reports.page import write_page
+from tumortrace.reports.page import REPORT, write_page
 from tumortrace.reports.records import read_json, read_table
 from tumortrace.reports.wording import called
 
@@ -93,7 +93,7 @@ def write_exploration(folder: Path, drawn: Drawn) -> Path:
     if not statistics:
         raise RunError("no statistics.json", where=folder, expected="the folder of an exploration")
     return write_page(
-        folder / "report.html",
+        folder / REPORT,
         "exploration.html.j2",
         drawn,
         statistics=statistics,

@@ -12,9 +12,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from tumortrace.errors import RunError
 from tumortrace.reports.drawing import LINES, MUTED, NEGATIVE, draw_figures, legend_below, sheet
-from tumortrace.reports.page import write_page
+from tumortrace.reports.page import REPORT, write_page
 from tumortrace.reports.records import METRICS, read_json
-from tumortrace.reports.report import REPORT
 from tumortrace.reports.wording import decimals, estimate
 
 DRAWN = {"auroc": NEGATIVE, "average_precision": LINES[0], "accuracy": LINES[1], "ece": LINES[4]}

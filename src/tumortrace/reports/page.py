@@ -17,6 +17,7 @@ from tumortrace.records.files import write_text
 from tumortrace.reports.drawing import Drawn
 from tumortrace.reports.wording import decimals, interval, p_text, signed
 
+REPORT = "report.html"
 #: Variables of a template.
 Context = dict[str, Any]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from markupsafe import Markup
@@ -11,54 +12,56 @@ from tumortrace.records.files import write_text
 from tumortrace.records.lock import locked
 from tumortrace.records.progress import say
 from tumortrace.reports.checklist import CHECKLISTS, fill
+from tumortrace.reports.crossval import write_crossval_report
 from tumortrace.reports.drawing import draw_figures
-from tumortrace.reports.page import embed_figures, render
+from tumortrace.reports.learning_curve import write_learning_curve_report
+from tumortrace.reports.page import REPORT, embed_figures, render
 from tumortrace.reports.records import read_json, read_records
 from tumortrace.reports.sections import DRAWINGS, SECTIONS
 from tumortrace.reports.sections.performance import tell_elsewhere
 from tumortrace.reports.story import story, tell_worth
+from tumortrace.reports.tuning import write_tuning_report
 
-REPORT, LOCK = "report.html", ".report.lock"
+LOCK = ".report.lock"
 TRAINED = ("train", "ensemble")  # verbs whose folder is a run, with a model card
 
 
 def report(folder: str | Path) -> Path:
-    """Tell the report of a run or an evaluation anew, with what has come since; a run's model card as well.
+    """Tell a report anew, with what has come since; a run's model card as well. Nothing is computed but figures.
 
     Args:
-        folder: Run folder, or the folder of an evaluation.
+        folder: Of a run, an ensemble, an evaluation, a cross-validation, a learning curve or a search.
 
     Returns:
-        Path of report.html, in the folder.
+        Path of the HTML file, in the folder.
 
     Raises:
-        RunError: It is neither, or a record is damaged.
+        RunError: It is none of these, or a record is damaged.
     """
     folder = Path(folder)
-    records = read_records(folder)
-    verb = records.run.get("verb")
-    if verb not in (*TRAINED, "evaluate"):
+    verb = read_records(folder).run.get("verb")
+    if verb not in WRITERS:
         raise RunError(
             f"records of {verb!r}" if verb else "no verb on record",
             where=folder,
-            expected="the folder of a run or of an evaluation",
+            expected=f"a folder that one of these made: {', '.join(WRITERS)}",
             remedy="name such a folder; other reports are written by their own verbs",
         )
     with locked(folder / LOCK):  # who tells it last has read everything
-        page = write_report(folder)
+        page = WRITERS[verb](folder)
         if verb in TRAINED:
             write_model_card(folder)
     return page
 
 
 def renew_report(run: Path, written: Path | None = None) -> Path | None:
-    """Tell the report and the model card of a run anew, once records of it have been written.
+    """Tell the report of a run (see `report`) anew, once records of it have been written.
 
     Those stay a success whatever becomes of this: a report that cannot be told is a note. Commands that end at the same
     time wait for each other, so that the last report shows what all of them have written.
 
     Args:
-        run: The folder around a bundle; nothing is done where it is not that of a run.
+        run: Folder; nothing is done where it has no such report.
         written: What a verb has written; nothing is done where it lies elsewhere. None for the run's own records.
 
     Returns:
@@ -67,13 +70,13 @@ def renew_report(run: Path, written: Path | None = None) -> Path | None:
     if written is not None and not written.resolve().is_relative_to(run.resolve()):
         return None
     try:
-        if read_json(run / "run.json").get("verb") not in TRAINED:
+        if read_json(run / "run.json").get("verb") not in WRITERS:
             return None
         page = report(run)
     except Exception as error:  # whatever it is: what has been measured stands, and is worth more than its report
         known = isinstance(error, (TumorTraceError, OSError))
         why = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
-        say(f"note: the report of the run stays as it was: {why}; `tumortrace report {run}` tells it anew")
+        say(f"note: the report of the run could not be told: {why}; `tumortrace report {run}` tells it anew")
         return None
     say(f"report: {page}")
     return page
@@ -147,3 +150,12 @@ def write_model_card(run: Path) -> Path:
     )
     write_text(run / "model_card.md", page)
     return run / "model_card.md"
+
+
+#: What writes the report of a folder, by the verb that made it; looked up when it is called, as tests replace some.
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    **dict.fromkeys((*TRAINED, "evaluate"), lambda folder: write_report(folder)),
+    "crossval": write_crossval_report,
+    "learning-curve": write_learning_curve_report,
+    "tune": write_tuning_report,
+}

@@ -26,9 +26,8 @@ from tumortrace.reports.drawing import (
     name_rows,
     sheet,
 )
-from tumortrace.reports.page import write_page
+from tumortrace.reports.page import REPORT, write_page
 from tumortrace.reports.records import METRICS, read_json, read_table
-from tumortrace.reports.report import REPORT
 from tumortrace.reports.wording import decimals, interval
 
 FEW_FINISHED = 20

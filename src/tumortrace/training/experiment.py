@@ -24,7 +24,7 @@ from tumortrace.evaluation.thresholds import require_enough
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import machine
 from tumortrace.records.run import Run, now
-from tumortrace.reports.report import REPORT
+from tumortrace.reports.page import REPORT
 from tumortrace.training.recipe import Recipe
 
 
