@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 from jinja2 import ChainableUndefined, Environment
 
+from tumortrace.evaluation.measures import TITLES
 from tumortrace.images.augmentation import Augmentation
-from tumortrace.reports.records import METRICS, Records, read_json
+from tumortrace.reports.records import Records, read_json
 from tumortrace.reports.story import evaluations, unknown
 from tumortrace.reports.wording import estimate
 
@@ -99,7 +100,7 @@ def _summaries(records: Records, told: dict[str, Any]) -> dict[str, Any]:
         "positives_of_splits": {name: part.get("positives") for name, part in splits},
         "groups_of_splits": {name: part.get("groups") for name, part in splits if part.get("groups") is not None},
         "findings": None if findings is None else [finding["name"] for finding in findings] or "none",
-        "measures": [label for name, label in METRICS.items() if name in told["judged"]],
+        "measures": [label for name, label in TITLES.items() if name in told["judged"]],
         "figure_names": sorted(path.stem.replace("_", " ") for path in records.folder.glob("figures/*.svg")),
         "elsewhere": [
             f"{entry['name']} ({entry['metrics'].get('n', 0):,} images, AUROC {_text(entry['metrics'].get('auroc'))})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tumortrace.errors import RunError
 from tumortrace.evaluation.curves import curves
+from tumortrace.evaluation.measures import MEASURES, TITLES
 from tumortrace.reports.crossval import read_predictions
 from tumortrace.reports.drawing import (
     COLOURS,
@@ -26,7 +28,7 @@ from tumortrace.reports.drawing import (
     unit_square,
 )
 from tumortrace.reports.page import write_page
-from tumortrace.reports.records import METRICS, read_json
+from tumortrace.reports.records import read_json
 from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 REPORT = "compare.html"
@@ -55,7 +57,7 @@ def write_compare_report(folder: Path) -> Path:
         outcome=comparison.outcome,
         runs=comparison.runs,
         verdict=_verdict(comparison),
-        metric_names=METRICS,
+        metric_names=TITLES,
     )
 
 
@@ -120,9 +122,9 @@ def _auroc(comparison: Comparison) -> Figure | None:
 
 
 def _differences(comparison: Comparison) -> Figure | None:
-    """A row per metric, a dot per run; the log loss has a scale of its own and is left to the table."""
+    """A row per metric, a dot per run; what has a scale of its own, as the log loss, is left to the table."""
     others = comparison.to_the_first
-    names = [metric for metric in METRICS if metric != "nll"]
+    names = [metric for metric, row in MEASURES.items() if math.isfinite(row.bounds[1])]
     if not others:
         return None
     first = next(iter(comparison.runs))
@@ -133,7 +135,7 @@ def _differences(comparison: Comparison) -> Figure | None:
         offset = 0.6 * ((number + 0.5) / len(others) - 0.5)
         for place, metric in enumerate(names):
             _dot(axes, metrics[metric], place + offset, comparison.colour(name), short(name, 40) if place == 0 else "")
-    _names(axes, [METRICS[metric] for metric in names])
+    _names(axes, [TITLES[metric] for metric in names])
     legend_below(figure, 1)
     return figure
 

@@ -15,15 +15,14 @@ from matplotlib.ticker import MaxNLocator
 
 from tumortrace.errors import RunError
 from tumortrace.evaluation.curves import curves
+from tumortrace.evaluation.measures import TITLES, prominent
 from tumortrace.reports.drawing import COLOURS, INK, MUTED, WIDTH, Drawings, draw_figures, legend_below, short
 from tumortrace.reports.page import REPORT, write_page
-from tumortrace.reports.records import METRICS, read_json, read_table
+from tumortrace.reports.records import read_json, read_table
 from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 BARS = ("auroc", "accuracy", "sensitivity", "specificity")
 GRID = np.linspace(0, 1, 201)
-#: Columns of the tables per fold.
-PER_FOLD = ("auroc", "average_precision", "accuracy", "sensitivity", "specificity", "f1", "ece")
 
 
 def write_crossval_report(folder: Path) -> Path:
@@ -58,8 +57,8 @@ def write_crossval_report(folder: Path) -> Path:
         outcome=folds.outcome,
         verdict=_verdict(folds),
         recipes=folds.recipes,
-        metric_names=METRICS,
-        per_fold={name: METRICS[name] for name in PER_FOLD},
+        metric_names=TITLES,
+        per_fold=prominent(),
         fold_entry=lambda fold, metric: _fold_entry(folder, fold, metric),
         comparisons=comparisons(folds.outcome),
         leakage_ruled_out=str(folds.run.get("leakage", "")).startswith("ruled out"),
@@ -191,7 +190,7 @@ def _bars(axes: Axes, folds: Folds, names: list[str], metric: str) -> None:
         if entry["ci95"]:
             axes.plot(entry["ci95"], [place, place], "-", color=INK, linewidth=1.6, zorder=2)
     axes.set(xlim=(-0.02, 1.02), xticks=[0, 0.25, 0.5, 0.75, 1])
-    axes.set_title(METRICS[metric], fontsize=10.5, pad=4)
+    axes.set_title(TITLES[metric], fontsize=10.5, pad=4)
     axes.tick_params(axis="y", labelcolor=INK, length=0)
     axes.tick_params(axis="x", labelsize=8.5)
     axes.grid(axis="y", visible=False)

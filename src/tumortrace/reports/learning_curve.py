@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from tumortrace.errors import RunError
-from tumortrace.reports.drawing import LINES, MUTED, NEGATIVE, draw_figures, legend_below, sheet
+from tumortrace.evaluation.measures import MEASURES, TITLES, prominent
+from tumortrace.reports.drawing import MUTED, draw_figures, legend_below, sheet
 from tumortrace.reports.page import REPORT, write_page
-from tumortrace.reports.records import METRICS, read_json
+from tumortrace.reports.records import read_json
 from tumortrace.reports.wording import decimals, estimate
 
-DRAWN = {"auroc": NEGATIVE, "average_precision": LINES[0], "accuracy": LINES[1], "ece": LINES[4]}
+DRAWN = ("auroc", "average_precision", "accuracy", "ece")
 LITTLE = 0.005  # AUROC: less than this from twice the labels is called little
 
 
@@ -44,7 +45,7 @@ def write_learning_curve_report(folder: Path) -> Path:
         data=run.get("data", {}),
         outcome=outcome,
         verdict=curve_verdict(outcome),
-        metric_names={name: METRICS[name] for name in (*DRAWN, "sensitivity", "specificity", "brier")},
+        metric_names=prominent(),
         leakage_ruled_out=str(run.get("leakage", "")).startswith("ruled out"),
     )
 
@@ -91,8 +92,8 @@ def _mean(size: dict[str, Any]) -> str:
 
 def _draw(outcome: dict[str, Any], metric: str) -> Figure:
     """A point with its interval for each run, the mean over repeats, and for AUROC the law."""
-    figure, axes = sheet(METRICS[metric], "Labelled training images", METRICS[metric])
-    colour = DRAWN[metric]
+    figure, axes = sheet(TITLES[metric], "Labelled training images", TITLES[metric])
+    colour = MEASURES[metric].colour
     runs = [row for row in outcome["runs"] if row["metrics"][metric]["value"] is not None]
     repeats = max(row["repeat"] for row in outcome["runs"]) + 1
     for row in runs:

@@ -8,12 +8,12 @@ from typing import Any
 import yaml
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.measures import TITLES, prominent
 from tumortrace.reports.page import Context
-from tumortrace.reports.records import METRICS, Records, read_json
+from tumortrace.reports.records import Records, read_json
 from tumortrace.reports.wording import decimals, interval
 
 FEW_GROUPS = 10
-HEADLINES = ("auroc", "average_precision", "sensitivity", "specificity", "balanced_accuracy", "ece")
 
 
 def story(records: Records) -> Context:
@@ -32,7 +32,7 @@ def story(records: Records) -> Context:
     """
     judged = records.judged
     extra = [name for name, entry in judged.items() if isinstance(entry, dict) and "value" in entry]
-    names = METRICS | {name: name.replace("_", " ") for name in extra if name not in METRICS}
+    names = TITLES | {name: name.replace("_", " ") for name in extra if name not in TITLES}
     recipe, recipe_text = _recipe(records.folder / "recipe.yaml")
     return {
         "run": records.run,
@@ -46,7 +46,7 @@ def story(records: Records) -> Context:
         "metric_names": names,
         "split": records.split,
         "judged": judged,
-        "headlines": [(METRICS[name], judged[name]) for name in HEADLINES if judged.get(name)],
+        "headlines": [(title, judged[name]) for name, title in prominent().items() if judged.get(name)],
         "classes": records.classes,
         "threshold": records.threshold,
         "calibration": calibration_in_words(records.model),

@@ -14,14 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.measures import MEASURES
 from tumortrace.images.corruptions import CORRUPTIONS, corrupt, fits
 from tumortrace.reports.drawing import (
     DISCLAIMER,
     INK,
-    LINES,
     MUTED,
     NEGATIVE,
-    POSITIVE,
     STYLE,
     WIDTH,
     Drawings,
@@ -32,7 +31,7 @@ from tumortrace.reports.drawing import (
     sheet,
 )
 from tumortrace.reports.page import embed_picture, write_page
-from tumortrace.reports.records import METRICS, read_json
+from tumortrace.reports.records import read_json
 from tumortrace.reports.wording import estimate, interval, signed
 
 REPORT = "stress.html"
@@ -168,9 +167,7 @@ def draw_loss(record: dict[str, Any]) -> Figure | None:
     return figure
 
 
-def _panels(
-    record: dict[str, Any], title: str, metrics: dict[str, str], *, lowest: float | None = None
-) -> Figure | None:
+def _panels(record: dict[str, Any], title: str, *metrics: str, lowest: float | None = None) -> Figure | None:
     """A panel for each corruption, a line with its interval for each metric; the clean value is dashed."""
     entries = ordered(record)
     if not entries:
@@ -181,8 +178,8 @@ def _panels(
     for axes in grid.flat[len(entries) :]:
         axes.set_axis_off()
     for axes, entry in zip(grid.flat, entries.values(), strict=False):
-        for metric, colour in metrics.items():
-            _curve(axes, record["clean"][metric], entry["levels"], metric, colour)
+        for metric in metrics:
+            _curve(axes, record["clean"][metric], entry["levels"], metric, MEASURES[metric].colour)
         axes.set_title(entry["label"], fontsize=10, pad=4)
         ticks = [amount_text(level["amount"], entry["unit"]) for level in entry["levels"]]
         axes.set_xticks(range(len(ticks) + 1), ["clean", *ticks])
@@ -191,8 +188,9 @@ def _panels(
         axes.yaxis.set_major_locator(MaxNLocator(4))
     if lowest is not None:
         grid[0, 0].set_ylim(bottom=lowest)
-    for metric, colour in metrics.items():
-        grid[0, 0].plot([], [], "-o", markersize=3.5, color=colour, label=METRICS[metric])
+    for metric in metrics:
+        row = MEASURES[metric]
+        grid[0, 0].plot([], [], "-o", markersize=3.5, color=row.colour, label=row.title)
     grid[0, 0].plot([], [], "--", color=MUTED, linewidth=1, label="Clean")
     legend_below(figure, len(metrics) + 1)
     figure.suptitle(title, fontsize=12.5, fontweight="bold", x=0.01, ha="left")
@@ -273,10 +271,8 @@ def draw_contact_sheet(folder: Path, image: np.ndarray, identity: str, names: Se
 
 FIGURES: Drawings = {
     "loss": draw_loss,
-    "auroc": lambda record: _panels(record, "AUROC", {"auroc": NEGATIVE}),
-    "thresholded": lambda record: _panels(
-        record, "At the model's threshold", {"sensitivity": POSITIVE, "specificity": NEGATIVE}
-    ),
-    "ece": lambda record: _panels(record, "Calibration error", {"ece": LINES[4]}, lowest=0),
+    "auroc": lambda record: _panels(record, "AUROC", "auroc"),
+    "thresholded": lambda record: _panels(record, "At the model's threshold", "sensitivity", "specificity"),
+    "ece": lambda record: _panels(record, "Calibration error", "ece", lowest=0),
     "symmetries": _symmetries,
 }

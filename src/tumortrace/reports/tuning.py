@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.measures import TITLES
 from tumortrace.reports.drawing import (
     GRID,
     INK,
@@ -27,7 +28,7 @@ from tumortrace.reports.drawing import (
     sheet,
 )
 from tumortrace.reports.page import REPORT, write_page
-from tumortrace.reports.records import METRICS, read_json, read_table
+from tumortrace.reports.records import read_json, read_table
 from tumortrace.reports.wording import decimals, interval
 
 FEW_FINISHED = 20
@@ -147,7 +148,7 @@ class Search:
     @property
     def label(self) -> str:
         """The objective's name for people, as in "Validation F1"."""
-        return f"Validation {METRICS.get(self.metric, self.metric)}"
+        return f"Validation {TITLES.get(self.metric, self.metric)}"
 
     @property
     def best(self) -> int | None:

@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tumortrace.evaluation.curves import precision_recall_band, roc_band
+from tumortrace.evaluation.curves import DRAWN, precision_recall_band, roc_band
+from tumortrace.evaluation.measures import prominent
+from tumortrace.evaluation.replicates import Replicates
 from tumortrace.reports.drawing import (
     BAND,
     INK,
@@ -20,11 +22,10 @@ from tumortrace.reports.drawing import (
     unit_square,
 )
 from tumortrace.reports.page import Context
-from tumortrace.reports.records import METRICS, Records
-from tumortrace.reports.story import HEADLINES, evaluations
+from tumortrace.reports.records import Records
+from tumortrace.reports.story import evaluations
 from tumortrace.reports.wording import decimals
 
-SUBGROUP_METRICS = ("auroc", "sensitivity", "specificity", "ece")
 OPEN = 12  # groups up to which their table is shown at once
 NAMED = 40  # groups for whose names the figure has room
 
@@ -52,7 +53,7 @@ def draw_roc(records: Records) -> Figure | None:
         return None
     figure, axes = sheet(f"ROC curve, {records.split} split", "1 − specificity", "Sensitivity", 5.2)
     axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
-    places, low, high = roc_band(records.scored(records.split))
+    places, low, high = roc_band(Replicates(records.scored(records.split), DRAWN))
     if len(places):
         axes.fill_between(places, low, high, label="95 % band", **BAND)
     axes.plot(points.fpr, points.tpr, color=INK, label=f"AUROC {records.metric('auroc')}")
@@ -73,7 +74,7 @@ def draw_precision_recall(records: Records) -> Figure | None:
     table = records.scored(records.split)
     prevalence = table["label"].mean()
     axes.axhline(prevalence, linestyle="--", color=MUTED, linewidth=1, label=f"By chance {decimals(prevalence)}")
-    places, low, high = precision_recall_band(table)
+    places, low, high = precision_recall_band(Replicates(table, DRAWN))
     if len(places):
         axes.fill_between(places, low, high, step="pre", label="95 % band", **BAND)
     label = f"Average precision {records.metric('average_precision')}"
@@ -123,7 +124,7 @@ def tell_groups(records: Records) -> Context | None:
         "groups": groups if len(groups) > 1 else [],
         "groups_open": len(groups) <= OPEN,
         "subgroups": subgroups,
-        "subgroup_metrics": {name: METRICS[name] for name in SUBGROUP_METRICS},
+        "subgroup_metrics": prominent(2),
         "alt": {"accuracy_by_group": f"Accuracy of {len(groups)} slides or patients on the {records.split} split"},
     }
 
@@ -152,4 +153,4 @@ def draw_accuracy_by_group(records: Records) -> Figure | None:
 def tell_elsewhere(records: Records) -> Context | None:
     """`evaluations` and the `columns` of their table; None where there is none."""
     made = evaluations(records)
-    return {"evaluations": made, "columns": {name: METRICS[name] for name in HEADLINES}} if made else None
+    return {"evaluations": made, "columns": prominent()} if made else None

@@ -9,14 +9,13 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from tumortrace.reports.drawing import INK, LINES, MUTED, NEGATIVE, POSITIVE, legend_below, name_rows, sheet, short
+from tumortrace.evaluation.measures import CALLED, MEASURES, TITLES
+from tumortrace.reports.drawing import INK, MUTED, POSITIVE, legend_below, name_rows, sheet, short
 from tumortrace.reports.page import Context
-from tumortrace.reports.records import METRICS, Records
+from tumortrace.reports.records import Records
 from tumortrace.reports.wording import decimals
 
 CONFUSION = LinearSegmentedColormap.from_list("confusion", ["#f4f7f9", "#33556e"])
-#: What is shown before and after.
-COMPARED = ("sensitivity", "specificity", "precision", "npv", "f1", "balanced_accuracy", "accuracy", "mcc")
 CELLS = {"tn": "true negatives", "fp": "false positives", "fn": "false negatives", "tp": "true positives"}
 
 
@@ -27,7 +26,7 @@ def tell_threshold(records: Records) -> Context:
     return {
         "shares": _shares(records),
         "half": half,
-        "compared": {name: METRICS[name] for name in COMPARED},
+        "compared": {name: TITLES[name] for name in CALLED},
         "alt": {
             "confusion_matrix": f"Confusion matrix {on}: {_count(records.judged)}",
             "confusion_matrix_at_half": f"Confusion matrix {on} at the threshold .5: {_count(half or {})}",
@@ -66,16 +65,16 @@ def draw_threshold(records: Records) -> Figure | None:
         return None
     f1 = 2 * points.precision * points.recall / np.maximum(points.precision + points.recall, 1e-12)
     lines = {
-        "sensitivity": (points.recall, POSITIVE),
-        "specificity": (1 - points.fpr[1:], NEGATIVE),
-        "precision": (points.precision, LINES[2]),
-        "f1": (f1, LINES[0]),
+        "sensitivity": points.recall,
+        "specificity": 1 - points.fpr[1:],
+        "precision": points.precision,
+        "f1": f1,
     }
     figure, axes = sheet("Metrics by threshold, calibration split", "Threshold", "", 4.8)
-    for name, (values, colour) in lines.items():
+    for name, values in lines.items():
         # each value holds for the thresholds above the next lower probability, its own included
-        style: dict[str, Any] = {"color": colour, "drawstyle": "steps-pre"}
-        axes.plot(points.pr_threshold[::-1], values[::-1], label=METRICS[name], **style)
+        style: dict[str, Any] = {"color": MEASURES[name].colour, "drawstyle": "steps-pre"}
+        axes.plot(points.pr_threshold[::-1], values[::-1], label=TITLES[name], **style)
     chosen = records.model.get("threshold")
     if chosen is not None:
         axes.axvline(chosen, linestyle="--", color=INK, linewidth=1.2, label=f"Chosen, {decimals(chosen)}")
@@ -122,7 +121,7 @@ def draw_before_after(records: Records) -> Figure | None:
     half = _at_half(records)
     if not half:
         return None
-    names = [name for name in COMPARED if _defined(half, name) or _defined(records.judged, name)][::-1]
+    names = [name for name in CALLED if _defined(half, name) or _defined(records.judged, name)][::-1]
     figure, axes = sheet(f"Before and after, {records.split} split", "", "", 1.7 + 0.42 * len(names))
     for entries, shift, colour, label in (
         (half, 0.14, MUTED, f"At {decimals(half['threshold'])}"),
@@ -134,7 +133,7 @@ def draw_before_after(records: Records) -> Figure | None:
         error = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
         heights = [place + shift for place, _ in known]
         axes.errorbar(values, heights, xerr=error, fmt="o", color=colour, markersize=5, elinewidth=1.4, label=label)
-    name_rows(axes, [METRICS[name] for name in names])
+    name_rows(axes, [TITLES[name] for name in names])
     legend_below(figure)
     return figure
 

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tumortrace.evaluation.measures import TITLES
 from tumortrace.reports.drawing import INK, LINES, MUTED, NEGATIVE, POSITIVE, WIDTH, legend_below, name_rows, sheet
 from tumortrace.reports.page import Context
-from tumortrace.reports.records import METRICS, Records, read_json, read_table
+from tumortrace.reports.records import Records, read_json, read_table
 from tumortrace.reports.wording import decimals
 
 STRONGEST = 15  # features in the figure
@@ -41,11 +42,11 @@ def _kept(records: Records) -> dict[str, dict[str, float | None]]:
     if len(row) != 1:
         return {}
     kept = {}
-    for name in ("loss", *METRICS):
+    for name in ("loss", *TITLES):
         columns = {side: f"{side}_{name}" for side in ("train", "validation")}
         if any(column in row for column in columns.values()):
             values = {side: float(row[column].iloc[0]) if column in row else None for side, column in columns.items()}
-            kept[METRICS.get(name, name.capitalize())] = values
+            kept[TITLES.get(name, name.capitalize())] = values
     return kept
 
 
@@ -58,13 +59,13 @@ def _candidates(records: Records) -> list[dict[Hashable, Any]]:
     mean = next((name for name in names if name.startswith("folds_") and not name.endswith("_std")), None)
     table = history if mean is None else history.assign(folds=history[mean], spread=history[f"{mean}_std"])
     metric = str(mean).removeprefix("folds_")
-    return table.assign(by=METRICS.get(metric, metric.capitalize())).to_dict("records")
+    return table.assign(by=TITLES.get(metric, metric.capitalize())).to_dict("records")
 
 
 def draw_learning_curves(records: Records) -> Figure | None:
     """A small panel for the loss and each metric, training beside validation."""
     history = records.history
-    metrics = ("loss", *(name for name in METRICS if name != "nll"))  # the loss of validation is its log loss
+    metrics = ("loss", *(name for name in TITLES if name != "nll"))  # the loss of validation is its log loss
     names = [name for name in metrics if {f"validation_{name}", f"train_{name}"} & set(history)]
     if "epoch" not in history or not names:
         return None
@@ -88,7 +89,7 @@ def draw_learning_curves(records: Records) -> Figure | None:
         if best:
             label = f"Kept, {'candidate' if candidates else 'epoch'} {best}" if place == 0 else None
             axes.axvline(best, linestyle="--", color=POSITIVE, linewidth=1, label=label)
-        axes.set_title(METRICS.get(name, name.capitalize()), fontsize=10.5, pad=4)
+        axes.set_title(TITLES.get(name, name.capitalize()), fontsize=10.5, pad=4)
         axes.tick_params(labelsize=8.5)
         if place >= len(names) - 2:
             axes.set_xlabel("Candidate" if candidates else "Epoch", fontsize=10)

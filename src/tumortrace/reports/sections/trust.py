@@ -13,8 +13,9 @@ from scipy.special import expit
 
 from tumortrace.evaluation.abstention import MANY
 from tumortrace.evaluation.conformal import promise
-from tumortrace.evaluation.curves import Curves, curves
+from tumortrace.evaluation.curves import ReliabilityBins, reliability_bins
 from tumortrace.evaluation.intervals import share_with_interval
+from tumortrace.evaluation.reliability import CALIBRATION
 from tumortrace.reports.drawing import (
     CLASS_COLOURS,
     GRID,
@@ -32,17 +33,6 @@ from tumortrace.reports.records import Records, read_json
 from tumortrace.reports.stress import draw_loss, stress_verdict
 from tumortrace.reports.wording import decimals, estimate
 
-#: Measures of calibration in the order of the table, with what they are.
-CALIBRATION = {
-    "ece": "Calibration error, bins of equally many images (ECE)",
-    "adaptive_ece": "The same of the likelier class (adaptive ECE)",
-    "classwise_ece": "The same by class, bins of equal width (classwise ECE)",
-    "nll": "Log loss",
-    "brier": "Brier score",
-    "brier_reliability": "… of it lost through miscalibration (reliability)",
-    "brier_resolution": "… gained by telling images apart (resolution)",
-    "brier_uncertainty": "… due to the prevalence (uncertainty)",
-}
 FARTHEST = 4.0  # scores beyond this stand at the edge of the figure of likeness
 
 
@@ -55,8 +45,8 @@ def tell_calibration(records: Records) -> Context:
     return {
         "choice": choice,
         "measures": [
-            {"name": name, "label": label, "before": before.get(name), "after": after[name]}
-            for name, label in CALIBRATION.items()
+            {"name": name, "label": row.title, "before": before.get(name), "after": after[name]}
+            for name, row in CALIBRATION.items()
             if name in after
         ],
         "compared": choice.get("cross_validated_nll") or {},
@@ -71,11 +61,13 @@ def tell_calibration(records: Records) -> Context:
 
 def draw_reliability(records: Records) -> Figure | None:
     """Observed share against predicted probability."""
-    points = records.curves(records.split)
-    if points is None:
+    table = records.scored(records.split)
+    if table["label"].nunique() < 2:
         return None
     figure, axes = _reliability_sheet(records, "Reliability")
-    _plot_reliability(axes, points, f"Model, ECE {records.metric('ece')}", INK, "o")
+    _plot_reliability(
+        axes, reliability_bins(table["label"], table["probability"]), f"Model, ECE {records.metric('ece')}", INK, "o"
+    )
     legend_below(figure)
     return figure
 
@@ -91,7 +83,7 @@ def draw_calibration(records: Records) -> Figure | None:
         ("after", table["probability"], INK, "o"),
     ):
         label = f"{side.capitalize()}, ECE {estimate(record[side].get('ece'))}"
-        _plot_reliability(axes, curves(table["label"], probability), label, colour, marker)
+        _plot_reliability(axes, reliability_bins(table["label"], probability), label, colour, marker)
     legend_below(figure, 1)
     return figure
 
@@ -104,10 +96,10 @@ def _reliability_sheet(records: Records, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _plot_reliability(axes: Axes, points: Curves, label: str, colour: str, marker: str) -> None:
-    error = np.maximum([points.bin_share - points.bin_low, points.bin_high - points.bin_share], 0)
+def _plot_reliability(axes: Axes, bins: ReliabilityBins, label: str, colour: str, marker: str) -> None:
+    error = np.maximum([bins.share - bins.share_low, bins.share_high - bins.share], 0)
     style: dict[str, Any] = {"fmt": f"{marker}-", "color": colour, "elinewidth": 1, "markersize": 5, "label": label}
-    axes.errorbar(points.bin_probability, points.bin_share, error, **style)
+    axes.errorbar(bins.probability, bins.share, error, **style)
 
 
 def draw_probability_histogram(records: Records) -> Figure | None:
