@@ -16,8 +16,8 @@ from PIL import Image
 from tumortrace.cohorts.audit import Audit, check, refuse
 from tumortrace.cohorts.cohort import Cohort, Reading, ReadingOptions, Source
 from tumortrace.cohorts.findings import Finding
-from tumortrace.cohorts.inspection import glances
 from tumortrace.cohorts.layouts import open_cohort, open_leniently
+from tumortrace.cohorts.looks import as_table, look_at
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.errors import DataError
 
@@ -136,7 +136,7 @@ def test_the_quick_part_finds_exact_copies_in_decoded_pixels(clean: pd.DataFrame
     shutil.copy(path_of(clean, "E0"), path_of(clean, "B0"))
     for identity in ("A2", "F2"):
         Image.new("RGB", (16, 16), "white").save(path_of(clean, identity))
-    looks = glances(np.stack([np.asarray(Image.open(path)) for path in clean["path"]]))
+    looks = as_table([look_at(np.asarray(Image.open(path)))[0] for path in clean["path"]])
     audit = check(cohort(clean), quick=True, looks=looks)
     assert [each.name for each in audit.errors] == ["copies-across-splits"]
     assert {each.id for each in audit.errors[0].examples} == {"B0", "E0"}

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from tumortrace.cohorts.copies import components, near_copies
-from tumortrace.cohorts.inspection import look_at
+from tumortrace.cohorts.looks import look_at
 
 TRANSPOSITIONS = [None, *Image.Transpose]
 

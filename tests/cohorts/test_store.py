@@ -18,11 +18,16 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from tumortrace.cohorts import looks as looks_module
 from tumortrace.cohorts import store as store_module
+from tumortrace.cohorts.cache import cache_folder
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.store import cache_folder, open_store
+from tumortrace.cohorts.looks import Looks, inspect
+from tumortrace.cohorts.seen import digests
+from tumortrace.cohorts.statistics.measure import measure
+from tumortrace.cohorts.store import open_store, usual_size
 from tumortrace.errors import DataError
-from tumortrace.images.decoding import read_image
+from tumortrace.images.decoding import Facts, read_with_facts
 
 SIDE = 8
 
@@ -54,11 +59,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths decoded so far; chunks are ten images long."""
     seen: list[str] = []
 
-    def counted(path: str) -> np.ndarray:
+    def counted(path: str) -> tuple[np.ndarray, Facts]:
         seen.append(path)
-        return read_image(path)
+        return read_with_facts(path)
 
-    monkeypatch.setattr(store_module, "read_image", counted)
+    monkeypatch.setattr(store_module, "read_with_facts", counted)
+    monkeypatch.setattr(store_module, "read_image", lambda path: counted(path)[0])
     monkeypatch.setattr(store_module, "CHUNK_BYTES", 10 * SIDE * SIDE * 3)
     return seen
 
@@ -128,17 +134,17 @@ def test_an_interrupted_call_is_taken_up_where_it_stopped(
 ) -> None:
     """Chunks that are on disk are not decoded again, and the end is the same."""
     cohort = folder_cohort(images)
-    counted = store_module.read_image
+    counted = store_module.read_with_facts
 
-    def interrupted(path: str) -> np.ndarray:
+    def interrupted(path: str) -> tuple[np.ndarray, Facts]:
         if path == cohort.table["path"][25]:
             raise KeyboardInterrupt
         return counted(path)
 
-    monkeypatch.setattr(store_module, "read_image", interrupted)
+    monkeypatch.setattr(store_module, "read_with_facts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_store(cohort, size=(SIDE, SIDE), cache=tmp_path / "cache", workers=1)
-    monkeypatch.setattr(store_module, "read_image", counted)
+    monkeypatch.setattr(store_module, "read_with_facts", counted)
     reads.clear()
     store = open_store(cohort, size=(SIDE, SIDE), cache=tmp_path / "cache")
     assert sorted(reads) == sorted(cohort.table["path"][20:])
@@ -243,14 +249,14 @@ import sys, time, pathlib
 sys.path.insert(0, sys.argv[3])
 from tumortrace.cohorts import store
 from test_store import SIDE, folder_cohort
-read = store.read_image
+read = store.read_with_facts
 seen = []
 def read_and_wait(path):
     seen.append(path)
     if len(seen) > int(sys.argv[4]):
         time.sleep(600)
     return read(path)
-store.read_image = read_and_wait
+store.read_with_facts = read_and_wait
 store.CHUNK_BYTES = 10 * SIDE * SIDE * 3
 store.open_store(folder_cohort(pathlib.Path(sys.argv[1])), cache=pathlib.Path(sys.argv[2]), workers=1)
 """
@@ -259,7 +265,7 @@ store.open_store(folder_cohort(pathlib.Path(sys.argv[1])), cache=pathlib.Path(sy
 def test_two_processes_and_a_killed_one_end_in_one_sound_store(images: Path, tmp_path: Path) -> None:
     """A process is killed in the middle; two others then fill the same store at once; every pixel is right."""
     command = [sys.executable, "-c", SLOW, str(images), str(tmp_path / "cache"), str(Path(__file__).parent)]
-    killed = subprocess.Popen([*command, "65"])  # 40 for their usual size, and 25: then it waits for the kill
+    killed = subprocess.Popen([*command, "25"])  # it waits for the kill
     while not list(tmp_path.glob("cache/**/store.json")) and killed.poll() is None:
         time.sleep(0.01)
     killed.kill()
@@ -280,3 +286,66 @@ def test_real_patches_keep_the_usual_size(tmp_path: Path) -> None:
     sizes = [Image.open(path).size for path in paths]
     assert store.size == (50, 50)
     assert [int(note.split()[0]) for note in store.notes] == [sum(size != (50, 50) for size in sizes)]
+
+
+def test_looks_are_taken_while_decoding_and_kept(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit of a cohort whose store is there opens no file; what is seen is what a reading of its own sees."""
+    cohort = folder_cohort(images)
+    alone, small = inspect(cohort.table["path"].tolist())
+    store = open_store(cohort, cache=tmp_path / "cache")
+    monkeypatch.setattr(looks_module, "read_with_facts", lambda path: pytest.fail("a file was opened"))
+    pd.testing.assert_frame_equal(open_store(cohort, cache=tmp_path / "cache").looks, alone)
+    assert np.array_equal(Looks(cohort, tmp_path / "cache").small, small)
+    assert store.digests == alone["digest"].tolist() == digests(store.images, np.arange(40))
+
+
+def test_an_interrupted_call_keeps_its_looks(
+    images: Path, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each image is looked at once, also where sizes differ; a damaged part is looked at anew."""
+    cohort = folder_cohort(images)
+    open_store(cohort, size=(SIDE, SIDE), cache=tmp_path / "cache")
+    (part, *_) = sorted(tmp_path.glob("cache/**/*.parquet"))
+    part.write_bytes(b"no table")
+    seen: list[str] = []
+    read = looks_module.read_with_facts
+    monkeypatch.setattr(looks_module, "read_with_facts", lambda path: (seen.append(path), read(path))[1])
+    open_store(cohort, size=(4, 4), cache=tmp_path / "cache")
+    alone, _ = inspect(cohort.table["path"].tolist())
+    seen.clear()
+    pd.testing.assert_frame_equal(Looks(cohort, tmp_path / "cache").table, alone)
+    assert seen == cohort.table["path"].tolist()[:10]
+    seen.clear()
+    assert len(Looks(cohort, tmp_path / "cache").table) == 40
+    assert seen == []
+
+
+def test_damaged_images_are_looked_at_each_time(images: Path, tmp_path: Path) -> None:
+    """The store refuses them; looks tell what is wrong, and keep those of the sound images."""
+    (images / "image07.png").write_bytes(b"no image")
+    cohort = folder_cohort(images)
+    for _ in range(2):
+        looks = Looks(cohort, tmp_path / "cache")
+        assert looks.table["problem"].notna().sum() == 1
+        assert looks.known().sum() == 0 or looks.known().sum() == 39
+    with pytest.raises(DataError, match="1 of 40 images cannot be decoded"):
+        open_store(cohort, cache=tmp_path / "cache")
+
+
+def test_a_resized_picture_is_known_by_its_pixels_in_the_store(images: Path, tmp_path: Path) -> None:
+    """As runs of before have it in seen.csv."""
+    Image.new("RGB", (5, 3), "red").save(images / "image07.png")
+    store = open_store(folder_cohort(images), cache=tmp_path / "cache")
+    assert store.digests == digests(store.images, np.arange(40))
+
+
+def test_one_function_judges_the_usual_size(tmp_path: Path) -> None:
+    """A cohort sorted by size: to the store and to an exploration, what most images have."""
+    paths = []
+    for number in range(600):
+        side = 4 if number < 250 else 8
+        paths.append(tmp_path / f"{number:03d}.png")
+        Image.new("RGB", (side, side), (number % 256, 0, 0)).save(paths[-1])
+    rows = {"id": [path.stem for path in paths], "path": list(map(str, paths)), "label": [0, 1] * 300}
+    cohort = Cohort("mine", "table", pd.DataFrame(rows).assign(group=None, split=None))
+    assert usual_size(cohort) == measure(cohort).size == (8, 8)

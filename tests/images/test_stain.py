@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.decomposition import DictionaryLearning
 
-from tumortrace.cohorts.inspection import look_at
+from tumortrace.cohorts.looks import look_at
 from tumortrace.cohorts.synthetic.patches import draw_patch, plan_patches, slide_stain
 from tumortrace.cohorts.synthetic.tissue import Stain
 from tumortrace.images.stain import (

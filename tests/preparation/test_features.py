@@ -14,7 +14,7 @@ from PIL import Image
 from tumortrace import open_cohort
 from tumortrace.cli.app import app
 from tumortrace.cli.verbs import load_verbs
-from tumortrace.cohorts.store import cache_folder
+from tumortrace.cohorts.cache import cache_folder
 from tumortrace.errors import DataError, RecipeError, TumorTraceError
 from tumortrace.images.decoding import read_image
 from tumortrace.preparation import features as module

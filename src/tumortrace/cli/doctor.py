@@ -6,7 +6,7 @@ import importlib.util
 
 import torch
 
-from tumortrace.cohorts.store import cache_folder
+from tumortrace.cohorts.cache import cache_folder
 from tumortrace.models.device import fast_bfloat16, resolve_device, resolve_precision
 from tumortrace.records.provenance import machine, versions
 

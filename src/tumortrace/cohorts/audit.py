@@ -13,12 +13,15 @@ import pandas as pd
 from tumortrace.cohorts.cohort import SPLITS, Cohort
 from tumortrace.cohorts.copies import components, exact_copies, near_copies
 from tumortrace.cohorts.findings import VERDICTS, Evidence, Finding, find_all
-from tumortrace.cohorts.inspection import NEARLY_BLANK, Look, as_table, inspect
 from tumortrace.cohorts.layouts import Opened, open_leniently
+from tumortrace.cohorts.looks import NEARLY_BLANK, Look, Looks, as_table
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import DataError
 from tumortrace.images.reference import ImageRef
 from tumortrace.records.progress import say
+
+#: What a quick audit regards of looks: nothing of how files are stored, which training does not see.
+GLANCED = ("digest", "two_valued", "spread", "colour")
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def check(
         splits: The splits to be used, or what makes them of the `exact_copies` that are found; default those that the
             data bring, if any.
         quick: Look at tables and at whether files are there, and open none.
-        looks: For a quick audit: what `glances` saw of the decoded images, in the order of the cohort (as a patch
-            store has them), by which exact copies are found.
+        looks: For a quick audit: what decoding showed of the images, in the order of the cohort (as a patch store has
+            them), of which `GLANCED` is regarded: by it exact copies are found.
         workers: How many decode at once; default one per core.
 
     Returns:
@@ -118,7 +121,7 @@ def check(
     opened = data if isinstance(data, Opened) else open_leniently(data)
     cohort = opened.cohort
     table = cohort.table
-    seen, small = _quickly(table, looks) if quick else inspect(table["path"].tolist(), workers)
+    seen, small = _quickly(table, looks) if quick else _thoroughly(cohort, workers)
     if callable(splits):
         splits = splits(exact_copies(table["id"], seen))
     table = table.drop(columns=[column for column in table if column in Look._fields]).join(seen)
@@ -175,10 +178,15 @@ def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:
 def _quickly(table: pd.DataFrame, looks: pd.DataFrame | None) -> tuple[pd.DataFrame, np.ndarray]:
     """What is seen without opening a file: whether it is there, and of decoded images their digest and spread."""
     if looks is not None:
-        return looks, np.zeros(0)
+        return as_table([Look()] * len(table)).assign(**{name: looks[name].to_numpy() for name in GLANCED}), np.zeros(0)
     files = [ImageRef.parse(path).file for path in table["path"]]
     there = {file: os.path.exists(file) for file in set(files)}
     return as_table([Look(problem=None if there[file] else "missing") for file in files]), np.zeros(0)
+
+
+def _thoroughly(cohort: Cohort, workers: int | None) -> tuple[pd.DataFrame, np.ndarray]:
+    looks = Looks(cohort, workers=workers)
+    return looks.table, looks.small
 
 
 def _near(table: pd.DataFrame, small: np.ndarray) -> pd.DataFrame:

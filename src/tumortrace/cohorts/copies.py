@@ -11,7 +11,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tumortrace.cohorts.inspection import showing
+from tumortrace.cohorts.looks import showing
 
 
 def exact_copies(ids: pd.Series, looks: pd.DataFrame) -> dict[str, str]:

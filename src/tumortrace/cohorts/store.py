@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import platformdirs
+import pandas as pd
 from joblib import Parallel, delayed
 
-from tumortrace.cohorts.array_file import ArrayFile, read_record, telling
+from tumortrace.cohorts.cache import ArrayFile, store_folder, telling
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.looks import Look, Looks, as_table, digest_of, look_at, look_of
 from tumortrace.errors import DataError, ImageError
-from tumortrace.images.decoding import fit, read_image
+from tumortrace.images.decoding import fit, read_image, read_with_facts
 from tumortrace.records.files import write_json
 from tumortrace.records.progress import track
 
@@ -37,6 +40,8 @@ class PatchStore:
         size: Height and width in pixels.
         notes: How many images were resized, and which first.
         folder: Where the array lies in the cache.
+        resized: Rows whose image had another size.
+        kept: What decoding showed of the images; None for pictures that were made of them.
     """
 
     images: np.ndarray
@@ -44,11 +49,21 @@ class PatchStore:
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
     folder: Path | None = None
+    resized: tuple[int, ...] = ()
+    kept: Looks | None = None
 
+    @cached_property
+    def looks(self) -> pd.DataFrame:
+        """What decoding showed of each image: the fields of `Look` as columns, rows as in `images`."""
+        return as_table([look_at(image)[0] for image in self.images]) if self.kept is None else self.kept.table
 
-def cache_folder() -> Path:
-    """Where decoded data are kept: the environment variable TUMORTRACE_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("TUMORTRACE_CACHE") or platformdirs.user_cache_dir("tumortrace"))
+    @cached_property
+    def digests(self) -> list[str]:
+        """Digest of each row of `images`, by which evaluation knows a picture again."""
+        known = [None] * len(self.images) if self.kept is None else self.looks["digest"].tolist()
+        for row in self.resized:
+            known[row] = None
+        return [digest_of(self.images[row]) if pd.isna(digest) else digest for row, digest in enumerate(known)]
 
 
 def open_store(
@@ -80,15 +95,16 @@ def open_store(
     """
     if not len(cohort):
         raise DataError("no image to decode", where=cohort.name, expected="at least one")
-    home = (cache or cache_folder()) / "stores" / cohort.fingerprint[:32]
+    home, looks = store_folder(cohort, cache), Looks(cohort, cache, workers)
     with telling(home):
         size = size or _kept_usual_size(cohort, home)
         array = ArrayFile(home / f"{size[0]}x{size[1]}", len(cohort), size)
         if not array.complete:
             with array.locked("decoding"):
-                _fill(array, cohort, workers or os.cpu_count() or 1)
-    notes = _notes(array.record["resized"], cohort, size)
-    return PatchStore(array.open(), tuple(cohort.table["id"]), size, notes, array.folder)
+                _fill(array, cohort, looks, workers or os.cpu_count() or 1)
+    resized = array.record.resized
+    notes = _notes(resized, cohort, size)
+    return PatchStore(array.open(), tuple(cohort.table["id"]), size, notes, array.folder, tuple(resized), looks)
 
 
 def prepared_store(
@@ -131,60 +147,73 @@ def prepared_store(
         if not array.complete:
             with array.locked("preparing"):
                 _prepare(array, store.images, function, description, workers)
-    return replace(store, images=array.open(), size=(height, width), folder=folder)
+    return replace(store, images=array.open(), size=(height, width), folder=folder, resized=(), kept=None)
 
 
 def usual_size(cohort: Cohort) -> tuple[int, int]:
-    """The most frequent (height, width) in pixels of a sample spread over the cohort.
+    """The most frequent (height, width) in pixels of a sample spread over the cohort: of 256 that can be decoded.
 
     Raises:
-        DataError: None of the sample can be decoded.
+        DataError: No image can be decoded.
     """
     sizes: Counter[tuple[int, int]] = Counter()
-    for row in np.unique(np.linspace(0, len(cohort) - 1, SAMPLE).astype(int)):
+    spread = np.unique(np.linspace(0, len(cohort) - 1, SAMPLE).astype(int))
+    for number, row in enumerate([*spread, *np.setdiff1d(np.arange(len(cohort)), spread)]):
+        if sizes and number >= SAMPLE:
+            break
         try:
-            height, width = read_image(cohort.table["path"][row]).shape[:2]
+            height, width = read_image(cohort.table["path"].iloc[row]).shape[:2]
         except ImageError:
             continue  # told with all others when the store is filled
         sizes[height, width] += 1
     if not sizes:
-        raise DataError("none of the images sampled can be decoded", where=cohort.name, remedy="run `tumortrace check`")
-    return max(sizes, key=lambda each: (sizes[each], each))
+        found = f"none of {len(cohort)} images can be decoded"
+        raise DataError(found, where=cohort.name, remedy="run `tumortrace check` to see why")
+    return max(sizes, key=lambda size: (sizes[size], size))
 
 
 def _kept_usual_size(cohort: Cohort, home: Path) -> tuple[int, int]:
     """The usual size, kept for the next time."""
-    kept = read_record(home / "size.json").get("size")
-    if kept:
-        return kept[0], kept[1]
-    size = usual_size(cohort)
-    write_json(home / "size.json", {"size": size})
-    return size
+    try:
+        height, width = json.loads((home / "size.json").read_text("utf-8"))["size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        height, width = usual_size(cohort)
+        write_json(home / "size.json", {"size": (height, width)})
+    return height, width
 
 
-def _fill(array: ArrayFile, cohort: Cohort, workers: int) -> None:
+def _fill(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int) -> None:
     """Decode what is not decoded yet, or raise what could not be."""
     if array.complete:  # by another process, while this one waited
         return
-    for _ in track(_decoding(array, cohort, workers), "decoding images", total=array.count - array.rows):
+    for _ in track(_decoding(array, cohort, looks, workers), "decoding images", total=array.count - array.rows):
         pass
-    if array.record["failed"]:
+    if array.record.failed:
         array.file.unlink()
-        raise _undecodable(cohort.table["path"].iloc[array.record["failed"]].tolist(), len(cohort))
+        raise _undecodable(cohort.table["path"].iloc[array.record.failed].tolist(), len(cohort))
 
 
-def _decoding(array: ArrayFile, cohort: Cohort, workers: int) -> Iterator[None]:
-    """Fill the array chunk by chunk, yielding after each image."""
-    paths = cohort.table["path"].tolist()
+def _decoding(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int) -> Iterator[None]:
+    """Fill the array chunk by chunk, with looks at what has not been looked at, yielding after each image."""
+    paths, known = cohort.table["path"].tolist(), looks.known()
     step = max(1, CHUNK_BYTES // (array.size[0] * array.size[1] * 3))
     with array.filling() as file, ThreadPoolExecutor(workers) as pool:
         for start in range(array.rows, len(paths), step):
-            chunk = paths[start : start + step]
-            pixels = np.zeros((len(chunk), *array.size, 3), np.uint8)
-            for row, outcome in enumerate(pool.map(_decode, chunk, pixels), start):
-                if outcome:
-                    array.record[outcome].append(row)
+            rows = np.arange(start, min(start + step, len(paths)))
+            pixels = np.zeros((len(rows), *array.size, 3), np.uint8)
+            seen: dict[int, tuple[Look, np.ndarray]] = {}
+            decoded = pool.map(_decode, paths[start : start + step], pixels, ~known[rows])
+            for row, (outcome, look, small) in zip(rows.tolist(), decoded, strict=True):
+                if outcome == "resized":
+                    array.record.resized.append(row)
+                elif outcome == "failed":
+                    array.record.failed.append(row)
+                if look is not None and small is not None:
+                    seen[row] = look, small
                 yield
+            if seen:
+                found, small_pictures = zip(*seen.values(), strict=True)
+                looks.keep(np.array(list(seen)), found, np.stack(small_pictures))
             array.append(file, pixels)
 
 
@@ -213,14 +242,15 @@ def _prepare(
             array.append(file, np.stack(done))
 
 
-def _decode(path: str, target: np.ndarray) -> str:
-    """Put the image into `target`; whether it was `resized` or `failed`, or neither."""
+def _decode(path: str, target: np.ndarray, looking: bool) -> tuple[str, Look | None, np.ndarray | None]:
+    """Put the image into `target`: whether it was `resized` or `failed`, or neither, and what was seen of it."""
     try:
-        image = read_image(path)
+        image, facts = read_with_facts(path)
     except ImageError:
-        return "failed"
+        return "failed", None, None
     target[...] = fit(image, (target.shape[0], target.shape[1]))
-    return "resized" if image.shape != target.shape else ""
+    outcome = "resized" if image.shape != target.shape else ""
+    return (outcome, *look_of(path, image, facts)) if looking else (outcome, None, None)
 
 
 def _undecodable(paths: list[str], total: int) -> DataError:

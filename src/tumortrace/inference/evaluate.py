@@ -14,7 +14,7 @@ import numpy as np
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
-from tumortrace.cohorts.seen import digests, read_seen
+from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
 from tumortrace.evaluation.abstention import outside_line
@@ -166,7 +166,7 @@ def open_unseen(model: Model, bundle: Path, data: str | Path | Cohort, **options
     seen = read_seen(bundle.parent / "seen.csv")
     if not seen:
         notes.append("whether the model has seen these images is not known: the run's seen.csv is not there")
-    rows, split, note = _usable(cohort, [seen.get(digest) for digest in digests(store.images, np.arange(len(cohort)))])
+    rows, split, note = _usable(cohort, [seen.get(digest) for digest in store.digests])
     return Unseen(cohort, store, rows, split, [*notes, *store.notes, *note])
 
 

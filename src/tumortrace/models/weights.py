@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tumortrace.cohorts.store import cache_folder
+from tumortrace.cohorts.cache import cache_folder
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import Network
 from tumortrace.models.checkpoint import tensors_sha256

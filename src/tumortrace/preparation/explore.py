@@ -17,6 +17,7 @@ from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort, refuse_within
 from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample, place
 from tumortrace.cohorts.statistics.measure import Measured, describe_stains, draw_sample, measure
+from tumortrace.cohorts.store import usual_size
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
@@ -78,7 +79,7 @@ def explore(
     folder = Path(out) if out is not None else Path(f"explore-{cohort.name}")
     require_own_folder(folder)
     refuse_within(folder, cohort)
-    measured = measure(draw_sample(cohort, sample, seed), stains=estimate_stains)
+    measured = measure(draw_sample(cohort, sample, seed), size=usual_size(cohort), stains=estimate_stains)
     names = class_names(cohort)
     table, placed = place(measured.table, seed)
     statistics: dict[str, Any] = {

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from joblib import Parallel, cpu_count, delayed
 
+from tumortrace.cohorts.cache import cache_folder
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
-from tumortrace.cohorts.store import PatchStore, cache_folder, open_store
+from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import DataError
 from tumortrace.records.files import replacing, write_json
 from tumortrace.records.lock import locked

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.copies import exact_copies
-from tumortrace.cohorts.inspection import inspect
+from tumortrace.cohorts.looks import Looks
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.errors import DataError, ImageError, SplitError
 from tumortrace.images.decoding import fit, read_image
@@ -71,7 +71,7 @@ def _with_splits(cohort: Cohort, seed: int) -> Cohort:
         if not (cohort.table["split"] == "train").any():
             raise SplitError("no training images to learn super-resolution from", where=cohort.name, expected="some")
         return cohort
-    seen, _ = inspect(cohort.table["path"].tolist())
+    seen = Looks(cohort).table
     splits = assign_splits(cohort, seed=seed, copies=exact_copies(cohort.table["id"], seen))
     split = cohort.table["id"].map(splits.table.set_index("id")["split"])
     note = f"split here, so that super-resolution learns from training images alone; leakage {splits.leakage}"

@@ -15,7 +15,6 @@ import torch
 from tumortrace.cohorts.audit import Audit, check, refuse
 from tumortrace.cohorts.cohort import READING, Cohort, Source
 from tumortrace.cohorts.copies import exact_copies
-from tumortrace.cohorts.inspection import glances
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.cohorts.store import open_store
@@ -203,7 +202,7 @@ def without(cohort: Cohort, recipe: Recipe) -> Cohort:
 
 def looks_and_copies(cohort: Cohort) -> tuple[pd.DataFrame, dict[str, str]]:
     """What is seen of the cohort's images, decoded where they are not yet, and which of them have copies."""
-    looks = glances(open_store(cohort).images)
+    looks = open_store(cohort).looks
     return looks, exact_copies(cohort.table["id"], looks)
 
 
@@ -243,7 +242,7 @@ def admit(
     Args:
         cohort: Labelled images.
         splits: Their splits.
-        looks: What `glances` saw of them.
+        looks: What decoding showed of them.
         split: "random" allows its own leakage.
         allow: Findings of `check` to pass over.
         policies: Threshold policies, whose confidence the calibration split must be large enough for.

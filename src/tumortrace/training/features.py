@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed
 
-from tumortrace.cohorts.store import cache_folder
+from tumortrace.cohorts.cache import cache_folder
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import Network
 from tumortrace.models.checkpoint import tensors_sha256

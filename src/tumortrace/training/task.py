@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.seen import digests, read_seen
+from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.splits import Splits
 from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import RunError
@@ -155,7 +155,7 @@ def teacher_targets(
     notes = [] if seen else ["what the teacher has learnt from is not known: its seen.csv is not there"]
     kept = splits.table.loc[splits.table["split"] != "train", "id"]
     rows = np.flatnonzero(cohort.table["id"].isin(set(kept)))
-    learnt = sum(seen.get(digest) == "train" for digest in digests(store.images, rows))
+    learnt = sum(seen.get(digest) == "train" for digest in (store.digests[row] for row in rows))
     if learnt:
         raise RunError(
             f"the teacher has learnt from {learnt:,} of the {len(rows):,} images that are to measure the pupil",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.inspection import showing
+from tumortrace.cohorts.looks import showing
 from tumortrace.registry import Registry
 
 Verdict = Literal["error", "warning", "note"]
@@ -82,7 +82,7 @@ class Evidence:
     Attributes:
         table: The cohort's table with `split` as it will be used, `own_split` as the data say, `near` (which images
             are nearly alike, by number), `turned` (whether one of these is turned or mirrored) and what
-            `tumortrace.cohorts.inspection` measures.
+            `tumortrace.cohorts.looks` measures.
         cohort: For class names and the layout.
         listed: Every row of the user's label table: `id`, `text` (the label as written), `file` (missing where there
             is none), indexed by line; empty where the data have no such table.

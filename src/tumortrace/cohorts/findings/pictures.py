@@ -23,7 +23,7 @@ from tumortrace.cohorts.findings import (
     examples,
     several,
 )
-from tumortrace.cohorts.inspection import NEARLY_BLANK
+from tumortrace.cohorts.looks import NEARLY_BLANK
 
 _ENDINGS = {
     "JPEG": (".jpg", ".jpeg"),
@@ -133,6 +133,7 @@ def _doubtful(sound: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _odd_sizes(sound: pd.DataFrame) -> Iterator[Finding]:
+    sound = sound[sound["width"].notna()]  # a quick audit does not regard it
     sizes = sound["width"].astype(str) + "x" + sound["height"].astype(str)
     bad = sound[~sizes.isin(sizes.mode()[:1])]
     if len(bad):

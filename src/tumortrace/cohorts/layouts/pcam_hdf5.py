@@ -15,8 +15,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-import platformdirs
 
+from tumortrace.cohorts.cache import cache_folder
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import SPLIT_NAMES
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
@@ -136,7 +136,7 @@ def _unpacked(file: Path) -> Path:
         return file
     status = file.stat()
     key = hashlib.sha256(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("TUMORTRACE_CACHE") or platformdirs.user_cache_dir("tumortrace"))
+    cache = cache_folder()
     target = cache / "unpacked" / f"{key}-{file.stem}"
     if target.is_file():
         return target

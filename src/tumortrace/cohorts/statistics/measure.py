@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +15,8 @@ from PIL import Image
 from skimage.filters import sobel
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.errors import CohortError, DataError, ImageError
+from tumortrace.cohorts.store import usual_size
+from tumortrace.errors import CohortError, ImageError
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.reference import ImageRef
 from tumortrace.records.progress import track
@@ -117,11 +117,14 @@ class Measured:
     undecodable: tuple[str, ...]
 
 
-def measure(sample: Cohort, *, stains: Stains | None = None, workers: int | None = None) -> Measured:
+def measure(
+    sample: Cohort, *, size: tuple[int, int] | None = None, stains: Stains | None = None, workers: int | None = None
+) -> Measured:
     """Open and measure each image of a sample.
 
     Args:
         sample: The images; see `draw_sample`.
+        size: The usual height and width in pixels of the cohort; default that of the sample.
         stains: Estimates the stains of an image that is not grey; default none.
         workers: Threads; default one per core.
 
@@ -139,7 +142,7 @@ def measure(sample: Cohort, *, stains: Stains | None = None, workers: int | None
     """
     paths = sample.table["path"].tolist()
     labels = sample.table["label"].fillna(2).astype(int).tolist()
-    size = _usual_size(paths, sample.name)
+    size = size or usual_size(sample)
     scale = min(1, MEAN_SIDE / max(size))
     shape = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     starts = range(0, len(paths), _BATCH)
@@ -155,21 +158,6 @@ def measure(sample: Cohort, *, stains: Stains | None = None, workers: int | None
     means = {label: np.asarray(sums[label]) / counts[label] for label in sorted(counts)}
     histograms = np.concatenate([part[1] for part in looked])
     return Measured(table, histograms, means, size, tuple(sample.table["id"][~decoded]))
-
-
-def _usual_size(paths: list[str], name: str) -> tuple[int, int]:
-    """The most frequent height and width of the first images that can be decoded."""
-    sizes: Counter[tuple[int, int]] = Counter()
-    for path in paths:
-        with suppress(ImageError):
-            height, width = read_image(path).shape[:2]
-            sizes[height, width] += 1
-        if sizes.total() == 2 * _BATCH:
-            break
-    if not sizes:
-        found = f"none of {len(paths)} images can be decoded"
-        raise DataError(found, where=name, remedy="run `tumortrace check` to see why")
-    return max(sizes, key=lambda each: (sizes[each], each))
 
 
 def _look(

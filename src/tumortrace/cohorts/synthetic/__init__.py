@@ -12,8 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal, get_args
 
-import platformdirs
-
+from tumortrace.cohorts.cache import cache_folder
 from tumortrace.cohorts.synthetic.folder import PROCEDURE, open_synthetic, refusing
 from tumortrace.cohorts.synthetic.mri import write_slices
 from tumortrace.cohorts.synthetic.patches import write_patches
@@ -106,7 +105,7 @@ def cached_synthetic(kind: Kind, count: int = 2000, seed: int = 0) -> Path:
         CohortError: When an argument is out of range or the cache cannot be written.
     """
     _check(kind, count, seed)
-    root = Path(os.environ.get("TUMORTRACE_CACHE") or platformdirs.user_cache_dir("tumortrace")) / "synthetic"
+    root = cache_folder() / "synthetic"
     name = f"{kind}-{seed}" if kind == "slide" else f"{kind}-{count}-{seed}"
     home = root / f"{name}-v{PROCEDURE}"
     if not _whole(kind, home):

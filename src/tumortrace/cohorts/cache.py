@@ -1,4 +1,4 @@
-"""Images in one memory-mapped .npy file that is filled in chunks and survives interruption, damage and company."""
+"""The cache: where it is, and images in one memory-mapped .npy file that survives interruption, damage and company."""
 
 from __future__ import annotations
 
@@ -8,17 +8,39 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+import platformdirs
 
+from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import DataError
 from tumortrace.records.files import write_json
 from tumortrace.records.lock import locked
 
 _ROOM = "free space, or set TUMORTRACE_CACHE to a folder on another disk"
+
+
+def cache_folder() -> Path:
+    """Where decoded data are kept: the environment variable TUMORTRACE_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("TUMORTRACE_CACHE") or platformdirs.user_cache_dir("tumortrace"))
+
+
+def store_folder(cohort: Cohort, cache: Path | None = None) -> Path:
+    """Where what is decoded of a cohort is kept, in `cache` or else in `cache_folder()`: named by its fingerprint."""
+    return (cache or cache_folder()) / "stores" / cohort.fingerprint[:32]
+
+
+@dataclass
+class Filling:
+    """How far an array is: `rows` that are done, and which of them were `resized` and which `failed`."""
+
+    rows: int = 0
+    resized: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
 
 
 class ArrayFile:
@@ -30,7 +52,7 @@ class ArrayFile:
         size: Height and width in pixels.
 
     Attributes:
-        record: `rows` that are done, which of them were `resized` and which `failed`.
+        record: How far it is.
 
     Example:
         >>> import tempfile
@@ -52,12 +74,12 @@ class ArrayFile:
     @property
     def rows(self) -> int:
         """How many images are done."""
-        return self.record["rows"]
+        return self.record.rows
 
     @property
     def complete(self) -> bool:
         """Whether all are there."""
-        return self.rows == self.count and not self.record["failed"]
+        return self.rows == self.count and not self.record.failed
 
     def open(self) -> np.ndarray:
         """The array, read-only and memory-mapped."""
@@ -88,17 +110,17 @@ class ArrayFile:
         file.write(np.ascontiguousarray(pixels).data)
         file.flush()
         os.fsync(file.fileno())
-        self.record["rows"] += len(pixels)
-        write_json(self.folder / "store.json", self.record)
+        self.record.rows += len(pixels)
+        write_json(self.folder / "store.json", asdict(self.record))
 
-    def _sound_record(self) -> dict[str, Any]:
+    def _sound_record(self) -> Filling:
         """The record, or an empty one where the file does not hold what it promises."""
-        record = read_record(self.folder / "store.json")
-        if record and self.file.is_file():
-            length, promised = self.file.stat().st_size, len(self._header) + record["rows"] * self._image_bytes
-            if length == promised or (record["rows"] < self.count and length > promised):
-                return record
-        return {"rows": 0, "resized": [], "failed": []}
+        try:
+            record = Filling(**json.loads((self.folder / "store.json").read_text("utf-8")))
+            length, promised = self.file.stat().st_size, len(self._header) + record.rows * self._image_bytes
+        except (OSError, ValueError, TypeError):
+            return Filling()
+        return record if length == promised or (record.rows < self.count and length > promised) else Filling()
 
 
 @contextmanager
@@ -110,14 +132,6 @@ def telling(home: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
         remedy = _ROOM if full else "set TUMORTRACE_CACHE to a folder that can be written"
         raise DataError(f"the patch store cannot be written ({error.strerror})", where=home, remedy=remedy) from None
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _header(count: int, size: tuple[int, int]) -> bytes:

@@ -1,4 +1,8 @@
-"""What one decoding shows of each image: form, digest, spread, colour, sharpness, ink, and a small grey picture."""
+"""What one decoding shows of each image: form, digest, spread, colour, sharpness, ink, and a small grey picture.
+
+It is seen while the patch store decodes, or else when first asked for, and kept in the cache, so that audit, splits
+and evaluation look at each picture once.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +21,17 @@ import pandas as pd
 from joblib import Parallel, delayed
 from PIL import Image
 
+from tumortrace.cohorts.cache import store_folder
+from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import ImageError
-from tumortrace.images.decoding import read_with_facts
+from tumortrace.images.decoding import Facts, read_with_facts
 from tumortrace.images.reference import ImageRef
 from tumortrace.images.stain import find_ink
+from tumortrace.records.files import replacing
 from tumortrace.records.progress import track
 
 SIDE = 32  # of the small picture
+VERSION = 1  # raised whenever a look shows something else
 NEARLY_BLANK = 4.0  # standard deviation of the liveliest channel, of 255; the faintest tissue of PCam has 9
 _BATCH = 64  # images per task
 _MANY = 2000  # images from which on starting processes pays; threads wait for each other over small images
@@ -35,7 +46,7 @@ class Look(NamedTuple):
         reason: Why it cannot be decoded.
         format, kind, orientation, frames, origin, quality, note: As `images.Facts` has them.
         height, width: In pixels.
-        digest: BLAKE2b of shape and pixels, hexadecimal.
+        digest: See `digest_of`.
         two_valued: Whether there are two grey values at most, as in a mask.
         spread: Standard deviation of the liveliest channel, of 255, over a thinned grid.
         colour: Mean difference between the channels of a pixel, of 255, over a thinned grid.
@@ -65,7 +76,11 @@ class Look(NamedTuple):
 
 
 _TYPES = {"string": "problem reason format kind origin note digest", "Int64": "orientation frames quality height width"}
-_DTYPES = {name: dtype for dtype, names in _TYPES.items() for name in names.split()} | {"two_valued": "boolean"}
+_DTYPES = (
+    {name: dtype for dtype, names in _TYPES.items() for name in names.split()}
+    | {"two_valued": "boolean"}
+    | dict.fromkeys(("spread", "colour", "sharpness", "ink", "black"), "float64")
+)
 
 
 def inspect(paths: Sequence[str], workers: int | None = None) -> tuple[pd.DataFrame, np.ndarray]:
@@ -103,6 +118,96 @@ def inspect(paths: Sequence[str], workers: int | None = None) -> tuple[pd.DataFr
     return as_table(looks), small
 
 
+class Looks:
+    """What decoding shows of each image of a cohort, in the order of its table, kept in the cache.
+
+    What is missing there is looked at when first asked for. Files that cannot be decoded are looked at each time.
+
+    Args:
+        cohort: The images.
+        cache: Folder to use instead of `cache_folder()`.
+        workers: As for `inspect`.
+
+    Attributes:
+        table: The fields of `Look` as columns.
+        small: Small grey pictures: uint8, shape (N, 32, 32), zero where there is none.
+
+    Example:
+        >>> import tempfile
+        >>> file = tempfile.mkdtemp() + "/a.png"
+        >>> Image.new("RGB", (8, 6), "white").save(file)
+        >>> table = pd.DataFrame({"id": ["a"], "path": file, "label": 1, "group": None, "split": None})
+        >>> looks = Looks(Cohort("mine", "table", table))
+        >>> looks.table["height"].tolist(), looks.small.shape
+        ([6], (1, 32, 32))
+    """
+
+    def __init__(self, cohort: Cohort, cache: Path | None = None, workers: int | None = None) -> None:
+        self._paths = cohort.table["path"].tolist()
+        self._folder = store_folder(cohort, cache) / f"looks-{VERSION}"
+        self._workers = workers
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return self._all[0]
+
+    @property
+    def small(self) -> np.ndarray:
+        return self._all[1]
+
+    def known(self) -> np.ndarray:
+        """Whether each image has been looked at, bool, told without reading what was seen."""
+        known = np.zeros(len(self._paths), bool)
+        for part in self._parts():
+            first, last, number = map(int, part.stem.split("-"))
+            known[first : last + 1] |= number == last + 1 - first
+        return known
+
+    def keep(self, rows: np.ndarray, looks: Sequence[Look] | pd.DataFrame, small: np.ndarray) -> None:
+        """Keep what was seen of images that are sound.
+
+        Args:
+            rows: Which images, int, ascending.
+            looks: What was seen.
+            small: Their small grey pictures.
+        """
+        table = looks if isinstance(looks, pd.DataFrame) else as_table(looks)
+        sound = table["problem"].isna().to_numpy()
+        if sound.any():
+            rows = np.asarray(rows)[sound]
+            pictures = [picture.tobytes() for picture in small[sound]]
+            with replacing(self._folder / f"{rows[0]:08d}-{rows[-1]:08d}-{len(rows)}.parquet") as temporary:
+                table[sound].assign(row=rows, small=pictures).to_parquet(temporary)
+
+    @cached_property
+    def _all(self) -> tuple[pd.DataFrame, np.ndarray]:
+        small = np.zeros((len(self._paths), SIDE, SIDE), np.uint8)
+        parts = [part for file in self._parts() if (part := self._read(file)) is not None]
+        tables = []
+        if parts:
+            kept = pd.concat(parts).drop_duplicates("row").set_index("row")
+            small[kept.index] = np.frombuffer(b"".join(kept.pop("small")), np.uint8).reshape(-1, SIDE, SIDE)
+            tables.append(kept)
+        rows = np.setdiff1d(np.arange(len(self._paths)), kept.index if parts else [])
+        if len(rows):
+            seen, small[rows] = inspect([self._paths[row] for row in rows], self._workers)
+            with suppress(OSError):  # a cache that cannot be written keeps nothing
+                self.keep(rows, seen, small[rows])
+            tables.append(seen.set_index(rows))
+        table = pd.concat(tables) if tables else as_table([])
+        return table.sort_index().reset_index(drop=True).astype(_DTYPES), small
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._folder.glob("[0-9]*.parquet"))
+
+    def _read(self, part: Path) -> pd.DataFrame | None:
+        try:
+            return pd.read_parquet(part)
+        except (OSError, ValueError):  # damaged: it is looked at anew
+            part.unlink(missing_ok=True)
+            return None
+
+
 def as_table(looks: Sequence[Look]) -> pd.DataFrame:
     """Looks as a table with the types that findings rely on."""
     return pd.DataFrame(list(looks), columns=list(Look._fields)).astype(_DTYPES)
@@ -114,23 +219,18 @@ def showing(looks: pd.DataFrame) -> pd.Series:
     return looks["digest"].notna() & (looks["spread"] >= NEARLY_BLANK) & ~mask
 
 
-def glances(images: np.ndarray) -> pd.DataFrame:
-    """Looks at images that are decoded already, uint8, shape (N, height, width, 3), with what `glance` sees of them."""
-    return as_table([glance(image) for image in images])
-
-
-def glance(image: np.ndarray) -> Look:
-    """Size, digest, spread and colour of an image: what exact copies are found by.
+def digest_of(image: np.ndarray) -> str:
+    """What a picture is known again by: BLAKE2b of its pixels, 128 bits, hexadecimal.
 
     Args:
         image: uint8, shape (height, width, 3).
+
+    Example:
+        >>> black, grey = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 9, np.uint8)
+        >>> digest_of(black) == digest_of(black.copy()), digest_of(black) == digest_of(grey)
+        (True, False)
     """
-    height, width = image.shape[:2]
-    digest = hashlib.blake2b(image.tobytes(), digest_size=16, person=f"{height}x{width}".encode()[:16]).hexdigest()
-    thinned = image[:: max(1, height // 32), :: max(1, width // 32)].reshape(-1, 3)
-    channels = np.ascontiguousarray(thinned.T, dtype=np.float32)
-    colour = float((channels.max(axis=0) - channels.min(axis=0)).mean())
-    return Look(height=height, width=width, digest=digest, spread=float(channels.std(axis=1).max()), colour=colour)
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
 
 
 def look_at(image: np.ndarray) -> tuple[Look, np.ndarray]:
@@ -139,12 +239,19 @@ def look_at(image: np.ndarray) -> tuple[Look, np.ndarray]:
     Args:
         image: uint8, shape (height, width, 3).
     """
-    look = glance(image)
+    height, width = image.shape[:2]
+    thinned = image[:: max(1, height // 32), :: max(1, width // 32)].reshape(-1, 3)
+    channels = np.ascontiguousarray(thinned.T, dtype=np.float32)
     picture = Image.fromarray(image)
     grey = picture.convert("L")
     small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)  # antialiased, and the same for mirrored pictures
     ink = find_ink(np.asarray(small.convert("HSV"), np.float32) / 255)
-    look = look._replace(
+    look = Look(
+        height=height,
+        width=width,
+        digest=digest_of(image),
+        spread=float(channels.std(axis=1).max()),
+        colour=float((channels.max(axis=0) - channels.min(axis=0)).mean()),
         two_valued=256 - grey.histogram().count(0) <= 2,
         sharpness=sharpness(np.asarray(grey)),
         ink=float((ink.green | ink.blue).mean()),
@@ -198,6 +305,11 @@ def _look(path: str) -> tuple[Look, np.ndarray | None]:
         image, facts = read_with_facts(path)
     except ImageError as error:
         return Look(problem=_problem(path, error.found), reason=error.found), None
+    return look_of(path, image, facts)
+
+
+def look_of(path: str, image: np.ndarray, facts: Facts) -> tuple[Look, np.ndarray | None]:
+    """What is seen of an image that has been read, and its small grey picture: none where the file is damaged."""
     if facts.format == "PNG" and (chunk := _damaged_chunk(path)):
         return Look(problem="unreadable", reason=f"damaged: the checksum of its part {chunk} is wrong"), None
     look, small = look_at(image)
