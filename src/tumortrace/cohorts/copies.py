@@ -21,7 +21,7 @@ def exact_copies(ids: pd.Series, looks: pd.DataFrame) -> dict[str, str]:
 
     Args:
         ids: One id per image.
-        looks: What `inspect` or `glances` saw of each, in the same order.
+        looks: What decoding showed of each, in the same order.
 
     Example:
         >>> looks = pd.DataFrame({"digest": ["x", "y", "x"], "spread": 20.0, "two_valued": None})

@@ -202,8 +202,8 @@ class Looks:
 
     def _read(self, part: Path) -> pd.DataFrame | None:
         try:
-            return pd.read_parquet(part)
-        except (OSError, ValueError):  # damaged: it is looked at anew
+            return pd.read_parquet(part)[["row", "small", *Look._fields]]
+        except (OSError, ValueError, KeyError):  # damaged, or of another version: it is looked at anew
             part.unlink(missing_ok=True)
             return None
 
