@@ -105,8 +105,8 @@ def test_a_slide_without_tissue_is_a_result(tmp_path: Path) -> None:
     result = scan("run", tmp_path / "glass.png", out=tmp_path / "out", model=fake_model(), resolution=0.5)
     record = result.record
     assert (record.tiles, record.positive_tiles, record.tissue_mm2) == (0, 0, 0)
-    assert record.max_probability is record.score["value"] is record.positive_share is None
-    assert record.tumour["share"]["value"] is record.tumour["mm2"]["value"] is None
+    assert record.max_probability is record.score.value is record.positive_share is None
+    assert record.tumour.share.value is record.tumour.mm2.value is None
     assert record.notes == ["no tissue found"]
     assert (tmp_path / "out" / "heatmap.png").exists()
     assert pd.read_csv(tmp_path / "out" / "tiles.csv").empty
@@ -156,8 +156,8 @@ def test_outlines_and_areas_are_those_of_the_tumour_whatever_the_overlap(slide: 
         outlines = json.loads((tmp_path / str(overlap) / "outlines.geojson").read_text())
         area = sum(shape(feature["geometry"]).area for feature in outlines["features"])
         assert area == pytest.approx(192 * 128, rel=0.25)
-        assert record.tumour["mm2"]["value"] == pytest.approx(192 * 128 * 0.25e-6, rel=0.25)
-        assert record.tumour["share"]["value"] == pytest.approx(192 * 128 / (512 * 384), rel=0.25)
+        assert record.tumour.mm2.value == pytest.approx(192 * 128 * 0.25e-6, rel=0.25)
+        assert record.tumour.share.value == pytest.approx(192 * 128 / (512 * 384), rel=0.25)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -166,9 +166,9 @@ def test_referred_tiles_span_a_range(slide: Path, tmp_path: Path) -> None:
     model = fake_model(lambda images: np.clip(dark_share(images), 0.4, 0.6), conformal=SimpleNamespace(coverage=0.9))
     record = scan("run", slide, out=tmp_path / "out", model=model).record
     assert record.referred_tiles == record.tiles
-    low, high = record.tumour["share"]["range"]
+    low, high = record.tumour.share.range
     assert (low, high) == (0, pytest.approx(1, abs=0.01))
-    assert low < record.tumour["share"]["value"] < high
+    assert low < record.tumour.share.value < high
 
 
 @pytest.mark.usefixtures("undrawn")
