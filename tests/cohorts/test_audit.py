@@ -108,7 +108,7 @@ def test_splits_that_are_to_be_used_take_the_place_of_the_data_s_own(clean: pd.D
 def test_the_record_is_plain_json(clean: pd.DataFrame) -> None:
     """As reports read it; empty fields of an example are left out."""
     break_files(clean)
-    record = json.loads(json.dumps(check(cohort(clean)).to_json()))
+    record = json.loads(json.dumps(check(cohort(clean)).to_record().as_json()))
     assert set(record) == {"cohort", "images", "classes", "groups", "splits", "findings", "notes", "quarantined"}
     found = {each["name"]: each for each in record["findings"]}["unreadable"]
     assert set(found) == {"name", "verdict", "count", "message", "remedy", "examples"}

@@ -68,16 +68,16 @@ def test_table_holds_every_image_and_how_it_came_to_be(
     assert table["split"].isna().all()
     assert table["label"].astype("Int64").equals(cohort.table["label"])
     np.testing.assert_array_equal(table[names].to_numpy(), values)
-    assert record["data"]["fingerprint"] == cohort.fingerprint
-    assert record["descriptors"] == {"sobel": {}, "lbp-uniform": {}}
-    assert "not a medical device" in record["research_use"].lower()
+    assert record.data.fingerprint == cohort.fingerprint
+    assert record.descriptors == {"sobel": {}, "lbp-uniform": {}}
+    assert "not a medical device" in record.research_use.lower()
 
 
 def test_parquet_can_be_read_by_anyone(small: Path, tmp_path: Path) -> None:
     """The arguments stand in the schema; pandas alone gives ids as text and labels as whole numbers or missing."""
     out = features(small, out=tmp_path / "a.parquet", descriptors=["glcm"], changes=["glcm.distances=[2]"])
     record = json.loads(pq.read_schema(out).metadata[b"tumortrace"])
-    assert record["descriptors"]["glcm"]["distances"] == [2]
+    assert record.descriptors["glcm"]["distances"] == [2]
     table = pd.read_parquet(out)
     assert table["id"][0] == "00"
     assert str(table["label"].dtype) == "Int64"
@@ -190,7 +190,7 @@ def test_as_a_user_types_it(small: Path, tmp_path: Path, capsys: pytest.CaptureF
     words += ["--set", "glcm.distances=[1,2]", "--set", "hog.cells=2", "--group-column", "patient"]
     app(words, result_action="return_value")
     table, record = read_features(tmp_path / "t.csv")
-    assert list(record["descriptors"]) == ["glcm", "hog"]
+    assert list(record.descriptors) == ["glcm", "hog"]
     assert table.shape == (23, 4 + 2 * 4 * 4 + 36)
     assert table["group"].notna().all()
     assert "23 rows" in capsys.readouterr().err

@@ -14,9 +14,9 @@ from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.errors import RunError, SplitError
 from tumortrace.preparation.canary import canary
 from tumortrace.preparation.second_look import second_look
-from tumortrace.records.files import write_csv, write_json
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
+from tumortrace.records.tables import QUARANTINE, SECOND_LOOK
 from tumortrace.reports.audit import write_audit_report
 
 
@@ -45,7 +45,7 @@ def check(
         found = found.extended((doubtful,))
     report = write_audit(found, folder)
     if doubted is not None:
-        write_csv(folder / "second_look.csv", doubted)
+        SECOND_LOOK.write(folder, doubted)
     _print(found)
     say(f"check: {found.images:,} images opened; {_summary(found)}; {report}")
     return 1 if found.errors or (strict and found.warnings) else 0
@@ -63,8 +63,8 @@ def _probed(cohort: Cohort, seed: int) -> tuple[Finding, ...]:
 def write_audit(audit: Audit, folder: Path) -> Path:
     """Write `audit.json`, `quarantine.csv` and `audit.html` into `folder`; returns the path of the last."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "audit.json", audit.to_json())
-    write_csv(folder / "quarantine.csv", audit.quarantine)
+    audit.to_record().write(folder)
+    QUARANTINE.write(folder, audit.quarantine)
     return write_audit_report(folder)
 
 

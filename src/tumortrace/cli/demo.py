@@ -15,7 +15,6 @@ from tumortrace.cohorts.splits import assign_splits
 from tumortrace.cohorts.synthetic import synthesise
 from tumortrace.evaluation.measures import prominent
 from tumortrace.inference.explain import explain
-from tumortrace.records.files import write_json
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.reports.report import write_report
@@ -41,7 +40,7 @@ def demo(out: Path, *, seed: int = 0, quick: bool = False) -> Path:
 
     epochs = QUICK_EPOCHS if quick else EPOCHS
     run = train(data, out=out / "runs", seed=seed, epochs=epochs)
-    write_json(run / "audit.json", audit.to_json())
+    audit.to_record().write(run)
 
     chosen = _telling(cohort, pd.read_csv(run / "predictions.csv", dtype={"id": str}))
     explain(run, chosen["path"].tolist(), labels=chosen["label"].tolist())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from tumortrace.cohorts.looks import NEARLY_BLANK, Look, Looks, as_table
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import DataError
 from tumortrace.images.reference import ImageRef
+from tumortrace.records.data import AuditRecord
 from tumortrace.records.progress import say
 
 #: What a quick audit regards of looks: nothing of how files are stored, which training does not see.
@@ -64,18 +64,18 @@ class Audit:
         together = sorted((*self.findings, *findings), key=lambda finding: VERDICTS.index(finding.verdict))
         return replace(self, findings=tuple(together))
 
-    def to_json(self) -> dict[str, Any]:
-        """The audit as plain dictionaries, lists, strings and numbers, as `audit.json` holds it."""
-        return {
-            "cohort": self.cohort_name,
-            "images": self.images,
-            "classes": self.classes,
-            "groups": self.groups,
-            "splits": self.splits,
-            "findings": [finding.to_json() for finding in self.findings],
-            "notes": list(self.notes),
-            "quarantined": len(self.quarantine),
-        }
+    def to_record(self) -> AuditRecord:
+        """The audit as `audit.json` holds it."""
+        return AuditRecord(
+            cohort=self.cohort_name,
+            images=self.images,
+            classes=self.classes,
+            groups=self.groups,
+            splits=self.splits,
+            findings=[finding.to_record() for finding in self.findings],
+            notes=list(self.notes),
+            quarantined=len(self.quarantine),
+        )
 
 
 def check(

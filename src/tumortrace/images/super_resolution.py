@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from tumortrace.errors import DataError, ModelError
 from tumortrace.records.files import sha256 as sha256_of
+from tumortrace.records.record import Open
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -80,7 +81,7 @@ class SuperResolution(BaseModel):
         generator = _load(self, device)
         return run_generator(generator, images, self.scale, generator.device)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Open:
         """What the data's record says: method, scale, and of a generator architecture, file name and SHA-256.
 
         Raises:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -22,10 +22,19 @@ from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.images.stain import estimate_stains
-from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.data import (
+    ExplorationRecord,
+    ExploredCohort,
+    ExploredSample,
+    FeatureMap,
+    ShownAugmentation,
+    Size,
+    Stains,
+)
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import versions
+from tumortrace.records.tables import SAMPLE
 from tumortrace.reports.drawing import CENTRE
 from tumortrace.reports.exploration import (
     LARGEST_OUTLINED,
@@ -82,20 +91,19 @@ def explore(
     measured = measure(draw_sample(cohort, sample, seed), size=usual_size(cohort), stains=estimate_stains)
     names = class_names(cohort)
     table, placed = place(measured.table, seed)
-    statistics: dict[str, Any] = {
-        "tumortrace": versions()["tumortrace"],
-        "seed": seed,
-        "cohort": describe_cohort(cohort),
-        "sample": {"asked": sample, **describe_sample(measured, names)},
-        "stains": describe_stains(measured.table),
-        "map": placed,
-        "augmentation": _augmentation_record(preprocessing, augmentation, recipe, measured.size),
-        "audit": _findings(cohort) if audit else None,
-    }
     pictures = _pictures(measured)
-    statistics["shown"] = {str(label): [name for name, _ in part] for label, part in pictures.items()}
-    write_json(folder / "statistics.json", statistics)
-    write_csv(folder / "sample.csv", table.drop(columns="path"))
+    ExplorationRecord(
+        tumortrace=versions()["tumortrace"],
+        seed=seed,
+        cohort=ExploredCohort.model_validate(describe_cohort(cohort)),
+        sample=ExploredSample.model_validate({"asked": sample, **describe_sample(measured, names)}),
+        stains=Stains.model_validate(describe_stains(measured.table)),
+        map=FeatureMap.model_validate(placed),
+        augmentation=_augmentation_record(preprocessing, augmentation, recipe, measured.size),
+        audit=[finding.to_record(examples=False) for finding in check(cohort).findings] if audit else None,
+        shown={str(label): [name for name, _ in part] for label, part in pictures.items()},
+    ).write(folder)
+    SAMPLE.write(folder, table.drop(columns="path"))
     drawings = _draw_pictures(pictures, measured, names)
     if augmentation is not None:
         steps = preprocessing or Preprocessing()
@@ -105,36 +113,23 @@ def explore(
     return folder
 
 
-def _findings(cohort: Cohort) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": finding.name,
-            "verdict": finding.verdict,
-            "count": int(finding.count),
-            "message": finding.message,
-            "remedy": getattr(finding, "remedy", ""),
-        }
-        for finding in check(cohort).findings
-    ]
-
-
 def _augmentation_record(
     preprocessing: Preprocessing | None, augmentation: Augmentation | None, recipe: str | None, usual: tuple[int, int]
-) -> dict[str, Any] | None:
+) -> ShownAugmentation | None:
     if augmentation is None:
         return None
     steps = (preprocessing or Preprocessing()).model_dump(mode="json", exclude_defaults=True)
     changes = augmentation.model_dump(mode="json", exclude_defaults=True)
     size = preprocessing.output_size(usual) if preprocessing else usual
     crop = min(preprocessing.crop or max(usual), max(usual)) if preprocessing else max(usual)
-    return {
-        "recipe": recipe,
-        "preprocessing": steps,
-        "augmentation": changes,
-        "draws": DRAWS,
-        "input_size": {"width": size[1], "height": size[0]},
-        "area_kept": min(crop, usual[0]) * min(crop, usual[1]) / (usual[0] * usual[1]),
-    }
+    return ShownAugmentation(
+        recipe=recipe,
+        preprocessing=steps,
+        augmentation=changes,
+        draws=DRAWS,
+        input_size=Size(width=size[1], height=size[0]),
+        area_kept=min(crop, usual[0]) * min(crop, usual[1]) / (usual[0] * usual[1]),
+    )
 
 
 Pictures = dict[int, list[tuple[str, np.ndarray]]]

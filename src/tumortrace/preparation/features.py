@@ -21,11 +21,13 @@ from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import DataError
-from tumortrace.records.files import replacing, write_json
+from tumortrace.records.data import FeaturesData, FeaturesRecord
+from tumortrace.records.files import replacing
 from tumortrace.records.lock import locked
 from tumortrace.records.output import require_file
 from tumortrace.records.progress import say, track
 from tumortrace.records.provenance import RESEARCH_USE, versions
+from tumortrace.records.record import Open
 from tumortrace.texture.descriptor import SMALLEST, choose, describe
 
 FORMATS = (".parquet", ".csv")
@@ -85,7 +87,9 @@ def features(
         raise DataError(f"images of {store.size[1]}x{store.size[0]} px", where=cohort.name, expected="8x8 px or more")
     names, _ = describe(store.images[:1], chosen)
     record = _record(cohort, store, chosen, len(names))
-    key = hashlib.sha256(json.dumps([record, cohort.table["id"].tolist()], sort_keys=True).encode()).hexdigest()[:32]
+    key = hashlib.sha256(
+        json.dumps([record.as_json(), cohort.table["id"].tolist()], sort_keys=True).encode()
+    ).hexdigest()[:32]
     parts = cache_folder() / "features" / key
     parts.mkdir(parents=True, exist_ok=True)
     with locked(parts.with_suffix(".lock")):
@@ -100,7 +104,7 @@ def features(
     return out
 
 
-def read_features(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_features(path: str | Path) -> tuple[pd.DataFrame, FeaturesRecord]:
     """The table that `features` wrote, and the record of how.
 
     Raises:
@@ -111,35 +115,31 @@ def read_features(path: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     try:
         if path.suffix.lower() == ".csv":
             types: Any = {"id": "string", "group": "string", "split": "string", "label": "Int64"}
-            return pd.read_csv(path, dtype=types), json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
-        return pd.read_parquet(path), json.loads((pq.read_schema(path).metadata or {})[_METADATA])
+            return pd.read_csv(path, dtype=types), FeaturesRecord.model_validate_json(Path(f"{path}.json").read_bytes())
+        return pd.read_parquet(path), FeaturesRecord.model_validate_json(
+            (pq.read_schema(path).metadata or {})[_METADATA]
+        )
     except (OSError, ValueError, KeyError) as error:  # Arrow's errors are among these
         raise DataError(f"cannot be read as features ({error})", where=path, expected=expected) from None
 
 
-def _record(cohort: Cohort, store: PatchStore, chosen: dict[str, dict[str, Any]], count: int) -> dict[str, Any]:
-    """How the features came to be, as JSON."""
-    record = {
-        "descriptors": chosen,
-        "features": count,
-        "data": {
-            "name": cohort.name,
-            "layout": cohort.layout,
-            "fingerprint": cohort.fingerprint,
-            "images": len(cohort),
-            "classes": list(cohort.classes),
-            "positive_class": cohort.positive_class,
-            "resolution": cohort.resolution,
-            "size": list(store.size),
-            "notes": [*cohort.notes, *store.notes],
-        },
-        "versions": versions(),
-        "research_use": RESEARCH_USE,
-    }
-    return json.loads(json.dumps(record))  # tuples become lists, as they will be read back
+def _record(cohort: Cohort, store: PatchStore, chosen: dict[str, Open], count: int) -> FeaturesRecord:
+    """How the features came to be."""
+    data = FeaturesData(
+        name=cohort.name,
+        layout=cohort.layout,
+        fingerprint=cohort.fingerprint,
+        images=len(cohort),
+        classes=list(cohort.classes),
+        positive_class=cohort.positive_class,
+        resolution=cohort.resolution,
+        size=store.size,
+        notes=[*cohort.notes, *store.notes],
+    )
+    return FeaturesRecord(descriptors=chosen, features=count, data=data, versions=versions(), research_use=RESEARCH_USE)
 
 
-def _compute(images: np.ndarray, chosen: dict[str, dict[str, Any]], folder: Path, workers: int | None) -> list[Path]:
+def _compute(images: np.ndarray, chosen: dict[str, Open], folder: Path, workers: int | None) -> list[Path]:
     """The files of all chunks in order, each computed unless it is there from an interrupted call."""
     step = max(1, _CHUNK_PIXELS // (images.shape[1] * images.shape[2]))
     starts = range(0, len(images), step)
@@ -154,7 +154,7 @@ def _compute(images: np.ndarray, chosen: dict[str, dict[str, Any]], folder: Path
     return chunks
 
 
-def _compute_chunk(images: np.ndarray, chosen: dict[str, dict[str, Any]], target: Path) -> None:
+def _compute_chunk(images: np.ndarray, chosen: dict[str, Open], target: Path) -> None:
     values = describe(images, chosen)[1]
     with replacing(target) as temporary, open(temporary, "wb") as file:
         np.save(file, values)
@@ -174,10 +174,10 @@ def _tables(cohort: Cohort, names: list[str], chunks: list[Path]) -> Iterator[pd
             start, waiting = start + rows, []
 
 
-def _write(out: Path, tables: Iterator[pd.DataFrame], record: dict[str, Any]) -> None:
+def _write(out: Path, tables: Iterator[pd.DataFrame], record: FeaturesRecord) -> None:
     with replacing(out) as temporary:
         if out.suffix.lower() == ".csv":
-            write_json(Path(f"{out}.json"), record)
+            record.write_file(Path(f"{out}.json"))
             with open(temporary, "w", encoding="utf-8", newline="") as file:
                 for number, table in enumerate(tables):
                     table.to_csv(file, index=False, header=number == 0, lineterminator="\n")
@@ -186,7 +186,10 @@ def _write(out: Path, tables: Iterator[pd.DataFrame], record: dict[str, Any]) ->
         for table in tables:
             arrow = pa.Table.from_pandas(table, preserve_index=False)
             if writer is None:
-                metadata = {**(arrow.schema.metadata or {}), _METADATA: json.dumps(record, ensure_ascii=False)}
+                metadata = {
+                    **(arrow.schema.metadata or {}),
+                    _METADATA: json.dumps(record.as_json(), ensure_ascii=False),
+                }
                 writer = pq.ParquetWriter(temporary, arrow.schema.with_metadata(metadata), compression="zstd")
             writer.write_table(arrow.cast(writer.schema))
         if writer is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,13 @@ from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.images.super_resolution import SuperResolution
 from tumortrace.records.progress import say, track
+from tumortrace.records.record import Open
 
 GENERATOR = "super_resolution.safetensors"
 MOST_LEARNT, MOST_MEASURED = 5000, 300  # images to learn from and to measure on
 
 
-def generator_request(steps: Preprocessing, learn: bool, seed: int) -> dict[str, Any] | None:
+def generator_request(steps: Preprocessing, learn: bool, seed: int) -> Open | None:
     """What decides how images are enlarged, known before a generator is learnt."""
     if learn:
         return {"method": "learnt", "scale": (steps.super_resolution or SuperResolution()).scale, "seed": seed}

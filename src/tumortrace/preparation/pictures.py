@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,21 @@ from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.records.files import replacing
 from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.record import Open
 from tumortrace.reports.drawing import INK, MUTED, POSITIVE, STYLE
+
+
+class Outcome(TypedDict, total=False):
+    """What became of one image; `failed` says why it could not be read, and then stands alone."""
+
+    unchanged: bool
+    resized: bool
+    failed: str
 
 
 def prepare_piece(
     paths: list[str], targets: list[Path], size: tuple[int, int], steps: Preprocessing, device: str = "cpu"
-) -> list[dict[str, Any]]:
+) -> list[Outcome]:
     """Prepare some images and write them; what became of each, in their order.
 
     Args:
@@ -36,9 +45,9 @@ def prepare_piece(
         device: Where a generator computes.
 
     Returns:
-        Per image {"unchanged": bool, "resized": bool}, or {"failed": reason}.
+        One of each image.
     """
-    outcomes: list[dict[str, Any]] = []
+    outcomes: list[Outcome] = []
     images = []
     for path in paths:
         try:
@@ -95,7 +104,7 @@ def describe(steps: Preprocessing) -> str:
     return ", ".join(parts) or "nothing changed"
 
 
-def record_of(steps: Preprocessing) -> dict[str, Any]:
+def record_of(steps: Preprocessing) -> Open:
     """The steps for the record: a generator's file by its name and SHA-256, not by where it lies on this machine."""
     record = steps.model_dump(mode="json", exclude={"normalisation"})
     if steps.super_resolution is not None and steps.super_resolution.weights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from joblib import Parallel, delayed
 
@@ -16,9 +16,11 @@ from tumortrace.errors import DataError
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.device import resolve_device
 from tumortrace.preparation.learnt_generator import generator_request, with_learnt_generator
-from tumortrace.preparation.pictures import prepare_piece
+from tumortrace.preparation.pictures import Outcome, prepare_piece
 from tumortrace.preparation.prepared_folder import PreparedFolder, finish, refuse_inside, safe_names
+from tumortrace.records.data import PreparedRecord
 from tumortrace.records.progress import say, track
+from tumortrace.records.record import Open
 
 PIECE = 32  # images between two lines of the journal
 _POOL_FROM = 1000  # images; below, starting processes takes longer than it saves
@@ -81,7 +83,7 @@ def prepare(
     for note in cohort.notes:
         say(f"note: {note}")
     size = usual_size(cohort)
-    request = {
+    request: Open = {
         "data": cohort.fingerprint,
         "steps": preprocessing.model_dump(mode="json", include=_STEPS - {"super_resolution"}),
         "super-resolution": enlargement,
@@ -111,7 +113,7 @@ def _fill(
     if folder.outcomes:
         say(f"{len(folder.outcomes):,} of {len(cohort):,} images are there already")
     if todo:
-        folder.write_record({"status": "unfinished"})
+        folder.write_record(PreparedRecord(status="unfinished"))
     learnt = steps.super_resolution is not None and steps.super_resolution.weights is not None
     several = len(todo) >= _POOL_FROM and not learnt  # a generator uses all cores, or one GPU, by itself
     jobs = workers or (min(os.cpu_count() or 1, 8) if several else 1)
@@ -125,7 +127,7 @@ def _fill(
     )
     done = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="4*n_jobs")(tasks)
 
-    def one_by_one() -> Iterator[dict[str, Any]]:
+    def one_by_one() -> Iterator[Outcome]:
         for piece, outcomes in zip(pieces, done, strict=True):
             folder.add(piece, outcomes)
             yield from outcomes

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from tumortrace.cohorts.cohort import COLUMNS, Cohort
-from tumortrace.cohorts.layouts.prepared import RECORD, TABLE
 from tumortrace.errors import DataError, RunError
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
-from tumortrace.preparation.pictures import describe, draw_before_after, examples, record_of
-from tumortrace.records.files import write_csv, write_json
+from tumortrace.preparation.pictures import Outcome, describe, draw_before_after, examples, record_of
+from tumortrace.records.data import PreparedFrom, PreparedRecord
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
+from tumortrace.records.record import Open
+from tumortrace.records.tables import FAILED, LABELS
 
 JOURNAL, LOCK = ".progress.jsonl", ".lock"
 _END_OF_PNG = b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -43,18 +42,19 @@ class PreparedFolder:
         RunError: The folder holds something else, or was prepared otherwise; nothing in it is changed.
     """
 
-    def __init__(self, folder: Path, request: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, request: Open) -> None:
         self.folder, self.images, self.request = folder, folder / "images", request
         self._refuse_others()
-        if not (folder / RECORD).exists():
-            self.write_record({"status": "unfinished"})
+        if not PreparedRecord.file(folder).exists():
+            self.write_record(PreparedRecord(status="unfinished"))
         self.images.mkdir(exist_ok=True)
-        self.outcomes: dict[int, dict[str, Any]] = {}
-        self._journal = Journal[tuple[int, dict[str, Any]]](folder / JOURNAL, request)
+        self.outcomes: dict[int, Outcome] = {}
+        self._journal = Journal[tuple[int, Outcome]](folder / JOURNAL, request)
 
-    def write_record(self, content: dict[str, Any]) -> None:
-        """Write `prepared.json`; only "status": "complete" makes the folder open as a cohort."""
-        write_json(self.folder / RECORD, {"layout": "prepared", "format": 1, **content, "request": self.request})
+    def write_record(self, record: PreparedRecord) -> None:
+        """Write `prepared.json`; only the status complete makes the folder open as a cohort."""
+        usual = {"layout": "prepared", "format": 1, "request": self.request}
+        record.model_copy(update=usual).write(self.folder)
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other processes out."""
@@ -69,7 +69,7 @@ class PreparedFolder:
             if row < len(names) and ("failed" in outcome or is_whole(self.images / names[row]))
         }
 
-    def add(self, rows: Sequence[int], outcomes: Sequence[dict[str, Any]]) -> None:
+    def add(self, rows: Sequence[int], outcomes: Sequence[Outcome]) -> None:
         """Put down the outcomes of rows whose pictures are written."""
         new = dict(zip(rows, outcomes, strict=True))
         self.outcomes |= new
@@ -80,13 +80,11 @@ class PreparedFolder:
             raise RunError("is a file", where=self.folder, expected="a folder or a name not in use")
         if not self.folder.exists() or not any(self.folder.iterdir()):
             return
-        try:
-            before = json.loads((self.folder / RECORD).read_text("utf-8"))["request"]
-        except (OSError, ValueError, KeyError, TypeError):
-            found = "the folder is not empty and holds no prepared images"
-            raise RunError(
-                found, where=self.folder, remedy="choose another folder with OUT; nothing was changed"
-            ) from None
+        record = PreparedRecord.recognise(self.folder)
+        if record is None or not record.request:
+            told = "the folder is not empty and holds no prepared images"
+            raise RunError(told, where=self.folder, remedy="choose another folder with OUT; nothing was changed")
+        before = record.request
         if before != self.request:
             differing = [name for name in self.request if before.get(name) != self.request[name]]
             raise RunError(
@@ -175,7 +173,7 @@ def finish(
     }
     notes = _notes(counts, size, steps)
     resolution, note = _resolution(cohort, size, steps)
-    _write_failed(folder.folder / "failed.csv", cohort, outcomes)
+    _write_failed(folder.folder, cohort, outcomes)
     if before_after:
         _draw(folder, cohort, names, examples(cohort.table["label"], rows, before_after), size, steps.crop)
     columns = [*COLUMNS, *(column for column in ("x", "y") if column in cohort.table)]
@@ -183,32 +181,32 @@ def finish(
     table = table.assign(path=["images/" + names[row] for row in rows])
     if steps.stain != "none":
         table["stain_unchanged"] = [int(outcomes[row]["unchanged"]) for row in rows]
-    write_csv(folder.folder / TABLE, table)
+    LABELS.write(folder.folder, table)
     if hasattr(os, "sync"):
         os.sync()
     folder.write_record(
-        {
-            "status": "complete",
-            "source": {
-                "name": cohort.name,
-                "layout": cohort.layout,
-                "fingerprint": folder.request["data"],
-                "size": list(size),
-                "resolution": cohort.resolution,
-                "notes": list(cohort.notes),
-            },
-            "steps": describe(steps),
-            "preprocessing": record_of(steps),
-            "super_resolution": steps.super_resolution and steps.super_resolution.describe(),
-            "classes": list(cohort.classes),
-            "positive_class": cohort.positive_class,
-            "resolution": resolution,
-            "size": list(steps.output_size(size)),
-            "counts": counts,
-            "notes": [*notes, *note],
-            "versions": versions(),
-            "use": RESEARCH_USE,
-        }
+        PreparedRecord(
+            status="complete",
+            source=PreparedFrom(
+                name=cohort.name,
+                layout=cohort.layout,
+                fingerprint=str(folder.request["data"]),
+                size=list(size),
+                resolution=cohort.resolution,
+                notes=list(cohort.notes),
+            ),
+            steps=describe(steps),
+            preprocessing=record_of(steps),
+            super_resolution=None if steps.super_resolution is None else steps.super_resolution.describe(),
+            classes=list(cohort.classes),
+            positive_class=cohort.positive_class,
+            resolution=resolution,
+            size=list(steps.output_size(size)),
+            counts=counts,
+            notes=[*notes, *note],
+            versions=versions(),
+            use=RESEARCH_USE,
+        )
     )
     for line in (*notes, *note):
         say(f"note: {line}")
@@ -220,7 +218,7 @@ def _notes(counts: dict[str, int], size: tuple[int, int], steps: Preprocessing) 
     of = f"of {counts['images']:,} images"
     notes = []
     if counts["failed"]:
-        notes.append(f"{counts['failed']:,} {of} could not be read and are left out: see failed.csv")
+        notes.append(f"{counts['failed']:,} {of} could not be read and are left out: see {FAILED.name}")
     if counts["resized"]:
         notes.append(f"{counts['resized']:,} {of} were not {size[1]}x{size[0]} pixels and were resized first")
     if counts["stain_unchanged"]:
@@ -247,13 +245,13 @@ def _resolution(cohort: Cohort, size: tuple[int, int], steps: Preprocessing) -> 
     return cohort.resolution * factors[0], []
 
 
-def _write_failed(file: Path, cohort: Cohort, outcomes: list[dict[str, Any]]) -> None:
+def _write_failed(folder: Path, cohort: Cohort, outcomes: list[Outcome]) -> None:
     failed = [row for row, outcome in enumerate(outcomes) if "failed" in outcome]
     if not failed:
-        file.unlink(missing_ok=True)
+        FAILED.file(folder).unlink(missing_ok=True)
         return
     table = cohort.table.loc[failed, ["id", "path"]]
-    write_csv(file, table.assign(reason=[outcomes[row]["failed"] for row in failed]))
+    FAILED.write(folder, table.assign(reason=[outcomes[row]["failed"] for row in failed]))
 
 
 def _draw(

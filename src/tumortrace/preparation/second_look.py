@@ -13,6 +13,7 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.findings import Example, Finding
 from tumortrace.errors import RunError
+from tumortrace.records.tables import PREDICTIONS, SECOND_LOOK
 
 EXAMPLES = 24
 
@@ -57,15 +58,14 @@ def second_look(cohort: Cohort, run: str | Path) -> tuple[pd.DataFrame, Finding 
     Raises:
         RunError: The folder has no predictions of these images that were made without learning from them.
     """
-    file = Path(run) / "predictions.csv"
-    if not file.is_file():
+    table = PREDICTIONS.find(run)
+    if table.empty:
         raise RunError(
-            "no predictions.csv there",
+            f"no {PREDICTIONS.name} there",
             where=run,
             expected="a folder that `crossval` or `train` made",
             remedy="name one",
         )
-    table = pd.read_csv(file, dtype={"id": str})
     if "fold" not in table:
         table = table[table["split"] == "test"]
     known = table.groupby("id", as_index=False)["probability"].mean()  # over repeats and recipes
@@ -89,5 +89,5 @@ def second_look(cohort: Cohort, run: str | Path) -> tuple[pd.DataFrame, Finding 
         )
     )
     message = f"{len(chosen):,} of {len(rows):,} labels are contradicted with confidence by predictions out of fold"
-    remedy = "have an expert look again, most contradicted first (second_look.csv); do not drop them unseen"
+    remedy = f"have an expert look again, most contradicted first ({SECOND_LOOK.name}); do not drop them unseen"
     return chosen, Finding("label-doubtful", "note", len(chosen), message, remedy, examples)

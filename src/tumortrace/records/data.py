@@ -284,6 +284,12 @@ class SyntheticRecord(Record):
     tumour_fraction: float | None = None
 
 
+class FeaturesData(Data):
+    """The data of a table of descriptors; `size` is height and width in pixels at which they were computed."""
+
+    size: tuple[int, int] | None = None
+
+
 class FeaturesRecord(Record):
     """How a table of texture descriptors came to be; beside a CSV, within a Parquet file."""
 
@@ -291,7 +297,7 @@ class FeaturesRecord(Record):
 
     descriptors: dict[str, Open] = {}
     features: int = 0
-    data: Data = Field(default_factory=Data)
+    data: FeaturesData = Field(default_factory=FeaturesData)
     versions: dict[str, str] = {}
     research_use: str = ""
 

@@ -79,6 +79,19 @@ class OnDisk(BaseModel):
         return cls.read_file(cls.file(folder))
 
     @classmethod
+    def recognise(cls, folder: str | Path) -> Self | None:
+        """The record of a folder that may be anything: None also where a file of that name is something else."""
+        return cls.recognise_file(cls.file(folder))
+
+    @classmethod
+    def recognise_file(cls, file: Path) -> Self | None:
+        """The record in a file of any name that may be anything."""
+        try:
+            return cls.read_file(file)
+        except RunError:
+            return None
+
+    @classmethod
     def read_file(cls, file: Path) -> Self | None:
         """The record in a file of any name, or None where there is none.
 

@@ -114,10 +114,7 @@ def claim(folder: Path, slide: Slide) -> Path:
     unfinished = Journal.request_of(folder / JOURNAL)
     if not taken or (isinstance(unfinished, dict) and unfinished.get("slide") == slide.name):
         return folder
-    try:
-        earlier = ScanRecord.find(folder)
-    except RunError:
-        earlier = None
+    earlier = ScanRecord.recognise(folder)
     same = (slide.name, slide.width, slide.height)
     if earlier is None or (earlier.slide, earlier.width, earlier.height) != same:
         raise RunError(

@@ -24,8 +24,11 @@ DESCRIPTORS: Registry[Callable[..., Described]] = Registry("descriptor", "tumort
 SMALLEST = 8  # px
 _BLOCK_PIXELS = 80_000  # what is computed at once stays in the processor's cache
 
+#: Arguments of a descriptor, by name.
+Options = dict[str, Any]
 
-def choose(descriptors: Sequence[str] | None = None, changes: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+
+def choose(descriptors: Sequence[str] | None = None, changes: Sequence[str] = ()) -> dict[str, Options]:
     """The chosen descriptors with all their arguments.
 
     Args:
@@ -42,7 +45,7 @@ def choose(descriptors: Sequence[str] | None = None, changes: Sequence[str] = ()
     """
     names = list(dict.fromkeys(DESCRIPTORS if descriptors is None else descriptors))
     fields = {name: list(_arguments(name).model_fields) for name in names}
-    given: dict[str, dict[str, Any]] = {name: {} for name in names}
+    given: dict[str, Options] = {name: {} for name in names}
     for change in changes:
         key, equals, value = change.partition("=")
         name, _, argument = key.strip().partition(".")
@@ -93,7 +96,7 @@ def _arguments(name: str) -> type[BaseModel]:
     return create_model(f"{name} arguments", __config__=ConfigDict(extra="forbid"), **fields)
 
 
-def _validated(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def _validated(name: str, given: Options) -> Options:
     try:
         return _arguments(name).model_validate(given).model_dump()
     except ValidationError as error:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.looks import showing
+from tumortrace.records.data import ExampleFound, FindingRecord
 from tumortrace.registry import Registry
 
 Verdict = Literal["error", "warning", "note"]
@@ -62,17 +63,15 @@ class Finding:
     examples: tuple[Example, ...] = ()
     leave_out: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)
 
-    def to_json(self) -> dict[str, Any]:
-        """The finding as `audit.json` holds it."""
-        examples = [{key: value for key, value in vars(each).items() if value} for each in self.examples]
-        return {
-            "name": self.name,
-            "verdict": self.verdict,
-            "count": self.count,
-            "message": self.message,
-            "remedy": self.remedy,
-            "examples": examples,
-        }
+    def to_record(self, examples: bool = True) -> FindingRecord:
+        """The finding as `audit.json` holds it; without examples as other records do."""
+        record = FindingRecord(
+            name=self.name, verdict=self.verdict, count=self.count, message=self.message, remedy=self.remedy
+        )
+        if not examples:
+            return record
+        shown = [ExampleFound(**{key: value for key, value in vars(one).items() if value}) for one in self.examples]
+        return record.model_copy(update={"examples": shown})
 
 
 @dataclass(frozen=True)

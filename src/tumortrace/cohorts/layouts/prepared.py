@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.errors import CohortError
+from tumortrace.records.data import PreparedRecord
+from tumortrace.records.tables import LABELS
 
-RECORD, TABLE = "prepared.json", "labels.csv"
+FILES = f"{PreparedRecord.FILE} and {LABELS.name}"
 
 
 class Prepared(Layout):
@@ -29,28 +29,30 @@ class Prepared(Layout):
         """The cohort with the labels, groups, splits and class names that the images had before."""
         record = _record(path)
         assert record is not None  # as `recognises` has found
-        if record.get("status") != "complete":
+        if record.status != "complete":
             raise CohortError(
                 "its preparation was not finished", where=path, remedy="call `tumortrace prepare` again as before"
             )
         try:
             table = pd.read_csv(
-                path / TABLE, dtype="string", keep_default_na=False, na_values={"label": "", "group": ""}
+                LABELS.file(path), dtype="string", keep_default_na=False, na_values={"label": "", "group": ""}
             )
             table["label"] = pd.to_numeric(table["label"]).astype("Int64")
             table["split"] = table["split"].mask(table["split"] == "")
             for column in {"x", "y"} & set(table.columns):
                 table[column] = pd.to_numeric(table[column]).convert_dtypes()
             table["path"] = [str(path.absolute() / name) for name in table["path"]]
-            negative, positive = record["classes"]
-            source = record["source"]
-            notes = (f"images prepared from {source['name']}: {record['steps']}", *source["notes"], *record["notes"])
-            cohort = Cohort(
-                path.absolute().name, "prepared", table, (negative, positive), record["resolution"], notes, record
-            )
+            negative, positive = record.classes
+            source = record.source
+            notes = (f"images prepared from {source.name}: {record.steps}", *source.notes, *record.notes)
+            name, made = path.absolute().name, record.as_json()
+            cohort = Cohort(name, "prepared", table, (negative, positive), record.resolution, notes, made)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CohortError(
-                f"damaged ({error})", where=path, expected=f"{RECORD} and {TABLE}", remedy="prepare the images again"
+                f"damaged ({error})",
+                where=path,
+                expected=FILES,
+                remedy="prepare the images again",
             ) from None
         if reading.positive not in (None, positive):
             raise CohortError(f"no positive class {reading.positive!r}", where=path, expected=positive)
@@ -60,9 +62,6 @@ class Prepared(Layout):
 LAYOUTS.register("prepared")(Prepared())
 
 
-def _record(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.get("layout") == "prepared" else None
+def _record(path: Path) -> PreparedRecord | None:
+    record = PreparedRecord.recognise(path)
+    return record if record is not None and record.layout == "prepared" else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.errors import CohortError
+from tumortrace.records.data import SyntheticRecord
 
 
 class Synthetic(Layout):
@@ -20,10 +20,8 @@ class Synthetic(Layout):
         """Whether it is a specification (`synthetic:patches?count=200&seed=1`), or a folder with its cohort.json."""
         if str(path).startswith("synthetic:"):
             return True
-        try:
-            return json.loads((path / "cohort.json").read_text(encoding="utf-8"))["layout"] == "synthetic"
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        record = SyntheticRecord.recognise(path)
+        return record is not None and record.layout == "synthetic"
 
     def read(self, path: Path, reading: Reading) -> Cohort:
         """The cohort of that tissue, which is generated once and then kept in the cache."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,25 +14,26 @@ from PIL import Image
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import CohortError
-from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.data import SyntheticRecord
 from tumortrace.records.progress import track
+from tumortrace.records.tables import COHORT
 
 PROCEDURE = 1  # raised whenever the same seed gives other pictures
-RECORD, UNFINISHED, TABLE = "cohort.json", "cohort.unfinished.json", "cohort.csv"
+RECORD, UNFINISHED = SyntheticRecord.FILE, SyntheticRecord.UNFINISHED
 _FOLDERS = ("patches", "masks", "Benign", "Malignant")
 
 
-def record(kind: str, classes: tuple[str, str], resolution: float | None, count: int, seed: int) -> dict[str, Any]:
+def record(kind: str, classes: tuple[str, str], resolution: float | None, count: int, seed: int) -> SyntheticRecord:
     """What `cohort.json` says of a synthetic cohort: all that is needed to make it again."""
-    return {
-        "layout": "synthetic",
-        "kind": kind,
-        "classes": list(classes),
-        "resolution": resolution,
-        "seed": seed,
-        "count": count,
-        "procedure": PROCEDURE,
-    }
+    return SyntheticRecord(
+        layout="synthetic",
+        kind=kind,
+        classes=list(classes),
+        resolution=resolution,
+        seed=seed,
+        count=count,
+        procedure=PROCEDURE,
+    )
 
 
 @contextmanager
@@ -51,7 +50,7 @@ def refusing(where: Path) -> Iterator[None]:
 
 def write_cohort(
     out: Path,
-    made_by: dict[str, Any],
+    made_by: SyntheticRecord,
     table: pd.DataFrame,
     folders: tuple[str, ...],
     tasks: Iterable[Callable[[], None]],
@@ -76,13 +75,13 @@ def write_cohort(
         _clear(out)
     for folder in folders:
         (out / folder).mkdir(parents=True, exist_ok=True)
-    write_json(out / UNFINISHED, made_by)
+    made_by.write_file(out / UNFINISHED)
     # joblib's processes, unlike concurrent.futures', do not run the user's main module again.
     done = Parallel(n_jobs=workers, return_as="generator", batch_size=25)(delayed(task)() for task in tasks)
-    for _ in track(done, f"Drawing {made_by['kind']}", total=len(table)):
+    for _ in track(done, f"Drawing {made_by.kind}", total=len(table)):
         pass
-    write_csv(out / TABLE, table)
-    write_json(out / RECORD, made_by)
+    COHORT.write(out, table)
+    made_by.write(out)
     (out / UNFINISHED).unlink()
 
 
@@ -95,7 +94,7 @@ def _clear(out: Path) -> None:
             expected="an empty or missing folder, or one written by synthesise",
             remedy="choose another folder; nothing was changed",
         )
-    for name in (RECORD, TABLE):
+    for name in (RECORD, COHORT.name):
         (out / name).unlink(missing_ok=True)
     for folder in _FOLDERS:
         for picture in (out / folder).glob("synthetic-*.png"):
@@ -106,11 +105,8 @@ def _clear(out: Path) -> None:
 
 def is_record(path: Path) -> bool:
     """Whether `path` is the record of synthetic data."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("layout") == "synthetic"
+    record = SyntheticRecord.recognise_file(path)
+    return record is not None and record.layout == "synthetic"
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -141,22 +137,22 @@ def open_synthetic(folder: Path) -> Cohort:
     again = "write it again with tumortrace.synthesise"
     if (folder / UNFINISHED).exists():
         raise CohortError("a synthetic cohort that was not finished", where=folder, expected=RECORD, remedy=again)
-    if not is_record(folder / RECORD):
+    made_by = SyntheticRecord.recognise(folder)
+    if made_by is None or made_by.layout != "synthetic":
         raise CohortError("no synthetic cohort", where=folder, expected=f"{RECORD} of layout synthetic", remedy=again)
-    made_by = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     try:
-        table = pd.read_csv(folder / TABLE, dtype={"id": str, "group": str, "split": str})
+        table = pd.read_csv(COHORT.file(folder), dtype={"id": str, "group": str, "split": str})
         for column in {"path", "mask"} & set(table.columns):
             table[column] = [str(folder / name) for name in table[column]]
         empty = [path for path in table["path"] if not Path(path).is_file() or Path(path).stat().st_size == 0]
         if empty:
             raise CohortError("missing or empty", where=empty[0], expected="a picture", remedy=again)
         return Cohort(
-            name=f"synthetic-{made_by['kind']}-{made_by['count']}-{made_by['seed']}",
+            name=f"synthetic-{made_by.kind}-{made_by.count}-{made_by.seed}",
             layout="synthetic",
             table=table,
-            classes=(made_by["classes"][0], made_by["classes"][1]),
-            resolution=made_by["resolution"],
+            classes=(made_by.classes[0], made_by.classes[1]),
+            resolution=made_by.resolution,
             notes=("pictures were generated, not taken from patients",),
         )
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:

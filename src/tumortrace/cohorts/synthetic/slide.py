@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from tumortrace.cohorts.synthetic.tissue import (
 )
 from tumortrace.errors import CohortError
 from tumortrace.images.decoding import IMAGE_SUFFIXES
+from tumortrace.records.data import SyntheticRecord
 from tumortrace.records.files import replacing, write_json
 
 SHAPE = (2048, 3072)  # rows and columns at 1 um per pixel
@@ -59,21 +59,21 @@ def write_slide(out: Path, seed: int) -> Path:
             expected="a name not in use",
             remedy="choose another name; nothing was changed",
         )
-    made_by = {"layout": "synthetic", "kind": "slide", "resolution": 1.0, "seed": seed, "procedure": PROCEDURE}
+    made_by = SyntheticRecord(layout="synthetic", kind="slide", resolution=1.0, seed=seed, procedure=PROCEDURE)
     image, tumour, outlines = draw_slide(seed)
-    write_json(record, made_by | {"complete": False})
+    made_by.model_copy(update={"complete": False}).write_file(record)
     _write_pyramid(target, image)
     write_json(geojson, _features(outlines))
     with replacing(mask) as temporary:
         write_png(temporary, tumour[::_MASK_STEP, ::_MASK_STEP].astype(np.uint8) * np.uint8(255))
-    write_json(record, made_by | {"complete": True, "tumour_fraction": float(tumour.mean())})
+    made_by.model_copy(update={"complete": True, "tumour_fraction": float(tumour.mean())}).write_file(record)
     return target
 
 
 def is_whole_slide(target: Path) -> bool:
     """Whether `write_slide` has finished writing the slide `target`."""
-    record = target.with_name(target.stem + ".json")
-    return target.is_file() and is_record(record) and bool(json.loads(record.read_text()).get("complete"))
+    record = SyntheticRecord.recognise_file(target.with_name(target.stem + ".json"))
+    return target.is_file() and record is not None and record.layout == "synthetic" and bool(record.complete)
 
 
 def draw_slide(seed: int) -> tuple[NDArray[np.uint8], Mask, list[Outline]]:
