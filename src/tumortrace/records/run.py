@@ -34,6 +34,9 @@ class Arguments(Part):
     data: str | None = None
     recipe: str | list[str] | None = None
     space: str | None = None
+    trials: int | None = None
+    epochs_max: int | None = None
+    objective: str | None = None
     set: list[str] = []
     allow: list[str] = []
     seed: int = 0
