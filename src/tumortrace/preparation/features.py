@@ -136,7 +136,13 @@ def _record(cohort: Cohort, store: PatchStore, chosen: dict[str, Open], count: i
         size=store.size,
         notes=[*cohort.notes, *store.notes],
     )
-    return FeaturesRecord(descriptors=chosen, features=count, data=data, versions=versions(), research_use=RESEARCH_USE)
+    return FeaturesRecord(
+        descriptors=json.loads(json.dumps(chosen)),
+        features=count,
+        data=data,
+        versions=versions(),
+        research_use=RESEARCH_USE,
+    )
 
 
 def _compute(images: np.ndarray, chosen: dict[str, Open], folder: Path, workers: int | None) -> list[Path]:
