@@ -98,7 +98,7 @@ def _compared(model: Model, runtime: Any, images: np.ndarray) -> dict[str, Any]:
     return {
         "logit": float(np.abs(found.logit - said.logit).max()),
         "probability": float(np.abs(found.probability - said.probability).max()),
-        "ood": None if one is None or other is None else float(np.abs(other - one).max()),
+        "ood_score": None if one is None or other is None else float(np.abs(other - one).max()),
     }
 
 

@@ -17,8 +17,8 @@ class Assessment:
         probability: Calibrated probability of the positive class, float64, shape (N,), range [0, 1].
         prediction: 1 where the probability reaches the bundle's threshold, else 0; int64, shape (N,).
         decision: `positive`, `negative` or `refer`, str, shape (N,).
-        ood: How unlike the training images each is, float64, shape (N,), larger is stranger; None where the bundle
-            has no such score.
+        ood_score: How unlike the training images each is, float64, shape (N,), larger is stranger; None where the
+            bundle has no such score.
         in_distribution: Whether that score stays within the bundle's limit, bool, shape (N,); None likewise.
     """
 
@@ -26,7 +26,7 @@ class Assessment:
     probability: NDArray[np.float64]
     prediction: NDArray[np.int64]
     decision: NDArray[np.str_]
-    ood: NDArray[np.float64] | None = None
+    ood_score: NDArray[np.float64] | None = None
     in_distribution: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Columns that are names in every table, and so text where they look like numbers.
 NAMES = ("id", "group", "split", "decision", "recipe", "run", "digest", "image", "path", "member", "label_name")
+#: Columns that had another name in earlier versions.
+RENAMED = {"ood": "ood_score"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def read_table(file: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(file, dtype=dict.fromkeys(NAMES, "string"), keep_default_na=False, na_values=[""])
+        table = pd.read_csv(file, dtype=dict.fromkeys(NAMES, "string"), keep_default_na=False, na_values=[""])
+        return table.rename(columns=RENAMED)
     except FileNotFoundError:
         raise RunError(f"no {file.name}", where=file.parent, remedy="restore the file or run the verb again") from None
     except (ValueError, OSError) as error:

@@ -35,7 +35,7 @@ class ScanResult:
         folder: Where `heatmap.png`, `tiles.csv`, `outlines.geojson` and `scan.json` lie.
         tiles: One row per tile: `x`, `y`, `width`, `height` (level-0 px), `tissue` (share), `probability` (of the
             positive class), `prediction` (1 where the probability reaches the threshold, else 0), `decision`
-            (`positive`, `negative` or `refer`), and `ood` and `in_distribution` where the model judges them.
+            (`positive`, `negative` or `refer`), and `ood_score` and `in_distribution` where the model judges them.
         record: Of the scan.
     """
 

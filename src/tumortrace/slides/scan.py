@@ -19,7 +19,7 @@ from tumortrace.errors import ModelError, SlideError
 from tumortrace.records.files import write_text
 from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar
-from tumortrace.records.tables import TILES
+from tumortrace.records.tables import RENAMED, TILES
 from tumortrace.reports.report import renew_report
 from tumortrace.reports.wording import called
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
@@ -167,7 +167,7 @@ def _assess(
 ) -> pd.DataFrame:
     """The tiles with what the model says of each; batches that the journal holds already are not read again."""
     height, width = model.info.patch_size
-    parts = [pd.DataFrame(entry) for entry in journal.entries]
+    parts = [pd.DataFrame(entry).rename(columns=RENAMED) for entry in journal.entries]
     done, total = sum(map(len, parts)), len(tiles)
     images = read_tiles(slide, tiles.iloc[done:], (width, height), ahead=2 * batch_size)
     with closing(images), progress_bar() as bar:
@@ -203,7 +203,7 @@ def _rows(model: Model, images: np.ndarray) -> pd.DataFrame:
         )
     rows = pd.DataFrame({"probability": probability, "prediction": said.prediction, "decision": said.decision})
     if said.ood_score is not None and said.in_distribution is not None:
-        rows["ood"], rows["in_distribution"] = said.ood_score, said.in_distribution
+        rows["ood_score"], rows["in_distribution"] = said.ood_score, said.in_distribution
     return rows
 
 

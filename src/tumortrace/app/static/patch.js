@@ -226,7 +226,7 @@ function strengthen() {
 }
 
 function tableCsv() {
-  const columns = ["name", "label", "probability", "decision", "in_distribution", "model"];
+  const columns = ["name", "label", "probability", "decision", "in_distribution", "ood_score", "model"];
   const rows = images.filter((image) => image.said).map(({ said }) => columns.map((column) => said[column]));
   download("predictions.csv", csv([columns, ...rows]));
 }
