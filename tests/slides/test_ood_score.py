@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+import tumortrace.slides.scan as scanning
 from tests.slides.test_scan import fake_model
 from tumortrace import load_model, open_cohort
 from tumortrace.app import catalogue
@@ -20,7 +21,6 @@ from tumortrace.inference.stress import stress
 from tumortrace.models.assessment import Assessment
 from tumortrace.records.journal import Journal
 from tumortrace.records.tables import TILES
-from tumortrace.slides import scan as scanning
 from tumortrace.slides.scan import scan
 
 PAGE = Path(catalogue.__file__).parent / "static" / "patch.js"
@@ -70,6 +70,6 @@ def test_the_name_of_earlier_versions_is_read(tmp_path: Path) -> None:
     assert list(TILES.read(tmp_path)) == ["probability", "ood_score"]
     journal = Journal[Any](tmp_path / "unfinished.jsonl", {"slide": "a"})
     journal.append(rows.to_dict("list"))
-    tiles = pd.DataFrame({"x": [0]})
+    tiles = pd.DataFrame({"x": [0], "y": [0], "width": [8], "height": [8]})
     done = scanning._assess(fake_model(), SimpleNamespace(name="a"), tiles, 1, journal, None)  # type: ignore[arg-type]
     assert done["ood_score"].tolist() == [0.25]
