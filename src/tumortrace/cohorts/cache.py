@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
@@ -18,7 +19,7 @@ import platformdirs
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import DataError
-from tumortrace.records.files import write_json
+from tumortrace.records.files import replacing, write_json
 from tumortrace.records.lock import locked
 
 _ROOM = "free space, or set TUMORTRACE_CACHE to a folder on another disk"
@@ -32,6 +33,27 @@ def cache_folder() -> Path:
 def store_folder(cohort: Cohort, cache: Path | None = None) -> Path:
     """Where what is decoded of a cohort is kept, in `cache` or else in `cache_folder()`: named by its fingerprint."""
     return (cache or cache_folder()) / "stores" / cohort.fingerprint[:32]
+
+
+def unpacked(file: Path, name: str, write: Callable[[BinaryIO], object]) -> Path:
+    """A copy in the cache of what a packed file holds, made when first asked for.
+
+    It has the packed file's time of change, so that a cohort's fingerprint outlives the cache.
+
+    Args:
+        file: The packed file.
+        name: Name of the copy.
+        write: Writes what is unpacked.
+    """
+    status = file.stat()
+    key = hashlib.sha256(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode()).hexdigest()[:16]
+    target = cache_folder() / "unpacked" / f"{key}-{name}"
+    if not target.is_file():
+        with replacing(target) as temporary:
+            with open(temporary, "wb") as copy:
+                write(copy)
+            os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return target
 
 
 @dataclass

@@ -6,23 +6,22 @@ Veeling et al., "Rotation equivariant CNNs for digital pathology", MICCAI 2018.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cache import cache_folder
+from tumortrace.cohorts.cache import cache_folder, unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import SPLIT_NAMES
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.tables import read_table, standard_columns
 from tumortrace.errors import CohortError
-from tumortrace.records.files import replacing
 from tumortrace.records.progress import progress_bar
 
 RESOLUTION = 0.97
@@ -134,24 +133,19 @@ def _unpacked(file: Path) -> Path:
     """The file itself, or its unpacked copy in the cache, which is made when first asked for."""
     if file.suffix != ".gz":
         return file
-    status = file.stat()
-    key = hashlib.sha256(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode()).hexdigest()[:16]
-    cache = cache_folder()
-    target = cache / "unpacked" / f"{key}-{file.stem}"
-    if target.is_file():
-        return target
-    try:
+
+    def write(copy: BinaryIO) -> None:
         with (
-            replacing(target) as temporary,
             progress_bar() as bar,
             bar.open(file, "rb", description=f"unpacking {file.name}") as packed,
             gzip.open(packed) as source,
-            open(temporary, "wb") as unpacked,
         ):
-            shutil.copyfileobj(source, unpacked, 1 << 22)
+            shutil.copyfileobj(source, copy, 1 << 22)
+
+    try:
+        return unpacked(file, file.stem, write)
     except (EOFError, gzip.BadGzipFile, OSError) as error:
-        found = f"cannot be unpacked into {cache} ({error})"
+        found = f"cannot be unpacked into {cache_folder()} ({error})"
         raise CohortError(
             found, where=file, remedy="download it again, or set TUMORTRACE_CACHE to a larger disk"
         ) from None
-    return target
