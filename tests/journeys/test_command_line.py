@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pkgutil
 import re
 import shutil
 import subprocess
@@ -16,8 +15,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tumortrace.cli import verbs
 from tumortrace.cli.main import run
+from tumortrace.cli.verbs import VERBS, Verb
 
 
 def kaggle_folder(folder: Path, tissue: Path, count: int = 6) -> Path:
@@ -45,11 +44,41 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert "train" in done.stdout
 
 
-@pytest.mark.parametrize("verb", sorted(module.name for module in pkgutil.iter_modules(verbs.__path__)))
+@pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each verb explains itself and exits with 0."""
     assert run([verb, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_a_verb_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One row and its function make a verb: names, types, defaults and help come from the function."""
+    (tmp_path / "blends.py").write_text(
+        "from collections.abc import Sequence\n"
+        "from pathlib import Path\n"
+        "def blend(runs: Sequence[str | Path], *, changes: Sequence[str] = (), seed: int = 7, deep: bool = False):\n"
+        '    """Blend runs.\n\n    Args:\n        runs: Those to blend.\n        seed: Of the blend.\n    """\n'
+        "    print(runs, changes, seed, deep)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(VERBS, "blend", Verb("blends:blend"))
+    monkeypatch.setattr(Verb, "summary", property(lambda verb: verb.function))
+    assert run(["blend", "a", "b", "--set", "x=1", "--set", "y=2", "--deep"]) == 0
+    assert "[PosixPath('a'), PosixPath('b')] ['x=1', 'y=2'] 7 True" in capsys.readouterr().out
+    assert run(["blend", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Blend runs." in shown
+    assert "Of the blend." in shown
+    assert run(["blend", "a", "--seed", "-1"]) == 2
+
+
+def test_the_list_of_verbs_tells_what_their_functions_say(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each verb has the first line of its function's docstring, though none of the functions is imported."""
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name, verb in VERBS.items():
+        assert verb.summary
+        assert " ".join(verb.summary.split()[:4]).replace("`", "") in " ".join(shown.split()), name
 
 
 @pytest.mark.parametrize(

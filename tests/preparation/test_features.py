@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from tumortrace import open_cohort
-from tumortrace.cli.app import app
-from tumortrace.cli.verbs import load_verbs
+from tumortrace.cli.main import run
 from tumortrace.cohorts.cache import cache_folder
 from tumortrace.errors import DataError, RecipeError, TumorTraceError
 from tumortrace.images.decoding import read_image
@@ -185,10 +184,9 @@ def test_what_is_no_table_of_features_is_refused(tmp_path: Path) -> None:
 
 def test_as_a_user_types_it(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Descriptors by name, an argument changed, the options for reading data."""
-    load_verbs()
     words = ["features", str(small), "-o", str(tmp_path / "t.csv"), "--descriptors", "glcm,hog"]
     words += ["--set", "glcm.distances=[1,2]", "--set", "hog.cells=2", "--group-column", "patient"]
-    app(words, result_action="return_value")
+    assert run(words) == 0
     table, record = read_features(tmp_path / "t.csv")
     assert list(record.descriptors) == ["glcm", "hog"]
     assert table.shape == (23, 4 + 2 * 4 * 4 + 36)

@@ -96,7 +96,7 @@ def serve(
     workspace: str | Path = "tumortrace-workspace",
     device: str = "auto",
 ) -> None:
-    """Serve until interrupted; what is under way is answered first.
+    """Serve web pages and an HTTP API on models until interrupted; what is under way is answered first.
 
     Args:
         runs: Run folders or bundles; the first answers where a request names none.

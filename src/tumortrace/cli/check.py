@@ -31,7 +31,19 @@ def check(
     run: Path | None = None,
     **reading: Unpack[ReadingOptions],
 ) -> int:
-    """Audit a data set, write `audit.json`, `audit.html` and `quarantine.csv`; 1 when it does not pass, else 0."""
+    """Say what is wrong with a data set, file by file; exit code 1 when there are errors.
+
+    Args:
+        data: Any known layout.
+        out: Folder for audit.json, audit.html and quarantine.csv; default `check-<name>`.
+        split: The splits to look at: by slide or patient, or at random.
+        seed: Seed of the splits.
+        strict: Warnings fail too, for continuous integration.
+        probe: Train cheap classifiers that ought to fail: on shuffled labels, on files' names and sizes, on the outer
+            ring of the images; and tell what they reach.
+        run: Folder of a cross-validation of these data: rank the labels that it contradicts, into second_look.csv.
+        **reading: How the data are read: options of `open_cohort`.
+    """
     source = open_leniently(data, **reading)
     folder = out or Path(f"check-{source.cohort.name}")
     require_own_folder(folder)

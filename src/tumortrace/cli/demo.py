@@ -25,8 +25,17 @@ PATCHES, QUICK_PATCHES = 2400, 600
 EPOCHS, QUICK_EPOCHS = 12, 4
 
 
-def demo(out: Path, *, seed: int = 0, quick: bool = False) -> Path:
-    """Generate, check, split, train, calibrate, evaluate, explain and scan; returns the path of `report.html`."""
+def demo(*, out: Path = Path("tumortrace-demo"), seed: int = 0, quick: bool = False) -> Path:
+    """Go through everything on tissue that is generated here, in a few minutes.
+
+    Args:
+        out: Folder for the data and the run.
+        seed: Seed of tissue, splits and training.
+        quick: Fewer images and epochs: under a minute, and a weaker model.
+
+    Returns:
+        Path of report.html.
+    """
     started = time.monotonic()
     count = QUICK_PATCHES if quick else PATCHES
     data = synthesise("patches", out / "patches", count=count, seed=seed)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
+
+from tumortrace import __version__
+from tumortrace.cli.verbs import VERBS
+from tumortrace.errors import TumorTraceError
+
+NOTICE = "Research use only, not a medical device."
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,12 +32,8 @@ def run(arguments: list[str] | None = None) -> int:
         >>> run(["recipes", "none"])
         1
     """
-    from tumortrace.cli.app import app
-    from tumortrace.cli.verbs import load_verbs
-    from tumortrace.errors import TumorTraceError
-
-    load_verbs()
     try:
+        app = application(sys.argv[1:] if arguments is None else arguments)
         code = app(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:
         return 2
@@ -50,16 +52,34 @@ def run(arguments: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def application(words: Sequence[str]) -> App:
+    """The command line with all verbs, of which those are loaded that the words name; the others are listed."""
+    app = App(
+        name="tumortrace",
+        help=f"Tumour classifiers for medical image patches that one can defend. {NOTICE}",
+        version=__version__,
+        suppress_keyboard_interrupt=False,  # the door turns it into a line and exit code 1
+    )
+    for name, verb in VERBS.items():
+        if name in words[:1]:
+            from tumortrace.cli.command import command
+
+            app.command(command(verb), name=name)
+        else:
+            app.command(App(help=verb.summary), name=name)
+    return app
+
+
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
     """A request to end (SIGTERM, of clusters and containers) is answered as Ctrl-C is: with a line, and on record.
 
     Processes that this one forks end at once, as they would without it.
     """
-    own = os.getpid()
+    process = os.getpid()
 
     def end(*_: Any) -> None:
-        if os.getpid() != own:
+        if os.getpid() != process:
             os._exit(128 + signal.SIGTERM)
         raise KeyboardInterrupt
 

@@ -42,7 +42,7 @@ CORRECTION = "Holm's correction over all these tests: DeLong's and McNemar's of 
 def compare(
     runs: Sequence[str | Path], *, out: str | Path | None = None, replicates: int = 1000, seed: int = 0
 ) -> Path:
-    """Compare runs by what they predicted of the same test images; refused where they did not see the same.
+    """Compare runs on the same test images, by paired intervals and tests; refused where they did not see the same.
 
     Args:
         runs: Run folders (their test split; validation where there is no test), folders of evaluations or of

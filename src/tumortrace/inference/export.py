@@ -28,7 +28,7 @@ IMAGES = 32  # compared with torch
 
 
 def export(run: str | Path, *, out: str | Path | None = None) -> Path:
-    """Write a model as ONNX, and compare what it says with torch on images of the run's own data.
+    """Write a model as ONNX, and compare what it says with torch on images of the run's own data; needs extra `export`.
 
     The file takes uint8 patches (N, height, width, 3) of any number and answers `logit` (uncalibrated) and
     `probability` (calibrated), float32, shape (N,). Classes, threshold and origin stand in its metadata. Stain

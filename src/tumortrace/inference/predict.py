@@ -30,11 +30,11 @@ def predict(
     device: str = "auto",
     **reading: Unpack[ReadingOptions],
 ) -> pd.DataFrame:
-    """Predict every image of a cohort.
+    """Predict every image of a cohort, or fill in a Kaggle submission.
 
     Args:
-        run: Run folder, bundle or loaded model.
-        data: Any known layout, a single image, or an opened cohort.
+        run: Run folder or bundle, or a loaded model.
+        data: Any known layout, a folder of images or a single image, or an opened cohort.
         out: CSV to write.
         submission: Give exactly the ids of the data's `sample_submission.csv`, in its order.
         labels: In a submission, 0 or 1 by the threshold instead of the probability.

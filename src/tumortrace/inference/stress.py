@@ -60,7 +60,7 @@ def stress(
         run: Run folder or bundle.
         data: Any known layout with labels, or an opened cohort.
         images: How many images, drawn at random from those that the run has not used; None takes all.
-        corruptions: Names out of `tumortrace.images.corruptions.CORRUPTIONS`; all where none is named.
+        corruptions: Names of corruptions, as in `stain-hue`; all where none is named.
         out: Folder to write; default `stress` in the run folder.
         seed: Of the choice of images, the corruptions' draws and the intervals.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".

@@ -57,7 +57,7 @@ def features(
         data: Any known layout, or an opened cohort.
         out: Table to write: `.parquet` or `.csv`.
         descriptors: Names, default all; see `tumortrace.texture.descriptor.DESCRIPTORS`.
-        changes: `descriptor.argument=value` each, as in `glcm.distances=[1,2]`.
+        changes: Arguments of descriptors, as in `glcm.distances=[1,2]`.
         pictures: For how many images of each class to draw the descriptors, into the folder `<out>-pictures`.
         workers: Processes; default one per core.
         **reading: How the data are read: options of `open_cohort`.

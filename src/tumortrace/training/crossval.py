@@ -63,11 +63,12 @@ def crossval(
     folds and are compared by paired tests.
 
     Args:
-        data: Any known layout, or an opened cohort. Splits that the data bring are ignored, aloud.
-        recipe: Name, YAML file or recipe, or several of them.
+        data: Any known layout, `synthetic:patches` or `synthetic:mri`, or an opened cohort. Splits that the data bring
+            are ignored, aloud.
+        recipe: Name of a shipped recipe, path of a YAML file, or a recipe; or several of them.
         folds: Number of folds, at least 2.
         repeats: How often the images are divided into folds anew.
-        changes: `key=value` each, applied to every recipe.
+        changes: Changes to every recipe, as in `optimiser.lr=0.01`.
         epochs: Instead of the recipes' number of epochs.
         out: Folder in which the folder of the cross-validation is made.
         seed: Seed of folds and splits, and with repeat and fold that of each model.

@@ -66,15 +66,15 @@ def train(
     """Train, calibrate and evaluate a classifier; write everything about it into a new run folder.
 
     Args:
-        data: Any known layout, or an opened cohort.
+        data: Any known layout, `synthetic:patches` or `synthetic:mri`, or an opened cohort.
         recipe: Name of a shipped recipe, path of a YAML file, or a recipe.
-        changes: `key=value` each, as `--set` takes them.
+        changes: Changes to the recipe, as in `optimiser.lr=0.01`.
         epochs: Instead of the recipe's number of epochs.
         weights: Instead of the recipe's: "random", "imagenet", or a file.
         distil: Run folder or bundle of a teacher whose probabilities are learnt beside the labels.
         out: Folder in which the run folder is made.
         seed: Seed of splits, weights, order and augmentation. Two runs from one seed are identical (CPU).
-        split_seed: Seed of the splits alone; None takes `seed`.
+        split_seed: Seed of the splits alone; default `seed`.
         split: "group" keeps slides or patients together; "random" does not, and the report says so.
         splits: Ready splits of the data, as `crossval` makes them; None assigns them.
         allow: Findings of `check` to train in spite of; which of them were needed is on record. A random split allows

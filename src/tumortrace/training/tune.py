@@ -81,9 +81,9 @@ def tune(
     and left alone, so that the best recipe, trained from the same seed, can be judged on them.
 
     Args:
-        data: Any known layout, or an opened cohort.
+        data: Any known layout, `synthetic:patches` or `synthetic:mri`, or an opened cohort.
         space: Name of a shipped space, path of a YAML file, or a space.
-        changes: `key=value` each, applied to the space's recipe; a parameter set so is not searched over.
+        changes: Changes to the space's recipe, as in `preprocessing.size=64`; what is set so is not searched over.
         trials: Instead of the space's number of trials.
         epochs_max: Instead of the space's most epochs of one trial.
         objective: Instead of the space's objective: `loss` or a metric's name.
