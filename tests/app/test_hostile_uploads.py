@@ -135,8 +135,8 @@ def test_what_takes_too_long_is_ended_and_the_next_is_served(strict: TestClient,
 
 def test_a_decoder_that_dies_is_replaced(strict: TestClient, patches: list[Path]) -> None:
     """Killed from outside between two uploads: the first after it may be refused, the second is served."""
-    (process,) = strict.app.state.service.decoder._processes  # type: ignore[attr-defined]
-    os.kill(process._process.pid, signal.SIGKILL)
+    (worker,) = strict.app.state.service.decoder.workers  # type: ignore[attr-defined]
+    os.kill(worker.pid, signal.SIGKILL)
     time.sleep(0.2)
     assert send(strict, patches[0].read_bytes()).status_code in (200, 422)
     assert send(strict, patches[0].read_bytes()).status_code == 200

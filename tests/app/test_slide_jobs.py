@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tumortrace import load_model
-from tumortrace.app import scan_process
+from tumortrace.app import processes
 from tumortrace.app.slide_files import Job
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy, SlideReader
@@ -244,15 +245,14 @@ def test_a_slide_is_read_by_another_process(tmp_path: Path) -> None:
         with pytest.raises(SlideError, match=r"^b.svs: ") as caught:
             reader.facts(tmp_path / "b.png", "b.svs")
         assert str(tmp_path) not in str(caught.value)
-        process = reader._process
-        assert process is not None
-        process.kill()
-        process.wait()
+        assert reader.worker.pid is not None
+        os.kill(reader.worker.pid, signal.SIGKILL)
+        time.sleep(0.2)
         assert reader.facts(tmp_path / "a.png", "a")["width"] == 400
-        reader._seconds = 0.0
+        reader.worker.seconds = 0.0
         with pytest.raises(SlideError, match="takes more than 0 s"):
             reader.facts(tmp_path / "a.png", "a")
-        reader._seconds = 10
+        reader.worker.seconds = 10
         assert reader.facts(tmp_path / "a.png", "a")["width"] == 400
 
 
@@ -308,9 +308,9 @@ def test_a_model_put_in_place_of_the_served_one_does_not_scan(make: Callable[...
     until(lambda: job.status == "done")
     assert scanner.requests[0]["weights"] == "f" * 64
     served = load_model(small_run, device="cpu").info.weights_sha256
-    assert scan_process._load(small_run, "cpu", served).info.weights_sha256 == served
+    assert processes.load(small_run, "cpu", served).info.weights_sha256 == served
     with pytest.raises(ModelError, match=r"has been replaced since the server started.*start the server again"):
-        scan_process._load(small_run, "cpu", "f" * 64)
+        processes.load(small_run, "cpu", "f" * 64)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_a_model_put_in_place_of_the_served_one_does_not_scan(make: Callable[...
 )
 def test_a_scan_that_fails_is_not_blamed_on_the_slide_alone(error: Exception, cause: str, remedy: str) -> None:
     """A full disk and too little memory are said; the slide's path is not."""
-    told = scan_process._told(error, "/x/a.svs")  # type: ignore[arg-type]
+    told = processes.told(error, "/x/a.svs")  # type: ignore[arg-type]
     assert told["cause"] == cause
     assert remedy in told["remedy"]
 

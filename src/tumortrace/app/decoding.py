@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from tumortrace.app.child import bare_environment, command
 from tumortrace.app.problems import busy
 from tumortrace.app.settings import Limits
+from tumortrace.app.workers import Worker
 from tumortrace.errors import ImageError
 
-_RETIRE = 5000  # images after which a process makes room for a fresh one, lest a decoder's leaks add up
+_RETIRE = 5000
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Decoded:
     """One upload as pixels.
 
     Attributes:
-        pixels: uint8, shape (height, width, 3), of the size asked for; as `cohorts.images.fit` makes it.
+        pixels: uint8, shape (height, width, 3), of the size asked for; as `images.decoding.fit` makes it.
         format: What the content is: `JPEG`, `PNG`, `TIFF`, ...
         size: Height and width in pixels of the original.
     """
@@ -48,22 +47,23 @@ class Decoder:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._idle: asyncio.Queue[_Process] = asyncio.Queue()
+        self._most, self.waiting = limits.decodes, 0
+        rules = {"memory": limits.decode_bytes, "pixels": limits.pixels, "pages": limits.pages}
+        self.workers = [
+            Worker("decoder", rules, seconds=limits.decode_seconds, retire=_RETIRE) for _ in range(limits.decoders)
+        ]
+        self._idle: asyncio.Queue[Worker] = asyncio.Queue()
         self._folder = tempfile.TemporaryDirectory(prefix="tumortrace-uploads-")
-        self._processes: list[_Process] = []
-        self.waiting = 0
 
     async def start(self) -> None:
         """Start the processes."""
-        self._processes = [_Process(self._limits) for _ in range(self._limits.decoders)]
-        await asyncio.gather(*(process.start() for process in self._processes))
-        for process in self._processes:
-            self._idle.put_nowait(process)
+        await asyncio.gather(*(asyncio.to_thread(worker.start) for worker in self.workers))
+        for worker in self.workers:
+            self._idle.put_nowait(worker)
 
     async def stop(self) -> None:
         """Kill the processes and delete what was uploaded."""
-        await asyncio.gather(*(process.stop() for process in self._processes))
+        await asyncio.gather(*(asyncio.to_thread(worker.close) for worker in self.workers))
         self._folder.cleanup()
 
     async def decode(self, content: BinaryIO, size: tuple[int, int], name: str = "upload") -> Decoded:
@@ -78,91 +78,32 @@ class Decoder:
             ImageError: It cannot be decoded within the limits.
             Problem: Too many images wait (503).
         """
-        if self.waiting >= self._limits.decodes:
+        if self.waiting >= self._most:
             raise busy("more images wait to be decoded than can be")
         path = Path(self._folder.name) / secrets.token_hex(16)
         self.waiting += 1
         try:
             await asyncio.to_thread(_copy, content, path)
-            process = await self._idle.get()
+            worker = await self._idle.get()
             try:
-                header, pixels = await process.ask({"path": str(path), "size": size})
+                header, pixels = await asyncio.to_thread(worker.ask, {"path": str(path), "size": size})
+            except asyncio.CancelledError:
+                worker.kill()  # the next caller must not wait for an image that nobody asks for any more
+                raise
             finally:
-                self._idle.put_nowait(process)
+                self._idle.put_nowait(worker)
         finally:
             self.waiting -= 1
             with suppress(OSError):
                 path.unlink()
         if "error" in header:
-            raise ImageError(where=name, **header["error"])
-        shape = (*size, 3)
-        return Decoded(np.frombuffer(pixels, np.uint8).reshape(shape), header["format"], tuple(header["size"]))
+            raise ImageError(
+                where=name, **{"remedy": "restore it from its source, or save it as a plain PNG"} | header["error"]
+            )
+        array = np.frombuffer(pixels, np.uint8).reshape(*size, 3)
+        return Decoded(array, header["format"], tuple(header["size"]))
 
 
 def _copy(content: BinaryIO, path: Path) -> None:
     with open(path, "xb") as file:
         shutil.copyfileobj(content, file)
-
-
-class _Process:
-    """One process, started anew after each breach."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._process: asyncio.subprocess.Process | None = None
-        self._done, self._fit = 0, False
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *command("tumortrace.app.decoder_process"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=bare_environment(),
-            start_new_session=True,  # an interrupt from the keyboard is the server's to handle
-        )
-        limits = self._limits
-        rules = {"bytes": limits.decode_bytes, "pixels": limits.pixels, "pages": limits.pages}
-        await self._exchange(rules)
-        self._done, self._fit = 0, True
-
-    async def stop(self) -> None:
-        self._kill()
-        if self._process is not None:
-            await self._process.wait()
-
-    def _kill(self) -> None:
-        self._fit = False
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-
-    async def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        if not self._fit or self._done >= _RETIRE:
-            await self.stop()
-            await self.start()
-        self._done += 1
-        limits, answered = self._limits, False
-        try:
-            header, pixels = await asyncio.wait_for(self._exchange(request), limits.decode_seconds)
-            answered = True
-            return header, pixels
-        except TimeoutError:
-            found = f"takes more than {limits.decode_seconds:g} s to decode"
-        except (EOFError, OSError, ValueError):
-            found = f"takes more than {limits.decode_bytes >> 20} MiB of memory, or makes its decoder fail"
-        finally:
-            if not answered:  # a caller that gave up, too: the next one must not get this one's pixels
-                self._kill()
-        remedy = "restore it from its source, or save it as a plain PNG"
-        return {"error": {"found": found, "expected": None, "remedy": remedy}}, b""
-
-    async def _exchange(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        await process.stdin.drain()
-        header = json.loads(await process.stdout.readline())
-        return header, await process.stdout.readexactly(header.get("bytes", 0))

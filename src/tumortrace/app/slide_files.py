@@ -23,7 +23,7 @@ SUFFIXES = frozenset(
 SEVERAL_FILES = frozenset((".mrxs", ".vms", ".vmu"))
 """Endings, in lower case, of slides that are an index beside the files that hold the pixels."""
 
-UPLOAD, OVERVIEW = "slide", "overview.jpg"
+UPLOAD = "slide"
 RECORD = "job.json"
 
 Status = Literal["queued", "running", "done", "failed"]

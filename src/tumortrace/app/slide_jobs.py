@@ -11,9 +11,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from tumortrace.app.scan_apart import Tell, scan_apart
-from tumortrace.app.slide_files import OVERVIEW, RECORD, Job, SlideFiles, Status, identity, is_id, new_id, read_job
-from tumortrace.app.slide_reader import Busy, SlideReader
+from tumortrace.app.processes import OVERVIEW
+from tumortrace.app.slide_files import RECORD, Job, SlideFiles, Status, identity, is_id, new_id, read_job
+from tumortrace.app.slide_reader import Busy, SlideReader, Tell, scan_apart
 from tumortrace.errors import ServeError
 from tumortrace.records.lock import take
 

@@ -1,19 +1,21 @@
-"""Slides read in a process of their own, which is killed and replaced when one takes too much."""
+"""Slides read and scanned in processes of their own, which are killed and replaced when one takes too much."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from tumortrace.app.child import bare_environment, command
+from tumortrace.app.processes import Message
+from tumortrace.app.settings import TOKEN_VARIABLE
 from tumortrace.app.slide_files import identity
+from tumortrace.app.workers import Worker
 from tumortrace.errors import SlideError
+
+Tell = Callable[[int, int], None]
 
 
 class Busy(Exception):
@@ -33,13 +35,11 @@ class SlideReader:
     """
 
     def __init__(self, *, seconds: float = 20, memory: int = 3 << 30, waiting: int = 32, cache: int = 64 << 20) -> None:
-        self._seconds, self._memory = seconds, memory
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
+        self.worker = Worker("reader", {"memory": memory}, seconds=seconds)
         self._places = threading.BoundedSemaphore(waiting)
         self._tiles = _Kept(cache)
 
-    def facts(self, path: Path, name: str) -> dict[str, Any]:
+    def facts(self, path: Path, name: str) -> Message:
         """`width`, `height`, `resolution`, `notes` and Deep Zoom `descriptor` of a slide.
 
         Args:
@@ -87,11 +87,7 @@ class SlideReader:
 
     def close(self) -> None:
         """End the process; the next question starts another."""
-        process = self._process
-        if process is not None:
-            process.kill()  # a thread that waits for an answer gets none, and lets go of the lock
-        with self._lock:
-            self._end()
+        self.worker.close()
 
     def __enter__(self) -> SlideReader:
         return self
@@ -101,64 +97,38 @@ class SlideReader:
     ) -> None:
         self.close()
 
-    def _ask(self, request: dict[str, Any], name: str) -> tuple[dict[str, Any], bytes]:
+    def _ask(self, request: Message, name: str) -> tuple[Message, bytes]:
         if not self._places.acquire(blocking=False):
             raise Busy("more tiles are asked for than can be read")
         try:
-            with self._lock:
-                header, content = self._exchange(request)
+            header, content = self.worker.ask(request)
         finally:
             self._places.release()
         if "error" in header:
-            raise SlideError(where=name, **header["error"])
+            raise SlideError(where=name, **{"remedy": "copy or convert the slide again", **header["error"]})
         return header, content
 
-    def _exchange(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        late = threading.Event()
-        try:
-            process = self._running()
 
-            def give_up() -> None:
-                late.set()
-                process.kill()
+def scan_apart(request: Message, tell: Tell, stop: threading.Event) -> dict[str, str] | None:
+    """Scan in a process of its own, at a lower priority than the server's.
 
-            timer = threading.Timer(self._seconds, give_up)
-            timer.start()
-            try:
-                return _converse(process, request)
-            finally:
-                timer.cancel()
-        except (EOFError, OSError, ValueError):
-            self._end()
-        found = f"takes more than {self._memory >> 20} MiB of memory, or makes its reader fail"
-        if late.is_set():
-            found = f"takes more than {self._seconds:g} s to read"
-        return {"error": {"found": found, "expected": None, "remedy": "copy or convert the slide again"}}, b""
+    Args:
+        request: Arguments of `scan`.
+        tell: Told the tiles done and all tiles.
+        stop: Ends the process; the scan can go on later.
 
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                with suppress(OSError):  # what was not flushed has nobody to go to
-                    assert stream is not None
-                    stream.close()
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is not None:
-            self._end()
-        if self._process is None:
-            self._process = subprocess.Popen(
-                command("tumortrace.app.slide_process"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=bare_environment(),
-                start_new_session=True,  # an interrupt from the keyboard is the server's to handle
-            )
-            _converse(self._process, {"bytes": self._memory})
-        return self._process
+    Returns:
+        Cause and remedy of a failure, or None.
+    """
+    last: Message = {}
+    for last in Worker("scanner", without=TOKEN_VARIABLE).follow(request, stop):
+        if "total" in last:
+            tell(last["done"], last["total"])
+    if "finished" in last or stop.is_set():
+        return None
+    crashed = {"cause": "the slide made the scan fail", "remedy": "copy or convert the slide again"}
+    error: dict[str, str] = last.get("error", crashed)
+    return error
 
 
 def _identity(path: Path, name: str) -> list[int]:
@@ -168,33 +138,21 @@ def _identity(path: Path, name: str) -> list[int]:
         raise SlideError("no such file", where=name, remedy="look whether it has been moved") from None
 
 
-def _converse(process: subprocess.Popen[bytes], request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    process.stdin.flush()
-    header = json.loads(process.stdout.readline())
-    content = process.stdout.read(header.get("bytes", 0))
-    if len(content) != header.get("bytes", 0):
-        raise EOFError("the answer ends in the middle")
-    return header, content
-
-
 class _Kept:
     """The tiles that were asked for last, up to so many bytes; safe in threads."""
 
     def __init__(self, most: int) -> None:
         self._most, self._bytes = most, 0
-        self._tiles: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
+        self._tiles: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[Any, ...]) -> bytes | None:
+    def get(self, key: tuple[object, ...]) -> bytes | None:
         with self._lock, suppress(KeyError):
             self._tiles.move_to_end(key)
             return self._tiles[key]
         return None
 
-    def put(self, key: tuple[Any, ...], tile: bytes) -> None:
+    def put(self, key: tuple[object, ...], tile: bytes) -> None:
         with self._lock:
             self._bytes += len(tile) - len(self._tiles.pop(key, b""))
             self._tiles[key] = tile
