@@ -1,4 +1,4 @@
-"""The server's child processes as the server sees them: started bare, asked in turn, killed and replaced on a breach."""
+"""The server's child processes as it sees them: started bare, asked in turn, killed and replaced on a breach."""
 
 from __future__ import annotations
 
