@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from tumortrace.app.problems import Problem
@@ -16,7 +16,7 @@ from tumortrace.app.problems import Problem
 _FIELDS, _FIELD_BYTES = 16, 1000
 
 
-@dataclass
+@dataclass(frozen=True)
 class SlideForm:
     """What a form held.
 
@@ -25,12 +25,12 @@ class SlideForm:
         file_name: The name that came with the file, None where there was none. Never a path.
     """
 
-    fields: dict[str, str] = field(default_factory=dict)
-    file_name: str | None = None
+    fields: dict[str, str]
+    file_name: str | None
 
 
 async def receive_form(
-    content_type: str, body: AsyncIterator[bytes], target: Callable[[str], Path], fits: Callable[[int], bool]
+    content_type: str, body: AsyncGenerator[bytes, None], target: Callable[[str], Path], fits: Callable[[int], bool]
 ) -> SlideForm:
     """Read a multipart form; its one file goes straight to the disk.
 
@@ -46,13 +46,12 @@ async def receive_form(
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise Problem(415, "the body is no form", "send multipart/form-data with a field `file` or `name`")
-    parts = _Parts(target, fits)
+    parser = _ToDisk(Headers({"content-type": content_type}), body, target, fits)
     try:
-        parser = MultipartParser(options[b"boundary"], parts.callbacks)
-        async for chunk in body:
-            parser.write(chunk)
-        parser.finalize()
-    except (FormParserError, UnicodeDecodeError) as error:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if "aximum" in error.message:  # of fields, of files, of a field's length
+            raise Problem(413, error.message.rstrip("."), "send one slide in the field `file`") from error
         raise Problem(400, "the body cannot be read as a form", "send multipart/form-data") from error
     except ClientDisconnect:
         raise Problem(400, "the body breaks off", "send all of it") from None
@@ -60,83 +59,47 @@ async def receive_form(
         cause = f"the slide cannot be written ({error.strerror})"
         raise Problem(507, cause, "free space on the server and try again") from error
     finally:
-        parts.close()
-    if not parts.whole:
+        parser.close()
+    if not parser.whole:
         raise Problem(400, "the form ends in the middle", "send all of it")
-    return parts.form
+    return SlideForm({name: value for name, value in form.multi_items() if isinstance(value, str)}, parser.file_name)
 
 
-class _Parts:
-    """The parts of a form as the parser finds them."""
+class _ToDisk(MultiPartParser):
+    """Starlette's parser, but that the file goes where we say instead of into a temporary one."""
 
-    def __init__(self, target: Callable[[str], Path], fits: Callable[[int], bool]) -> None:
-        self.form = SlideForm()
+    def __init__(
+        self,
+        headers: Headers,
+        body: AsyncGenerator[bytes, None],
+        target: Callable[[str], Path],
+        fits: Callable[[int], bool],
+    ) -> None:
+        super().__init__(headers, body, max_files=1, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
+        self.file_name: str | None = None
         self.whole = False
         self._target, self._fits = target, fits
-        self._file: BinaryIO | None = None
-        self._name, self._header, self._headers = "", b"", dict[bytes, bytes]()
-        self._value = b""
+        self._upload: UploadFile | None = None
 
-    @property
-    def callbacks(self) -> Any:
-        """For the parser."""
-        names = (
-            "part_begin",
-            "header_field",
-            "header_value",
-            "header_end",
-            "headers_finished",
-            "part_data",
-            "part_end",
-        )
-        return {f"on_{name}": getattr(self, f"_{name}") for name in names} | {"on_end": self._end}
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        upload = self._current_part.file
+        if upload is not None:
+            upload.file.close()
+            if self._current_part.field_name != "file":
+                raise Problem(400, "a file in another field", "send one slide in the field `file`")
+            self.file_name, self._upload = upload.filename or "", upload
+            upload.file = open(self._target(self.file_name), "xb")  # noqa: SIM115
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._current_part.file is not None and not self._fits(end - start):
+            raise Problem(413, "there is no room for a slide of this size", "delete earlier scans, or serve a folder")
+        super().on_part_data(data, start, end)
+
+    def on_end(self) -> None:
+        self.whole = True
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _part_begin(self) -> None:
-        self._headers, self._header, self._value = {}, b"", b""
-
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header_end(self) -> None:
-        self._headers[self._header.lower()] = self._value
-        self._header = self._value = b""
-
-    def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition"))
-        self._name = options.get(b"name", b"").decode()
-        if b"filename" in options:
-            if self.form.file_name is not None or self._name != "file":
-                raise Problem(400, "more than one file, or one in another field", "send one slide in the field `file`")
-            self.form.file_name = options[b"filename"].decode(errors="replace")
-            self._file = open(self._target(self.form.file_name), "xb")  # noqa: SIM115
-        elif len(self.form.fields) >= _FIELDS:
-            raise Problem(413, f"more than {_FIELDS} fields", "send only what is asked for")
-
-    def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._file is None:
-            self._value += data[start:end]
-            if len(self._value) > _FIELD_BYTES:
-                raise Problem(413, f"a field of more than {_FIELD_BYTES} bytes", "send the slide in the field `file`")
-            return
-        if not self._fits(end - start):
-            raise Problem(413, "there is no room for a slide of this size", "delete earlier scans, or serve a folder")
-        self._file.write(data[start:end])
-
-    def _part_end(self) -> None:
-        if self._file is not None:
-            self.close()
-        else:
-            self.form.fields[self._name] = self._value.decode()
-        self._value = b""
-
-    def _end(self) -> None:
-        self.whole = True
+        """Close the file, all of which is then on the disk."""
+        if self._upload is not None:
+            self._upload.file.close()
