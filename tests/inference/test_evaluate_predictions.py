@@ -13,17 +13,17 @@ from tumortrace import evaluate_predictions
 from tumortrace.cli.main import run
 from tumortrace.errors import CohortError, PredictionsError
 from tumortrace.evaluation.split_record import split_record
-from tumortrace.inference import evaluation_folder
+from tumortrace.inference import evaluate as measured
 
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """No figures and few replicates: what is told is tested elsewhere, but for the test that asks for a report."""
-    record = evaluation_folder.split_record
-    monkeypatch.setattr(evaluation_folder, "split_record", lambda *a, **k: record(*a, **(k | {"replicates": 30})))
+    record = measured.split_record
+    monkeypatch.setattr(measured, "split_record", lambda *a, **k: record(*a, **(k | {"replicates": 30})))
     if "report" not in request.node.name:
-        monkeypatch.setattr(evaluation_folder, "trust_records", lambda *_: {})
-        monkeypatch.setattr(evaluation_folder, "write_report", lambda folder: folder / "report.html")
+        monkeypatch.setattr(measured, "trust_records", lambda *_: {})
+        monkeypatch.setattr(measured, "write_report", lambda folder: folder / "report.html")
 
 
 def rows(n: int = 60, seed: int = 1, names: tuple[object, object] = (0, 1)) -> pd.DataFrame:

@@ -144,7 +144,7 @@ def test_a_map_that_ignores_the_weights_is_found_out() -> None:
         kept = [rank_correlation(*pair) for pair in zip(heat, heat_of(random, patches, method), strict=True)]
         table = pd.DataFrame({"method": name, "group": None, "heat": True, "rank_correlation_1.00": kept})
         table[["ssim_1.00", "deletion", "insertion", "random_deletion", "random_insertion"]] = 0.5
-        verdicts[name] = summarise(table)["methods"][name]["depends_on_weights"]
+        verdicts[name] = summarise(table).methods[name].depends_on_weights
     assert verdicts == {"edges": "no", "layer-cam": "yes"}
 
 

@@ -6,21 +6,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from tumortrace.errors import RunError
 from tumortrace.evaluation.comparisons import delong, holm, mcnemar, paired_differences
 from tumortrace.evaluation.folds import pooled
-from tumortrace.records.files import write_csv, write_json
+from tumortrace.inference.unseen import provenance
+from tumortrace.models.description import ModelInfo
+from tumortrace.records.evaluation import ComparedRun, ComparisonRecord, Difference, EvaluationRecord, PairedTest
+from tumortrace.records.metrics import Metrics
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
-from tumortrace.records.provenance import RESEARCH_USE, versions
-from tumortrace.records.run import now
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import Run, RunRecord
+from tumortrace.records.tables import PREDICTIONS
 from tumortrace.reports.compare import write_compare_report
-from tumortrace.reports.crossval import read_predictions
-from tumortrace.reports.records import Records, read_records
 
 BY_GROUP = {
     "differences": "Second minus first; percentiles of paired bootstrap replicates that draw the same whole groups for "
@@ -62,30 +63,26 @@ def compare(
     entries = read_tested([Path(run) for run in runs])
     group, notes = _groups(entries)
     tables = {entry.name: entry.table.assign(group=group) for entry in entries}
-    differences = _differences(tables, replicates, seed)
     known = bool(group.notna().all())
-    outcome = {
-        "verb": "compare",
-        "runs": [_described(entry, tables[entry.name], replicates, seed) for entry in entries],
-        "images": int(entries[0].table["image"].nunique()),
-        "groups": int(group.nunique()) if known else None,
-        "prevalence": float(entries[0].table["label"].mean()),
-        "differences": differences,
-        "method": (BY_GROUP if known and len(group.unique()) > 1 else BY_IMAGE) | {"correction": CORRECTION},
-        "notes": notes,
-        "seed": seed,
-        "versions": versions(),
-        "finished": now(),
-        "research_use": RESEARCH_USE,
-    }
+    record = ComparisonRecord(
+        verb="compare",
+        runs=[_described(entry, tables[entry.name], replicates, seed) for entry in entries],
+        images=int(entries[0].table["image"].nunique()),
+        groups=int(group.nunique()) if known else None,
+        prevalence=float(entries[0].table["label"].mean()),
+        differences=_differences(tables, replicates, seed),
+        method=(BY_GROUP if known and len(group.unique()) > 1 else BY_IMAGE) | {"correction": CORRECTION},
+        notes=notes,
+        seed=seed,
+    )
     columns = ["run", "id", "group", "label", "probability", "prediction"]
     together = pd.concat([table.assign(run=name) for name, table in tables.items()])
-    write_csv(folder / "predictions.csv", together[columns])
-    write_json(folder / "compare.json", outcome)
+    PREDICTIONS.write(folder, together[columns])
+    ComparisonRecord.model_validate(record.as_json() | provenance()).write(folder)
     report = write_compare_report(folder)
     for note in notes:
         say(f"note: {note}")
-    say(f"compare: {len(entries)} sets of predictions of {outcome['images']:,} images; {report}. {RESEARCH_USE}")
+    say(f"compare: {len(entries)} sets of predictions of {record.images:,} images; {report}. {RESEARCH_USE}")
     return folder
 
 
@@ -109,48 +106,49 @@ def _groups(entries: list[Tested]) -> tuple[pd.Series, list[str]]:
     return group, notes
 
 
-def _described(entry: Tested, table: pd.DataFrame, replicates: int, seed: int) -> dict[str, Any]:
+def _described(entry: Tested, table: pd.DataFrame, replicates: int, seed: int) -> ComparedRun:
     """A run as it is by itself."""
     metrics = pooled(table.assign(id=table["image"]), replicates=replicates, seed=seed)
-    return {
-        "name": entry.name,
-        "folder": entry.folder.name,
-        "split": entry.split,
-        "fingerprint": entry.fingerprint,
-        "metrics": metrics | {"threshold": entry.threshold},
-    }
+    return ComparedRun.model_validate(
+        {
+            "name": entry.name,
+            "folder": entry.folder.name,
+            "split": entry.split,
+            "fingerprint": entry.fingerprint,
+            "metrics": {**metrics, "threshold": entry.threshold},
+        }
+    )
 
 
-def _differences(tables: Mapping[str, pd.DataFrame], replicates: int, seed: int) -> list[dict[str, Any]]:
+def _differences(tables: Mapping[str, pd.DataFrame], replicates: int, seed: int) -> list[Difference]:
     """Every pair: differences of all metrics with intervals, and the two tests, corrected for their number."""
     clustered = {name: _clustered(table) for name, table in tables.items()}
-    pairs: list[dict[str, Any]] = [
-        {"first": first, "second": second, "metrics": metrics} | _tests(clustered[first], clustered[second])
+    pairs = [
+        Difference.model_validate({"first": first, "second": second, "metrics": metrics})
         for (first, second), metrics in paired_differences(clustered, replicates=replicates, seed=seed).items()
     ]
-    tests = [pair[name] for pair in pairs for name in ("delong", "mcnemar")]
-    for test, corrected in zip(tests, holm([test["p"] for test in tests]), strict=True):
-        test["p_holm"] = corrected
+    for pair in pairs:
+        pair.delong, pair.mcnemar = _tests(clustered[pair.first], clustered[pair.second])
+    tests = [test for pair in pairs for test in (pair.delong, pair.mcnemar)]
+    for test, corrected in zip(tests, holm([test.p for test in tests]), strict=True):
+        test.p_holm = corrected
     return pairs
 
 
-def _tests(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _tests(first: pd.DataFrame, second: pd.DataFrame) -> tuple[PairedTest, PairedTest]:
     label = first["label"]
     group = first["group"] if len(first["group"].dropna().unique()) > 1 else None
-    ranks: dict[str, Any] = {"difference": None, "standard_error": None, "z": None, "p": None}  # with one class only
+    ranks = PairedTest.model_validate(dict.fromkeys(("difference", "standard_error", "z", "p")))  # with one class only
     if label.nunique() == 2:
-        ranks = asdict(delong(label, first["probability"], second["probability"], group))
+        ranks = PairedTest(**asdict(delong(label, first["probability"], second["probability"], group)))
     calls = mcnemar(first["prediction"] == label, second["prediction"] == label, group)
-    return {"delong": ranks, "mcnemar": asdict(calls)}
+    return ranks, PairedTest(**asdict(calls))
 
 
 def _clustered(table: pd.DataFrame) -> pd.DataFrame:
     """The table with repeats of an image as a group, where there are any and no other groups are known."""
     repeated = table["repeat"].max() > 1 and table["group"].isna().all()
     return table.assign(group=table["image"]) if repeated else table
-
-
-# What runs predicted of the images that they were tested on, read for comparison; other images are refused.
 
 
 OUT_OF_FOLD = "out-of-fold"
@@ -201,35 +199,49 @@ def read_tested(folders: Sequence[Path]) -> list[Tested]:
 
 
 def _read(folder: Path) -> list[Tested]:
-    records = read_records(folder)
-    fingerprint = records.run.get("data", {}).get("fingerprint")
-    if records.run.get("verb") == "crossval":
-        if records.predictions.empty:
+    run, evaluation, predicted = RunRecord.find(folder), EvaluationRecord.find(folder), PREDICTIONS.find(folder)
+    origin = run or evaluation
+    if origin is None and predicted.empty:
+        raise RunError("no records of a run", where=folder, expected="a folder of one", remedy="check the path")
+    fingerprint = (origin.data.fingerprint or None) if origin is not None else None
+    if run is not None and run.verb == "crossval":
+        if predicted.empty:
             raise RunError("the cross-validation has not finished", where=folder, remedy="resume it")
-        parts = read_predictions(folder / "predictions.csv", "recipe").groupby("recipe", sort=False)
+        parts = predicted.groupby("recipe", sort=False)
         return [Tested(str(name), folder, OUT_OF_FOLD, _table(part, folder), None, fingerprint) for name, part in parts]
-    table = records.scored(records.split)
-    if table.empty or "id" not in table:
+    metrics = Metrics.find(folder) or Metrics({})
+    splits = [*metrics, *(predicted["split"].dropna().unique() if "split" in predicted else ())]
+    split = next((name for name in ("test", "validation", *splits) if name in splits), "")
+    if {"id", "split", "label", "probability"} <= set(predicted):
+        table = predicted[predicted["split"] == split].dropna(subset=["label", "probability"])
+    else:
+        table = predicted[:0]
+    if table.empty:
         raise RunError(
             "no labelled predictions with ids",
             where=folder,
             expected="predictions.csv with id, split, label, probability",
             remedy="name a folder that `train`, `evaluate` or `crossval` made",
         )
+    measured = metrics.get(split)
+    threshold = _threshold(folder, evaluation) if measured is None or measured.threshold is None else measured.threshold
     if "prediction" not in table or table["prediction"].isna().any():
-        if records.threshold is None:
+        if threshold is None:
             raise RunError(
                 "neither calls nor a threshold", where=folder, expected="a column prediction in predictions.csv"
             )
-        table = table.assign(prediction=(table["probability"] >= records.threshold).astype(int))
-    return [Tested(_name(records), folder, records.split, _table(table, folder), records.threshold, fingerprint)]
+        table = table.assign(prediction=(table["probability"] >= threshold).astype(int))
+    name = run.name if run is not None else "" if evaluation is None else str(evaluation.model.get("name") or "")
+    return [Tested(name or folder.resolve().name, folder, split, _table(table, folder), threshold, fingerprint)]
 
 
-def _name(records: Records) -> str:
-    model = records.run.get("model")
-    if isinstance(model, dict) and model.get("name"):  # of an evaluation
-        return str(model["name"])
-    return str(records.run.get("name") or records.folder.resolve().name)
+def _threshold(folder: Path, evaluation: EvaluationRecord | None) -> float | None:
+    """That of the model that predicted."""
+    if evaluation is not None:
+        value = evaluation.model.get("threshold")
+        return float(value) if isinstance(value, int | float) else None
+    info = ModelInfo.find(Run(folder).model_folder)
+    return None if info is None else info.threshold
 
 
 def _table(table: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -22,9 +21,11 @@ from tumortrace.evaluation.table import (
     refuse_rows,
     swap_classes,
 )
-from tumortrace.inference.evaluation_folder import write_evaluation
+from tumortrace.inference.evaluate import write_evaluation
 from tumortrace.records.command import command_line
+from tumortrace.records.evaluation import EvaluationRecord
 from tumortrace.records.output import require_own_folder
+from tumortrace.records.run import Data
 
 
 def evaluate_predictions(
@@ -75,26 +76,33 @@ def evaluate_predictions(
     notes += _other_calls(table, called, found.swapped)
     table = table.assign(prediction=called)
     notes += _doubts(table, threshold)
-    options = {"threshold": f"{given:g}", "positive": positive, "probability_of": probability_of}
-    about: dict[str, Any] = {
-        "command": command_line("evaluate", predictions=file, subgroup=subgroups, **options),
-        "model": {
+    record = EvaluationRecord(
+        command=command_line(
+            "evaluate",
+            predictions=file,
+            threshold=f"{given:g}",
+            positive=positive,
+            probability_of=probability_of,
+            subgroup=subgroups,
+        ),
+        model={
             "name": file.stem,
             "threshold": threshold,
             "threshold_policy": f"whoever evaluated it, beforehand (fixed:{given:g})",
         },
-        "data": {
-            "name": file.name,
-            "layout": "predictions",
-            "fingerprint": _fingerprint(table),
-            "images": len(table),
-            "groups": int(table["group"].nunique()) if table["group"].notna().all() else None,
-        },
-        "classes": list(classes),
-        "positive_class": classes[1],
-        "notes": notes,
-    }
-    return write_evaluation(folder, table, threshold, about, subgroups=subgroups)
+        data=Data(
+            name=file.name,
+            layout="predictions",
+            fingerprint=_fingerprint(table),
+            images=len(table),
+            groups=int(table["group"].nunique()) if table["group"].notna().all() else None,
+        ),
+        classes=list(classes),
+        positive_class=classes[1],
+        notes=notes,
+        subgroups=list(subgroups),
+    )
+    return write_evaluation(folder, table, threshold, record)
 
 
 def _completed(table: pd.DataFrame, where: str) -> pd.DataFrame:

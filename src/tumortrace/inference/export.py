@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,17 @@ from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
 from tumortrace.errors import DataError, ModelError
 from tumortrace.images.decoding import fit, read_image
-from tumortrace.models.bundle import Model, find_bundle, load_model
+from tumortrace.inference.unseen import provenance
+from tumortrace.models.bundle import Model, load_model
 from tumortrace.models.graph import export_graph, metadata
-from tumortrace.models.runtimes import FILE, INPUT, OUTPUTS, RUNTIMES, record_of, require
-from tumortrace.records.files import sha256, write_bytes, write_json
+from tumortrace.models.runtimes import INPUT, OUTPUTS, RUNTIMES, Runtime, record_of, require
+from tumortrace.records.bundle import ONNX
+from tumortrace.records.data import ExportRecord
+from tumortrace.records.files import sha256, write_bytes
 from tumortrace.records.output import require_file
 from tumortrace.records.progress import say
-from tumortrace.records.provenance import RESEARCH_USE, versions
-from tumortrace.records.run import now
-from tumortrace.reports.records import read_json
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import RunRecord
 
 TOLERANCE = 1e-5
 IMAGES = 32  # compared with torch
@@ -48,72 +50,71 @@ def export(run: str | Path, *, out: str | Path | None = None) -> Path:
     """
     require("onnx", "onnxscript", "onnxruntime")
     model = load_model(run, device="cpu")
-    bundle = find_bundle(run)
-    target = Path(out) if out is not None else bundle / FILE
+    target = Path(out) if out is not None else model.run_folder / "model" / ONNX
     require_file(target)
-    images, origin = _pictures(bundle, model)
+    images, origin = _pictures(model)
+    checks: dict[str, dict[str, float | None]] = {}
+    notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / FILE
+        file = Path(folder) / ONNX
         export_graph(model.info, model.network, file)
-        checks, notes = {"onnx": _compared(model, RUNTIMES["onnx"](file), images)}, list[str]()
-        if _installed("openvino"):
+        for name, runtime in RUNTIMES.items():
+            if find_spec(runtime.library) is None:
+                continue
             try:
-                checks["openvino"] = _compared(model, RUNTIMES["openvino"](file), images)
+                checks[name] = _compared(model, runtime(file), images)
             except ModelError as error:
+                if name == "onnx":
+                    raise
                 notes.append(error.found)
-        for name, found in checks.items():
-            if not found["probability"] <= TOLERANCE:
-                raise ModelError(
-                    f"{name} differs from torch by {found['probability']:.2g} in probability",
-                    where=model.info.name,
-                    expected=f"{TOLERANCE:g} at most",
-                    remedy="serve it with torch, which needs no export",
-                )
+        most, name = max((differences["probability"] or 0.0, name) for name, differences in checks.items())
+        if not most <= TOLERANCE:
+            raise ModelError(
+                f"{name} differs from torch by {most:.2g} in probability",
+                where=model.info.name,
+                expected=f"{TOLERANCE:g} at most",
+                remedy="serve it with torch, which needs no export",
+            )
         write_bytes(target, file.read_bytes())
-    record = metadata(model.info) | {
-        "verb": "export",
-        "file": target.name,
-        "sha256": sha256(target),
-        "input": {"name": INPUT, "type": "uint8", "shape": ["batch", *model.info.graph_size, 3]},
-        "outputs": list(OUTPUTS),
-        "checked": {"images": len(images), "of": origin, "largest_difference": checks},
-        "notes": notes,
-        "versions": versions(),
-        "finished": now(),
-        "research_use": RESEARCH_USE,
-    }
-    write_json(record_of(target), record)
+    record = ExportRecord.model_validate(
+        {
+            **metadata(model.info),
+            "verb": "export",
+            "file": target.name,
+            "sha256": sha256(target),
+            "input": {"name": INPUT, "type": "uint8", "shape": ["batch", *model.info.graph_size, 3]},
+            "outputs": list(OUTPUTS),
+            "checked": {"images": len(images), "of": origin, "largest_difference": checks},
+            "notes": notes,
+            **provenance(),
+        }
+    )
+    record.write_file(record_of(target))
     for note in notes:
         say(f"note: {note}")
-    most: float = max(found["probability"] for found in checks.values())
     say(f"export: {len(images)} images of {origin}: at most {most:.1g} from torch's probability; {RESEARCH_USE}")
     return target
 
 
-def _compared(model: Model, runtime: Any, images: np.ndarray) -> dict[str, Any]:
+def _compared(model: Model, runtime: Runtime, images: np.ndarray) -> dict[str, float | None]:
     """Largest differences to torch."""
-    said = model.assess(images)
-    found = model.judge(*runtime(model.info.prepare(images)))
-    one, other = said.ood_score, found.ood_score
+    torch, other = model.assess(images), model.judge(*runtime(model.info.prepare(images)))
+
+    def largest(one: np.ndarray | None, two: np.ndarray | None) -> float | None:
+        return None if one is None or two is None else float(np.abs(one - two).max())
+
     return {
-        "logit": float(np.abs(found.logit - said.logit).max()),
-        "probability": float(np.abs(found.probability - said.probability).max()),
-        "ood_score": None if one is None or other is None else float(np.abs(other - one).max()),
+        "logit": largest(torch.logit, other.logit),
+        "probability": largest(torch.probability, other.probability),
+        "ood_score": largest(torch.ood_score, other.ood_score),
     }
 
 
-def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(RUNTIMES[name].library) is not None
-
-
-def _pictures(bundle: Path, model: Model) -> tuple[np.ndarray, str]:
+def _pictures(model: Model) -> tuple[np.ndarray, str]:
     """Images to compare on, and where they are from: the run's data, or generated tissue where these are gone."""
-    arguments = read_json(bundle.parent / "run.json").get("arguments") or {}
-    size = model.info.patch_size
+    size, run = model.info.patch_size, RunRecord.find(model.run_folder)
+    source = None if run is None else Source.recorded(run.arguments.as_json())
     try:
-        source = Source.recorded(arguments)
         if source is None:
             raise DataError("no data on record")
         cohort = open_cohort(source)

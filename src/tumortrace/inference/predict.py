@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
-from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.layouts.kaggle import submission_ids
-from tumortrace.cohorts.store import PatchStore, open_store
+from tumortrace.cohorts.store import open_store
 from tumortrace.errors import CohortError, PredictionsError
 from tumortrace.evaluation.abstention import outside_line
+from tumortrace.inference.unseen import open_data, predictions_table
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.records.files import write_csv
 from tumortrace.records.output import require_file
@@ -42,8 +42,8 @@ def predict(
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
-        Columns of `predict_rows` but the logit, one row per image in the cohort's order; `label` is the known one or
-        missing. For a submission: `id, label`.
+        `id, label, probability, prediction, decision`, and `ood_score` and `in_distribution` where the bundle has them,
+        one row per image in the cohort's order; `label` is the known one or missing. For a submission: `id, label`.
 
     Raises:
         PredictionsError: `labels` is given without `submission`.
@@ -56,17 +56,15 @@ def predict(
     if out is not None:
         require_file(Path(out), inputs=[data])
     model = run if isinstance(run, Model) else load_model(run, device=device)
-    cohort = open_cohort(data, **reading)
-    model.require_preparation(cohort.preparation, cohort.name)
+    cohort = open_data(model, data, **reading)
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:
         cohort = cohort.where(cohort.table["id"].isin(ids))
-    for note in cohort.notes:
-        say(f"note: {note}")
     store = open_store(cohort, size=model.info.patch_size)
-    for note in store.notes:
+    for note in (*cohort.notes, *store.notes):
         say(f"note: {note}")
-    table = predict_rows(model, cohort, store, np.arange(len(cohort))).drop(columns="logit")
+    said = model.assess(store.images, description="predicting")
+    table = predictions_table(cohort.table, [said]).drop(columns=["group", "logit"])
     warning = prevalence_warning(model, table["prediction"].to_numpy())
     if warning:
         say(warning)
@@ -77,28 +75,6 @@ def predict(
     if out is not None:
         write_csv(Path(out), table)
         say(f"predict: {len(table):,} rows in {out}. Research use only, not a medical device")
-    return table
-
-
-def predict_rows(model: Model, cohort: Cohort, store: PatchStore, rows: np.ndarray) -> pd.DataFrame:
-    """What the model says of the chosen rows of a cohort, in their order.
-
-    Columns `id, label, probability, prediction, decision, logit` (uncalibrated) and, where the bundle scores images,
-    `ood_score` (above 1 is unlike the training images) and `in_distribution`.
-    """
-    found = model.assess(store.images, rows, description="predicting")
-    table = pd.DataFrame(
-        {
-            "id": cohort.table["id"].iloc[rows].to_numpy(),
-            "label": cohort.table["label"].iloc[rows].array,
-            "probability": found.probability,
-            "prediction": found.prediction,
-            "decision": found.decision,
-            "logit": found.logit,
-        }
-    )
-    if found.ood_score is not None:
-        table = table.assign(ood_score=found.ood_score, in_distribution=found.in_distribution)
     return table
 
 

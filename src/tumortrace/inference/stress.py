@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -16,18 +16,16 @@ from tumortrace.errors import DataError, RunError
 from tumortrace.evaluation.comparisons import agreement, paired_differences
 from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
 from tumortrace.images.corruptions import CORRUPTIONS, PROCEDURE, corrupt, find, fits
-from tumortrace.inference.evaluate import Unseen, open_unseen
-from tumortrace.models.bundle import Model, find_bundle, load_model
+from tumortrace.inference.unseen import Unseen, end, open_unseen, predictions_table, provenance
+from tumortrace.models.bundle import Model, load_model
 from tumortrace.records.command import command_line
-from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.evaluation import Corrupted, Level, StressPlan, StressRecord
+from tumortrace.records.files import write_csv
 from tumortrace.records.output import require_folder
-from tumortrace.records.progress import say, track
-from tumortrace.records.provenance import RESEARCH_USE, versions
-from tumortrace.records.run import now
-from tumortrace.reports.records import read_json, read_table
-from tumortrace.reports.report import renew_report
+from tumortrace.records.progress import track
+from tumortrace.records.tables import read_table
 from tumortrace.reports.stress import draw_contact_sheet, write_stress_report
-from tumortrace.reports.wording import decimals, interval
+from tumortrace.reports.wording import estimate
 
 CHUNK = 128  # images corrupted at a time
 METHOD = {
@@ -74,161 +72,131 @@ def stress(
         DataError: There is no corruption of a name, or fewer than one image is asked for.
         RunError: The folder holds a stress test of another model, other images or another seed.
     """
-    names = [name for name in CORRUPTIONS if name in {*map(_known, corruptions)} or not corruptions]
+    for name in corruptions:
+        find(name)
+    names = [name for name in CORRUPTIONS if name in corruptions or not corruptions]
     if images is not None and images < 1:
         raise DataError(f"--images {images}", expected="1 or more", remedy="leave it out for 500")
     model = load_model(run, device=device)
-    bundle = find_bundle(run)
-    unseen = open_unseen(model, bundle, data, **reading)
-    chosen = _Chosen(model, unseen, _draw(unseen.rows, images, seed), seed)
-    folder = Path(out) if out is not None else bundle.parent / "stress"
-    _begin(folder, chosen)
-    record: dict[str, Any] = {
-        "verb": "stress",
-        "command": command_line(
-            "stress",
-            run,
-            None if isinstance(data, Cohort) else data,
-            corruption=corruptions,
-            **reading,
-            images=len(chosen.rows),
-            seed=seed,
-        ),
-        "seed": seed,
-    }
+    tested = _Tested(model, _drawn(open_unseen(model, data, **reading), images, seed), seed)
+    unseen, threshold = tested.unseen, model.info.threshold
+    folder = Path(out) if out is not None else model.run_folder / "stress"
+    _begin(folder, tested.plan())
     levels = [(name, k) for name in names for k in CORRUPTIONS[name].strengths if fits(name, k, unseen.store.size)]
     try:
-        clean = chosen.predicted(folder, "clean", 0)
+        clean = tested.predicted(folder, "clean", 0)
         for name, strength in track(levels, "stressing"):
-            chosen.predicted(folder, name, strength)
+            tested.predicted(folder, name, strength)
     except KeyboardInterrupt:
         remedy = "give the same command again to go on"
         raise RunError("interrupted; what is finished is kept", where=folder, remedy=remedy) from None
-    record |= chosen.about()
-    record["clean"] = evaluate_table(clean, model.info.threshold, seed=seed)
-    record["corruptions"] = {}
+    measured = {}
     for name in track(names, "measuring"):
-        tables = {k: chosen.predicted(folder, name, k) for n, k in levels if n == name}
-        record["corruptions"][name] = _measured(name, clean, tables, model.info.threshold, seed)
-    record |= {"method": METHOD, "versions": versions(), "finished": now(), "research_use": RESEARCH_USE}
-    write_json(folder / "stress.json", record)
-    draw_contact_sheet(folder, unseen.store.images[chosen.rows[0]], chosen.ids[0], names, seed)
+        tables = {k: tested.predicted(folder, name, k) for n, k in levels if n == name}
+        measured[name] = _measured(name, clean, tables, threshold, seed)
+    named = None if isinstance(data, Cohort) else data
+    count = len(unseen.rows)
+    record = StressRecord.model_validate(
+        {
+            "verb": "stress",
+            "command": command_line("stress", run, named, corruption=corruptions, **reading, images=count, seed=seed),
+            "seed": seed,
+            "model": model.named.model_copy(update={"symmetries": model.info.symmetries}),
+            "data": unseen.data,
+            "classes": list(model.info.classes),
+            "notes": tested.notes(),
+            "clean": evaluate_table(clean, threshold, seed=seed),
+            "corruptions": measured,
+            "method": METHOD,
+            **provenance(),
+        }
+    )
+    record.write(folder)
+    draw_contact_sheet(folder, unseen.store.images[unseen.rows[0]], str(unseen.table["id"].iloc[0]), names, seed)
     report = write_stress_report(folder)
-    for line in record["notes"]:
-        say(f"note: {line}")
-    say(f"stress: {_headline(record)}; {report}. {RESEARCH_USE}")
-    renew_report(bundle.parent, folder)
-    return folder
+    return end(model, folder, f"stress: {_headline(record)}; {report}", record.notes)
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _Tested:
     """The model, and the images that it is asked about."""
 
     model: Model
     unseen: Unseen
-    rows: np.ndarray
     seed: int
-
-    @property
-    def ids(self) -> list[str]:
-        return list(self.unseen.cohort.table["id"].iloc[self.rows])
 
     def predicted(self, folder: Path, name: str, strength: int) -> pd.DataFrame:
         """The predictions at one strength, read where they are finished and else made."""
         file = folder / "predictions" / (f"{name}-{strength}.csv" if strength else f"{name}.csv")
         if not file.is_file():
             write_csv(file, self._predict(name, strength))
-        return read_table(file)
+        # of earlier versions, which had another name for the score
+        return read_table(file).rename(columns={"ood": "ood_score"})
 
     def _predict(self, name: str, strength: int) -> pd.DataFrame:
-        ids, said = self.ids, []
+        ids, parts = list(self.unseen.table["id"]), []
         for start in range(0, len(ids), CHUNK):
-            part = self.unseen.store.images[self.rows[start : start + CHUNK]]
+            images = self.unseen.store.images[self.unseen.rows[start : start + CHUNK]]
             if strength:
-                part = corrupt(part, ids[start : start + CHUNK], name, strength, seed=self.seed)
-            said.append(self.model.assess(part))
-        chosen = self.unseen.cohort.table.iloc[self.rows]
-        columns: dict[str, Any] = {"id": ids, "group": chosen["group"].to_numpy(), "label": chosen["label"].array}
-        for field in ("probability", "prediction", "decision", "ood_score", "in_distribution"):
-            if getattr(said[0], field) is not None:
-                columns[field] = np.concatenate([getattr(one, field) for one in said])
-        return pd.DataFrame(columns)
+                images = corrupt(images, ids[start : start + CHUNK], name, strength, seed=self.seed)
+            parts.append(self.model.assess(images))
+        return predictions_table(self.unseen.table, parts).drop(columns="logit")
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> StressPlan:
         """All that predictions depend on besides corruption and strength."""
-        ids = hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
-        return {
-            "procedure": PROCEDURE,
-            "model": self.model.info.model_dump_json(),
-            "data": self.unseen.cohort.fingerprint,
-            "images": ids,
-            "seed": self.seed,
-        }
+        return StressPlan(
+            procedure=PROCEDURE,
+            model=self.model.info.model_dump_json(),
+            data=self.unseen.cohort.fingerprint,
+            images=hashlib.sha256("\n".join(self.unseen.table["id"]).encode()).hexdigest(),
+            seed=self.seed,
+        )
 
-    def about(self) -> dict[str, Any]:
-        """What stress.json says of model and data."""
-        cohort, info, notes = self.unseen.cohort, self.model.info, list(self.unseen.notes)
-        drawn = len(self.rows) < len(self.unseen.rows)
-        if drawn:
-            notes.append(f"{len(self.rows):,} of {len(self.unseen.rows):,} images were drawn at random")
+    def notes(self) -> list[str]:
+        """What has to be said beside the result."""
+        notes = list(self.unseen.notes)
         if len(set(self.unseen.store.size)) > 1:
             notes.append("the images are oblong, so that quarter turns are left out")
-        if info.symmetries:
+        if self.model.info.symmetries:
             notes.append("the model averages the eight rotations and mirrorings, so that these change nothing")
-        group = cohort.table["group"].iloc[self.rows]
-        return {
-            "model": {"name": info.name, "weights_sha256": info.weights_sha256, "symmetries": info.symmetries},
-            "data": {
-                "name": cohort.name,
-                "layout": cohort.layout,
-                "fingerprint": cohort.fingerprint,
-                "split": self.unseen.split,
-                "images": len(self.rows),
-                "groups": int(group.nunique()) if group.notna().all() else None,
-            },
-            "classes": list(info.classes),
-            "notes": notes,
-        }
+        return notes
 
 
-def _known(name: str) -> str:
-    find(name)
-    return name
+def _drawn(unseen: Unseen, images: int | None, seed: int) -> Unseen:
+    """Some of them, drawn at random."""
+    if images is None or images >= len(unseen.rows):
+        return unseen
+    rows = np.sort(np.random.default_rng(seed).permutation(unseen.rows)[:images])
+    note = f"{len(rows):,} of {len(unseen.rows):,} images were drawn at random"
+    return replace(unseen, rows=rows, notes=[*unseen.notes, note])
 
 
-def _draw(rows: np.ndarray, images: int | None, seed: int) -> np.ndarray:
-    if images is None or images >= len(rows):
-        return rows
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:images])
-
-
-def _begin(folder: Path, chosen: _Chosen) -> None:
+def _begin(folder: Path, plan: StressPlan) -> None:
     """Refuse a folder whose predictions are of something else; those that are of the same are gone on with."""
     require_folder(folder)
-    plan = chosen.plan()
-    found = read_json(folder / "plan.json")
-    if found and found != plan:
-        differs = {"model": "model", "data": "data", "images": "choice of images", "seed": "seed"}
-        what = ", ".join(said for key, said in differs.items() if found.get(key) != plan[key]) or "version"
+    earlier = StressPlan.find(folder)
+    if earlier is None:
+        plan.write(folder)
+    elif earlier != plan:
+        named = {"model": "model", "data": "data", "images": "choice of images", "seed": "seed"}
+        differs = [words for field, words in named.items() if getattr(earlier, field) != getattr(plan, field)]
+        what = ", ".join(differs) or "version"
         raise RunError(
             f"a stress test with another {what}", where=folder, remedy="choose another -o, or delete that folder"
         )
-    if not found:
-        write_json(folder / "plan.json", plan)
 
 
 def _measured(
     name: str, clean: pd.DataFrame, tables: dict[int, pd.DataFrame], threshold: float, seed: int
-) -> dict[str, Any]:
-    """One corruption's entry in stress.json."""
+) -> Corrupted:
+    """One corruption at all its strengths."""
     corruption = CORRUPTIONS[name]
     pairs = paired_differences({"clean": clean, **{str(k): table for k, table in tables.items()}}, seed=seed)
     group = clean["group"] if clean["group"].notna().all() else None
-    levels = []
-    for strength, table in tables.items():
-        flagged = None if "in_distribution" not in table else table["in_distribution"].astype(bool)
-        levels.append(
+
+    def level(strength: int, table: pd.DataFrame) -> Level:
+        flagged = None if "in_distribution" not in table else ~table["in_distribution"].astype(bool)
+        return Level.model_validate(
             {
                 "strength": strength,
                 "amount": corruption.amounts[strength - 1],
@@ -237,23 +205,23 @@ def _measured(
                 "agreement": agreement(clean["prediction"], table["prediction"], group, seed=seed),
                 "probability_change": float((table["probability"] - clean["probability"]).abs().mean()),
                 "referred": share_with_interval(table["decision"] == "refer", group, seed=seed),
-                "out_of_distribution": None if flagged is None else share_with_interval(~flagged, group, seed=seed),
+                "out_of_distribution": None if flagged is None else share_with_interval(flagged, group, seed=seed),
             }
         )
-    return {"label": corruption.label, "unit": corruption.unit, "ordered": corruption.ordered, "levels": levels}
+
+    levels = [level(strength, table) for strength, table in tables.items()]
+    return Corrupted(label=corruption.label, unit=corruption.unit, ordered=corruption.ordered, levels=levels)
 
 
-def _headline(record: dict[str, Any]) -> str:
+def _headline(record: StressRecord) -> str:
     """The clean AUROC and the greatest loss."""
-    auroc = record["clean"]["auroc"]
-    text = f"AUROC {decimals(auroc['value'])}{interval(auroc, ' ')} on {record['data']['images']:,} clean images"
-    losses = [
-        (level["difference"]["auroc"]["value"], entry["label"], level["strength"], level["difference"]["auroc"])
-        for entry in record["corruptions"].values()
-        for level in entry["levels"]
-        if level["difference"]["auroc"]["value"] is not None
+    text = f"AUROC {estimate(record.clean['auroc'].as_json())} on {record.data.images:,} clean images"
+    changes = [
+        (level.difference["auroc"], f"{entry.label.lower()} at strength {level.strength}")
+        for entry in record.corruptions.values()
+        for level in entry.levels
     ]
-    if not losses:
-        return text
-    value, label, strength, entry = min(losses, key=lambda loss: loss[0])
-    return f"{text}; the worst change, {label.lower()} at strength {strength}: {decimals(value)}{interval(entry, ' ')}"
+    defined = [
+        (change.value, f"{name}: {estimate(change.as_json())}") for change, name in changes if change.value is not None
+    ]
+    return f"{text}; the worst change, {min(defined)[1]}" if defined else text

@@ -23,14 +23,16 @@ from tumortrace.errors import ModelError
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.checkpoint import require_sha256
-from tumortrace.models.description import ModelInfo, read_description
+from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.models.ood import OodDetector, embedding
 from tumortrace.models.runtimes import Backend, Runtime, open_runtime
+from tumortrace.records.bundle import DESCRIPTION, GENERATOR, WEIGHTS
+from tumortrace.records.evaluation import NamedModel
 from tumortrace.records.files import replacing, sha256, write_json
 from tumortrace.records.progress import track
+from tumortrace.records.run import Run, RunRecord
 
-WEIGHTS, INFO = "weights.safetensors", "model.json"
 REMEDY = "copy the bundle again from where it came"
 
 
@@ -88,6 +90,22 @@ class Model:
         keep_memory()
         self.info, self.device, self.detector, self.folder, self.runtime = info, device, detector, folder, runtime
         self.network: Network = network.to(device).to(memory_format=torch.channels_last).eval()
+
+    @property
+    def named(self) -> NamedModel:
+        """What records say of the model."""
+        return NamedModel(name=self.info.name, weights_sha256=self.info.weights_sha256)
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder around the bundle.
+
+        Raises:
+            ModelError: The model lies in none.
+        """
+        if self.folder is None:
+            raise ModelError("a model that is in no bundle", where=self.info.name, remedy="save it, or load one")
+        return self.folder.parent
 
     def logits(
         self,
@@ -201,7 +219,7 @@ class Model:
         steps = self.info.preprocessing
         if steps.super_resolution is not None and steps.super_resolution.weights:
             source = Path(steps.super_resolution.weights)
-            copy = folder / f"super_resolution{source.suffix}"
+            copy = folder / f"{GENERATOR}{source.suffix}"
             with replacing(copy) as temporary:
                 shutil.copyfile(source, temporary)
             steps = _with_generator(steps, weights=copy.name, sha256=sha256(copy))
@@ -213,7 +231,7 @@ class Model:
             ood = ood.model_copy(update={"sha256": self.detector.save(folder)})
         changes = {"preprocessing": steps, "weights_sha256": sha256(folder / WEIGHTS), "ood": ood}
         info = self.info.model_copy(update=changes)
-        write_json(folder / INFO, info.model_dump(mode="json"))
+        write_json(ModelInfo.file(folder), info.model_dump(mode="json"))
         return Model(info, self.network, self.device, self.detector, folder=folder)
 
     def _outputs(
@@ -275,12 +293,15 @@ def find_bundle(path: str | Path) -> Path:
     Raises:
         ModelError: There is none.
     """
-    for folder in (Path(path), Path(path) / "model"):
-        if (folder / INFO).is_file():
+    for folder in (Path(path), Run(Path(path)).model_folder):
+        if ModelInfo.exists(folder):
             return folder
-    missing = "a run that has no model yet" if (Path(path) / "run.json").is_file() else "no model there"
+    missing = "a run that has no model yet" if RunRecord.exists(path) else "no model there"
     raise ModelError(
-        missing, where=path, expected=f"a run folder or a bundle with {INFO}", remedy="name one, or finish the run"
+        missing,
+        where=path,
+        expected=f"a run folder or a bundle with {DESCRIPTION}",
+        remedy="name one, or finish the run",
     )
 
 
@@ -298,9 +319,9 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
         ModelError: There is no bundle, it is damaged, or it does not fit this version.
     """
     folder = find_bundle(path)
-    info = read_description(folder / INFO, REMEDY)
+    info = ModelInfo.read(folder)
     weights, steps = folder / WEIGHTS, info.preprocessing
-    require_sha256(weights, info.weights_sha256, INFO, REMEDY)
+    require_sha256(weights, info.weights_sha256, DESCRIPTION, REMEDY)
     if steps.super_resolution is not None and steps.super_resolution.weights:
         steps = _with_generator(steps, weights=str(folder / steps.super_resolution.weights))
         info = info.model_copy(update={"preprocessing": steps})

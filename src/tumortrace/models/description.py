@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tumortrace.errors import ModelError
+from tumortrace.errors import ModelError, TumorTraceError
 from tumortrace.evaluation.calibration import Calibrator
 from tumortrace.evaluation.conformal import decide
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.ood import OutOfDistribution
 from tumortrace.models.views import Views
+from tumortrace.records.bundle import DESCRIPTION
+from tumortrace.records.record import OnDisk
 
 FORMAT = 2
 
@@ -58,7 +58,7 @@ class Conformal(BaseModel):
     n_groups: tuple[int, int] | None = None
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(OnDisk):
     """The content of `model.json`.
 
     Attributes:
@@ -83,6 +83,9 @@ class ModelInfo(BaseModel):
         weights_sha256: SHA-256 of `weights.safetensors`.
     """
 
+    FILE: ClassVar[str] = DESCRIPTION
+    WHOSE: ClassVar[str] = "a model bundle"
+    ERROR: ClassVar[type[TumorTraceError]] = ModelError
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = FORMAT
@@ -109,8 +112,10 @@ class ModelInfo(BaseModel):
     @classmethod
     def _first_format(cls, document: Any) -> Any:
         """Format 1 knew a temperature alone."""
-        if not isinstance(document, dict) or document.get("format") != 1:
+        if not isinstance(document, dict) or (version := document.get("format", FORMAT)) == FORMAT:
             return document
+        if version != 1:
+            raise ValueError(f"format {version!r}, of which this version knows 1 to {FORMAT}: update TumorTrace")
         rest = {name: value for name, value in document.items() if name != "temperature"}
         temperature = document.get("temperature", 1.0)
         if not isinstance(temperature, int | float) or not temperature > 0:
@@ -144,27 +149,3 @@ class ModelInfo(BaseModel):
         if self.conformal is None:
             return predictions, np.where(predictions == 1, "positive", "negative")
         return predictions, decide(probabilities, self.threshold, self.conformal.quantiles)
-
-
-def read_description(file: Path, remedy: str) -> ModelInfo:
-    """The content of a `model.json`, of this format or an older one.
-
-    Raises:
-        ModelError: It cannot be read, or was written by a newer version.
-    """
-    try:
-        document = json.loads(file.read_bytes())
-        if isinstance(document, dict) and document.get("format") not in range(1, FORMAT + 1):
-            raise ModelError(
-                f"format {document.get('format')!r}",
-                where=file,
-                expected=f"1 to {FORMAT}",
-                remedy="update TumorTrace, or train the model with this version",
-            )
-        return ModelInfo.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{file}, field {'.'.join(str(part) for part in first['loc'])}"
-        raise ModelError(first["msg"], where=where, remedy=remedy) from error
-    except (ValueError, OSError) as error:
-        raise ModelError(f"not a readable description ({error})", where=file, remedy=remedy) from error

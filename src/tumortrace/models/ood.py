@@ -23,9 +23,9 @@ from torch import Tensor
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import Maps
 from tumortrace.models.checkpoint import require_sha256
+from tumortrace.records.bundle import DESCRIPTION, LIKENESS
 from tumortrace.records.files import replacing, sha256
 
-FILE = "likeness.safetensors"
 DIRECTIONS = 64
 QUANTILE = 0.99
 Floats = NDArray[np.float64]
@@ -81,9 +81,9 @@ class OodDetector:
 
     def save(self, folder: Path) -> str:
         """Write it into a bundle; returns the file's SHA-256."""
-        with replacing(folder / FILE) as temporary:
+        with replacing(folder / LIKENESS) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, temporary)
-        return sha256(folder / FILE)
+        return sha256(folder / LIKENESS)
 
     @classmethod
     def load(cls, folder: Path, info: OutOfDistribution, remedy: str) -> OodDetector:
@@ -92,8 +92,8 @@ class OodDetector:
         Raises:
             ModelError: The file is not there, was changed, or does not fit what `model.json` says.
         """
-        file, dimensions = folder / FILE, info.dimensions
-        require_sha256(file, info.sha256, "model.json", remedy)
+        file, dimensions = folder / LIKENESS, info.dimensions
+        require_sha256(file, info.sha256, DESCRIPTION, remedy)
         try:
             detector = cls(**load_file(file))
         except (SafetensorError, TypeError) as error:

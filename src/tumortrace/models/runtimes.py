@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,8 +16,9 @@ import torch
 from tumortrace.errors import MissingDependencyError, ModelError
 from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
+from tumortrace.records.bundle import ONNX
+from tumortrace.records.data import ExportRecord
 
-FILE = "model.onnx"
 INPUT, OUTPUTS = "images", ("logit", "probability", "features")
 Backend = Literal["auto", "torch", "onnx", "openvino"]
 AGAIN = "run `tumortrace export` again"
@@ -115,18 +114,18 @@ def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: torch.
         return None
     if backend not in (*RUNTIMES, "auto"):
         raise ModelError(f"backend {backend!r}", expected="auto, torch, onnx or openvino", remedy="use one of these")
-    runtime, file = RUNTIMES[OnnxRuntime.name if backend == "auto" else backend], bundle / FILE
+    runtime, file = RUNTIMES[OnnxRuntime.name if backend == "auto" else backend], bundle / ONNX
     if backend == "auto" and (device.type != "cpu" or importlib.util.find_spec(runtime.library) is None):
         return None
     require(runtime.library)
     if device.type != "cpu":
         raise ModelError(f"backend {backend} on {device}", expected="the CPU", remedy="use --device cpu or torch")
-    record = _record(file)
-    if record.get("weights_sha256") != info.weights_sha256:
+    record = ExportRecord.read_file(record_of(file)) if file.is_file() else None
+    if record is None or record.weights_sha256 != info.weights_sha256:
         if backend == "auto":
             return None
         raise ModelError("exported from other weights" if record else "not exported yet", where=file, remedy=AGAIN)
-    require_sha256(file, str(record.get("sha256")), "its record", AGAIN)
+    require_sha256(file, record.sha256, "its record", AGAIN)
     return runtime(file)
 
 
@@ -138,14 +137,3 @@ def record_of(file: Path) -> Path:
         'model.onnx.json'
     """
     return file.with_name(file.name + ".json")
-
-
-def _record(file: Path) -> Mapping[str, object]:
-    """What stands beside an exported file; empty where one of both is not there."""
-    if not file.is_file() or not record_of(file).is_file():
-        return {}
-    try:
-        record = json.loads(record_of(file).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"not readable ({error})", where=record_of(file), remedy=AGAIN) from error
-    return record if isinstance(record, dict) else {}

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from tumortrace.errors import ModelError, TumorTraceError
 from tumortrace.records.record import Open, Part, Record
 from tumortrace.records.run import Data
 
@@ -314,6 +315,7 @@ class ExportRecord(Record):
     """What an exported model is; beside it, with `.json` added to its name."""
 
     FILE: ClassVar[str] = "model.onnx.json"
+    ERROR: ClassVar[type[TumorTraceError]] = ModelError
 
     verb: str = ""
     sha256: str = ""

@@ -12,7 +12,7 @@ from typing import ClassVar, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from tumortrace.errors import RunError
+from tumortrace.errors import RunError, TumorTraceError
 from tumortrace.records.files import write_json
 
 #: A part of a record that is open: whatever JSON can hold, by name.
@@ -41,11 +41,13 @@ class OnDisk(BaseModel):
         FILE: The file's name.
         WHOSE: The folder that it makes, in words.
         REMEDY: What to do where it is missing.
+        ERROR: What is raised where it is missing or damaged.
     """
 
     FILE: ClassVar[str]
     WHOSE: ClassVar[str] = "a folder of its records"
     REMEDY: ClassVar[str | None] = "check the path, or run the verb again"
+    ERROR: ClassVar[type[TumorTraceError]] = RunError
 
     @classmethod
     def file(cls, folder: str | Path) -> Path:
@@ -66,7 +68,7 @@ class OnDisk(BaseModel):
         """
         record = cls.find(folder)
         if record is None:
-            raise RunError(f"not {cls.WHOSE}: it has no {cls.FILE}", where=folder, remedy=cls.REMEDY)
+            raise cls.ERROR(f"not {cls.WHOSE}: it has no {cls.FILE}", where=folder, remedy=cls.REMEDY)
         return record
 
     @classmethod
@@ -105,15 +107,15 @@ class OnDisk(BaseModel):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, OSError) as error:
-            raise RunError(f"not readable as JSON ({error})", where=file, remedy=remedy) from error
+            raise cls.ERROR(f"not readable as JSON ({error})", where=file, remedy=remedy) from error
         if not isinstance(content, dict):
-            raise RunError("not a record", where=file, expected="a JSON object", remedy=remedy)
+            raise cls.ERROR("not a record", where=file, expected="a JSON object", remedy=remedy)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             fault = error.errors()[0]
             field = ".".join(str(part) for part in fault["loc"]) or "the whole"
-            raise RunError(f"field {field}: {fault['msg']}", where=file, remedy=remedy) from error
+            raise cls.ERROR(f"field {field}: {fault['msg']}", where=file, remedy=remedy) from error
 
     def write(self, folder: str | Path) -> Path:
         """Write it into a folder, whole or not at all; returns the file."""

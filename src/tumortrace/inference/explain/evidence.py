@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
+from tumortrace.errors import ModelError
 from tumortrace.models.bundle import Model
+from tumortrace.models.device import prediction_batch
 
 
 def prepared_pixels(model: Model, images: np.ndarray) -> Tensor:
@@ -60,7 +62,27 @@ def framed(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.pad(maps, (left, right, top, bottom))
 
 
-# The patch in which nothing is to be seen: what methods compare with.
+def patches_at_once(model: Model, pixels: Tensor) -> int:
+    """How many patches of this size to ask `evidence` about at once."""
+    return max(1, prediction_batch((pixels.shape[2], pixels.shape[3])) // len(model.info.views))
+
+
+def require_gradients(model: Model, pixels: Tensor) -> None:
+    """Refuse a model that no gradient passes through: hand-made descriptors, trees, votes of neighbours.
+
+    Raises:
+        ModelError: No gradient reaches the pixels.
+    """
+    with torch.enable_grad():
+        asked = pixels.detach().requires_grad_()
+        logits = evidence(model, asked)
+        found = torch.autograd.grad(logits.sum(), asked, allow_unused=True)[0] if logits.requires_grad else None
+    if found is None:
+        raise ModelError(
+            f"no gradient reaches the pixels of this {model.info.architecture.name} model",
+            where=model.info.name,
+            remedy="use the method occlusion, which works with any model",
+        )
 
 
 GLASS, AIR = 0.95, 0.0

@@ -1,4 +1,4 @@
-"""How much of the heat lies where the tumour truly is, for one heat map and its mask."""
+"""Measures of one heat map: whether it lies on the tumour, carries the prediction, and goes when the weights go."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tumortrace.inference.explain.evidence import blank, evidence
+from tumortrace.inference.explain.evidence import blank, evidence, patches_at_once
 from tumortrace.models.bundle import Model
-from tumortrace.models.device import prediction_batch
 
 
 def pointing(heat: np.ndarray, mask: np.ndarray) -> float:
@@ -61,14 +60,9 @@ def mask_auc(heat: np.ndarray, mask: np.ndarray) -> float:
     return float(roc_auc_score(mask.ravel(), heat.ravel()))
 
 
-# Deletion and insertion: whether the probability falls and rises as the hottest parts go and come.
-#
-# Petsiuk et al. (2018), "RISE". Parts are cells of a grid, not pixels, so that no method gains by the fineness of its
-# map: single pixels taken away here and there are noise to which networks react by itself.
-
-
-GRID = 16
-STEPS = 8
+# Cells, not pixels, so that no method gains by the fineness of its map: single pixels taken away here and there are
+# noise to which networks react by itself.
+GRID, STEPS = 16, 8
 
 
 def cell_order(heat: np.ndarray, seed: int, grid: int = GRID) -> np.ndarray:
@@ -97,7 +91,7 @@ def random_order(seed: int, grid: int = GRID) -> np.ndarray:
 
 
 def deletion_insertion(model: Model, pixels: Tensor, order: np.ndarray, steps: int = STEPS) -> tuple[float, float]:
-    """Areas under the curves of deletion and of insertion of one image.
+    """Areas under the curves of deletion and of insertion of one image. Petsiuk et al. (2018), "RISE".
 
     Args:
         model: The model.
@@ -130,17 +124,9 @@ def areas(
 
 def probability_of(model: Model, images: Tensor) -> np.ndarray:
     """Calibrated probabilities of prepared patches, float32 (N, 3, h, w) in [0, 1]."""
-    at_once = max(1, prediction_batch((images.shape[2], images.shape[3])) // len(model.info.views))
     with torch.inference_mode():
-        logits = np.concatenate([evidence(model, part).cpu().double().numpy() for part in images.split(at_once)])
-    return model.info.calibration.apply(logits)
-
-
-# The randomisation test: a map that stays when the weights go explains the picture, not the model.
-#
-# Adebayo et al. (2018), "Sanity checks for saliency maps": weights are randomised from the output towards the input,
-# and
-# maps are compared with those of the trained model.
+        parts = [evidence(model, part).cpu().double() for part in images.split(patches_at_once(model, images))]
+    return model.info.calibration.apply(torch.cat(parts).numpy())
 
 
 SHARES = (0.0, 0.5, 1.0)  # of the layers that are random; at least the last one
@@ -148,7 +134,9 @@ SUSPECT = 0.5  # rank correlation from which on a map is said not to depend on t
 
 
 def cascade(model: Model, seed: int, shares: tuple[float, ...] = SHARES) -> Iterator[tuple[float, Model]]:
-    """The model with ever more of its layers randomised, the last ones first.
+    """The model with ever more of its layers randomised, the last ones first: a map that stays explains the picture.
+
+    Adebayo et al. (2018), "Sanity checks for saliency maps".
 
     The entries of each tensor of weights are shuffled: their size stays, what they have learnt goes. Running means and
     variances stay. In an ensemble all members are randomised alike.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.masks import read_masks
 from tumortrace.errors import CohortError, ModelError
 from tumortrace.evaluation.intervals import mean_with_interval
-from tumortrace.inference.evaluate import open_unseen
 from tumortrace.inference.explain.evidence import BASELINES, prepared_pixels
 from tumortrace.inference.explain.faithfulness import (
     SUSPECT,
@@ -29,16 +30,25 @@ from tumortrace.inference.explain.faithfulness import (
     rank_correlation,
     similarity,
 )
-from tumortrace.inference.explain.methods import CONTROLS, METHODS, Method, heat_of, require_method
-from tumortrace.inference.explain.pictures import seen_by
-from tumortrace.models.bundle import Model, find_bundle, load_model
-from tumortrace.records.files import write_csv, write_json
-from tumortrace.records.output import require_folder
+from tumortrace.inference.explain.methods import (
+    CONTROLS,
+    METHODS,
+    Method,
+    heat_of,
+    refusals,
+    require_method,
+    seen_by,
+)
+from tumortrace.inference.explain.pictures import explanations_folder
+from tumortrace.inference.unseen import end, open_unseen, provenance
+from tumortrace.models.bundle import Model, load_model
+from tumortrace.records.evaluation import Chance, ExplanationMeasures, Mean, MeasuredMethod, Randomised
 from tumortrace.records.progress import say, track
-from tumortrace.records.provenance import RESEARCH_USE, versions
-from tumortrace.records.run import now
-from tumortrace.reports.report import renew_report
+from tumortrace.records.tables import MEASURES
 
+LOCALISATION = {"pointing": pointing, "energy": energy_inside, "mask_auc": mask_auc}
+PERTURBATION = ("deletion", "insertion", "deletion_gain", "insertion_gain")
+NETWORKS = 3  # wholly random ones: a single one may by chance look where the trained one does
 IMAGES, RANDOMISED = 64, 24
 SYNTHETIC = "synthetic:patches?count=400&seed=6021"
 
@@ -52,7 +62,7 @@ def measure(
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
-    **options: str | float | None,
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Measure how far the heat maps of a model can be believed, on images that it predicts positive.
 
@@ -72,7 +82,7 @@ def measure(
         out: Folder to write; default `explanations` in the run folder.
         seed: Of random orders and random weights.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        options: How to read the data, as for `open_cohort`.
+        **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         `measures.json`, beside `measures.csv` with one row per image and method; written into the run folder, the
@@ -85,59 +95,47 @@ def measure(
     images = IMAGES if images is None else images
     if images < 1:
         raise ModelError(f"{images} images", expected="1 or more", remedy="name another number")
-    model, bundle = load_model(run, device=device), find_bundle(run)
-    unseen = open_unseen(model, bundle, data, **options)
+    model = load_model(run, device=device)
+    unseen = open_unseen(model, data, **reading)
     rows = _positive_rows(model, unseen.store.images, unseen.rows, images, unseen.cohort.name)
-    patches = unseen.store.images[rows]
-    groups = unseen.cohort.table["group"].iloc[rows].astype(object).to_list()
+    unseen = replace(unseen, rows=rows)
+    patches, groups = unseen.images, unseen.table["group"].astype(object).to_list()
     masks = read_masks(unseen.cohort, rows, model.info.patch_size)
-    asked = {name: require_method(name) for name in methods} if methods else _allowed(model, patches[:1])
+    asked = ({name: require_method(name) for name in methods} if methods else _allowed(model)) | CONTROLS
     some = _spread(len(rows), RANDOMISED)
     parts, spent = [], {}
     chance = chance_areas(model, patches, seed)
-    for name, method in track((asked | CONTROLS).items(), "measuring", total=len(asked) + len(CONTROLS)):
+    for name, method in track(asked.items(), "measuring", total=len(asked)):
         started = time.process_time()
         heat = heat_of(model, patches, method)
         spent[name] = (time.process_time() - started) / len(patches)
-        parts.append(per_image(model, patches, heat, masks, seed).assign(**chance, method=name))
+        part = per_image(model, patches, heat, masks, seed).assign(**chance, method=name)
         for share, rank, ssim in randomised(model, patches[some], heat[some], method, seed):
-            parts[-1].loc[some, f"rank_correlation_{share:.2f}"] = rank
-            parts[-1].loc[some, f"ssim_{share:.2f}"] = ssim
-    table = pd.concat(parts, ignore_index=True)
-    identities = unseen.cohort.table["id"].iloc[rows].to_list()
-    table.insert(0, "id", identities * len(parts))
-    table.insert(1, "group", groups * len(parts))
-    folder = Path(out) if out is not None else bundle.parent / "explanations"
-    require_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "measures.csv", table)
-    record: dict[str, Any] = {
-        "model": {"name": model.info.name, "weights_sha256": model.info.weights_sha256},
-        "data": {"name": unseen.cohort.name, "fingerprint": unseen.cohort.fingerprint, "split": unseen.split},
+            part.loc[some, f"rank_correlation_{share:.2f}"] = rank
+            part.loc[some, f"ssim_{share:.2f}"] = ssim
+        part.insert(0, "id", unseen.table["id"].to_list())
+        part.insert(1, "group", groups)
+        parts.append(part)
+    folder, table = explanations_folder(model, out), pd.concat(parts, ignore_index=True)
+    MEASURES.write(folder, table)
+    record = summarise(table)
+    for name, measured in record.methods.items():
+        measured.title, measured.control = asked[name].title, name in CONTROLS
+        measured.seconds = round(spent[name], 4)
+    known = {
+        "model": model.named,
+        "data": unseen.data,
         "target": model.info.positive_class,
         "threshold": model.info.threshold,
         "images": len(rows),
         "groups": len(set(groups)) if unseen.cohort.has_groups else None,
         "seed": seed,
-        **summarise(table),
         "blank": _of_blank(model, patches, groups),
         "notes": unseen.notes,
-        "versions": versions(),
-        "finished": now(),
-        "research_use": RESEARCH_USE,
     }
-    for name, method in (asked | CONTROLS).items():
-        record["methods"][name] |= {
-            "title": method.title,
-            "control": name in CONTROLS,
-            "seconds": round(spent[name], 4),
-        }
-    write_json(folder / "measures.json", record)
-    for note in unseen.notes:
-        say(f"note: {note}")
-    say(f"explain: measures.json and measures.csv in {folder}. {RESEARCH_USE}")
-    renew_report(bundle.parent, folder)
-    return folder / "measures.json"
+    file = ExplanationMeasures.model_validate({**record.as_json(), **known, **provenance()}).write(folder)
+    end(model, folder, f"explain: {file.name} and {MEASURES.name} in {folder}", unseen.notes)
+    return file
 
 
 def _positive_rows(model: Model, images: np.ndarray, rows: np.ndarray, most: int, where: str) -> np.ndarray:
@@ -157,33 +155,21 @@ def _spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
 
 
-def _of_blank(model: Model, patches: np.ndarray, groups: list[str | None]) -> dict[str, Any]:
+def _of_blank(model: Model, patches: np.ndarray, groups: list[str | None]) -> dict[str, Mean]:
     """Probability of what methods compare with, and of what else they could; it should be low."""
     filled = {
         name: [float(probability_of(model, fill(prepared_pixels(model, patch[None])))[0]) for patch in patches]
         for name, fill in {"the patch": lambda pixels: pixels, **BASELINES}.items()
     }
-    return {name: mean_with_interval(values, groups) for name, values in filled.items()}
+    return {name: _mean(values, groups) for name, values in filled.items()}
 
 
-def _allowed(model: Model, patch: np.ndarray) -> dict[str, Method]:
-    """The methods that the model allows, told by trying."""
-    allowed = {}
-    for name, method in METHODS.items():
-        if method.gradients:
-            try:
-                heat_of(model, patch, method)
-            except ModelError as refusal:
-                say(f"note: {method.title} is left out: {refusal.found}")
-                continue
-        allowed[name] = method
-    return allowed
-
-
-# What is measured of the heat map of each image: where it lies, what its hottest parts carry, whether it stays.
-
-
-NETWORKS = 3  # wholly random ones: a single one may by chance look where the trained one does
+def _allowed(model: Model) -> dict[str, Method]:
+    """The methods that the model allows; those that it does not are said."""
+    refused = refusals(model)
+    for name, refusal in refused.items():
+        say(f"note: {METHODS[name].title} is left out: {refusal.found}")
+    return {name: method for name, method in METHODS.items() if name not in refused}
 
 
 def per_image(model: Model, patches: np.ndarray, heat: np.ndarray, masks: np.ndarray | None, seed: int) -> pd.DataFrame:
@@ -204,7 +190,7 @@ def per_image(model: Model, patches: np.ndarray, heat: np.ndarray, masks: np.nda
         A row per image; the gains are NaN where there is but one.
     """
     inside = _within(seen_by(model), heat.shape[1:])
-    orders = [cell_order(each[inside], seed + row) for row, each in enumerate(heat)]
+    orders = [cell_order(single[inside], seed + row) for row, single in enumerate(heat)]
     rows = []
     for row, patch in enumerate(patches):
         falling, rising = _areas(model, patch, orders[row])
@@ -233,8 +219,10 @@ def others(row: int, count: int) -> list[int]:
 
 def chance_areas(model: Model, patches: np.ndarray, seed: int) -> dict[str, list[float]]:
     """`random_deletion` and `random_insertion` of each image: the areas of a random order of cells."""
-    found = [_areas(model, patch, random_order(seed + row)) for row, patch in enumerate(patches)]
-    return {"random_deletion": [each[0] for each in found], "random_insertion": [each[1] for each in found]}
+    falling, rising = zip(
+        *(_areas(model, patch, random_order(seed + row)) for row, patch in enumerate(patches)), strict=True
+    )
+    return {"random_deletion": list(falling), "random_insertion": list(rising)}
 
 
 def randomised(
@@ -254,16 +242,15 @@ def randomised(
         return np.array([[rank_correlation(*pair), similarity(*pair)] for pair in pairs])
 
     for share, random in cascade(model, seed):
-        found = [kept(random)]
+        values = [kept(random)]
         if share == 1:
-            more = (each for number in range(1, NETWORKS) for each in cascade(model, seed + number, shares=(1.0,)))
-            found += [kept(network) for _, network in more]
-        yield share, *_means(found).T
+            more = (stage for number in range(1, NETWORKS) for stage in cascade(model, seed + number, shares=(1.0,)))
+            values += [kept(network) for _, network in more]
+        yield share, *_means(np.stack(values)).T
 
 
-def _means(found: Sequence[np.ndarray]) -> np.ndarray:
+def _means(values: np.ndarray) -> np.ndarray:
     """Mean over the networks of what is defined; NaN where nothing is."""
-    values = np.stack(found)
     defined = (~np.isnan(values)).sum(0)
     return np.where(defined > 0, np.nansum(values, 0) / np.maximum(defined, 1), np.nan)
 
@@ -272,20 +259,15 @@ def _areas(model: Model, patch: np.ndarray, order: np.ndarray) -> tuple[float, f
     return deletion_insertion(model, prepared_pixels(model, patch[None]), order)
 
 
-def _localised(model: Model, heat: np.ndarray, mask: np.ndarray | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"heat": bool(heat.max() > 0)}
+def _localised(model: Model, heat: np.ndarray, mask: np.ndarray | None) -> dict[str, float | bool]:
+    measured: dict[str, float | bool] = {"heat": bool(heat.max() > 0)}
     if mask is None:
-        return found
+        return measured
     inside = _within(seen_by(model), heat.shape)
     heat, mask = heat[inside], mask[inside]
     if mask.all() or not mask.any():
-        return found | dict.fromkeys(("area", *LOCALISATION), float("nan"))
-    return found | {
-        "area": float(mask.mean()),
-        "pointing": pointing(heat, mask),
-        "energy": energy_inside(heat, mask),
-        "mask_auc": mask_auc(heat, mask),
-    }
+        return measured | dict.fromkeys(("area", *LOCALISATION), float("nan"))
+    return measured | {"area": float(mask.mean())} | {name: of(heat, mask) for name, of in LOCALISATION.items()}
 
 
 def _within(part: tuple[int, int], whole: tuple[int, ...]) -> tuple[slice, slice]:
@@ -294,65 +276,51 @@ def _within(part: tuple[int, int], whole: tuple[int, ...]) -> tuple[slice, slice
     return slice(top, top + part[0]), slice(left, left + part[1])
 
 
-# Means with intervals of what was measured of heat maps, and whether they depend on the weights.
+def summarise(table: pd.DataFrame) -> ExplanationMeasures:
+    """Means with intervals of a table of measures, as in `measures.csv`: by method, of a random order, and of chance.
 
-
-LOCALISATION = ("pointing", "energy", "mask_auc")
-PERTURBATION = ("deletion", "insertion", "deletion_gain", "insertion_gain")
-
-
-def summarise(table: pd.DataFrame) -> dict[str, Any]:
-    """Means with intervals of a table of measures: by method, of a random order, and of chance.
-
-    Args:
-        table: As in `measures.csv`.
-
-    Returns:
-        `methods`, `random_order`, `chance` (the tumour's share of the area that the network sees; .5 for the AUC) and
-        `intervals`, which says how these were made.
+    Chance is the tumour's share of the area that the network sees, and .5 for the AUC.
     """
-    methods: dict[str, Any] = {}
-    for name, part in table.groupby("method", sort=False):
-        groups = part["group"].to_list()
-        entry: dict[str, Any] = {
-            key: mean_with_interval(part[key], groups) for key in (*LOCALISATION, *PERTURBATION) if key in part
-        }
-        stages = [
-            str(key).removeprefix("rank_correlation_") for key in part if str(key).startswith("rank_correlation_")
-        ]
-        entry["randomised"] = [
-            {
-                "share": float(share),
-                "rank_correlation": mean_with_interval(part[f"rank_correlation_{share}"], groups),
-                "ssim": mean_with_interval(part[f"ssim_{share}"], groups),
-            }
-            for share in stages
-        ]
-        entry["depends_on_weights"] = _depends(entry["randomised"])
-        entry["without_heat"] = int((~part["heat"]).sum())
-        methods[str(name)] = entry
+    methods = {str(name): _summary(part) for name, part in table.groupby("method", sort=False)}
     first = table[table["method"] == table["method"].iloc[0]]
     groups = first["group"].to_list()
     whole = first["group"].notna().all() and len(set(groups)) > 1
-    return {
-        "methods": methods,
-        "random_order": {key: mean_with_interval(first[f"random_{key}"], groups) for key in ("deletion", "insertion")},
-        "chance": {
-            "area": mean_with_interval(first["area"], groups) if "area" in first else None,
-            "mask_auc": 0.5,
-        },
-        "intervals": "95 % intervals: percentile bootstrap of "
-        + ("whole groups" if whole else "single images, too narrow where several come from one slide or patient")
-        + ", 1000 replicates",
-    }
+    drawn = "whole groups" if whole else "single images, too narrow where several come from one slide or patient"
+    return ExplanationMeasures(
+        methods=methods,
+        random_order={key: _mean(first[f"random_{key}"], groups) for key in ("deletion", "insertion")},
+        chance=Chance(area=_mean(first["area"], groups) if "area" in first else None, mask_auc=0.5),
+        intervals=f"95 % intervals: percentile bootstrap of {drawn}, 1000 replicates",
+    )
 
 
-def _depends(stages: list[dict[str, Any]]) -> str | None:
+def _summary(part: pd.DataFrame) -> MeasuredMethod:
+    """Of one method."""
+    groups, prefix = part["group"].to_list(), "rank_correlation_"
+    shares = [str(column).removeprefix(prefix) for column in part if str(column).startswith(prefix)]
+    stages = [
+        Randomised(
+            share=float(share),
+            rank_correlation=_mean(part[f"{prefix}{share}"], groups),
+            ssim=_mean(part[f"ssim_{share}"], groups),
+        )
+        for share in shares
+    ]
+    means = {name: _mean(part[name], groups) for name in (*LOCALISATION, *PERTURBATION) if name in part}
+    depends, without = _depends(stages), int((~part["heat"]).sum())
+    counted = {"randomised": stages, "depends_on_weights": depends, "without_heat": without}
+    return MeasuredMethod.model_validate({**means, **counted})
+
+
+def _mean(values: ArrayLike, groups: Sequence[str | None]) -> Mean:
+    return Mean.model_validate(mean_with_interval(values, groups))
+
+
+def _depends(stages: Sequence[Randomised]) -> str | None:
     """Whether maps of the wholly random model differ: "yes" or "no" where the interval lies below or above `SUSPECT`,
     "undecided" where it does not; None where nothing could be randomised.
     """
-    last = stages[-1]["rank_correlation"] if stages else {"value": None, "ci95": None}
-    if last["value"] is None:
+    if not stages or (last := stages[-1].rank_correlation).value is None:
         return None
-    low, high = last["ci95"] or (last["value"], last["value"])
-    return "yes" if high < SUSPECT else "no" if low >= SUSPECT else "undecided"
+    low, high = last.ci95 or (last.value, last.value)
+    return "yes" if high is not None and high < SUSPECT else "no" if low is not None and low >= SUSPECT else "undecided"
