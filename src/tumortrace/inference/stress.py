@@ -217,11 +217,9 @@ def _headline(record: StressRecord) -> str:
     """The clean AUROC and the greatest loss."""
     text = f"AUROC {estimate(record.clean['auroc'].as_json())} on {record.data.images:,} clean images"
     changes = [
-        (level.difference["auroc"], f"{entry.label.lower()} at strength {level.strength}")
+        (change.value, f"{entry.label.lower()} at strength {level.strength}: {estimate(change.as_json())}")
         for entry in record.corruptions.values()
         for level in entry.levels
+        if (change := level.difference["auroc"]).value is not None
     ]
-    defined = [
-        (change.value, f"{name}: {estimate(change.as_json())}") for change, name in changes if change.value is not None
-    ]
-    return f"{text}; the worst change, {min(defined)[1]}" if defined else text
+    return f"{text}; the worst change, {min(changes, key=lambda change: change[0] or 0.0)[1]}" if changes else text
