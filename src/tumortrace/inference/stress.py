@@ -130,8 +130,7 @@ class _Tested:
         file = folder / "predictions" / (f"{name}-{strength}.csv" if strength else f"{name}.csv")
         if not file.is_file():
             write_csv(file, self._predict(name, strength))
-        # of earlier versions, which had another name for the score
-        return read_table(file).rename(columns={"ood": "ood_score"})
+        return read_table(file)
 
     def _predict(self, name: str, strength: int) -> pd.DataFrame:
         ids, parts = list(self.unseen.table["id"]), []
