@@ -25,11 +25,10 @@ import torch
 import yaml
 
 from tumortrace import load_recipe, open_cohort, train
-from tumortrace.cohorts.store import open_store
-from tumortrace.training.gradient import Trainer
+from tumortrace.cohorts.material import Material
+from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.recipe import recipe_names
 from tumortrace.training.task import Patches, Task
-from tumortrace.training.train import prepare_store
 
 SHARES = {"train": 1.0, "validation": 0.7, "test": 1.4}  # of --images; validation is halved for calibration
 MOST = {"validation": 1_000, "test": 1_800}  # the sample's `valid` has 1,407 distinct patches of one class
@@ -120,7 +119,7 @@ def train_all(runs: Path, images: int, epochs: int, only: list[str], weights: Pa
 def speed_all(runs: Path, weights: Path) -> None:
     """Time the training steps of every recipe that is trained by gradient descent; `RUNS/speed.json`."""
     cohort = open_cohort(runs / "patches.csv")
-    store = open_store(cohort)
+    material = Material(cohort)
     label = cohort.table["label"].to_numpy(dtype=np.float32)
     chosen = np.random.default_rng(0).permutation(np.flatnonzero(cohort.table["split"] == "train"))[:TIMED]
     speeds = {"images": TIMED, "threads": torch.get_num_threads(), "images_per_second": {}}
@@ -129,12 +128,12 @@ def speed_all(runs: Path, weights: Path) -> None:
             continue
         short = ["epochs=2", "fine_tuning=null", "stopping.patience=9", f"weights={json.dumps(source)}"]
         recipe = load_recipe(recipe_name, [*changes, *short])
-        images = prepare_store(store, recipe.preprocessing).images
+        images = material.prepared(recipe.preprocessing).images
         training, validation = (Patches(images, rows, label[rows]) for rows in (chosen, chosen[:8]))
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             task = Task(recipe, training, validation, checkpoints=place, history_file=place / "history.csv", seed=0)
-            seconds = Trainer(task).fit().history[-1]["seconds"]
+            seconds = GradientLearner(task).fit().history[-1]["seconds"]
         speeds["images_per_second"][name] = round(TIMED / seconds, 2)
         print(name, speeds["images_per_second"][name], flush=True)
         (runs / SPEEDS).write_text(json.dumps(speeds, indent=1))

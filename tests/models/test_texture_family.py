@@ -97,7 +97,7 @@ def test_images_too_small_for_descriptors_are_refused() -> None:
 def forest(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a small forest."""
     with pytest.MonkeyPatch.context() as patched:  # other tests read the report
-        patched.setattr("tumortrace.training.train.write_reports", lambda run, headline: None)
+        patched.setattr("tumortrace.training.experiment.renew_report", lambda folder: None)
         return train(tissue, recipe="texture-forest", changes=FOREST, out=tmp_path_factory.mktemp("forest")) / "model"
 
 

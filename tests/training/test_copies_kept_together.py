@@ -14,12 +14,12 @@ from PIL import Image
 from tests.conftest import SMALL
 from tumortrace import check, crossval, learning_curve, open_cohort, resume, train, tune
 from tumortrace.cli.main import run as command
+from tumortrace.cohorts.material import Material
 from tumortrace.errors import DataError
 from tumortrace.evaluation.split_record import split_record
 from tumortrace.training import crossval as crossvalidation
-from tumortrace.training import finish
+from tumortrace.training import experiment, finish
 from tumortrace.training import learning_curve as curve
-from tumortrace.training import train as training
 from tumortrace.training import tune as tuning
 from tumortrace.training.crossval import copies_apart
 
@@ -48,7 +48,7 @@ def doubled(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish, "split_record", partial(split_record, replicates=20))
-    monkeypatch.setattr(training, "write_reports", lambda run, headline: (run.folder / "report.html").write_text(""))
+    monkeypatch.setattr(experiment, "renew_report", lambda folder: (folder / "report.html").write_text(""))
 
 
 def pictures(folder: Path) -> dict[str, bytes]:
@@ -95,14 +95,14 @@ def test_check_judges_the_splits_that_train_would_make(doubled: Path, tmp_path: 
 
 def test_folds_keep_copies_together(doubled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every fold, and among the splits that are made of the rest."""
-    monkeypatch.setattr(crossvalidation, "write_outcome", lambda *_: None)
+    monkeypatch.setattr(crossvalidation, "_conclude", lambda whole, _: whole.run.folder)
     folder = crossval(doubled, folds=2, changes=TINY, out=tmp_path, positive="tumour")
     assert parted(folder / "folds.csv", doubled, "fold") == 0
     folds = pd.read_csv(folder / "folds.csv", dtype={"id": str})
-    cohort = open_cohort(doubled, positive="tumour")
-    assert copies_apart(cohort, folds) == 0, "nor are blank pictures counted, which stand in both"
+    material = Material(open_cohort(doubled, positive="tumour"))
+    assert copies_apart(material, folds) == 0, "nor are blank pictures counted, which stand in both"
     assert folds.loc[folds["id"].str.contains("blank"), "fold"].nunique() == 2
-    assert copies_apart(cohort, folds.assign(fold=folds["id"].str.contains("copy").astype(int))) == 80
+    assert copies_apart(material, folds.assign(fold=folds["id"].str.contains("copy").astype(int))) == 80
     splits = list(folder.glob("folds/*/*/*/splits.csv"))
     assert len(splits) == 2
     assert [parted(file, doubled) for file in splits] == [0, 0]
@@ -113,8 +113,8 @@ def test_learning_curves_and_searches_split_alike(
     doubled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both begin with splits that part no picture, those of `train` with the same seed."""
-    monkeypatch.setattr(curve, "_carry_out", lambda run, _: run.folder)
-    monkeypatch.setattr(tuning, "_carry_out", lambda run, *_: run.folder)
+    monkeypatch.setattr(curve, "_carry_out", lambda whole: whole.run.folder)
+    monkeypatch.setattr(tuning, "_carry_out", lambda whole, *_: whole.run.folder)
     grown = learning_curve(doubled, [0.5, 1.0], changes=TINY, out=tmp_path, positive="tumour")
     searched = tune(doubled, out=tmp_path, positive="tumour")
     assert parted(grown / "splits.csv", doubled) == 0
@@ -146,7 +146,7 @@ def test_splits_of_the_data_that_part_a_picture_are_refused(crossed: Path, tmp_p
 
 def test_what_a_search_was_allowed_is_on_record(crossed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the command and among the notes."""
-    monkeypatch.setattr(tuning, "_carry_out", lambda run, *_: run.folder)
+    monkeypatch.setattr(tuning, "_carry_out", lambda whole, *_: whole.run.folder)
     assert command(["tune", str(crossed), "-o", str(tmp_path), "--allow", "copies-across-splits"]) == 0
     (folder,) = tmp_path.iterdir()
     record = json.loads((folder / "run.json").read_text())

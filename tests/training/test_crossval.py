@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, renew_no_part
 from tumortrace import load_model, load_recipe, open_cohort, synthesise
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.seen import digests, read_seen
@@ -28,10 +28,9 @@ from tumortrace.records.run import Run
 from tumortrace.reports import crossval as report
 from tumortrace.reports.drawing import Drawn
 from tumortrace.training import crossval as module
-from tumortrace.training import finish
-from tumortrace.training import train as training
+from tumortrace.training import experiment, finish
 from tumortrace.training.crossval import crossval, resume_crossval
-from tumortrace.training.gradient import Trainer
+from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.learner import seed_everything
 
 TINY = (*SMALL, "epochs=1", "model.arguments={stem: 4, widths: [4], depths: [1], dropout: 0.2}")
@@ -43,7 +42,7 @@ def _quick() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setattr(finish, "split_record", partial(split_record, replicates=20))
     patch.setattr(folds, "evaluate_calls", lambda table, **_: evaluate_calls(table, replicates=20))
-    patch.setattr(training, "write_reports", lambda run, headline: (run.folder / "report.html").write_text(headline))
+    patch.setattr(experiment, "renew_report", renew_no_part)
     yield
     patch.undo()
 
@@ -67,20 +66,20 @@ def done(data: Path, slower: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A finished cross-validation of two recipes, and what each trainer began and ended with."""
     began: list[dict[str, Any]] = []
     patch = pytest.MonkeyPatch()
-    original, fit = Trainer.__init__, Trainer.fit
+    original, fit = GradientLearner.__init__, GradientLearner.fit
 
-    def watched(self: Trainer, *args: Any, **options: Any) -> None:
+    def watched(self: GradientLearner, *args: Any, **options: Any) -> None:
         original(self, *args, **options)
         copy = {name: value.clone() for name, value in self.network.state_dict().items()}
-        began.append({"seed": self.seed, "size": self.input_size, "weights": copy, "recipe": self.recipe})
+        began.append({"seed": self.task.seed, "size": self.input_size, "weights": copy, "recipe": self.recipe})
 
-    def finished(self: Trainer, *args: Any, **options: Any) -> Any:
+    def finished(self: GradientLearner, *args: Any, **options: Any) -> Any:
         progress = fit(self, *args, **options)
         began[-1]["end"] = {name: value.clone() for name, value in self.network.state_dict().items()}
         return progress
 
-    patch.setattr(Trainer, "__init__", watched)
-    patch.setattr(Trainer, "fit", finished)
+    patch.setattr(GradientLearner, "__init__", watched)
+    patch.setattr(GradientLearner, "fit", finished)
     out = tmp_path_factory.mktemp("runs")
     folder = crossval(data, recipe=["tumortrace", slower], folds=2, changes=TINY, out=out, seed=5)
     patch.undo()
@@ -181,15 +180,15 @@ def test_interrupted_and_resumed_it_ends_the_same(
     data: Path, done: tuple[Path, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the second fold and resumed, the first fold stays and predictions are those of an undisturbed one."""
-    original, calls = Trainer.fit, []
+    original, calls = GradientLearner.fit, []
 
-    def stops(self: Trainer, *args: Any, **options: Any) -> Any:
-        calls.append(self.seed)
+    def stops(self: GradientLearner, *args: Any, **options: Any) -> Any:
+        calls.append(self.task.seed)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return original(self, *args, **options)
 
-    monkeypatch.setattr(Trainer, "fit", stops)
+    monkeypatch.setattr(GradientLearner, "fit", stops)
     monkeypatch.setattr(report, "draw_figures", lambda *_: Drawn())
     with pytest.raises(RunError, match="crossval --resume"):
         crossval(data, folds=2, changes=TINY, out=tmp_path, seed=5)
@@ -232,7 +231,7 @@ def test_splits_of_the_data_are_ignored_aloud_or_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By default every image is in a fold, and a note says so; --keep-test leaves the test images out."""
-    monkeypatch.setattr(module, "_carry_out", lambda run, cohort: run.folder)
+    monkeypatch.setattr(module, "_carry_out", lambda experiment: experiment.run.folder)
     cohort = labelled(data)
     folder = crossval(cohort, folds=2, out=tmp_path)
     assert "which are ignored" in capsys.readouterr().err

@@ -15,23 +15,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, renew_no_part
 from tumortrace import ensemble, load_model, open_cohort, resume_ensemble, train, train_members
 from tumortrace.cli.main import run as command
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RunError
 from tumortrace.evaluation.split_record import split_record
 from tumortrace.training import ensemble as joining
-from tumortrace.training import finish
-from tumortrace.training import train as training
+from tumortrace.training import experiment, finish
 
 # The process ends without warning when a checkpoint of the second member has been written.
 KILLED = """
 import os, sys
 from tumortrace.training import gradient as fit
 from tumortrace.training.ensemble import train_members
-from tumortrace.training import train
-train.write_reports = lambda run, headline: (run.folder / "report.html").write_text(headline)
+from tumortrace.training import experiment
+experiment.renew_report = lambda folder: None
 save = fit.save_checkpoint
 def save_and_die(*arguments):
     save(*arguments)
@@ -47,7 +46,7 @@ def _quick() -> Iterator[None]:
     """A short bootstrap, and members without a report of their own, which other tests look at."""
     patch = pytest.MonkeyPatch()
     patch.setattr(finish, "split_record", partial(split_record, replicates=20))
-    patch.setattr(training, "write_reports", lambda run, headline: (run.folder / "report.html").write_text(headline))
+    patch.setattr(experiment, "renew_report", renew_no_part)
     yield
     patch.undo()
 
@@ -156,7 +155,7 @@ def test_interrupted_while_joining_it_names_the_command_that_goes_on(
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     assert command(["crossval", "--resume", str(folder)]) == 1
     assert f"`tumortrace train --resume {folder}`" in capsys.readouterr().err
-    monkeypatch.setattr(joining, "write_reports", lambda *_: None)
+    monkeypatch.setattr(experiment, "renew_report", lambda folder: None)
     assert resume_ensemble(folder) == folder
     assert (folder / "predictions.csv").read_bytes() == (members / "predictions.csv").read_bytes()
 
@@ -166,7 +165,7 @@ def test_runs_that_leave_images_out_are_joined(tissue: Path, tmp_path: Path, mon
     ids = open_cohort(tissue).table["id"][:7]
     ids.to_frame().to_csv(tmp_path / "quarantine.csv", index=False)
     monkeypatch.setattr(joining, "finish", lambda *_: "")
-    monkeypatch.setattr(joining, "write_reports", lambda *_: None)
+    monkeypatch.setattr(experiment, "renew_report", lambda folder: None)
     changes = [*SMALL, f"leave_out={tmp_path / 'quarantine.csv'}"]
     folder = train_members(tissue, 2, changes=changes, epochs=1, out=tmp_path / "my runs")
     again = ensemble(runs_in(folder), out=tmp_path / "again")

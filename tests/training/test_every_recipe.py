@@ -12,8 +12,7 @@ import pytest
 from tumortrace import load_model, open_cohort, train
 from tumortrace.cohorts.store import open_store
 from tumortrace.models.architecture import build_network, count_parameters, freeze
-from tumortrace.training import finish
-from tumortrace.training import train as train_module
+from tumortrace.training import experiment, finish
 from tumortrace.training.recipe import load_recipe, recipe_names
 
 LARGEST = {"plain-cnn": 112, "backbone": 64}  # px; what the networks are made of does not depend on it
@@ -37,7 +36,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the bootstrap, the pictures and the HTML, which other tests cover."""
-    monkeypatch.setattr(train_module, "write_reports", lambda run, headline: None)
+    monkeypatch.setattr(experiment, "renew_report", lambda folder: None)
     monkeypatch.setattr(finish, "split_record", lambda table, threshold: {"n": len(table)})
     monkeypatch.setattr(finish, "trust_records", lambda table, model, choice: {})
     monkeypatch.setattr(finish, "write_examples", lambda *given: None)

@@ -13,10 +13,11 @@ from torch import nn
 from tumortrace.errors import ModelError, RunError
 from tumortrace.models.architecture import build_network, freeze
 from tumortrace.models.checkpoint import load_checkpoint
-from tumortrace.training.gradient import Trainer
-from tumortrace.training.optimiser import binary_loss, build_average, build_optimiser
+from tumortrace.training.gradient import GradientLearner
+from tumortrace.training.optimiser import build_average, build_optimiser
 from tumortrace.training.options import Averaging, Optimiser
 from tumortrace.training.recipe import Recipe, load_recipe
+from tumortrace.training.stage import binary_loss
 from tumortrace.training.task import Patches, Task, epoch_order
 
 RESNET = ["model.name=backbone", "model.arguments={body: resnet18}", "preprocessing.size=32", "batch_size=16"]
@@ -31,11 +32,11 @@ def patches() -> Patches:
     return Patches(images.astype(np.uint8), np.arange(48), labels)
 
 
-def trainer(patches: Patches, folder: Path, changes: list[str], base: str = "cnn-64", **options: Any) -> Trainer:
+def trainer(patches: Patches, folder: Path, changes: list[str], base: str = "cnn-64", **more: Any) -> GradientLearner:
     recipe = load_recipe(base, [*changes])
     files = {"checkpoints": folder / "c", "history_file": folder / "history.csv"}
     # Whatever the machine has: results are compared to the digit.
-    return Trainer(Task(recipe, patches, patches, seed=3, precision="32", **files), **options)
+    return GradientLearner(Task(recipe, patches, patches, seed=3, precision="32", **files, **more))
 
 
 def test_features_computed_once_give_what_the_slow_way_gives(patches: Patches, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tumortrace import learning_curve
 from tumortrace.cli.main import run as tumortrace
 from tumortrace.errors import RunError, SplitError
 from tumortrace.reports.learning_curve import curve_verdict
-from tumortrace.training import part
+from tumortrace.training import train as training
 from tumortrace.training.learning_curve import nested_subsets, parse_fractions
 
 SHARES = [0.2, 0.5, 1.0]
@@ -33,9 +33,9 @@ def folder(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             raise KeyboardInterrupt
         return train(*arguments, **options)  # type: ignore[arg-type]
 
-    train = part.train
+    train = training.fit
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(part, "train", interrupted)
+        patch.setattr(training, "fit", interrupted)
         with pytest.raises(RunError, match=r"interrupted.*train --resume"):
             learning_curve(tissue, SHARES, repeats=1, changes=[*SMALL, "epochs=1"], out=out, seed=4)
         (folder,) = out.iterdir()

@@ -15,17 +15,17 @@ from sklearn.preprocessing import StandardScaler
 from tumortrace import load_model, open_cohort, train
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError
-from tumortrace.training.probe import ProbeTrainer
+from tumortrace.training.probe import ProbeLearner
 from tumortrace.training.recipe import load_recipe
 from tumortrace.training.task import Patches, Task
 
 PROBE = ["weights=random", "model.arguments.body=resnet18", "preprocessing.size=32"]
 
 
-def probe(tmp_path: Path, patches: Patches, changes: list[str]) -> ProbeTrainer:
+def probe(tmp_path: Path, patches: Patches, changes: list[str]) -> ProbeLearner:
     recipe = load_recipe("probe", [*PROBE, *changes])
     files = {"checkpoints": tmp_path / "c", "history_file": tmp_path / "history.csv"}
-    return ProbeTrainer(Task(recipe, patches, patches, seed=1, **files))
+    return ProbeLearner(Task(recipe, patches, patches, seed=1, **files))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_logistic_probe_is_scikit_learns(patches: Patches, tmp_path: Path) -> 
     fit = probe(tmp_path, patches, ["probe={heads: [logistic], inverse_penalties: [0.05]}"])
     fit.fit()
     network = fit.evaluated.eval()
-    steps = fit.recipe.preprocessing
+    steps = fit.task.recipe.preprocessing
     inputs = steps.normalise(steps.pixels(patches.tensor(np.arange(60), torch.device("cpu"))))
     with torch.no_grad():
         features = network.features(inputs).numpy()  # type: ignore[operator]

@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from tumortrace.training.optimiser import learning_rate
 from tumortrace.training.options import Schedule
+from tumortrace.training.stage import learning_rate
 
 
 def test_one_cycle_agrees_with_pytorch() -> None:

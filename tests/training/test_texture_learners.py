@@ -24,11 +24,11 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, SplitError, TumorTraceError
 from tumortrace.models.families.texture import Linear, Texture, Trees
 from tumortrace.texture.descriptor import choose, describe
-from tumortrace.training.classifiers import candidates, column_importances, fit_learner, keep, shuffled_falls
-from tumortrace.training.options import Learner
+from tumortrace.training.classifiers import candidates, column_importances, fit_classifier, keep, shuffled_falls
+from tumortrace.training.options import Classifier
 from tumortrace.training.recipe import load_recipe
 from tumortrace.training.task import Patches, Task
-from tumortrace.training.texture import TextureTrainer, make_folds
+from tumortrace.training.texture import TextureLearner, make_folds
 
 DESCRIPTORS = ["lbp-uniform", "stain"]
 CHANGES = ["model.arguments.descriptors=[lbp-uniform, stain]"]
@@ -73,13 +73,13 @@ def table(patches: Patches) -> np.ndarray:
     return describe(patches.images, choose(DESCRIPTORS))[1].astype(np.float32)
 
 
-def trainer(folder: Path, training: Patches, validation: Patches, learner: str, *more: str) -> TextureTrainer:
+def trainer(folder: Path, training: Patches, validation: Patches, learner: str, *more: str) -> TextureLearner:
     recipe = load_recipe("texture-tree", [*CHANGES, f"learner={learner}", *more])
     files = {"checkpoints": folder / "c", "history_file": folder / "history.csv"}
-    return TextureTrainer(Task(recipe, training, validation, seed=3, **files))
+    return TextureLearner(Task(recipe, training, validation, seed=3, **files))
 
 
-def predicted(fit: TextureTrainer, patches: Patches) -> np.ndarray:
+def predicted(fit: TextureLearner, patches: Patches) -> np.ndarray:
     images = patches.tensor(np.arange(len(patches.rows)), torch.device("cpu")) / 255
     with torch.inference_mode():
         return torch.sigmoid(fit.evaluated.eval()(images).double()).numpy()
@@ -107,8 +107,8 @@ def test_thresholds_part_exactly_as_in_scikit_learn() -> None:
     features = np.repeat(np.float32([[1000], [near[0]], [near[1]]]), 20, axis=0)
     for marked in range(3):
         labels = (np.arange(60) // 20 == marked).astype(np.float32)
-        learner = Learner(name="forest", parameters={"n_estimators": 5})
-        pipeline, _ = fit_learner(learner, {"n_estimators": 5}, features, labels, balanced=False, seed=0)
+        learner = Classifier(name="forest", parameters={"n_estimators": 5})
+        pipeline, _ = fit_classifier(learner, {"n_estimators": 5}, features, labels, balanced=False, seed=0)
         with torch.inference_mode():
             found = torch.sigmoid(keep(pipeline, 60, 1)(torch.from_numpy(features))).view(-1).numpy()
         np.testing.assert_allclose(
@@ -183,14 +183,14 @@ def test_a_run_learns_from_its_training_split_alone(
 ) -> None:
     """All that is ever fitted are rows of the training split: none of validation, calibration or test is among them."""
     seen: list[np.ndarray] = []
-    fit_plain = fit_learner
+    fit_plain = fit_classifier
 
-    def watched(learner: Learner, values: dict, features: np.ndarray, labels: np.ndarray, **rest: Any) -> Any:
+    def watched(learner: Classifier, values: dict, features: np.ndarray, labels: np.ndarray, **rest: Any) -> Any:
         seen.append(np.array(features))
         return fit_plain(learner, values, features, labels, **rest)
 
-    monkeypatch.setattr("tumortrace.training.texture.fit_learner", watched)
-    monkeypatch.setattr("tumortrace.training.train.write_reports", lambda run, headline: None)
+    monkeypatch.setattr("tumortrace.training.texture.fit_classifier", watched)
+    monkeypatch.setattr("tumortrace.training.experiment.renew_report", lambda folder: None)
     run = train(tissue, recipe="texture-tree", changes=[*CHANGES, "learner.folds=2"], out=tmp_path)
     cohort = open_cohort(tissue)
     splits = pd.read_csv(run / "splits.csv", dtype=str).set_index("id")["split"]
@@ -250,8 +250,8 @@ def test_importances_of_a_run(boosted: Path) -> None:
 
 
 def fitted(name: str, features: np.ndarray, labels: np.ndarray, **given: Any) -> Any:
-    learner = Learner(name=name, parameters=given)  # type: ignore[arg-type]
-    return fit_learner(learner, given, features, labels, balanced=False, seed=0)[0]
+    learner = Classifier(name=name, parameters=given)  # type: ignore[arg-type]
+    return fit_classifier(learner, given, features, labels, balanced=False, seed=0)[0]
 
 
 def test_column_importances_are_scikit_learns() -> None:
@@ -311,7 +311,7 @@ def test_random_search_stays_in_its_ranges() -> None:
         "max_leaf_nodes": {"int": [2, 5]},
         "max_iter": [5, 7],
     }
-    learner = Learner(name="boosting", search="random", trials=60, parameters=ranges)
+    learner = Classifier(name="boosting", search="random", trials=60, parameters=ranges)
     drawn = pd.DataFrame(candidates(learner, 0))
     assert len(drawn) == 60
     assert drawn["learning_rate"].between(0.01, 1).all()

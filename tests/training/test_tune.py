@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,15 +22,17 @@ from sklearn.metrics import roc_auc_score
 
 from tumortrace import open_cohort
 from tumortrace.cli.main import run as command
+from tumortrace.cohorts.material import Material
+from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RecipeError, RunError
 from tumortrace.records.run import Run
+from tumortrace.training import experiment, trial
 from tumortrace.training import gradient as fit
 from tumortrace.training import study as study_module
 from tumortrace.training import train as training
-from tumortrace.training import trial
-from tumortrace.training import tune as conclusion
 from tumortrace.training import tune as tuning
-from tumortrace.training.gradient import Trainer
+from tumortrace.training.experiment import Experiment
+from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.recipe import load_recipe
 from tumortrace.training.space import Space, parse_space
 from tumortrace.training.study import MOST_INTERRUPTIONS, claimed, count, fail, open_study, state, trials_table
@@ -58,9 +61,8 @@ PARAMETERS: dict[str, Any] = {
 # The process ends without warning after a checkpoint, before anything else is told of the epoch.
 KILLED = """
 import os, sys
+from tumortrace.training import experiment, trial
 from tumortrace.training import gradient as fit
-from tumortrace.training import tune as conclusion
-from tumortrace.training import trial
 save, calls = fit.save_checkpoint, []
 def save_and_die(*arguments):
     save(*arguments)
@@ -133,7 +135,7 @@ def interrupted() -> Iterator[None]:
         yield
 
 
-class Watched(Trainer):
+class Watched(GradientLearner):
     """Remembers the rows of the images that trials have trained on and have been judged on."""
 
     rows: ClassVar[list[tuple[list[int], list[int]]]] = []
@@ -152,19 +154,14 @@ def space_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(tissue: Path, space_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished search. Tests must not write into it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "Trainer", Watched)
+        patch.setattr(trial, "GradientLearner", Watched)
         return tune(tissue, space=space_file, out=tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the report, which the study above has whole, as an empty file."""
-
-    def write(folder: Path) -> Path:
-        (folder / "report.html").write_text("")
-        return folder / "report.html"
-
-    monkeypatch.setattr(conclusion, "write_tuning_report", write)
+    monkeypatch.setattr(experiment, "renew_report", lambda folder: (folder / "report.html").write_text(""))
 
 
 def test_every_trial_is_on_record(study: Path) -> None:
@@ -230,7 +227,7 @@ def test_the_best_recipe_trains(tissue: Path, study: Path, tmp_path: Path, monke
     tried = load_recipe(study / "trials" / f"{number:04}" / "recipe.yaml")
     assert (recipe.model, recipe.optimiser) == (tried.model, tried.optimiser)
     assert recipe.source == f"study {study.name}, trial {number}, from recipe base"
-    monkeypatch.setattr(training, "write_reports", lambda *_: None)
+    monkeypatch.setattr(experiment, "renew_report", lambda folder: None)
     run = training.train(tissue, recipe=study / "best.yaml", epochs=1, split_seed=0, seed=5, out=tmp_path)
     assert (run / "splits.csv").read_text() == (study / "splits.csv").read_text()
     assert "--split-seed 0" in json.loads((study / "study.json").read_text())["train_command"]
@@ -293,13 +290,15 @@ def test_two_processes_share_one_study(
 
 
 def test_what_another_process_has_finished_stays_finished(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tissue: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a worker that is interrupted or fails after the end, nor one that joins as it comes, undoes it."""
     folder = Path(shutil.copytree(study, tmp_path / study.name))
     run, before = Run(folder), (folder / "run.json").read_text()
+    recipe, splits = load_recipe(folder / "recipe.yaml"), Splits(pd.DataFrame(), "")
+    whole = Experiment(run, recipe, Material(open_cohort(tissue)), splits)
     for error, raised in ((KeyboardInterrupt(), RunError), (ValueError("late"), ValueError)):
-        with pytest.raises(raised), tuning._recorded(run):
+        with pytest.raises(raised), whole.recorded(partial(tuning.study_lock, folder)):
             raise error
     assert (folder / "run.json").read_text() == before
     run.update(status="running")
@@ -310,7 +309,7 @@ def test_what_another_process_has_finished_stays_finished(
         return locked(place)
 
     monkeypatch.setattr(tuning, "study_lock", ends_meanwhile)
-    monkeypatch.setattr(tuning, "_carry_out", lambda *_: pytest.fail("there is nothing left to do"))
+    monkeypatch.setattr(tuning, "claimed", lambda *_: pytest.fail("there is nothing left to do"))
     assert resume_tuning(folder) == folder
     assert (folder / "run.json").read_text() == before
 
@@ -319,7 +318,7 @@ def test_images_that_the_recipe_leaves_out_are_not_searched_on(
     tissue: Path, space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in `train`, so that both have the same splits."""
-    monkeypatch.setattr(tuning, "_carry_out", lambda run, *_: run.folder)
+    monkeypatch.setattr(tuning, "_carry_out", lambda whole, *_: whole.run.folder)
     ids = open_cohort(tissue).table["id"][:7]
     ids.to_frame().to_csv(tmp_path / "quarantine.csv", index=False)
     folder = tune(tissue, space=space_file, changes=[f"leave_out={tmp_path / 'quarantine.csv'}"], out=tmp_path)

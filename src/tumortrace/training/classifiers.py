@@ -1,4 +1,4 @@
-"""Classifiers of scikit-learn by the names that recipes give them, and the candidates of a search."""
+"""Classifiers of scikit-learn: by name, as candidates of a search, as tensors, and what features matter to them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from tumortrace.models.families.texture import Linear, Texture, Trees, TreesSize
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import track
 from tumortrace.training.distributions import Range, parse_distribution
-from tumortrace.training.options import Learner
+from tumortrace.training.learner import Row
+from tumortrace.training.options import Classifier
 
 #: Parameters that do not belong to a recipe: the seed is the run's, and features are numbers.
 _OURS = {"random_state", "n_jobs", "verbose", "warm_start", "categorical_features", "estimator"}
 
 
-def build_learner(name: str, seed: int) -> Pipeline:
+def build_classifier(name: str, seed: int) -> Pipeline:
     """An unfitted pipeline whose last step, `learner`, is the classifier.
 
     Example:
-        >>> build_learner("logistic", 0).named_steps["learner"]
+        >>> build_classifier("logistic", 0).named_steps["learner"]
         LogisticRegression(max_iter=1000, random_state=0)
     """
     if name == "logistic":
@@ -51,17 +52,17 @@ def build_learner(name: str, seed: int) -> Pipeline:
     return Pipeline([("learner", trees[name])])
 
 
-def candidates(learner: Learner, seed: int) -> list[dict[str, Any]]:
+def candidates(learner: Classifier, seed: int) -> list[Row]:
     """The parameters of each candidate of a search.
 
     Raises:
         RecipeError: The classifier has no such parameter.
 
     Example:
-        >>> candidates(Learner(name="tree", parameters={"max_depth": [2, 4], "min_samples_leaf": 5}), 0)
+        >>> candidates(Classifier(name="tree", parameters={"max_depth": [2, 4], "min_samples_leaf": 5}), 0)
         [{'max_depth': 2, 'min_samples_leaf': 5}, {'max_depth': 4, 'min_samples_leaf': 5}]
     """
-    known = sorted(set(build_learner(learner.name, 0)["learner"].get_params()) - _OURS)
+    known = sorted(set(build_classifier(learner.name, 0)["learner"].get_params()) - _OURS)
     for name in learner.parameters:
         if name not in known:
             raise RecipeError(
@@ -79,10 +80,10 @@ def candidates(learner: Learner, seed: int) -> list[dict[str, Any]]:
 class _Drawn:
     """A range as scikit-learn draws from it."""
 
-    def __init__(self, name: str, form: dict[str, Any]) -> None:
-        found = parse_distribution(name, form)
-        assert isinstance(found, Range)
-        self.range = found
+    def __init__(self, name: str, form: Row) -> None:
+        drawn = parse_distribution(name, form)
+        assert isinstance(drawn, Range)
+        self.range = drawn
 
     def rvs(self, random_state: np.random.RandomState) -> float:
         low, high, step = self.range.low, self.range.high, self.range.step or (1 if self.range.whole else None)
@@ -95,8 +96,8 @@ class _Drawn:
         return float(random_state.uniform(low, high))
 
 
-def fit_learner(
-    learner: Learner, values: dict[str, Any], features: np.ndarray, labels: np.ndarray, *, balanced: bool, seed: int
+def fit_classifier(
+    learner: Classifier, values: Row, features: np.ndarray, labels: np.ndarray, *, balanced: bool, seed: int
 ) -> tuple[Pipeline, bool]:
     """A fitted pipeline, and whether its iterations converged. It computes on all cores.
 
@@ -111,7 +112,7 @@ def fit_learner(
     Raises:
         RecipeError: A parameter's value is not valid.
     """
-    pipeline = build_learner(learner.name, seed)
+    pipeline = build_classifier(learner.name, seed)
     share = labels.mean()
     exact = features.astype(np.float64) if learner.name == "logistic" else features
     weights = np.where(labels == 1, 0.5 / share, 0.5 / (1 - share)) if balanced else None
@@ -123,10 +124,7 @@ def fit_learner(
         except (ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise RecipeError(reason, where="learner.parameters", remedy=f"give other values than {values}") from error
-    return pipeline, not any(issubclass(each.category, ConvergenceWarning) for each in caught)
-
-
-# What scikit-learn has fitted, as plain tensors, and what each feature matters to it.
+    return pipeline, not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
 def keep(pipeline: Pipeline, images: int, units: int) -> Linear | Trees:
@@ -135,7 +133,7 @@ def keep(pipeline: Pipeline, images: int, units: int) -> Linear | Trees:
     A threshold becomes the next float32 below, which parts float32 features exactly as scikit-learn does.
 
     Args:
-        pipeline: What `fit_learner` gave.
+        pipeline: What `fit_classifier` gave.
         images: Training images.
         units: Features D.
     """
@@ -147,9 +145,9 @@ def keep(pipeline: Pipeline, images: int, units: int) -> Linear | Trees:
         linear.load_state_dict({name: torch.from_numpy(value).float() for name, value in state.items()})
         return linear
     if isinstance(fitted, HistGradientBoostingClassifier):
-        parts = [_boosted(each[0].nodes) for each in fitted._predictors]
+        parts = [_boosted(tree.nodes) for (tree,) in fitted._predictors]
         parts[0]["value"] = parts[0]["value"] + float(fitted._baseline_prediction.item())
-        depth = max(int(each[0].nodes["depth"].max()) for each in fitted._predictors)
+        depth = max(int(tree.nodes["depth"].max()) for (tree,) in fitted._predictors)
         return _joined(parts, depth, None, units)
     members = _members(fitted, units)
     parts = [_grown(tree, columns) for tree, columns in members]
@@ -164,18 +162,18 @@ def column_importances(pipeline: Pipeline, units: int) -> np.ndarray:
     of the gain of splits on the feature.
     """
     fitted = pipeline["learner"]
-    found = np.zeros(units)
+    weights = np.zeros(units)
     if isinstance(fitted, LogisticRegression):
-        found = np.abs(fitted.coef_[0])
+        weights = np.abs(fitted.coef_[0])
     elif isinstance(fitted, HistGradientBoostingClassifier):
         for (predictor,) in fitted._predictors:
             splits = predictor.nodes[predictor.nodes["is_leaf"] == 0]
-            np.add.at(found, splits["feature_idx"], splits["gain"])
+            np.add.at(weights, splits["feature_idx"], splits["gain"])
     else:
         members = _members(fitted, units)
         for tree, columns in members:
-            found[columns] += tree.feature_importances_ / len(members)
-    return found / found.sum() if found.sum() > 0 else found
+            weights[columns] += tree.feature_importances_ / len(members)
+    return weights / weights.sum() if weights.sum() > 0 else weights
 
 
 def _members(fitted: Any, units: int) -> list[tuple[DecisionTreeClassifier, np.ndarray]]:
@@ -190,24 +188,24 @@ def _grown(tree: DecisionTreeClassifier, columns: np.ndarray) -> dict[str, np.nd
     """Nodes of a tree; a sample of one class alone has made a tree with one column of shares."""
     nodes = tree.tree_
     leaf = nodes.children_left < 0
-    own = np.arange(nodes.node_count)
+    itself = np.arange(nodes.node_count)
     weight = nodes.value[:, 0, :] * (tree.classes_ == 1)
     return {
         "feature": columns[np.where(leaf, 0, nodes.feature)],
         "threshold": nodes.threshold,
-        "left": np.where(leaf, own, nodes.children_left),
-        "right": np.where(leaf, own, nodes.children_right),
+        "left": np.where(leaf, itself, nodes.children_left),
+        "right": np.where(leaf, itself, nodes.children_right),
         "value": weight.sum(1) / nodes.value[:, 0, :].sum(1),
     }
 
 
 def _boosted(nodes: np.ndarray) -> dict[str, np.ndarray]:
-    leaf, own = nodes["is_leaf"] == 1, np.arange(len(nodes))
+    leaf, itself = nodes["is_leaf"] == 1, np.arange(len(nodes))
     return {
         "feature": nodes["feature_idx"],
         "threshold": nodes["num_threshold"],
-        "left": np.where(leaf, own, nodes["left"]),
-        "right": np.where(leaf, own, nodes["right"]),
+        "left": np.where(leaf, itself, nodes["left"]),
+        "right": np.where(leaf, itself, nodes["right"]),
         "value": nodes["value"],
     }
 
@@ -233,10 +231,7 @@ def _joined(parts: Sequence[dict[str, np.ndarray]], depth: int, images: int | No
     return trees
 
 
-# What the features matter to a fitted learner, by its own account and by shuffling whole descriptors.
-
-
-REPEATS = 20
+SHUFFLES = 20
 _IMAGES = 2000  # shuffled at most: more of them sharpen the means no further than can be seen
 
 
@@ -259,11 +254,11 @@ def write_importances(
         seed: Of the shuffles.
     """
     owner = [name for name, columns in network.body.columns.items() for _ in columns]
-    names = [each for columns in network.body.columns.values() for each in columns]
+    names = [name for columns in network.body.columns.values() for name in columns]
     share = column_importances(pipeline, len(names))
     table = pd.DataFrame({"feature": names, "descriptor": owner, "importance": share})
     write_csv(folder / "feature_importances.csv", table.sort_values("importance", ascending=False, kind="stable"))
-    falls = shuffled_falls(lambda each: pipeline.predict_proba(each)[:, 1], features, labels, np.array(owner), seed)
+    falls = shuffled_falls(lambda rows: pipeline.predict_proba(rows)[:, 1], features, labels, np.array(owner), seed)
     whole = table.groupby("descriptor", sort=False)["importance"].agg(features="size", importance="sum")
     whole = whole.join(falls).reset_index()
     write_csv(folder / "importances.csv", whole.sort_values("auroc_fall", ascending=False, kind="stable"))
@@ -286,25 +281,25 @@ def shuffled_falls(
 
     Example:
         >>> features, labels = np.array([[0.0, 5.0], [1.0, 5.0]]), np.array([0, 1])
-        >>> falls = shuffled_falls(lambda each: each[:, 0], features, labels, np.array(["one", "other"]), 0)
+        >>> falls = shuffled_falls(lambda rows: rows[:, 0], features, labels, np.array(["one", "other"]), 0)
         >>> float(falls.loc["other", "auroc_fall"]), bool(falls.loc["one", "auroc_fall"] > 0)
         (0.0, True)
     """
     random = np.random.default_rng(seed)
     rows = np.sort(random.permutation(len(labels))[:_IMAGES])
     features, labels = np.array(features[rows]), labels[rows]
-    orders = [random.permutation(len(rows)) for _ in range(REPEATS)]
+    orders = [random.permutation(len(rows)) for _ in range(SHUFFLES)]
     before = roc_auc_score(labels, predict(features))
-    found = {}
+    changes = {}
     for name in track(list(dict.fromkeys(owner)), "importances"):
         columns = np.flatnonzero(owner == name)
-        own = features[:, columns].copy()
+        kept = features[:, columns].copy()
         falls = []
         for order in orders:
-            features[:, columns] = own[order]
+            features[:, columns] = kept[order]
             falls.append(before - roc_auc_score(labels, predict(features)))
-        features[:, columns] = own
-        found[name] = (np.mean(falls), *np.quantile(falls, (0.025, 0.975)))
+        features[:, columns] = kept
+        changes[name] = (np.mean(falls), *np.quantile(falls, (0.025, 0.975)))
     return pd.DataFrame.from_dict(
-        found, orient="index", columns=["auroc_fall", "auroc_fall_low", "auroc_fall_high"], dtype=float
+        changes, orient="index", columns=["auroc_fall", "auroc_fall_low", "auroc_fall_high"], dtype=float
     )

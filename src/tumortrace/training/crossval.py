@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.folds import assign_folds, fold_splits, groups_on_both_sides
-from tumortrace.cohorts.layouts import open_cohort, refuse_within
+from tumortrace.cohorts.material import Divide, Material, by_groups
 from tumortrace.cohorts.splits import Splits, told_together, units_of
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.evaluation.folds import summarise_folds
-from tumortrace.records.files import write_csv, write_json, write_text
-from tumortrace.records.output import require_folder
+from tumortrace.records.files import write_text
+from tumortrace.records.metrics import Metrics
+from tumortrace.records.plans import CrossvalRecord, Spread
 from tumortrace.records.progress import track
-from tumortrace.records.provenance import RESEARCH_USE, machine, versions
-from tumortrace.records.run import Run, create_run, now
-from tumortrace.reports.crossval import write_crossval_report
-from tumortrace.reports.records import read_json, read_table
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import Run
+from tumortrace.records.tables import FOLDS, PREDICTIONS
 from tumortrace.reports.wording import decimals, interval
-from tumortrace.training.experiment import (
-    admit,
-    data_arguments,
-    data_record,
-    left_to_do,
-    log,
-    looks_and_copies,
-    recorded,
-    reopened,
-    without,
-)
-from tumortrace.training.learner import seed_of
-from tumortrace.training.part import begun_in, train_part
-from tumortrace.training.recipe import Recipe, chosen_recipe, parse_recipe
+from tumortrace.training.experiment import Experiment, begun_in, read_recipe, take_up
+from tumortrace.training.learner import Row, seed_of
+from tumortrace.training.recipe import Recipe, choose_recipe
+from tumortrace.training.train import fit_part
+
+CALLS = ("label", "probability", "prediction", "decision")
+Named = str | Path | Recipe | Sequence[str | Path | Recipe]
 
 
 def crossval(
@@ -86,58 +78,50 @@ def crossval(
     Raises:
         TumorTraceError: The data, a recipe or the machine do not allow it; nothing has been trained then.
     """
-    if split not in ("group", "random"):
-        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
     changes = [*changes, *([] if epochs is None else [f"epochs={epochs}"])]
-    recipes = load_recipes(recipe, changes)
-    require_folder(Path(out))
-    opened = open_cohort(data, **reading).labelled
-    refuse_within(Path(out), opened)
-    cohort = without(opened, recipes[0])
-    divided, notes = without_splits(cohort, keep_test)
-    by_group = split == "group"
-    assign_folds(divided, folds, repeats, seed=seed, by_group=by_group)  # refused before any image is decoded
-    looks, copies = looks_and_copies(cohort)
-    table = assign_folds(divided, folds, repeats, seed=seed, by_group=by_group, copies=copies)
-    rows = divided.table
-    notes += told_together(rows.assign(unit=units_of(rows, by_group, copies)), by_group)
-    arguments = {
-        "recipe": [one.name if isinstance(one, Recipe) else str(one) for one in listed(recipe)],
-        "folds": folds,
-        "repeats": repeats,
-        "set": changes,
-        "seed": seed,
-        "split": split,
-        "keep_test": keep_test,
-        "device": device,
-        "precision": precision,
-        **data_arguments(opened, allow),
-    }
-    first, one_sided = check_all(cohort, table, looks, copies, recipes, arguments)
-    about = data_record(cohort, first)["data"] | {"notes": [*cohort.notes, *notes, *one_sided]}
-    del about["splits"]  # of one fold
+    listed = [recipe] if isinstance(recipe, str | Path | Recipe) else list(recipe)
+    recipes = _chosen(listed, changes)
     names = [one.name for one in recipes]
-    record: dict[str, Any] = {
-        "verb": "crossval",
-        "command": command_line(arguments),
-        "arguments": arguments,
-        "recipes": names,
-        "seed": seed,
-        "data": about,
-        "leakage": _leakage(table, first),
-        "tumortrace": versions()["tumortrace"],
-        "versions": versions(),
-        "machine": machine(),
-    }
-    run = create_run(Path(out), "crossval-" + (names[0] if len(names) == 1 else f"{len(names)}-recipes"), record)
+    table, notes = pd.DataFrame(), list[str]()
+
+    def divide(material: Material) -> Splits:
+        """The folds, and the first one's splits; every fold is refused before anything is trained."""
+        nonlocal table, notes
+        table, notes = _folds(material, folds, repeats, seed, split, keep_test)
+        first, one_sided = _check_folds(material, table, recipes, seed, split)
+        notes += one_sided
+        return first
+
+    experiment = Experiment.begin(
+        "crossval",
+        data,
+        recipes[0],
+        reading,
+        name="crossval-" + (names[0] if len(names) == 1 else f"{len(names)}-recipes"),
+        out=out,
+        split=split,
+        allow=allow,
+        divide=divide,
+        policies=(),
+        recipe=[one.name if isinstance(one, Recipe) else str(one) for one in listed],
+        folds=folds,
+        repeats=repeats,
+        set=changes,
+        seed=seed,
+        keep_test=keep_test,
+        device=device,
+        precision=precision,
+    )
+    run, data_record = experiment.run, experiment.run.record.data.as_json()
+    del data_record["splits"]  # of one fold
+    record = run.update(recipes=names, leakage=_leakage(table, experiment.splits), data=data_record)
     for one in recipes:
         write_text(_recipe_file(run, one.name), one.to_yaml())
-    write_csv(run.folder / "folds.csv", table)
-    for note in about["notes"]:
-        log(run, f"note: {note}")
+    FOLDS.write(run.folder, table)
+    experiment.note([*experiment.cohort.notes, *notes, *experiment.admission.lines])
     models = f"{folds} folds x {repeats} repeats x {len(recipes)} recipes"
-    log(run, f"crossval: {models} on {table['id'].nunique():,} images, leakage {record['leakage']}")
-    return _carry_out(run, opened)
+    experiment.log(f"crossval: {models} on {table['id'].nunique():,} images, leakage {record.leakage}")
+    return _carry_out(experiment)
 
 
 def resume_crossval(folder: str | Path, data: Cohort | None = None) -> Path:
@@ -150,69 +134,38 @@ def resume_crossval(folder: str | Path, data: Cohort | None = None) -> Path:
     Raises:
         RunError: The folder is no cross-validation, or the data have changed since.
     """
-    run = Run(Path(folder))
-    if not left_to_do(run, "crossval", "a folder of `crossval`"):
-        return run.folder
-    data = reopened(run, _stored(run)[0], data, "resume_crossval(folder, data=cohort)")
-    run.update(status="running", error=None)
-    return _carry_out(run, data)
+
+    def divide(run: Run) -> Divide:
+        arguments, table = run.record.arguments, FOLDS.read(run.folder)
+        return lambda material: _splits_of_fold(material, table, _recipes(run)[0], arguments.seed, arguments.split)
+
+    called, call = "a folder of `crossval`", "resume_crossval(folder, data=cohort)"
+    experiment = take_up(folder, "crossval", called, data, call, recipe=lambda run: _recipes(run)[0], divide=divide)
+    return Path(folder) if experiment is None else _carry_out(experiment)
 
 
-def _carry_out(run: Run, opened: Cohort) -> Path:
-    arguments = run.read()["arguments"]
-    text = {"id": "string", "group": "string"}
-    table = pd.read_csv(run.folder / "folds.csv", dtype=text, keep_default_na=False, na_values={"group": [""]})
-    recipes = _stored(run)
-    cohort = without(opened, recipes[0])
-    with recorded(run, "crossval"):
-        _, copies = looks_and_copies(cohort)
-        for repeat, fold in table[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"]).to_numpy():
+def _carry_out(experiment: Experiment) -> Path:
+    run, arguments = experiment.run, experiment.arguments
+    table, recipes = FOLDS.read(run.folder), _recipes(run)
+    with experiment.recorded():
+        for repeat, fold in _numbers(table):
             for recipe in recipes:
-                splits = splits_of_fold(cohort, table, copies, recipe, int(repeat), int(fold), arguments)
-                place = run.folder / "folds" / recipe.name / f"{repeat}-{fold}"
-                train_part(run, place, opened, splits, recipe, seed_of(arguments["seed"], int(repeat), int(fold)))
-        write_outcome(run, cohort, table)
-    return run.folder
+                splits = _splits_of_fold(
+                    experiment.material, table, recipe, arguments.seed, arguments.split, repeat, fold
+                )
+                seed = seed_of(arguments.seed, repeat, fold)
+                fit_part(experiment, _place(run, recipe.name, repeat, fold), splits, recipe, seed)
+        return _conclude(experiment, table)
 
 
-def _leakage(table: pd.DataFrame, first: Splits) -> str:
-    """One sentence about all folds: that of the first one's splits, unless groups were cut through."""
-    shared = groups_on_both_sides(table)
-    if not shared:
-        return first.leakage
-    cut = f"{shared} of {table['group'].nunique()} groups stand in several folds"
-    return f"present: {cut}, so that models are tested on slides or patients that they have learnt from"
-
-
-def _stored(run: Run) -> list[Recipe]:
-    """The recipes as they were when it began."""
-    files = [_recipe_file(run, name) for name in run.read()["recipes"]]
-    return [parse_recipe(file.read_text(encoding="utf-8"), str(file)) for file in files]
-
-
-def _recipe_file(run: Run, name: str) -> Path:
-    return run.folder / "recipes" / f"{name}.yaml"
-
-
-# What a cross-validation is about to do: its recipes, images and splits, refused before anything is trained.
-
-
-Named = str | Path | Recipe | Sequence[str | Path | Recipe]
-
-
-def listed(named: Named) -> list[str | Path | Recipe]:
-    """Several recipes, or one, as a list."""
-    return [named] if isinstance(named, str | Path | Recipe) else list(named)
-
-
-def load_recipes(named: Named, changes: Sequence[str]) -> list[Recipe]:
+def _chosen(listed: Sequence[str | Path | Recipe], changes: Sequence[str]) -> list[Recipe]:
     """The recipes with the changes in them.
 
     Raises:
         RecipeError: A recipe is not valid, or two share a name or leave out different images.
         RunError: There are changes to a finished recipe.
     """
-    recipes = [chosen_recipe(one, changes)[0] for one in listed(named)]
+    recipes = [choose_recipe(one, changes)[0] for one in listed]
     names = [one.name for one in recipes]
     if not names or len(set(names)) < len(names):
         raise RecipeError(
@@ -225,174 +178,180 @@ def load_recipes(named: Named, changes: Sequence[str]) -> list[Recipe]:
     return recipes
 
 
-def without_splits(cohort: Cohort, keep_test: bool) -> tuple[Cohort, list[str]]:
-    """The images to divide, and what becomes of splits that the data bring.
+def _folds(
+    material: Material, folds: int, repeats: int, seed: int, split: str, keep_test: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """The folds, and what becomes of splits that the data bring.
 
     Raises:
-        SplitError: There is no test split to keep.
+        SplitError: There is no test split to keep, or the images cannot be divided.
     """
+    cohort, by_group, notes = material.cohort, by_groups(split), list[str]()
     given = cohort.table["split"].value_counts()
     if keep_test:
         if "test" not in given:
             raise SplitError("the data bring no test split to keep", where=cohort.name, remedy="leave --keep-test out")
-        rest = cohort.where((cohort.table["split"] != "test").fillna(True))
-        return rest, [f"the data's own test split ({given['test']:,} images) is kept out of the folds"]
-    if given.empty:
-        return cohort, []
-    shares = ", ".join(f"{name} {count:,}" for name, count in given.items())
-    return cohort, [f"the data bring splits ({shares}), which are ignored: every labelled image is in a fold"]
+        notes = [f"the data's own test split ({given['test']:,} images) is kept out of the folds"]
+        cohort = cohort.where((cohort.table["split"] != "test").fillna(True))
+    elif not given.empty:
+        shares = ", ".join(f"{name} {count:,}" for name, count in given.items())
+        notes = [f"the data bring splits ({shares}), which are ignored: every labelled image is in a fold"]
+    assign_folds(cohort, folds, repeats, seed=seed, by_group=by_group)  # refused before any image is decoded
+    table = assign_folds(cohort, folds, repeats, seed=seed, by_group=by_group, copies=material.copies)
+    units = cohort.table.assign(unit=units_of(cohort.table, by_group, material.copies))
+    return table, notes + told_together(units, by_group)
 
 
-def splits_of_fold(
-    cohort: Cohort,
-    table: pd.DataFrame,
-    copies: Mapping[str, str],
-    recipe: Recipe,
-    repeat: int,
-    fold: int,
-    arguments: dict[str, Any],
+def _splits_of_fold(
+    material: Material, table: pd.DataFrame, recipe: Recipe, seed: int, split: str, repeat: int = 1, fold: int = 1
 ) -> Splits:
-    """The splits of one fold for one recipe, as `arguments` of `crossval` have them; `copies` stay together."""
+    """The splits of one fold for one recipe; copies stay together."""
     return fold_splits(
-        cohort,
+        material.cohort,
         table,
         repeat,
         fold,
         fractions=recipe.splits,
-        seed=seed_of(arguments["seed"], repeat, fold),
-        by_group=arguments["split"] == "group",
-        copies=copies,
+        seed=seed_of(seed, repeat, fold),
+        by_group=by_groups(split),
+        copies=material.copies,
     )
 
 
-def check_all(
-    cohort: Cohort,
-    table: pd.DataFrame,
-    looks: pd.DataFrame,
-    copies: Mapping[str, str],
-    recipes: list[Recipe],
-    arguments: dict[str, Any],
+def _check_folds(
+    material: Material, table: pd.DataFrame, recipes: Sequence[Recipe], seed: int, split: str
 ) -> tuple[Splits, list[str]]:
     """The first fold's splits, and what has to be said about any.
 
+    The audit that follows on the first one's holds for all: no fold cuts through a copy, or through a group that is
+    to be kept whole, and nothing else that it looks for depends on the splits.
+
     Raises:
-        DataError: A fold cannot be divided, lacks a class, or `check` finds an error in it that is not allowed.
+        SplitError: A fold cannot be divided, or lacks a class.
     """
     first, notes = None, list[str]()
     policies = {one.calibration.threshold for one in recipes}
     for recipe in {str(one.splits): one for one in recipes}.values():  # others are split alike
-        for repeat, fold in track(table[["repeat", "fold"]].drop_duplicates().to_numpy(), "checking"):
-            splits = splits_of_fold(cohort, table, copies, recipe, int(repeat), int(fold), arguments)
-            options = {"split": arguments["split"], "allow": arguments["allow"], "policies": policies}
-            admit(cohort, splits, looks=looks, **options)
+        for repeat, fold in track(_numbers(table), "checking"):
+            splits = _splits_of_fold(material, table, recipe, seed, split, repeat, fold)
+            material.require_enough(splits, policies)
             first = first or splits
             notes += [f"repeat {repeat}, fold {fold}: {note}" for note in splits.notes[1:]]
     assert first is not None
     return first, list(dict.fromkeys(notes))
 
 
-def command_line(arguments: dict[str, Any]) -> str:
-    """The command that `crossval` was called with."""
-    words = ["tumortrace", "crossval", arguments["data"] or "COHORT"]
-    for name in ("recipe", "set", "allow"):
-        for value in arguments[name]:
-            words += [f"--{name}", value]
-    for name in ("folds", "repeats", "seed", "split", "device", "precision", *READING):
-        if arguments[name] is not None:
-            words += [f"--{name.replace('_', '-')}", str(arguments[name])]
-    return shlex.join([*words, "--keep-test"] if arguments["keep_test"] else words)
-
-
-# What the folds of a cross-validation say together: out-of-fold predictions, their numbers, and the report.
-
-
-COLUMNS = ["id", "group", "recipe", "repeat", "fold", "label", "probability", "prediction", "decision"]
-
-
-def write_outcome(run: Run, cohort: Cohort, table: pd.DataFrame) -> None:
-    """Write `predictions.csv`, `crossval.json` and the report of a cross-validation whose folds are all finished.
-
-    Args:
-        run: Its folder.
-        cohort: The images.
-        table: The folds, as `assign_folds` returns them.
+def _conclude(experiment: Experiment, table: pd.DataFrame) -> Path:
+    """Write what the folds say together: out-of-fold predictions, their numbers, and the report.
 
     Raises:
         RunError: A fold's predictions are not those of its images.
     """
-    record = run.read()
-    recipes = record["recipes"]
-    numbers = table[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"]).to_numpy().tolist()
-    parts, about = list[pd.DataFrame](), dict[tuple[str, int, int], dict[str, Any]]()
-    for recipe in recipes:
-        for repeat, fold in numbers:
-            folder = begun_in(run.folder / "folds" / recipe / f"{repeat}-{fold}")
-            if folder is None:
+    run, arguments = experiment.run, experiment.arguments
+    record = run.record
+    parts, about = list[pd.DataFrame](), dict[tuple[str, int, int], Row]()
+    for recipe in record.recipes:
+        for repeat, fold in _numbers(table):
+            part = begun_in(_place(run, recipe, repeat, fold))
+            if part is None:
                 raise RunError("a fold's run is missing", where=run.folder, remedy="resume the cross-validation")
-            chosen = table[(table["repeat"] == repeat) & (table["fold"] == fold)]
-            parts.append(_tested(folder, chosen).assign(recipe=recipe, repeat=repeat, fold=fold))
-            about[recipe, repeat, fold] = _about(run, folder) | {"groups_shared": _shared(table, repeat, fold)}
-    predictions = pd.concat(parts, ignore_index=True)[COLUMNS]
-    write_csv(run.predictions_file, predictions)
-    summary = summarise_folds(predictions, seed=record["seed"])
-    for recipe, found in summary["recipes"].items():
-        found["folds"] = [row | about[recipe, row["repeat"], row["fold"]] for row in found["folds"]]
-    outcome = {
-        "folds": record["arguments"]["folds"],
-        "repeats": record["arguments"]["repeats"],
-        "split": record["arguments"]["split"],
-        "images": int(table["id"].nunique()),
-        "groups": int(table["group"].nunique()) if table["group"].notna().all() else None,
-        "groups_on_both_sides": groups_on_both_sides(table),
-        "copies": copies_apart(cohort, table),
-        "leakage": record["leakage"],
-    }
-    write_json(run.folder / "crossval.json", outcome | summary | {"research_use": RESEARCH_USE})
-    seconds = sum(row["seconds"] for row in about.values())
-    run.update(status="finished", finished=now(), duration_s=round(seconds, 1))
-    report = write_crossval_report(run.folder)
-    for recipe, found in summary["recipes"].items():
-        line = f"{recipe}: AUROC {_spread(found['summary']['auroc'])}, accuracy {_spread(found['summary']['accuracy'])}"
-        log(run, f"{line} (mean over folds, standard deviation, corrected interval)")
-    log(run, f"report: {report}. {RESEARCH_USE}")
+            tested = _tested(part, table[(table["repeat"] == repeat) & (table["fold"] == fold)])
+            parts.append(tested.assign(recipe=recipe, repeat=repeat, fold=fold))
+            about[recipe, repeat, fold] = _about(run, part) | {"groups_shared": _shared(table, repeat, fold)}
+    predictions = pd.concat(parts, ignore_index=True)
+    PREDICTIONS.write(run.folder, predictions[["id", "group", "recipe", "repeat", "fold", *CALLS]])
+    summary = summarise_folds(predictions, seed=record.seed)
+    for recipe, result in summary["recipes"].items():
+        result["folds"] = [row | about[recipe, row["repeat"], row["fold"]] for row in result["folds"]]
+    groups = table["group"]
+    outcome = CrossvalRecord(
+        folds=int(table["fold"].max()),
+        repeats=arguments.repeats,
+        split=arguments.split,
+        images=int(table["id"].nunique()),
+        groups=int(groups.nunique()) if groups.notna().all() else None,
+        groups_on_both_sides=groups_on_both_sides(table),
+        copies=copies_apart(experiment.material, table),
+        leakage=record.leakage,
+        **summary,
+        research_use=RESEARCH_USE,
+    )
+    outcome.write(run.folder)
+    lines = [
+        f"{name}: AUROC {_spread(result.summary['auroc'])}, accuracy {_spread(result.summary['accuracy'])} "
+        "(mean over folds, standard deviation, corrected interval)"
+        for name, result in outcome.recipes.items()
+    ]
+    return experiment.finish(sum(row["seconds"] for row in about.values()), lines)
 
 
-def _tested(folder: Path, chosen: pd.DataFrame) -> pd.DataFrame:
-    predictions = read_table(folder / "predictions.csv")
+def _tested(part: Run, chosen: pd.DataFrame) -> pd.DataFrame:
+    predictions = PREDICTIONS.read(part.folder)
     tested = predictions[predictions["split"] == "test"]
     if set(tested["id"]) != set(chosen["id"]) or tested["id"].duplicated().any():
-        raise RunError("predictions of other images than its fold's", where=folder, remedy="delete it and resume")
+        raise RunError("predictions of other images than its fold's", where=part.folder, remedy="delete it and resume")
     return tested
 
 
-def _about(run: Run, folder: Path) -> dict[str, Any]:
+def _about(run: Run, part: Run) -> Row:
     """What a fold's own records say beside its predictions."""
-    record, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json")
+    record, tested = part.record, Metrics.read(part.folder).get("test")
+    training = record.data.splits.get("train")
     return {
-        "run": folder.relative_to(run.folder).as_posix(),
-        "seed": record.get("seed"),
-        "trained_on": record.get("data", {}).get("splits", {}).get("train", {}).get("images"),
-        "threshold": metrics.get("test", {}).get("threshold"),
-        "epochs": record.get("epochs"),
-        "best_epoch": record.get("best_epoch"),
-        "seconds": record.get("duration_s", 0.0),
-        "device": record.get("device_name"),
+        "run": part.folder.relative_to(run.folder).as_posix(),
+        "seed": record.seed,
+        "trained_on": training and training.images,
+        "threshold": tested and tested.threshold,
+        "epochs": record.epochs,
+        "best_epoch": record.best_epoch,
+        "seconds": record.duration_s,
+        "device": record.device_name,
     }
 
 
 def _shared(table: pd.DataFrame, repeat: int, fold: int) -> int:
     """How many of the fold's groups have images outside of it."""
-    own = table[table["repeat"] == repeat]
-    inside = own["fold"] == fold
-    return len(set(own.loc[inside, "group"].dropna()) & set(own.loc[~inside, "group"].dropna()))
+    rows = table[table["repeat"] == repeat]
+    inside = rows["fold"] == fold
+    return len(set(rows.loc[inside, "group"].dropna()) & set(rows.loc[~inside, "group"].dropna()))
 
 
-def copies_apart(cohort: Cohort, table: pd.DataFrame) -> int:
+def copies_apart(material: Material, table: pd.DataFrame) -> int:
     """How many images have a copy, pixel for pixel, in another fold of some repeat; blank ones are no copies."""
-    rows = table.assign(picture=table["id"].map(looks_and_copies(cohort)[1]))
+    rows = table.assign(picture=table["id"].map(dict(material.copies)))
     folds = rows.groupby(["repeat", "picture"])["fold"].transform("nunique")
     return int(rows.loc[folds > 1, "id"].nunique())
 
 
-def _spread(entry: dict[str, Any] | None) -> str:
-    return f"{decimals(entry['mean'])} ± {decimals(entry['sd'])}{interval(entry, ' ')}" if entry else "undefined"
+def _leakage(table: pd.DataFrame, first: Splits) -> str:
+    """One sentence about all folds: that of the first one's splits, unless groups were cut through."""
+    shared = groups_on_both_sides(table)
+    if not shared:
+        return first.leakage
+    cut = f"{shared} of {table['group'].nunique()} groups stand in several folds"
+    return f"present: {cut}, so that models are tested on slides or patients that they have learnt from"
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return "undefined"
+    return f"{decimals(spread.mean)} ± {decimals(spread.sd)}{interval(spread.as_json(), ' ')}"
+
+
+def _numbers(table: pd.DataFrame) -> list[tuple[int, int]]:
+    """Repeat and fold of each fold, in order."""
+    numbers = table[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"])
+    return [(int(repeat), int(fold)) for repeat, fold in numbers.to_numpy()]
+
+
+def _place(run: Run, recipe: str, repeat: int, fold: int) -> Path:
+    return run.folder / "folds" / recipe / f"{repeat}-{fold}"
+
+
+def _recipes(run: Run) -> list[Recipe]:
+    """The recipes as they were when it began."""
+    return [read_recipe(_recipe_file(run, name)) for name in run.record.recipes]
+
+
+def _recipe_file(run: Run, name: str) -> Path:
+    return run.folder / "recipes" / f"{name}.yaml"

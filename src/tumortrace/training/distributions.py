@@ -11,9 +11,10 @@ The forms that a space's file writes are
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tumortrace.training.documents import as_number
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -87,7 +88,7 @@ def parse_distribution(path: str, form: Any) -> Choice | Range | Items:
             if isinstance(options, dict):
                 return Choice(options)
             if all(isinstance(option, str | int | float | None) for option in options):
-                return Choice([_number(option) for option in options])
+                return Choice([as_number(option) for option in options])
             raise ValueError(f"{path}: choices that are no plain values need names, as in {{choice: {{name: value}}}}")
         case {"int": list() as ends, **rest} | {"float": list() as ends, **rest} if set(rest) <= {"log"}:
             return _range(path, ends, bool(rest.get("log", False)), whole="int" in form)
@@ -108,7 +109,7 @@ def _fields(path: str, of: dict[str, Any]) -> dict[str | None, Any]:
 
 
 def _range(path: str, ends: list[Any], log: bool, whole: bool) -> Range:
-    numbers = [_number(end) for end in ends]
+    numbers = [as_number(end) for end in ends]
     allowed = int if whole else (int, float)
     if len(numbers) not in (2, 3) or not all(isinstance(n, allowed) and not isinstance(n, bool) for n in numbers):
         raise ValueError(f"{path}: {ends!r} is no range of {'whole ' * whole}numbers [low, high] or [low, high, step]")
@@ -116,10 +117,3 @@ def _range(path: str, ends: list[Any], log: bool, whole: bool) -> Range:
     if low > high or (log and (low <= 0 or step is not None)) or (step is not None and step <= 0):
         raise ValueError(f"{path}: {ends!r} is an impossible range{' on a logarithmic scale' * log}")
     return Range(low, high, step, log, whole)
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 takes 1e-3 for text, which nobody means."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value

@@ -1,213 +1,34 @@
-"""The verb `ensemble`: several trained runs as one bundle, calibrated as one."""
+"""Ensembles: `train --members` trains one recipe several times and joins the runs; `ensemble` joins trained ones."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions, Source
-from tumortrace.cohorts.layouts import open_cohort, refuse_within
+from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
 from tumortrace.cohorts.seen import write_seen
-from tumortrace.cohorts.splits import Splits, read_splits
-from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RunError
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network, count_parameters
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.models.description import Architecture, ModelInfo
 from tumortrace.records.command import command_line
-from tumortrace.records.files import write_csv, write_text
-from tumortrace.records.output import require_folder
-from tumortrace.records.provenance import machine, versions
-from tumortrace.records.run import Run, create_run, now
-from tumortrace.training.experiment import (
-    admit,
-    command,
-    data_arguments,
-    data_record,
-    device_name,
-    divided,
-    left_to_do,
-    log,
-    recorded,
-    reopened,
-    without,
-)
-from tumortrace.training.finish import Fitted, finish
-from tumortrace.training.part import train_part
-from tumortrace.training.recipe import Recipe, chosen_recipe, parse_recipe
-from tumortrace.training.train import prepare_store, write_reports
+from tumortrace.records.files import write_text
+from tumortrace.records.run import Arguments, Member, Run, RunRecord, create_run
+from tumortrace.records.tables import HISTORY, SPLITS
+from tumortrace.training.experiment import Experiment, describe_data, describe_machine, read_recipe, take_up
+from tumortrace.training.finish import finish
+from tumortrace.training.recipe import Recipe, choose_recipe
+from tumortrace.training.train import fit_part
 
 VERB = "ensemble"
 #: Steps that a network cannot do for itself, because they work on whole uint8 patches.
 PREPARED = ("crop", "stain", "equalisation", "super_resolution")
-
-
-def ensemble(
-    runs: Sequence[str | Path], *, out: str | Path = "runs", device: str = "auto", data: Cohort | None = None
-) -> Path:
-    """Join trained runs into one bundle that predicts their mean probability, calibrated and evaluated as one.
-
-    The runs must have been trained on the same data with the same splits, or an image that one has learnt from would
-    calibrate or test the others.
-
-    Args:
-        runs: Run folders, at least two.
-        out: Folder in which the run folder is made.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        data: The cohort, where `train` was given one that was opened already.
-
-    Returns:
-        The run folder.
-
-    Raises:
-        RunError: Fewer than two runs, or runs that do not fit together.
-    """
-    if len(runs) < 2:
-        raise RunError(f"{len(runs)} run", expected="at least two runs", remedy="name more runs that `train` made")
-    if len({Path(folder).resolve() for folder in runs}) < len(runs):
-        raise RunError("the same run twice", expected="different runs", remedy="name each once")
-    members = [Run(Path(folder)) for folder in runs]
-    records = [member.read() for member in members]
-    _require_alike(members, records, [load_model(member.folder).info for member in members])
-    arguments = records[0]["arguments"]
-    if data is None:
-        source = Source.recorded(arguments)
-        if source is None:
-            raise RunError("the runs were given an opened cohort", remedy="call ensemble(runs, data=cohort)")
-        data = open_cohort(source)
-    first = members[0].recipe_file
-    cohort = without(data.labelled, parse_recipe(first.read_text(encoding="utf-8"), str(first)))
-    if cohort.fingerprint != records[0]["data"]["fingerprint"]:
-        raise RunError("the data have changed since the runs were made", where=cohort.name, remedy="restore the files")
-    splits = read_splits(members[0].splits_file, cohort, by_group=arguments["split"] == "group")
-    kept = {name: arguments[name] for name in ("data", "split", "seed", *READING)}
-    record = {
-        "verb": VERB,
-        "command": command_line("ensemble", *(member.folder for member in members)),
-        "arguments": {**kept, "runs": [str(member.folder) for member in members], "device": device},
-        "seed": records[0]["seed"],
-    }
-    run = create_run(Path(out), VERB, record | data_record(cohort, splits))
-    write_csv(run.splits_file, splits.table)
-    return join(run, members, cohort, splits)
-
-
-def join(run: Run, members: Sequence[Run], cohort: Cohort, splits: Splits) -> Path:
-    """Make the ensemble of finished runs in a run folder that has been begun; what was there of it is made anew.
-
-    Args:
-        run: The ensemble's run; its arguments name the device.
-        members: The runs.
-        cohort: Their labelled images.
-        splits: Their splits.
-
-    Returns:
-        The run folder.
-
-    Raises:
-        RunError: The runs do not fit together.
-    """
-    started = time.monotonic()
-    with recorded(run):
-        records = [member.read() for member in members]
-        models = [load_model(member.folder, device=run.read()["arguments"]["device"]) for member in members]
-        _require_alike(members, records, [model.info for model in models])
-        recipe = _recipe(members, models)
-        write_text(run.recipe_file, recipe.to_yaml())
-        write_csv(run.history_file, pd.DataFrame({"member": [m.info.name for m in models]}))
-        store = open_store(cohort)
-        prepared = prepare_store(store, recipe.preprocessing)
-        network = build_network(recipe.model.name, models[0].info.patch_size, recipe.model.arguments)
-        for place, model in zip(network.get_submodule("body").children(), models, strict=True):
-            place.load_state_dict(model.network.state_dict())
-        hashes = ", ".join(model.info.weights_sha256[:12] for model in models)
-        run.update(
-            tumortrace=versions()["tumortrace"],
-            versions=versions(),
-            machine=machine(),
-            device=str(models[0].device),
-            device_name=device_name(models[0].device),
-            weights={"origin": f"the {len(models)} members ({hashes})", "sha256": None, "seed": None},
-            parameters=count_parameters(network),
-            members=[{"name": m.info.name, "weights_sha256": m.info.weights_sha256} for m in models],
-            data=run.read()["data"] | {"notes": records[0]["data"]["notes"]},
-            audit=records[0].get("audit"),
-        )
-        write_seen(run.folder / "seen.csv", store, cohort, splits)
-        fitted = Fitted(network, recipe.model, models[0].device)
-        headline = finish(run, recipe, cohort, splits, store, prepared.images, fitted)
-        own = time.monotonic() - started
-        if "members" in run.read()["arguments"]:  # which were trained for it
-            own += sum(record["duration_s"] for record in records)
-        run.update(status="finished", finished=now(), duration_s=round(own, 1))
-        write_reports(run, headline)
-    return run.folder
-
-
-def _require_alike(members: Sequence[Run], records: list[dict[str, Any]], infos: list[ModelInfo]) -> None:
-    first = infos[0]
-    splits = [pd.read_csv(member.splits_file, dtype=str).sort_values("id").reset_index(drop=True) for member in members]
-    for member, record, info, table in zip(members[1:], records[1:], infos[1:], splits[1:], strict=True):
-        same = {
-            "trained on other data": record["data"]["fingerprint"] == records[0]["data"]["fingerprint"],
-            "split otherwise": table.equals(splits[0]),
-            "made for other classes": info.classes == first.classes,
-            "made for patches of another size": info.patch_size == first.patch_size,
-            "given differently prepared images": _prepared(info.preprocessing) == _prepared(first.preprocessing)
-            or not (info.preprocessing.prepares or first.preprocessing.prepares),
-        }
-        reasons = [reason for reason, fits in same.items() if not fits]
-        if reasons:
-            raise RunError(
-                f"{reasons[0]} than {members[0].folder.name}",
-                where=member.folder,
-                expected="runs on the same data with the same splits",
-                remedy="train them on the same data with the same --split-seed, as `train --members` does",
-            )
-
-
-def _prepared(steps: Preprocessing) -> dict[str, Any]:
-    return steps.model_dump(include=set(PREPARED))
-
-
-def _recipe(members: Sequence[Run], models: list[Model]) -> Recipe:
-    """The first member's recipe around all the networks; steps on whole patches are done before them."""
-    first = parse_recipe(members[0].recipe_file.read_text(encoding="utf-8"), str(members[0].recipe_file))
-    outer = Preprocessing()
-    if models[0].info.preprocessing.prepares:
-        outer = Preprocessing.model_validate(_prepared(models[0].info.preprocessing))
-    parts = [
-        {
-            "name": model.info.architecture.name,
-            "arguments": model.info.architecture.arguments,
-            "preprocessing": model.info.preprocessing.model_dump(
-                mode="json", exclude=set(PREPARED) if outer.prepares else set()
-            ),
-        }
-        for model in models
-    ]
-    return first.model_copy(
-        update={
-            "name": "ensemble",
-            "description": f"Mean of {len(models)} networks: " + ", ".join(model.info.name for model in models),
-            "source": "own",
-            "published": {},
-            "corrected": [],
-            "preprocessing": outer,
-            "model": Architecture(name="ensemble", arguments={"members": parts}),
-            "probe": None,
-            "learner": None,
-            "symmetries": any(model.info.symmetries for model in models),
-        }
-    )
-
-
-# The verb `train --members`: one recipe trained several times, and the runs joined in an ensemble.
 
 
 def train_members(
@@ -255,31 +76,30 @@ def train_members(
     """
     if members < 2:
         raise RunError(f"{members} member(s)", expected="at least 2", remedy="leave --members out for a single network")
-    chosen, changes = chosen_recipe(recipe, changes, epochs, weights)
-    require_folder(Path(out))
-    opened = open_cohort(data, **reading).labelled
-    refuse_within(Path(out), opened)
-    cohort = without(opened, chosen)
-    splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, chosen.splits)
-    admit(cohort, splits, looks=looks, split=split, allow=allow, policies=[chosen.calibration.threshold])
-    arguments = {
-        "recipe": chosen.name,
-        "set": changes,
-        "members": members,
-        "seed": seed,
-        "split_seed": split_seed,
-        "split": split,
-        "device": device,
-        "precision": precision,
-        "distil": None if distil is None else str(Path(distil).resolve()),
-        **data_arguments(opened, allow),
-    }
-    record = {"verb": VERB, "command": command(arguments), "arguments": arguments, "seed": seed}
-    run = create_run(Path(out), VERB, record | data_record(cohort, splits))
-    write_text(_recipe_file(run), chosen.to_yaml())
-    write_csv(run.splits_file, splits.table)
-    log(run, f"train: {members} members of {chosen.name}, each in a folder of its own under {run.folder / 'members'}")
-    return _carry_out(run, opened, splits)
+    chosen, changes = choose_recipe(recipe, changes, epochs, weights)
+    experiment = Experiment.begin(
+        VERB,
+        data,
+        chosen,
+        reading,
+        name=VERB,
+        out=out,
+        split=split,
+        allow=allow,
+        recipe=chosen.name,
+        set=changes,
+        members=members,
+        seed=seed,
+        split_seed=split_seed,
+        device=device,
+        precision=precision,
+        distil=None if distil is None else str(Path(distil).resolve()),
+    )
+    write_text(_member_recipe(experiment.run), chosen.to_yaml())
+    SPLITS.write(experiment.run.folder, experiment.splits.table)
+    place = experiment.run.folder / "members"
+    experiment.log(f"train: {members} members of {chosen.name}, each in a folder of its own under {place}")
+    return _carry_out(experiment)
 
 
 def resume_ensemble(folder: str | Path, data: Cohort | None = None) -> Path:
@@ -292,33 +112,154 @@ def resume_ensemble(folder: str | Path, data: Cohort | None = None) -> Path:
     Raises:
         RunError: The folder is no ensemble, or the data have changed since.
     """
-    run = Run(Path(folder))
-    if not left_to_do(run, VERB, "an ensemble"):
-        return run.folder
-    recipe = _member_recipe(run)
-    opened = reopened(run, recipe, data, "resume_ensemble(folder, data=cohort)")
-    by_group = run.read()["arguments"]["split"] == "group"
-    splits = read_splits(run.splits_file, without(opened, recipe), by_group=by_group)
-    run.update(status="running", error=None)
-    return _carry_out(run, opened, splits)
+    call = "resume_ensemble(folder, data=cohort)"
+    experiment = take_up(folder, VERB, "an ensemble", data, call, recipe=lambda run: read_recipe(_member_recipe(run)))
+    return Path(folder) if experiment is None else _carry_out(experiment)
 
 
-def _carry_out(run: Run, opened: Cohort, splits: Splits) -> Path:
-    arguments, recipe = run.read()["arguments"], _member_recipe(run)
-    with recorded(run):
-        members = [Path(folder) for folder in arguments.get("runs", [])]  # those that `ensemble` was given
-        for number in range(arguments.get("members", 0)):
+def ensemble(
+    runs: Sequence[str | Path], *, out: str | Path = "runs", device: str = "auto", data: Cohort | None = None
+) -> Path:
+    """Join trained runs into one bundle that predicts their mean probability, calibrated and evaluated as one.
+
+    The runs must have been trained on the same data with the same splits, or an image that one has learnt from would
+    calibrate or test the others.
+
+    Args:
+        runs: Run folders, at least two.
+        out: Folder in which the run folder is made.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        data: The cohort, where `train` was given one that was opened already.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        RunError: Fewer than two runs, or runs that do not fit together.
+    """
+    if len(runs) < 2:
+        raise RunError(f"{len(runs)} run", expected="at least two runs", remedy="name more runs that `train` made")
+    if len({Path(folder).resolve() for folder in runs}) < len(runs):
+        raise RunError("the same run twice", expected="different runs", remedy="name each once")
+    members = [Run(Path(folder)) for folder in runs]
+    _require_alike(members, [load_model(member.folder).info for member in members])
+    first, record = members[0], members[0].record
+    opened = Experiment.reopen(first, read_recipe(first.recipe_file), data, "ensemble(runs, data=cohort)")
+    given = {name: getattr(record.arguments, name) for name in ("data", "split", "seed", *READING)}
+    about = RunRecord(
+        verb=VERB,
+        command=command_line(VERB, *runs, device=device),
+        arguments=Arguments(**given, runs=[str(member.folder) for member in members], device=device),
+        seed=record.seed,
+        audit=opened.admission,
+        **describe_data(opened.cohort, opened.splits),
+        **describe_machine(),
+    )
+    run = create_run(Path(out), VERB, about)
+    SPLITS.write(run.folder, opened.splits.table)
+    return _carry_out(replace(opened, run=run))
+
+
+def _carry_out(experiment: Experiment) -> Path:
+    """Train the members that are asked for, and join them or those that are given."""
+    arguments, run = experiment.arguments, experiment.run
+    with experiment.recorded():
+        members = [Run(Path(folder)) for folder in arguments.runs]
+        for number in range(arguments.members or 0):
             place = run.folder / "members" / str(number + 1)
-            members.append(train_part(run, place, opened, splits, recipe, arguments["seed"] + number))
-        return join(run, [Run(folder) for folder in members], without(opened, recipe), splits)
+            member = fit_part(experiment, place, experiment.splits, experiment.recipe, arguments.seed + number)
+            members.append(Run(member))
+        return _join(experiment, members)
 
 
-def _member_recipe(run: Run) -> Recipe:
+def _join(experiment: Experiment, members: Sequence[Run]) -> Path:
+    """Make the ensemble of finished runs; what was there of it is made anew."""
+    run, started = experiment.run, time.monotonic()
+    models = [load_model(member.folder, device=experiment.arguments.device) for member in members]
+    _require_alike(members, [model.info for model in models])
+    recipe = _joint_recipe(experiment.recipe, models)
+    joint = replace(experiment, recipe=recipe)
+    write_text(run.recipe_file, recipe.to_yaml())
+    HISTORY.write(run.folder, pd.DataFrame({"member": [model.info.name for model in models]}))
+    network = build_network(recipe.model.name, models[0].info.patch_size, recipe.model.arguments)
+    for place, model in zip(network.get_submodule("body").children(), models, strict=True):
+        place.load_state_dict(model.network.state_dict())
+    hashes = ", ".join(model.info.weights_sha256[:12] for model in models)
+    notes = list(dict.fromkeys([*members[0].record.data.notes, *experiment.admission.lines]))
+    run.update(
+        **describe_machine(models[0].device),
+        parameters=count_parameters(network),
+        weights={"origin": f"the {len(models)} members ({hashes})", "sha256": None, "seed": None},
+        members=[Member(name=model.info.name, weights_sha256=model.info.weights_sha256) for model in models],
+        data=run.record.data.model_copy(update={"notes": notes}),
+        audit=experiment.admission,
+    )
+    write_seen(run.seen_file, joint.material.store, joint.cohort, joint.splits)
+    headline = finish(joint, network, recipe.model, models[0].device)
+    seconds = time.monotonic() - started
+    if experiment.arguments.members:  # which were trained for it
+        seconds += sum(member.record.duration_s for member in members)
+    return joint.finish(seconds, [headline], epochs=0, best_epoch=0)
+
+
+def _require_alike(members: Sequence[Run], infos: Sequence[ModelInfo]) -> None:
+    first, records = infos[0], [member.record for member in members]
+    splits = [SPLITS.read(member.folder).sort_values("id").reset_index(drop=True) for member in members]
+    for member, record, info, table in zip(members[1:], records[1:], infos[1:], splits[1:], strict=True):
+        same = {
+            "trained on other data": record.data.fingerprint == records[0].data.fingerprint,
+            "split otherwise": table.equals(splits[0]),
+            "made for other classes": info.classes == first.classes,
+            "made for patches of another size": info.patch_size == first.patch_size,
+            "given differently prepared images": _prepared(info.preprocessing) == _prepared(first.preprocessing)
+            or not (info.preprocessing.prepares or first.preprocessing.prepares),
+        }
+        reasons = [reason for reason, fits in same.items() if not fits]
+        if reasons:
+            raise RunError(
+                f"{reasons[0]} than {members[0].folder.name}",
+                where=member.folder,
+                expected="runs on the same data with the same splits",
+                remedy="train them on the same data with the same --split-seed, as `train --members` does",
+            )
+
+
+def _prepared(steps: Preprocessing) -> dict[str, object]:
+    return steps.model_dump(include=set(PREPARED))
+
+
+def _joint_recipe(first: Recipe, models: Sequence[Model]) -> Recipe:
+    """The first member's recipe around all the networks; steps on whole patches are done before them."""
+    outer = Preprocessing()
+    if models[0].info.preprocessing.prepares:
+        outer = Preprocessing.model_validate(_prepared(models[0].info.preprocessing))
+    parts = [
+        {
+            "name": model.info.architecture.name,
+            "arguments": model.info.architecture.arguments,
+            "preprocessing": model.info.preprocessing.model_dump(
+                mode="json", exclude=set(PREPARED) if outer.prepares else set()
+            ),
+        }
+        for model in models
+    ]
+    return first.model_copy(
+        update={
+            "name": "ensemble",
+            "description": f"Mean of {len(models)} networks: " + ", ".join(model.info.name for model in models),
+            "source": "own",
+            "published": {},
+            "corrected": [],
+            "preprocessing": outer,
+            "model": Architecture(name="ensemble", arguments={"members": parts}),
+            "probe": None,
+            "learner": None,
+            "symmetries": any(model.info.symmetries for model in models),
+        }
+    )
+
+
+def _member_recipe(run: Run) -> Path:
     """What the members are trained by; of `ensemble`, what the first of its runs was."""
-    arguments = run.read()["arguments"]
-    file = _recipe_file(run) if "members" in arguments else Run(Path(arguments["runs"][0])).recipe_file
-    return parse_recipe(file.read_text(encoding="utf-8"), str(file))
-
-
-def _recipe_file(run: Run) -> Path:
-    return run.folder / "members" / "recipe.yaml"
+    runs = run.record.arguments.runs
+    return Run(Path(runs[0])).recipe_file if runs else run.folder / "members" / run.recipe_file.name

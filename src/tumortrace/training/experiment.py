@@ -1,283 +1,375 @@
-"""What a run writes down about itself: its data, its command, its device, how it ended."""
+"""An experiment: trainings that share their data, from data and recipe to a record of how they ended."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import pandas as pd
 import torch
 
-from tumortrace.cohorts.audit import Audit, check, refuse
-from tumortrace.cohorts.cohort import READING, Cohort, Source
-from tumortrace.cohorts.copies import exact_copies
+from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions, Source
 from tumortrace.cohorts.layouts import open_cohort
-from tumortrace.cohorts.splits import Splits, assign_splits
-from tumortrace.cohorts.store import open_store
-from tumortrace.errors import RecipeError, RunError, SplitError, TumorTraceError
-from tumortrace.evaluation.thresholds import require_enough
+from tumortrace.cohorts.material import Divide, Material, admit, without
+from tumortrace.cohorts.splits import Splits, read_splits
+from tumortrace.errors import RunError, TumorTraceError
+from tumortrace.models.architecture import count_parameters
+from tumortrace.records.command import command_line
+from tumortrace.records.files import write_text
+from tumortrace.records.output import require_folder
 from tumortrace.records.progress import say
-from tumortrace.records.provenance import machine
-from tumortrace.records.run import Run, now
+from tumortrace.records.provenance import RESEARCH_USE, machine, versions
+from tumortrace.records.run import Admission, Arguments, Data, Run, RunRecord, Share, create_run, now
+from tumortrace.records.tables import HISTORY, SPLITS
 from tumortrace.reports.page import REPORT
-from tumortrace.training.recipe import Recipe
+from tumortrace.reports.report import renew_report
+from tumortrace.training.learner import Learner
+from tumortrace.training.recipe import Recipe, parse_recipe
+from tumortrace.training.task import Task, split_patches
+
+#: Verbs whose `--resume` is another's.
+RESUMED_BY = {"learning-curve": "train", "ensemble": "train"}
+#: What follows the command of a training whose splits were made otherwise.
+ON_GIVEN_SPLITS = "  # on the splits.csv and with the recipe.yaml of this folder"
 
 
-@contextmanager
-def recorded(run: Run, verb: str = "train") -> Iterator[None]:
-    """Leave the run's true status in `run.json` however the work ends, short of a kill.
+@dataclass(frozen=True)
+class Experiment:
+    """One training, or several that belong together, on images that are opened, decoded and audited once.
 
-    `verb` is the one whose `--resume` goes on with it.
+    Attributes:
+        run: Its run folder.
+        recipe: What is trained.
+        material: The images.
+        splits: Their splits.
     """
-    try:
-        yield
-    except BaseException as error:
-        # the record of a run within this one turns the keyboard's interrupt into a RunError of that name
-        if isinstance(error, KeyboardInterrupt) or getattr(error, "found", None) == "interrupted":
-            run.update(status="interrupted", finished=now())
-            remedy = f"continue with `tumortrace {verb} --resume {run.folder}`"
-            raise RunError("interrupted", where=run.folder, remedy=remedy) from None
-        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
-        run.update(status="failed", finished=now(), error=reason)
-        raise
+
+    run: Run
+    recipe: Recipe
+    material: Material
+    splits: Splits
+
+    @classmethod
+    def begin(
+        cls,
+        verb: str,
+        data: str | Path | Cohort,
+        chosen: Recipe,
+        reading: ReadingOptions,
+        /,
+        *,
+        name: str,
+        out: str | Path,
+        split: str,
+        allow: Collection[str],
+        divide: Divide | None = None,
+        policies: Collection[str] | None = None,
+        told: Mapping[str, object] = MappingProxyType({}),
+        remark: str = "",
+        **arguments: Any,
+    ) -> Experiment:
+        """Open, divide and audit the data, and make the run folder.
+
+        Args:
+            verb: What the record calls it.
+            data: Any known layout, or an opened cohort.
+            chosen: The recipe that is trained, or the first; it may leave out images.
+            reading: Options of `open_cohort`.
+            name: Of the run folder, after the time.
+            out: Folder in which it is made.
+            split: "group" or "random".
+            allow: Findings of `check` to train in spite of.
+            divide: How to divide the images; None assigns splits by `seed` or `split_seed`.
+            policies: Threshold policies that calibration must be large enough for; None takes the recipe's.
+            told: Options that the command line writes otherwise than `arguments`.
+            remark: What follows the command line.
+            **arguments: Of the call, for the record; `seed` among them.
+
+        Raises:
+            TumorTraceError: The data or the place for results do not allow it; nothing is left behind.
+        """
+        require_folder(Path(out))
+        by = arguments["seed"] if arguments.get("split_seed") is None else arguments["split_seed"]
+        material, splits, admission = admit(
+            data,
+            divide or (lambda material: material.divide(split, by, chosen.splits)),
+            out=Path(out),
+            leave_out=chosen.leave_out,
+            split=split,
+            allow=allow,
+            policies=[chosen.calibration.threshold] if policies is None else policies,
+            **reading,
+        )
+        source = material.cohort.source
+        where = {"data": None} if source is None else source.arguments()
+        given = {**arguments, "split": split, "allow": list(allow), **where}
+        line = command_line(RESUMED_BY.get(verb, verb), given["data"], **{**given, "data": None, **told})
+        record = RunRecord(
+            verb=verb,
+            command=line + remark,
+            arguments=Arguments(**given),
+            seed=arguments["seed"],
+            audit=admission,
+            **describe_data(material.cohort, splits),
+            **describe_machine(),
+        )
+        return cls(create_run(Path(out), name, record), chosen, material, splits)
+
+    @classmethod
+    def reopen(
+        cls, run: Run, recipe: Recipe, data: Cohort | None, call: str, divide: Divide | None = None
+    ) -> Experiment:
+        """The experiment of a run folder, on the data that it began with.
+
+        Args:
+            run: The run folder.
+            recipe: Its recipe.
+            data: The cohort, where it was given one that was opened already.
+            call: How to give it, for the message.
+            divide: How it divided the images, where `splits.csv` does not say.
+
+        Raises:
+            RunError: The cohort was not given, or the data have changed since.
+        """
+        record = run.record
+        if data is None:
+            source = Source.recorded(record.arguments.model_dump())
+            if source is None:
+                raise RunError("it was given an opened cohort", where=run.folder, remedy=f"call {call}")
+            data = open_cohort(source)
+        cohort = without(data.labelled, recipe.leave_out)
+        if cohort.fingerprint != record.data.fingerprint:
+            raise RunError(
+                "the data have changed since the run began",
+                where=record.arguments.data or data.name,
+                expected=f"fingerprint {record.data.fingerprint[:12]}",
+                remedy="restore the files, or start anew",
+            )
+        material = Material(cohort)
+        by_group = record.arguments.split == "group"
+        splits = divide(material) if divide else read_splits(run.splits_file, cohort, by_group=by_group)
+        return cls(run, recipe, material, splits)
+
+    @property
+    def cohort(self) -> Cohort:
+        """The labelled images, without those that the recipe leaves out."""
+        return self.material.cohort
+
+    @cached_property
+    def arguments(self) -> Arguments:
+        """What the verb was called with."""
+        return self.run.record.arguments
+
+    @cached_property
+    def admission(self) -> Admission:
+        """What the audit found and what of it was allowed; runs of older versions have not kept it."""
+        arguments = self.arguments
+        known = self.run.record.audit
+        return known or self.material.audit(self.splits, split=arguments.split, allow=arguments.allow)
+
+    def part(self, place: Path, recipe: Recipe, splits: Splits, seed: int) -> Experiment:
+        """One of the trainings that it is made of, in a folder of its own: begun, or as far as it has come.
+
+        Args:
+            place: Folder for the run folder of the part alone.
+            recipe: What to train.
+            splits: On what.
+            seed: Of the weights, the order and the augmentation.
+        """
+        begun = begun_in(place)
+        if begun is not None:
+            by_group = self.arguments.split == "group"
+            kept = read_splits(begun.splits_file, self.cohort, by_group=by_group)
+            return Experiment(begun, read_recipe(begun.recipe_file), self.material, kept)
+        shared = ("data", "allow", "split", "device", "precision", "distil", *READING)
+        given = {name: getattr(self.arguments, name) for name in shared}
+        given |= {"recipe": recipe.name, "set": [], "seed": seed, "split_seed": None}
+        record = RunRecord(
+            verb="train",
+            command=command_line("train", given["data"], **{**given, "data": None}) + ON_GIVEN_SPLITS,
+            arguments=Arguments(**given),
+            seed=seed,
+            audit=self.admission,
+            **describe_data(self.cohort, splits),
+            **describe_machine(),
+        )
+        part = Experiment(create_run(place, recipe.name, record), recipe, self.material, splits)
+        part.keep()
+        return part
+
+    def keep(self) -> None:
+        """Write recipe and splits, from which it can be resumed, into the run folder."""
+        write_text(self.run.recipe_file, self.recipe.to_yaml())
+        SPLITS.write(self.run.folder, self.splits.table)
+
+    def task(self, folder: Path, recipe: Recipe, seed: int) -> Task:
+        """What a learner is given to make a model of the training split, its files in `folder`."""
+        images = self.material.prepared(recipe.preprocessing).images
+        training, validation = (
+            split_patches(self.cohort, images, self.splits, name) for name in ("train", "validation")
+        )
+        return Task(
+            recipe,
+            training,
+            validation,
+            checkpoints=Run(folder).checkpoints,
+            history_file=HISTORY.file(folder),
+            seed=seed,
+            device=self.arguments.device,
+            precision=self.arguments.precision,
+            data_key=f"{self.cohort.fingerprint} {self.material.store.size} {recipe.preprocessing.preparation_key}",
+        )
+
+    @contextmanager
+    def recorded(self, lock: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[None]:
+        """Leave the true status in the record however the work ends, short of a kill.
+
+        Args:
+            lock: What is taken around each change, where several processes work on it; what one has finished stays.
+        """
+        run = self.run
+
+        def record(**fields: object) -> None:
+            with lock():
+                if run.record.status != "finished":
+                    run.update(**fields)
+
+        record(status="running", **({"error": None} if run.record.error else {}))
+        try:
+            yield
+        except BaseException as error:
+            # the record of a part turns the keyboard's interrupt into a RunError of that name
+            if isinstance(error, KeyboardInterrupt) or getattr(error, "found", None) == "interrupted":
+                record(status="interrupted", finished=now())
+                verb = run.record.verb
+                remedy = f"continue with `{command_line(RESUMED_BY.get(verb, verb), resume=run.folder)}`"
+                raise RunError("interrupted", where=run.folder, remedy=remedy) from None
+            reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
+            record(status="failed", finished=now(), error=reason)
+            raise
+
+    def describe(self, learner: Learner, notes: Collection[str]) -> None:
+        """Write down what learns, where, and what has to be said of it."""
+        told = list(dict.fromkeys([*self.run.record.data.notes, *notes, *learner.notes, *self.admission.lines]))
+        self.run.update(
+            **describe_machine(learner.device),
+            precision=learner.precision,
+            threads=torch.get_num_threads(),
+            weights=learner.weights | {"seed": self.run.record.seed},
+            parameters=count_parameters(learner.network),
+        )
+        self.note(told)
+
+    def note(self, notes: Collection[str]) -> None:
+        """Say notes on the data, and keep them in record and log."""
+        self.run.update(data=self.run.record.data.model_copy(update={"notes": list(notes)}).as_json())
+        for note in notes:
+            self.log(f"note: {note}")
+
+    def log(self, line: str) -> None:
+        """Say a line and keep it in the run's `log.txt`."""
+        say(line)
+        with open(self.run.log_file, "a", encoding="utf-8") as file:
+            file.write(f"{now()} {line}\n")
+
+    def finish(self, seconds: float, lines: Collection[str], **fields: object) -> Path:
+        """End the experiment: what it has measured is on record, and stays so whatever becomes of its report."""
+        self.run.update(status="finished", finished=now(), duration_s=round(seconds, 1), **fields)
+        for line in lines:
+            self.log(line)
+        renew_report(self.run.folder)
+        self.log(RESEARCH_USE)
+        return self.run.folder
 
 
-def log(run: Run, line: str) -> None:
-    """Say a line and keep it in the run's `log.txt`."""
-    say(line)
-    with open(run.folder / "log.txt", "a", encoding="utf-8") as file:
-        file.write(f"{now()} {line}\n")
-
-
-def data_arguments(cohort: Cohort, allow: Sequence[str]) -> dict[str, Any]:
-    """Arguments of a run that name its data: where they lie, what is allowed of them, every option of reading.
-
-    `data` is None for a cohort without a source, which whoever resumes has to give again.
-    """
-    source = cohort.source.arguments() if cohort.source else {"data": None, **dict.fromkeys(READING)}
-    return {**source, "allow": list(allow)}
-
-
-def data_record(cohort: Cohort, splits: Splits) -> dict[str, Any]:
-    """Fields `data` and `leakage` of `run.json`."""
-    rows = splits.table.merge(cohort.table[["id", "label"]], on="id", how="left")
-    shares = {
-        name: {
-            "images": len(part),
-            "positives": int(part["label"].sum()),
-            "groups": int(part["group"].nunique()) if cohort.has_groups else None,
-        }
-        for name, part in rows.groupby("split", sort=False)
-    }
-    order = [name for name in ("train", "validation", "calibration", "test") if name in shares]
-    return {
-        "data": {
-            "name": cohort.name,
-            "layout": cohort.layout,
-            "fingerprint": cohort.fingerprint,
-            "images": len(cohort),
-            "groups": int(cohort.table["group"].nunique()) if cohort.has_groups else None,
-            "classes": list(cohort.classes),
-            "positive_class": cohort.positive_class,
-            "resolution": cohort.resolution,
-            "notes": [*cohort.notes, *splits.notes],
-            "splits": {name: shares[name] for name in order},
-        },
-        "leakage": splits.leakage,
-    }
-
-
-def command(arguments: dict[str, Any]) -> str:
-    """The command line that the arguments of `train` stand for."""
-    words = ["tumortrace", "train", arguments["data"] or "COHORT", "--recipe", arguments["recipe"]]
-    for change in arguments["set"]:
-        words += ["--set", change]
-    for name in arguments.get("allow", []):
-        words += ["--allow", name]
-    for name in ("members", "seed", "split_seed", "split", "device", "precision", "distil", *READING):
-        if arguments.get(name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(arguments[name])]
-    return shlex.join(words)
-
-
-def device_name(device: torch.device) -> str:
-    """Name of the GPU, or of the machine."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
-
-
-# A run that goes on: whether anything is left to do, and its data, which must be those that it began with.
-
-
-def is_finished(run: Run) -> bool:
-    """Whether nothing is left to do: the report is written last."""
-    return run.read().get("status") == "finished" and (run.folder / REPORT).is_file()
-
-
-def left_to_do(run: Run, verb: str, called: str) -> bool:
-    """Whether a run can go on; a line says so where it is finished.
+def take_up(
+    folder: str | Path,
+    verb: str,
+    called: str,
+    data: Cohort | None,
+    call: str,
+    *,
+    recipe: Callable[[Run], Recipe] | None = None,
+    divide: Callable[[Run], Divide] | None = None,
+) -> Experiment | None:
+    """The experiment of a folder that can go on; None, said in a line, where nothing is left to do.
 
     Args:
-        run: The run.
+        folder: The run folder.
         verb: Which it must be of.
         called: That in words, as in "a run of `train`".
-
-    Raises:
-        RunError: It is of another verb.
-    """
-    record = run.read()
-    if record.get("verb") != verb:
-        found, remedy = f"a run of {record.get('verb')!r}", _other(record, run)
-        raise RunError(found, where=run.folder, expected=called, remedy=remedy)
-    finished = is_finished(run)
-    if finished:
-        say(f"{run.folder} is finished; nothing to resume")
-    return not finished
-
-
-def reopened(run: Run, recipe: Recipe, data: Cohort | None, call: str) -> Cohort:
-    """The labelled images that a run began with, those that the recipe leaves out with them.
-
-    Args:
-        run: The run.
-        recipe: Its recipe.
-        data: The cohort, where the run was given one that was opened already.
+        data: The cohort, where it was given one that was opened already.
         call: How to give it, for the message.
+        recipe: Its recipe; None reads `recipe.yaml`.
+        divide: As for `Experiment.reopen`.
 
     Raises:
-        RunError: The cohort was not given, or the data have changed since.
+        RunError: It is of another verb, the cohort was not given, or the data have changed since.
     """
-    record = run.read()
-    arguments = record["arguments"]
-    if data is None:
-        source = Source.recorded(arguments)
-        if source is None:
-            raise RunError("it was given an opened cohort", where=run.folder, remedy=f"call {call}")
-        data = open_cohort(source)
-    if without(data.labelled, recipe).fingerprint != record["data"]["fingerprint"]:
-        raise RunError(
-            "the data have changed since the run began",
-            where=arguments["data"] or data.name,
-            expected=f"fingerprint {record['data']['fingerprint'][:12]}",
-            remedy="restore the files, or start anew",
+    run = Run(Path(folder))
+    record = run.record
+    if record.verb != verb:
+        other = RESUMED_BY.get(record.verb, record.verb)
+        remedy = f"`tumortrace {other} --resume {run.folder}`" if other in ("train", "crossval", "tune") else None
+        raise RunError(f"a run of {record.verb!r}", where=run.folder, expected=called, remedy=remedy)
+    if record.status == "finished":
+        say(f"{run.folder} is finished; nothing to resume")
+        if not (run.folder / REPORT).is_file():  # it ended before its report, or the report failed
+            renew_report(run.folder)
+        return None
+    chosen = read_recipe(run.recipe_file) if recipe is None else recipe(run)
+    return Experiment.reopen(run, chosen, data, call, divide(run) if divide else None)
+
+
+def begun_in(place: Path) -> Run | None:
+    """The run that was begun in `place` and got far enough to be resumed, or None."""
+    runs = [Run(folder) for folder in sorted(place.glob("*"))]
+    needed = [[run.record_file, run.recipe_file, run.splits_file] for run in runs]
+    begun = [run for run, files in zip(runs, needed, strict=True) if all(file.is_file() for file in files)]
+    return begun[-1] if begun else None
+
+
+def read_recipe(file: Path) -> Recipe:
+    """A recipe that a run keeps."""
+    return parse_recipe(file.read_text(encoding="utf-8"), str(file))
+
+
+def describe_data(cohort: Cohort, splits: Splits) -> dict[str, Any]:
+    """Fields `data` and `leakage` of a record."""
+    rows = splits.table.merge(cohort.table[["id", "label"]], on="id", how="left")
+    parts = {str(name): part for name, part in rows.groupby("split", sort=False)}
+    shares = {
+        name: Share(
+            images=len(part),
+            positives=int(part["label"].sum()),
+            groups=int(part["group"].nunique()) if cohort.has_groups else None,
         )
-    return data.labelled
+        for name in ("train", "validation", "calibration", "test")
+        if (part := parts.get(name)) is not None
+    }
+    data = Data(
+        name=cohort.name,
+        layout=cohort.layout,
+        fingerprint=cohort.fingerprint,
+        images=len(cohort),
+        groups=int(cohort.table["group"].nunique()) if cohort.has_groups else None,
+        classes=list(cohort.classes),
+        positive_class=cohort.positive_class,
+        resolution=cohort.resolution,
+        notes=[*cohort.notes, *splits.notes],
+        splits=shares,
+    )
+    return {"data": data, "leakage": splits.leakage}
 
 
-def _other(record: dict[str, Any], run: Run) -> str | None:
-    verb = {"learning-curve": "train", "ensemble": "train"}.get(record.get("verb", ""), record.get("verb", ""))
-    return f"`tumortrace {verb} --resume {run.folder}`" if verb in ("train", "crossval", "tune") else None
-
-
-# Images that a recipe leaves out.
-
-
-def without(cohort: Cohort, recipe: Recipe) -> Cohort:
-    """The cohort without the images that the recipe leaves out; a note says how many.
-
-    Raises:
-        RecipeError: The list cannot be read.
-    """
-    if recipe.leave_out is None:
-        return cohort
-    try:
-        listed = set(pd.read_csv(recipe.leave_out, dtype=str)["id"])
-    except (OSError, ValueError, KeyError) as error:
-        raise RecipeError(
-            f"not readable as a list of ids ({error})",
-            where=recipe.leave_out,
-            expected="a CSV file with a column id",
-            remedy="mend leave_out in the recipe",
-        ) from error
-    kept = cohort.where(~cohort.table["id"].isin(listed))
-    note = f"{len(cohort) - len(kept):,} of {len(cohort):,} images are left out, as {Path(recipe.leave_out).name} says"
-    return replace(kept, notes=(*kept.notes, note), source=cohort.source)
-
-
-# Before anything is trained: splits that keep copies together, and data in which nothing stands against them.
-
-
-def looks_and_copies(cohort: Cohort) -> tuple[pd.DataFrame, dict[str, str]]:
-    """What is seen of the cohort's images, decoded where they are not yet, and which of them have copies."""
-    looks = open_store(cohort).looks
-    return looks, exact_copies(cohort.table["id"], looks)
-
-
-def divided(
-    cohort: Cohort, split: str, seed: int, fractions: Mapping[str, float] | None
-) -> tuple[Splits, pd.DataFrame]:
-    """The cohort's splits, copies kept together, and what was seen of its images.
-
-    Args:
-        cohort: Labelled images.
-        split: "group" keeps slides or patients together, "random" does not.
-        seed: Of the division.
-        fractions: As for `assign_splits`.
-
-    Raises:
-        DataError: It cannot be divided; where the table alone shows that, no image is decoded.
-    """
-    if split not in ("group", "random"):
-        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
-    by_group = split == "group"
-    assign_splits(cohort, fractions=fractions, seed=seed, by_group=by_group)
-    looks, copies = looks_and_copies(cohort)
-    return assign_splits(cohort, fractions=fractions, seed=seed, by_group=by_group, copies=copies), looks
-
-
-def admit(
-    cohort: Cohort,
-    splits: Splits,
-    *,
-    looks: pd.DataFrame,
-    split: str,
-    allow: Collection[str] = (),
-    policies: Collection[str] = (),
-) -> tuple[Audit, tuple[str, ...]]:
-    """Refuse data that would make results wrong.
-
-    Args:
-        cohort: Labelled images.
-        splits: Their splits.
-        looks: What decoding showed of them.
-        split: "random" allows its own leakage.
-        allow: Findings of `check` to pass over.
-        policies: Threshold policies, whose confidence the calibration split must be large enough for.
-
-    Returns:
-        The audit, and which of its errors were allowed.
-
-    Raises:
-        TumorTraceError: A split lacks a class, calibration is too small, or `check` finds an error not allowed.
-    """
-    _require_both_classes(cohort, splits)
-    for policy in policies:
-        _require_enough_calibration(cohort, splits, policy)
-    audit = check(cohort, splits=splits, quick=True, looks=looks)
-    return audit, refuse(audit, [*allow, *(["groups-across-splits"] if split == "random" else [])])
-
-
-def _require_both_classes(cohort: Cohort, splits: Splits) -> None:
-    """Refuse splits to learn from or calibrate on that lack a class."""
-    labels = cohort.table.set_index("id")["label"]
-    for name in ("train", "validation", "calibration"):
-        ids = splits.table.loc[splits.table["split"] == name, "id"]
-        found = labels.loc[ids].dropna().unique()
-        if len(found) < 2:
-            raise SplitError(
-                f"split {name!r} holds {len(ids)} images of {len(found)} class(es)",
-                where=cohort.name,
-                expected="images of both classes in train, validation and calibration",
-                remedy="add labelled images or groups, or give your own split column",
-            )
-
-
-def _require_enough_calibration(cohort: Cohort, splits: Splits, policy: str) -> None:
-    """Refuse, before training, a threshold policy whose confidence the calibration split is too small to reach."""
-    ids = splits.table.loc[splits.table["split"] == "calibration", "id"]
-    labels = cohort.table.set_index("id")["label"].loc[ids]
-    positives = int(labels.sum())
-    require_enough(policy, int(labels.notna().sum()) - positives, positives, where=f"{cohort.name}, calibration split")
+def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
+    """Fields of a record that say with what it was computed."""
+    fields: dict[str, Any] = {"tumortrace": versions()["tumortrace"], "versions": versions(), "machine": machine()}
+    if device is not None:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
+        fields |= {"device": str(device), "device_name": name}
+    return fields

@@ -1,11 +1,11 @@
-"""Features of a frozen body, computed once and kept: only the head is left to train."""
+"""Features of a split, computed once and kept: of a frozen body, or descriptors made by hand."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from tumortrace.records.files import replacing
 from tumortrace.records.progress import track
 from tumortrace.records.provenance import versions
 from tumortrace.training.task import Patches
+
+_PIECE = 128  # images described at a time
+_POOL_FROM = 1000  # images; below, starting processes takes longer than it saves
 
 
 def frozen_features(
@@ -46,38 +49,21 @@ def frozen_features(
     Returns:
         float32 features, shape (N, ...), with rows 0 to N - 1.
     """
-    file = None if key is None else _file(network, preprocessing, patches, key)
-    if file is not None and file.is_file():
-        return patches.replaced(np.load(file, mmap_mode="r"))
-    network.eval()
-    parts = []
-    size = prediction_batch(max(patches.size, preprocessing.output_size(patches.size)))
-    with torch.inference_mode(), autocast:
-        for start in track(range(0, len(patches.rows), size), "features"):
-            images = patches.tensor(np.arange(start, min(start + size, len(patches.rows))), device)
-            inputs = preprocessing.normalise(preprocessing.pixels(images))
-            parts.append(network.features(inputs.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
-    features = np.concatenate(parts)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary, open(temporary, "wb") as target:
-            np.save(target, features)
-    return patches.replaced(features)
 
+    def compute() -> np.ndarray:
+        network.eval()
+        parts = []
+        size = prediction_batch(max(patches.size, preprocessing.output_size(patches.size)))
+        with torch.inference_mode(), autocast:
+            for start in track(range(0, len(patches.rows), size), "features"):
+                images = patches.tensor(np.arange(start, min(start + size, len(patches.rows))), device)
+                inputs = preprocessing.normalise(preprocessing.pixels(images))
+                features = network.features(inputs.contiguous(memory_format=torch.channels_last))
+                parts.append(features.float().cpu().numpy())
+        return np.concatenate(parts)
 
-def _file(network: Network, preprocessing: Preprocessing, patches: Patches, key: str) -> Path:
-    digest = hashlib.sha256()
-    for part in (key, preprocessing.model_dump_json(), str(network.pool), tensors_sha256(network.body.state_dict())):
-        digest.update(part.encode() + b"\0")
-    digest.update(patches.rows.astype(np.int64).tobytes())
-    return cache_folder() / "features" / f"{digest.hexdigest()[:32]}.npy"
-
-
-# Hand-made descriptors of the images of a split, computed once on all cores and kept.
-
-
-_PIECE = 128  # images described at a time
-_POOL_FROM = 1000  # images; below, starting processes takes longer than it saves
+    body = str(network.pool), tensors_sha256(network.body.state_dict())
+    return _kept(patches, compute, key, preprocessing.model_dump_json(), *body)
 
 
 def described(body: Descriptors, preprocessing: Preprocessing, patches: Patches, *, key: str | None) -> Patches:
@@ -93,19 +79,16 @@ def described(body: Descriptors, preprocessing: Preprocessing, patches: Patches,
     Returns:
         float32 features, shape (N, D), with rows 0 to N - 1.
     """
-    file = None if key is None else _file_descriptors(body, preprocessing, patches, key)
-    if file is not None and file.is_file():
-        return patches.replaced(np.load(file, mmap_mode="r"))
-    count = len(patches.rows)
-    starts = range(0, count, _PIECE)
-    pieces = (delayed(_describe)(body, preprocessing, patches.images[patches.rows[s : s + _PIECE]]) for s in starts)
-    parallel = Parallel(1 if count < _POOL_FROM else cpu_count(), return_as="generator")
-    features = np.concatenate(list(track(parallel(pieces), "describing images", len(starts))))
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary, open(temporary, "wb") as target:
-            np.save(target, features)
-    return patches.replaced(features)
+
+    def compute() -> np.ndarray:
+        count = len(patches.rows)
+        starts = range(0, count, _PIECE)
+        pieces = (delayed(_describe)(body, preprocessing, patches.images[patches.rows[s : s + _PIECE]]) for s in starts)
+        parallel = Parallel(1 if count < _POOL_FROM else cpu_count(), return_as="generator")
+        return np.concatenate(list(track(parallel(pieces), "describing images", len(starts))))
+
+    described_by = versions()["tumortrace"], preprocessing.model_dump_json(), json.dumps(body.chosen)
+    return _kept(patches, compute, key, *described_by)
 
 
 @torch.inference_mode()
@@ -114,9 +97,19 @@ def _describe(body: Descriptors, preprocessing: Preprocessing, images: np.ndarra
     return body(preprocessing.normalise(preprocessing.pixels(tensor))).numpy()
 
 
-def _file_descriptors(body: Descriptors, preprocessing: Preprocessing, patches: Patches, key: str) -> Path:
+def _kept(patches: Patches, compute: Callable[[], np.ndarray], key: str | None, *names: str) -> Patches:
+    """The patches with features in place of their images, from the cache where they lie there under these names."""
+    if key is None:
+        return patches.replaced(compute())
     digest = hashlib.sha256()
-    for part in (key, versions()["tumortrace"], preprocessing.model_dump_json(), json.dumps(body.chosen)):
+    for part in (key, *names):
         digest.update(part.encode() + b"\0")
     digest.update(patches.rows.astype(np.int64).tobytes())
-    return cache_folder() / "features" / f"{digest.hexdigest()[:32]}.npy"
+    file = cache_folder() / "features" / f"{digest.hexdigest()[:32]}.npy"
+    if file.is_file():
+        return patches.replaced(np.load(file, mmap_mode="r"))
+    features = compute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary, open(temporary, "wb") as target:
+        np.save(target, features)
+    return patches.replaced(features)

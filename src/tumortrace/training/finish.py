@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.splits import Splits
-from tumortrace.cohorts.store import PatchStore
 from tumortrace.evaluation.abstention import trust_records
 from tumortrace.evaluation.calibration import choose_calibrator
 from tumortrace.evaluation.conformal import fit_conformal
@@ -21,12 +18,15 @@ from tumortrace.models.architecture import Network
 from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, Conformal, ModelInfo, TrainingData
 from tumortrace.models.ood import QUANTILE, OodDetector, OutOfDistribution, energy, fit_ood_detector
-from tumortrace.records.files import write_csv, write_json
+from tumortrace.records.files import write_json
+from tumortrace.records.metrics import Metrics
 from tumortrace.records.progress import track
 from tumortrace.records.provenance import versions
-from tumortrace.records.run import Run
+from tumortrace.records.tables import PREDICTIONS
 from tumortrace.reports.examples import write_examples
+from tumortrace.training.experiment import Experiment
 from tumortrace.training.recipe import Recipe
+from tumortrace.training.task import split_rows
 
 EVALUATED = ("validation", "calibration", "test")
 COLUMNS = (
@@ -41,62 +41,49 @@ COLUMNS = (
     "ood_score",
     "in_distribution",
 )
-LIKENESS_IMAGES = 2000  # enough for 64 directions
+OOD_IMAGES = 2000  # enough for 64 directions
 TRIAGE = 0.95  # sensitivity and specificity, see `evaluation.abstention`
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A network that has learnt.
+def finish(experiment: Experiment, network: Network, architecture: Architecture, device: torch.device) -> str:
+    """Calibrate, predict, evaluate and save a network that has learnt; returns the headline in one line.
 
-    Attributes:
+    Calibration, threshold and conformal quantiles see the calibration split alone; validation has chosen the epoch, and
+    test has chosen nothing.
+
+    Args:
+        experiment: What it has learnt; its folder takes the records.
         network: With the weights to keep.
         architecture: What builds it again.
         device: Where it computes.
-        epochs: How many it took; 0 where there are none.
-        best_epoch: Whose weights these are, from 1.
     """
-
-    network: Network
-    architecture: Architecture
-    device: torch.device
-    epochs: int = 0
-    best_epoch: int = 0
-
-
-def finish(
-    run: Run, recipe: Recipe, cohort: Cohort, splits: Splits, store: PatchStore, prepared: np.ndarray, fitted: Fitted
-) -> str:
-    """Calibrate, predict, evaluate and save; returns the headline in one line.
-
-    `prepared` holds the store's images after `Preprocessing.prepare`, uint8, shape (N, h, w, 3). Calibration,
-    threshold and conformal quantiles see the calibration split alone; validation has chosen the epoch, and test has
-    chosen nothing.
-    """
-    rows = _evaluated_rows(cohort, splits)
-    info = uncalibrated(run, recipe, cohort, store, splits, fitted.architecture)
-    model = Model(info, fitted.network, fitted.device)
+    run, recipe = experiment.run, experiment.recipe
+    rows = split_table(experiment, EVALUATED)
+    info = uncalibrated(experiment, recipe, architecture)
+    model = Model(info, network, device)
+    prepared = experiment.material.prepared(recipe.preprocessing).images
     logits, features = model.embedded(prepared, rows["row"].to_numpy(), description="predicting", prepared=True)
+    learnt = _some_of_training(experiment)
+    detector = fit_ood_detector(model.embedded(prepared, learnt, description="features", prepared=True)[1])
     info, table, choice = calibrate(info, recipe, rows, logits)
-    training = _training_features(model, cohort, splits, prepared)
-    detector = fit_ood_detector(training)
     if detector is not None:
-        info = info.model_copy(update={"ood": limits(detector, len(training), rows, logits, features)})
-    model = Model(info, fitted.network, fitted.device, detector)
-    found = model.judge(logits, features)
-    if found.ood_score is not None:
-        table = table.assign(ood_score=found.ood_score, in_distribution=found.in_distribution)
+        info = info.model_copy(update={"ood": limits(detector, len(learnt), rows, logits, features)})
+    model = Model(info, network, device, detector)
+    judged = model.judge(logits, features)
+    if judged.ood_score is not None:
+        table = table.assign(ood_score=judged.ood_score, in_distribution=judged.in_distribution)
     info = model.save(run.model_folder).info
-    write_csv(run.predictions_file, table[[name for name in COLUMNS if name in table]])
+    PREDICTIONS.write(run.folder, table[[name for name in COLUMNS if name in table]])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
     metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
-    write_json(run.metrics_file, metrics)
+    Metrics.model_validate(metrics).write(run.folder)
     for name, record in trust_records(table, info.model_dump(mode="json"), choice).items():
         write_json(run.folder / name, record)
-    shown = next(parts[name] for name in ("test", *parts) if name in parts)
-    write_examples(run.folder, shown, store.images, shown["row"].to_numpy(), info.classes)
-    run.update(epochs=fitted.epochs, best_epoch=fitted.best_epoch)
-    return _headline(metrics)
+    shown = "test" if "test" in parts else next(iter(parts))
+    pictures = parts[shown]
+    write_examples(run.folder, pictures, experiment.material.store.images, pictures["row"].to_numpy(), info.classes)
+    told = "test" if "test" in metrics else "validation"
+    return f"{told}: {headline(metrics[told])}"
 
 
 def calibrate(
@@ -149,34 +136,29 @@ def limits(
     )
 
 
-def _training_features(model: Model, cohort: Cohort, splits: Splits, prepared: np.ndarray) -> np.ndarray:
-    training = splits.table.loc[splits.table["split"] == "train", "id"]
-    rows = np.flatnonzero(cohort.table["id"].isin(set(training)))
-    if len(rows) > LIKENESS_IMAGES:
-        rows = np.sort(np.random.default_rng(0).choice(rows, LIKENESS_IMAGES, replace=False))
-    return model.embedded(prepared, rows, description="features", prepared=True)[1]
+def _some_of_training(experiment: Experiment) -> np.ndarray:
+    rows = split_rows(experiment.cohort, experiment.splits, "train")
+    if len(rows) > OOD_IMAGES:
+        rows = np.sort(np.random.default_rng(0).choice(rows, OOD_IMAGES, replace=False))
+    return rows
 
 
-def _evaluated_rows(cohort: Cohort, splits: Splits) -> pd.DataFrame:
+def split_table(experiment: Experiment, names: Collection[str]) -> pd.DataFrame:
+    """The images of some splits, with `row` of the patch store, in its order."""
+    cohort, splits = experiment.cohort, experiment.splits.table
     table = cohort.table.assign(row=np.arange(len(cohort))).drop(columns=["split", "group"])
-    merged = splits.table.merge(table, on="id", how="inner", validate="one_to_one")
-    return merged[merged["split"].isin(EVALUATED)].sort_values("row").reset_index(drop=True)
+    merged = splits[splits["split"].isin(names)].merge(table, on="id", how="inner", validate="one_to_one")
+    return merged.sort_values("row").reset_index(drop=True)
 
 
-def uncalibrated(
-    run: Run,
-    recipe: Recipe,
-    cohort: Cohort,
-    store: PatchStore,
-    splits: Splits,
-    architecture: Architecture | None = None,
-) -> ModelInfo:
-    """The bundle's record before calibration; `architecture` is the recipe's unless given."""
-    training = cohort.table["id"].isin(splits.table.loc[splits.table["split"] == "train", "id"])
-    height, width = store.size
+def uncalibrated(experiment: Experiment, recipe: Recipe, architecture: Architecture) -> ModelInfo:
+    """The bundle's record before calibration."""
+    cohort = experiment.cohort
+    training = split_rows(cohort, experiment.splits, "train")
+    height, width = experiment.material.store.size
     return ModelInfo(
-        name=run.folder.name,
-        architecture=architecture or recipe.model,
+        name=experiment.run.folder.name,
+        architecture=architecture,
         preprocessing=recipe.preprocessing,
         patch_size=(height, width),
         classes=cohort.classes,
@@ -186,13 +168,8 @@ def uncalibrated(
         symmetries=recipe.symmetries,
         training=TrainingData(
             fingerprint=cohort.fingerprint,
-            prevalence=float(cohort.table.loc[training, "label"].mean()),
+            prevalence=float(cohort.table["label"].iloc[training].mean()),
             recipe=recipe.name,
         ),
         versions=versions(),
     )
-
-
-def _headline(metrics: dict[str, Any]) -> str:
-    name = "test" if "test" in metrics else "validation"
-    return f"{name}: {headline(metrics[name])}"

@@ -1,18 +1,27 @@
-"""Where a training stands, and whether it is getting better."""
+"""What every learner promises, and what all of them share: where they stand, what they measure, how they draw."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.evaluation.measures import MEASURES, classification, rises
+from tumortrace.models.architecture import Network
+from tumortrace.models.description import Architecture
 from tumortrace.training.options import Stopping
+from tumortrace.training.task import Task
+
+#: An epoch, or a candidate, as a row of the history: numbers and text by column, None where a metric is undefined.
+Row: TypeAlias = dict[str, Any]
+AfterEpoch: TypeAlias = Callable[[Row], bool]
+Kept = TypeVar("Kept")
 
 
 @dataclass
@@ -39,7 +48,46 @@ class Progress:
     seconds: float = 0.0
     best_epoch: int = 0
     best_value: float | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+
+
+class Learner(Protocol):
+    """What makes a model of a task: gradient descent, a probe of a frozen body, or a classical learner.
+
+    Attributes:
+        device: Where it computes.
+        precision: As Lightning Fabric names it.
+        network: What learns.
+        weights: Where its weights come from: `origin`, `sha256`, `unused`.
+        progress: Where it stands.
+        notes: What the record has to say about how it learns.
+    """
+
+    device: torch.device
+    precision: str
+    weights: Row
+    progress: Progress
+    notes: list[str]
+
+    def __init__(self, task: Task) -> None: ...
+
+    @property
+    def network(self) -> Network:
+        """What learns."""
+
+    @property
+    def evaluated(self) -> Network:
+        """The network that is validated and kept."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the bundle has to say to build the network again, without any network connection."""
+
+    def resume(self) -> bool:
+        """Continue from the last checkpoint; false where there is none, or nothing that is worth one."""
+
+    def fit(self, after_epoch: AfterEpoch | None = None) -> Progress:
+        """Learn to the end, and leave the best weights in `evaluated`; `after_epoch` ends it by returning true."""
 
 
 def improves(value: float | None, best: float | None, stopping: Stopping) -> bool:
@@ -52,11 +100,27 @@ def improves(value: float | None, best: float | None, stopping: Stopping) -> boo
     return gain > stopping.least_improvement
 
 
-# What is measured of logits while a model is being made: loss and metrics, at a threshold of .5.
+def keep_best(
+    candidates: Iterable[tuple[Row, float | None, Kept]],
+    progress: Progress,
+    stopping: Stopping,
+    after_epoch: AfterEpoch | None,
+) -> Kept:
+    """The best of candidates, each with its row of the history and its value of the stopping metric."""
+    best: Kept | None = None
+    for row, value, candidate in candidates:
+        progress.history.append(row)
+        progress.epoch = len(progress.history)
+        if improves(value, progress.best_value, stopping):
+            progress.best_value, progress.best_epoch, best = value, progress.epoch, candidate
+        if after_epoch is not None and after_epoch(row):
+            break
+    assert best is not None
+    return best
 
 
 def scores(logits: Tensor, labels: np.ndarray) -> dict[str, float | None]:
-    """Loss and metrics of a split.
+    """Loss and metrics of a split while a model is being made, at a threshold of .5.
 
     Args:
         logits: Of the positive class, shape (N,).
@@ -67,19 +131,26 @@ def scores(logits: Tensor, labels: np.ndarray) -> dict[str, float | None]:
         loss is no number.
 
     Example:
-        >>> found = scores(torch.tensor([-1.0, 2.0]), np.array([0, 1]))
-        >>> round(found["loss"], 4), found["accuracy"]
+        >>> measured = scores(torch.tensor([-1.0, 2.0]), np.array([0, 1]))
+        >>> round(measured["loss"], 4), measured["accuracy"]
         (0.2201, 1.0)
     """
     exact = logits.double()
     loss = float(functional.binary_cross_entropy_with_logits(exact, torch.from_numpy(labels).double()))
     if not math.isfinite(loss):
         return {"loss": loss, **dict.fromkeys(MEASURES)}
-    found = classification(labels.astype(np.int64), torch.sigmoid(exact).numpy(), 0.5)
-    return {"loss": loss, **{name: found[name] for name in MEASURES}}
+    measured = classification(labels.astype(np.int64), torch.sigmoid(exact).numpy(), 0.5)
+    return {"loss": loss, **{name: measured[name] for name in MEASURES}}
 
 
-# Random states named by whole numbers, so that nothing about randomness has to be saved.
+@torch.inference_mode()
+def measure(head: nn.Module, features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    """`scores` of what a head makes of features, shape (N, D)."""
+    parts = [
+        head.eval()(torch.from_numpy(np.array(features[start : start + 4096], dtype=np.float32)))
+        for start in range(0, len(features), 4096)
+    ]
+    return scores(torch.cat(parts).view(-1), labels)
 
 
 def seed_of(*numbers: int) -> int:
@@ -93,5 +164,5 @@ def seed_of(*numbers: int) -> int:
 
 
 def seed_everything(*numbers: int) -> None:
-    """Seed torch's generators from a tuple of whole numbers, so that (seed, epoch, step) names one random state."""
+    """Seed torch from whole numbers: (seed, epoch, step) names one random state, and none has to be saved."""
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)))

@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
-from tumortrace.cohorts.layouts import open_cohort, refuse_within
-from tumortrace.cohorts.splits import Splits, read_splits
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.material import Material
+from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RunError, SplitError
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.power_law import extrapolate, fit_power_law
-from tumortrace.records.files import write_csv, write_json, write_text
-from tumortrace.records.output import require_folder
-from tumortrace.records.provenance import RESEARCH_USE, machine, versions
-from tumortrace.records.run import Run, create_run, now
-from tumortrace.reports.learning_curve import write_learning_curve_report
-from tumortrace.reports.records import read_json
+from tumortrace.records.metrics import Estimate, Metrics
+from tumortrace.records.plans import CurvePoint, CurveRun, CurveSize, Law, LearningCurveRecord, Spread
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import Run
+from tumortrace.records.tables import LEARNING_CURVE, SUBSETS
 from tumortrace.reports.wording import decimals
-from tumortrace.training.experiment import (
-    admit,
-    data_arguments,
-    data_record,
-    divided,
-    left_to_do,
-    log,
-    recorded,
-    reopened,
-    without,
-)
+from tumortrace.training.experiment import Experiment, begun_in, take_up
 from tumortrace.training.learner import seed_of
-from tumortrace.training.part import begun_in, train_part
-from tumortrace.training.recipe import Recipe, chosen_recipe, parse_recipe
+from tumortrace.training.recipe import Recipe, choose_recipe
+from tumortrace.training.train import fit_part
 
 VERB = "learning-curve"
+LOOKED_AT = 4  # units, richer in positives and poorer, among which the next one is chosen for balance
+AHEAD = (2, 4)  # times the largest number of training images
+METHOD = {
+    "runs": "Each model's own interval is that of its metrics.json, over the images of the test split. Beside it stand "
+    "mean and standard deviation over repeats, which differ in training images and seed and share the test split.",
+    "law": "1 - AUROC = floor + scale n^-exponent, least squares in logarithms over all runs (floor 0 with three "
+    "sizes). Ranges are percentiles of 300 replicates that draw runs anew within each size: they know the spread "
+    "between trainings, not whether the law goes on, nor the uncertainty of the test split; with a single model of a "
+    "size there is none.",
+}
 
 
 def learning_curve(
@@ -94,47 +92,41 @@ def learning_curve(
     """
     if repeats < 1:
         raise SplitError(f"--repeats {repeats}", expected="1 or more", remedy="use 3")
-    chosen, changes = chosen_recipe(recipe, changes, epochs, weights)
-    require_folder(Path(out))
-    opened = open_cohort(data, **reading).labelled
-    refuse_within(Path(out), opened)
-    cohort = without(opened, chosen)
-    splits, looks = divided(cohort, split, seed if split_seed is None else split_seed, chosen.splits)
-    admit(cohort, splits, looks=looks, split=split, allow=allow, policies=[chosen.calibration.threshold])
-    if not (splits.table["split"] == "test").any():
-        raise SplitError("no test split", where=cohort.name, remedy="give the recipe's splits a share for test")
-    parts, notes = _parts(cohort, splits, sorted(fractions), repeats, seed)
-    arguments = {
-        "recipe": chosen.name,
-        "set": changes,
-        "fractions": sorted(fractions),
-        "repeats": repeats,
-        "seed": seed,
-        "split_seed": split_seed,
-        "split": split,
-        "device": device,
-        "precision": precision,
-        **data_arguments(opened, allow),
-    }
-    about = data_record(cohort, splits)
-    about["data"]["notes"] = [*cohort.notes, *splits.notes, *notes]
-    record = {
-        "verb": VERB,
-        "command": _command(arguments),
-        "arguments": arguments,
-        "seed": seed,
-        "tumortrace": versions()["tumortrace"],
-        "versions": versions(),
-        "machine": machine(),
-        **about,
-    }
-    run = create_run(Path(out), f"learning-curve-{chosen.name}", record)
-    write_text(run.recipe_file, chosen.to_yaml())
-    write_csv(run.splits_file, splits.table)
-    write_csv(run.folder / "subsets.csv", parts)
-    for note in about["data"]["notes"]:
-        log(run, f"note: {note}")
-    return _carry_out(run, opened)
+    chosen, changes = choose_recipe(recipe, changes, epochs, weights)
+    shares = sorted(fractions)
+
+    def divide(material: Material) -> Splits:
+        splits = material.divide(split, seed if split_seed is None else split_seed, chosen.splits)
+        if not (splits.table["split"] == "test").any():
+            remedy = "give the recipe's splits a share for test"
+            raise SplitError("no test split", where=material.cohort.name, remedy=remedy)
+        return splits
+
+    experiment = Experiment.begin(
+        VERB,
+        data,
+        chosen,
+        reading,
+        name=f"learning-curve-{chosen.name}",
+        out=out,
+        split=split,
+        allow=allow,
+        divide=divide,
+        told={"fractions": ",".join(f"{100 * share:g}%" for share in shares)},
+        recipe=chosen.name,
+        set=changes,
+        fractions=shares,
+        repeats=repeats,
+        seed=seed,
+        split_seed=split_seed,
+        device=device,
+        precision=precision,
+    )
+    parts, notes = _parts(experiment.cohort, experiment.splits, shares, repeats, seed)
+    experiment.keep()
+    SUBSETS.write(experiment.run.folder, parts)
+    experiment.note([*experiment.run.record.data.notes, *notes, *experiment.admission.lines])
+    return _carry_out(experiment)
 
 
 def resume_learning_curve(folder: str | Path, data: Cohort | None = None) -> Path:
@@ -147,70 +139,21 @@ def resume_learning_curve(folder: str | Path, data: Cohort | None = None) -> Pat
     Raises:
         RunError: The folder is no learning curve, or the data have changed since.
     """
-    run = Run(Path(folder))
-    if not left_to_do(run, VERB, "a folder of `train --fractions`"):
-        return run.folder
-    data = reopened(run, _recipe(run), data, "resume_learning_curve(folder, data=cohort)")
-    run.update(status="running", error=None)
-    return _carry_out(run, data)
+    called, call = "a folder of `train --fractions`", "resume_learning_curve(folder, data=cohort)"
+    experiment = take_up(folder, VERB, called, data, call)
+    return Path(folder) if experiment is None else _carry_out(experiment)
 
 
-def _parts(
-    cohort: Cohort, splits: Splits, fractions: Sequence[float], repeats: int, seed: int
-) -> tuple[pd.DataFrame, list[str]]:
-    """Columns `repeat, fraction, id` of every part's training images, and what whole groups did to the shares."""
-    training = splits.table[splits.table["split"] == "train"]
-    table = training.merge(cohort.table[["id", "label"]], on="id")
-    rows, notes = list[pd.DataFrame](), list[str]()
-    for repeat in range(repeats):
-        last: list[str] = []
-        for share, ids in nested_subsets(table, fractions, seed_of(seed, repeat, 0)).items():
-            if ids == last:
-                notes.append(
-                    f"repeat {repeat}: {share:.3g} of the training images is left out, being no whole group more"
-                )
-                continue
-            last = ids
-            rows.append(pd.DataFrame({"repeat": repeat, "fraction": share, "id": ids}))
-    return pd.concat(rows, ignore_index=True), notes
-
-
-def _carry_out(run: Run, opened: Cohort) -> Path:
-    arguments, recipe = run.read()["arguments"], _recipe(run)
-    cohort = without(opened, recipe)
-    splits = read_splits(run.splits_file, cohort, by_group=arguments["split"] == "group")
-    parts = pd.read_csv(run.folder / "subsets.csv", dtype={"id": "string"}, keep_default_na=False)
-    with recorded(run):
-        for repeat, fraction, own in parts_of(parts):
-            kept = splits.table["id"].isin(own["id"]) | (splits.table["split"] != "train")
+def _carry_out(experiment: Experiment) -> Path:
+    run, splits = experiment.run, experiment.splits
+    parts = SUBSETS.read(run.folder)
+    with experiment.recorded():
+        for repeat, fraction, rows in _each_part(parts):
+            kept = splits.table["id"].isin(rows["id"]) | (splits.table["split"] != "train")
             part = replace(splits, table=splits.table[kept].reset_index(drop=True))
-            place = run.folder / "models" / f"{repeat}-{fraction:g}"
-            seed = seed_of(arguments["seed"], repeat, round(1e6 * fraction))
-            train_part(run, place, opened, part, recipe, seed)
-        write_outcome(run)
-    return run.folder
-
-
-def _recipe(run: Run) -> Recipe:
-    return parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
-
-
-def _command(arguments: dict[str, Any]) -> str:
-    words = ["tumortrace", "train", arguments["data"] or "COHORT", "--recipe", arguments["recipe"]]
-    words += ["--fractions", ",".join(f"{100 * share:g}%" for share in arguments["fractions"])]
-    for name, option in (("set", "--set"), ("allow", "--allow")):
-        for value in arguments[name]:
-            words += [option, value]
-    for name in ("repeats", "seed", "split_seed", "split", "device", "precision", *READING):
-        if arguments[name] is not None:
-            words += [f"--{name.replace('_', '-')}", str(arguments[name])]
-    return shlex.join(words)
-
-
-# Nested parts of a training split, by whole slides or patients where these are known.
-
-
-LOOKED_AT = 4  # units, richer in positives and poorer, among which the next one is chosen for balance
+            seed = seed_of(experiment.arguments.seed, repeat, round(1e6 * fraction))
+            fit_part(experiment, _place(run, repeat, fraction), part, experiment.recipe, seed)
+        return _conclude(experiment, parts)
 
 
 def parse_fractions(text: str) -> list[float]:
@@ -225,14 +168,14 @@ def parse_fractions(text: str) -> list[float]:
     """
     wanted = "shares such as 1%,10%,100%"
     try:
-        found = sorted(
+        shares = sorted(
             {float(p.rstrip("%")) / 100 if p.endswith("%") else float(p) for p in map(str.strip, text.split(","))}
         )
     except ValueError as error:
         raise SplitError(f"--fractions {text}", expected=wanted, remedy="mend it") from error
-    if len(found) < 2 or not all(0 < share <= 1 for share in found):
+    if len(shares) < 2 or not all(0 < share <= 1 for share in shares):
         raise SplitError(f"--fractions {text}", expected=f"two or more {wanted}", remedy="mend it")
-    return found
+    return shares
 
 
 def nested_subsets(table: pd.DataFrame, fractions: Sequence[float], seed: int) -> dict[float, list[str]]:
@@ -281,126 +224,129 @@ def _balanced(counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
     waiting = [deque(drawn[rich].tolist()), deque(drawn[~rich].tolist())]  # richer in positives than all, and poorer
     order, images, positives = list[int](), 0.0, 0.0
     while any(waiting):
-        best, found = math.inf, (0, 0)
+        best, chosen = math.inf, (0, 0)
         for side, units in enumerate(waiting):
             for index, unit in enumerate(islice(units, LOOKED_AT)):
                 negative, positive = counts[unit]
                 excess = abs(positives + positive - share * (images + negative + positive))
                 if excess < best:
-                    best, found = excess, (side, index)
-        unit = waiting[found[0]][found[1]]
-        del waiting[found[0]][found[1]]
+                    best, chosen = excess, (side, index)
+        unit = waiting[chosen[0]][chosen[1]]
+        del waiting[chosen[0]][chosen[1]]
         images, positives = images + counts[unit].sum(), positives + counts[unit, 1]
         order.append(unit)
     return np.array(order)
 
 
-# What the models of a learning curve say together.
+def _parts(
+    cohort: Cohort, splits: Splits, fractions: Sequence[float], repeats: int, seed: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """Columns `repeat, fraction, id` of every part's training images, and what whole groups did to the shares."""
+    training = splits.table[splits.table["split"] == "train"]
+    table = training.merge(cohort.table[["id", "label"]], on="id")
+    rows, notes = list[pd.DataFrame](), list[str]()
+    for repeat in range(repeats):
+        last: list[str] = []
+        for share, ids in nested_subsets(table, fractions, seed_of(seed, repeat, 0)).items():
+            if ids == last:
+                notes.append(
+                    f"repeat {repeat}: {share:.3g} of the training images is left out, being no whole group more"
+                )
+                continue
+            last = ids
+            rows.append(pd.DataFrame({"repeat": repeat, "fraction": share, "id": ids}))
+    return pd.concat(rows, ignore_index=True), notes
 
 
-AHEAD = (2, 4)  # times the largest number of training images
-METHOD = {
-    "runs": "Each model's own interval is that of its metrics.json, over the images of the test split. Beside it stand "
-    "mean and standard deviation over repeats, which differ in training images and seed and share the test split.",
-    "law": "1 - AUROC = floor + scale n^-exponent, least squares in logarithms over all runs (floor 0 with three "
-    "sizes). Ranges are percentiles of 300 replicates that draw runs anew within each size: they know the spread "
-    "between trainings, not whether the law goes on, nor the uncertainty of the test split; with a single model of a "
-    "size there is none.",
-}
-
-
-def write_outcome(run: Run) -> None:
+def _conclude(experiment: Experiment, parts: pd.DataFrame) -> Path:
     """Write `learning_curve.csv`, `learning_curve.json` and the report, from the records of all models.
 
     Raises:
         RunError: A model's run is missing.
     """
-    record = run.read()
-    parts = pd.read_csv(run.folder / "subsets.csv", dtype={"id": str}, keep_default_na=False)
-    rows = [_row(run, repeat, fraction, len(own)) for repeat, fraction, own in parts_of(parts)]
-    flat = [{key: value for key, value in row.items() if key != "metrics"} | _columns(row["metrics"]) for row in rows]
-    write_csv(run.folder / "learning_curve.csv", pd.DataFrame(flat))
-    outcome: dict[str, Any] = {
-        "runs": rows,
-        "sizes": [_size(fraction, rows) for fraction in sorted({row["fraction"] for row in rows})],
-        "law": _law(rows),
-        "method": METHOD,
-        "research_use": RESEARCH_USE,
-    }
-    write_json(run.folder / "learning_curve.json", outcome)
-    run.update(status="finished", finished=now(), duration_s=round(sum(row["seconds"] for row in rows), 1))
-    report = write_learning_curve_report(run.folder)
-    for size in outcome["sizes"]:
-        auroc = size["metrics"]["auroc"]
-        spread = "" if auroc["sd"] is None else f" ± {decimals(auroc['sd'])}"
-        log(
-            run, f"{size['images']:,.0f} images: AUROC {decimals(auroc['mean'])}{spread} over {size['repeats']} repeats"
-        )
-    log(run, f"report: {report}; {record['arguments']['repeats']} repeats. {RESEARCH_USE}")
+    run = experiment.run
+    runs = [_result(run, repeat, fraction, len(rows)) for repeat, fraction, rows in _each_part(parts)]
+    LEARNING_CURVE.write(run.folder, pd.DataFrame([_flat(result) for result in runs]))
+    shares = sorted({result.fraction for result in runs})
+    sizes = [_size([result for result in runs if result.fraction == share]) for share in shares]
+    outcome = LearningCurveRecord(runs=runs, sizes=sizes, law=_law(runs), method=METHOD, research_use=RESEARCH_USE)
+    outcome.write(run.folder)
+    lines = []
+    for size in sizes:
+        auroc = size.metrics["auroc"]
+        spread = "" if auroc.sd is None else f" ± {decimals(auroc.sd)}"
+        lines.append(f"{size.images:,.0f} images: AUROC {decimals(auroc.mean)}{spread} over {size.repeats} repeats")
+    return experiment.finish(sum(result.seconds for result in runs), lines)
 
 
-def parts_of(table: pd.DataFrame) -> Iterator[tuple[int, float, pd.DataFrame]]:
+def _each_part(table: pd.DataFrame) -> Iterator[tuple[int, float, pd.DataFrame]]:
     """Repeat, share and rows of each part in `subsets.csv`, small ones first: they are quick."""
     keys = table[["fraction", "repeat"]].drop_duplicates().sort_values(["fraction", "repeat"])
     for fraction, repeat in zip(keys["fraction"], keys["repeat"], strict=True):
         yield int(repeat), float(fraction), table[(table["fraction"] == fraction) & (table["repeat"] == repeat)]
 
 
-def _row(run: Run, repeat: int, fraction: float, images: int) -> dict[str, Any]:
-    folder = begun_in(run.folder / "models" / f"{repeat}-{fraction:g}")
-    if folder is None:
+def _place(run: Run, repeat: int, fraction: float) -> Path:
+    return run.folder / "models" / f"{repeat}-{fraction:g}"
+
+
+def _result(run: Run, repeat: int, fraction: float, images: int) -> CurveRun:
+    part = begun_in(_place(run, repeat, fraction))
+    if part is None:
         raise RunError("a model's run is missing", where=run.folder, remedy="resume the learning curve")
-    record, metrics = read_json(folder / "run.json"), read_json(folder / "metrics.json").get("test", {})
-    return {
-        "repeat": repeat,
-        "fraction": fraction,
-        "images": images,
-        "groups": record["data"]["splits"]["train"]["groups"],
-        "positives": record["data"]["splits"]["train"]["positives"],
-        "run": folder.relative_to(run.folder).as_posix(),
-        "seed": record["seed"],
-        "seconds": record.get("duration_s", 0.0),
-        "metrics": {name: {k: metrics[name][k] for k in ("value", "ci95")} for name in MEASURES if name in metrics},
-    }
+    record, metrics = part.record, Metrics.read(part.folder)["test"]
+    measured = {name: estimate for name in MEASURES if (estimate := metrics.get(name)) is not None}
+    return CurveRun(
+        repeat=repeat,
+        fraction=fraction,
+        images=images,
+        groups=record.data.splits["train"].groups,
+        positives=record.data.splits["train"].positives,
+        run=part.folder.relative_to(run.folder).as_posix(),
+        seed=record.seed,
+        seconds=record.duration_s,
+        metrics={name: Estimate(value=one.value, ci95=one.ci95) for name, one in measured.items()},
+    )
 
 
-def _columns(metrics: dict[str, dict[str, Any]]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
-    for name, entry in metrics.items():
-        low, high = entry["ci95"] or (None, None)
-        found |= {name: entry["value"], f"{name}_low": low, f"{name}_high": high}
-    return found
+def _flat(result: CurveRun) -> dict[str, object]:
+    """A model as a row of the table: each metric with the ends of its interval."""
+    row = {name: value for name, value in result.as_json().items() if name != "metrics"}
+    for name, estimate in result.metrics.items():
+        low, high = estimate.ci95 or (None, None)
+        row |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+    return dict(row)
 
 
-def _size(fraction: float, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    own = [row for row in rows if row["fraction"] == fraction]
+def _size(runs: Sequence[CurveRun]) -> CurveSize:
     metrics = {}
-    for name in own[0]["metrics"]:
-        values = [row["metrics"][name]["value"] for row in own if row["metrics"][name]["value"] is not None]
+    for name in runs[0].metrics:
+        values = [value for run in runs if (value := run.metrics[name].value) is not None]
         sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        metrics[name] = {"mean": float(np.mean(values)) if values else None, "sd": sd, "n": len(values)}
-    images = float(np.mean([row["images"] for row in own]))
-    return {"fraction": fraction, "images": images, "repeats": len(own), "metrics": metrics}
+        metrics[name] = Spread(mean=float(np.mean(values)) if values else None, sd=sd, n=len(values))
+    images = float(np.mean([run.images for run in runs]))
+    return CurveSize(fraction=runs[0].fraction, images=images, repeats=len(runs), metrics=metrics)
 
 
-def _law(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _law(runs: Sequence[CurveRun]) -> Law | None:
     """The power law of 1 - AUROC and what it says of more images; None where it cannot be fitted."""
-    scored = [row for row in rows if row["metrics"]["auroc"]["value"] is not None]
-    images = np.array([row["images"] for row in scored], dtype=float)
-    error = np.array([1 - row["metrics"]["auroc"]["value"] for row in scored])
+    scored = [(run.images, 1 - auroc) for run in runs if (auroc := run.metrics["auroc"].value) is not None]
+    images, error = np.array([count for count, _ in scored], dtype=float), np.array([wrong for _, wrong in scored])
     law = fit_power_law(images, error)
     if law is None:
         return None
     most = images.max()
     at = np.unique(np.concatenate([np.geomspace(images.min(), most * max(AHEAD), 40), most * np.array([1, *AHEAD])]))
-    found = extrapolate(images, error, at)
-    assert found is not None
-    values, ranges = 1 - found[0], 1 - found[1][:, ::-1]
+    extrapolated = extrapolate(images, error, at)
+    assert extrapolated is not None
+    values, ranges = 1 - extrapolated[0], 1 - extrapolated[1][:, ::-1]
     repeated = min(np.unique(images, return_counts=True)[1]) > 1  # else every replicate is the same
     curve = [
-        {"images": float(n), "auroc": float(value), "range95": [float(end) for end in ends] if repeated else None}
+        CurvePoint(images=float(n), auroc=float(value), range95=(float(ends[0]), float(ends[1])) if repeated else None)
         for n, value, ends in zip(at, values, ranges, strict=True)
     ]
-    ahead = [next(one for one in curve if one["images"] == most * times) | {"times": times} for times in (1, *AHEAD)]
-    fitted = {"floor": law.floor, "scale": law.scale, "exponent": law.exponent}
-    return fitted | {"curve": curve, "ahead": ahead}
+    ahead = [
+        next(point for point in curve if point.images == most * times).model_copy(update={"times": times})
+        for times in (1, *AHEAD)
+    ]
+    return Law(floor=law.floor, scale=law.scale, exponent=law.exponent, curve=curve, ahead=ahead)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from tumortrace.evaluation.measures import rises
-from tumortrace.training.options import Averaging, Loss, Optimiser, Schedule
+from tumortrace.training.options import Averaging, Optimiser
+
+# Coefficients and number of steps of the Newton-Schulz iteration in Jordan's description of Muon.
+COEFFICIENTS, STEPS = (3.4445, -4.7750, 2.0315), 5
 
 
 def build_optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
@@ -24,7 +24,7 @@ def build_optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optim
     """
     depths = _depths(network) if options.layer_decay < 1 else {}
     deepest = max(depths.values(), default=0)
-    groups: dict[tuple[bool, int], dict[str, Any]] = {}
+    groups: dict[tuple[bool, int], Any] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -34,15 +34,10 @@ def build_optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optim
         group = groups.setdefault((not decays, depth), {"params": [], "weight_decay": decay, "scale": scale})
         group["params"].append(parameter)
     ordered = [groups[key] for key in sorted(groups)]
-    kinds: dict[str, Any] = {
-        "sgd": torch.optim.SGD,
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "muon": Muon,
-    }
-    arguments = {"momentum": options.momentum} if options.name == "sgd" else {}
-    optimiser: torch.optim.Optimizer = kinds[options.name](ordered, lr=options.lr, **arguments)
-    return optimiser
+    if options.name == "sgd":
+        return torch.optim.SGD(ordered, lr=options.lr, momentum=options.momentum)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
+    return kinds[options.name](ordered, lr=options.lr)
 
 
 def build_average(network: nn.Module, averaging: Averaging) -> AveragedModel | None:
@@ -83,97 +78,6 @@ def _depths(network: nn.Module) -> dict[str, int]:
     return {name: inside.get(name, top) for name, _ in network.named_parameters()}
 
 
-# Learning rate as a pure function of the step and of the history, so that a resumed run needs no state for it.
-
-
-def learning_rate(
-    schedule: Schedule, peak: float, step: int, steps: int, *, epoch: int = 0, watched: Sequence[float | None] = ()
-) -> float:
-    """Learning rate at `step` (from 0) of the `steps` of a stage.
-
-    `one_cycle` rises from peak / 25 along a cosine during the warm-up and falls to peak / 10,000 along another; the
-    others rise in a straight line.
-
-    Args:
-        schedule: Which one.
-        peak: Learning rate at its peak.
-        step: Steps of the stage so far.
-        steps: Steps that the stage takes at most.
-        epoch: Epochs of the stage so far.
-        watched: `schedule.metric` on validation after each of them.
-
-    Example:
-        >>> cycle = Schedule(name="one_cycle", warmup=0.5)
-        >>> [round(learning_rate(cycle, 1.0, step, 5), 4) for step in range(5)]
-        [0.04, 0.52, 1.0, 0.5, 0.0001]
-        >>> learning_rate(Schedule(name="step", every=2, factor=0.5), 1.0, 0, 5, epoch=4)
-        0.25
-    """
-    position = step / max(1, steps - 1)
-    warmup = schedule.warmup if schedule.warmup is not None else 0.25 if schedule.name == "one_cycle" else 0.0
-    if schedule.name == "one_cycle":
-        if position < warmup:
-            return _cosine(peak / 25, peak, position / warmup)
-        return _cosine(peak, peak / 10_000, (position - warmup) / (1 - warmup))
-    if position < warmup:
-        return peak * (step + 1) / (warmup * max(1, steps - 1) + 1)
-    if schedule.name == "cosine":
-        return _cosine(peak, min(peak, schedule.floor), (position - warmup) / (1 - warmup))
-    if schedule.name == "step":
-        return max(peak * schedule.factor ** (epoch // schedule.every), min(peak, schedule.floor))
-    if schedule.name == "plateau":
-        return _plateau(schedule, peak, watched)
-    return peak
-
-
-def _plateau(schedule: Schedule, peak: float, watched: Sequence[float | None]) -> float:
-    """As torch's ReduceLROnPlateau does with `threshold=0`, replayed over the epochs so far."""
-    sign = -1.0 if rises(schedule.metric) else 1.0
-    rate, best, waited = peak, math.inf, 0
-    for value in watched:
-        error = math.inf if value is None else sign * value
-        if error < best:
-            best, waited = error, 0
-            continue
-        waited += 1
-        if waited > schedule.patience:
-            rate, waited = max(rate * schedule.factor, min(peak, schedule.floor)), 0
-    return rate
-
-
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-
-# The loss that is minimised.
-
-
-def binary_loss(logits: Tensor, targets: Tensor, options: Loss, share: float) -> Tensor:
-    """Mean binary cross-entropy of a batch.
-
-    Args:
-        logits: Of the positive class, shape (N,).
-        targets: Labels, or probabilities to learn, shape (N,).
-        options: Label smoothing and class weights.
-        share: Of the positives among all training images, by which "balanced" weighs.
-    """
-    weights = None
-    if options.class_weights == "balanced":
-        weights = (1 - targets) * 0.5 / (1 - share) + targets * 0.5 / share
-    smoothed = targets * (1 - options.label_smoothing) + options.label_smoothing / 2
-    return functional.binary_cross_entropy_with_logits(logits, smoothed, weights)
-
-
-# The Muon optimiser in float32.
-#
-# torch's and timm's compute the orthogonalisation in bfloat16, which CPUs without bfloat16 hardware emulate some
-# hundred times slower: over a second a step for the default network.
-
-
-# Coefficients and number of steps of the Newton-Schulz iteration in Jordan's description of Muon.
-COEFFICIENTS, STEPS = (3.4445, -4.7750, 2.0315), 5
-
-
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised by Newton-Schulz iteration, for matrices and convolutions; AdamW for vectors.
 
@@ -189,6 +93,9 @@ class Muon(torch.optim.Optimizer):
         momentum: Momentum (Nesterov) of matrices, in [0, 1).
         betas: Decay of the first and second moments of vectors, in [0, 1).
     """
+
+    # Not torch.optim.Muon (2.15): it takes matrices alone, and orthogonalises in bfloat16 whatever the weights are,
+    # so that a step differs from this one by some percent, and takes a hundred times as long on CPUs without bfloat16.
 
     def __init__(
         self,
@@ -213,8 +120,11 @@ class Muon(torch.optim.Optimizer):
                 if gradient is None:
                     continue
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                direction = _matrix_step if parameter.ndim > 1 and len(parameter) > 1 else _vector_step
-                parameter.sub_(direction(gradient, self.state[parameter], group), alpha=group["lr"])
+                if parameter.ndim > 1 and len(parameter) > 1:
+                    direction = _matrix_step(gradient, self.state[parameter], group["momentum"])
+                else:
+                    direction = _vector_step(gradient, self.state[parameter], group["betas"])
+                parameter.sub_(direction, alpha=group["lr"])
         return loss
 
 
@@ -235,20 +145,20 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-def _matrix_step(gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+def _matrix_step(gradient: Tensor, state: dict[str, Tensor], decay: float) -> Tensor:
     if not state:
         state["momentum"] = torch.zeros_like(gradient)
-    momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-    nesterov = gradient.lerp(momentum, group["momentum"]).reshape(len(gradient), -1)
+    momentum = state["momentum"].lerp_(gradient, 1 - decay)
+    nesterov = gradient.lerp(momentum, decay).reshape(len(gradient), -1)
     scale = 0.2 * max(nesterov.shape) ** 0.5
     return (scale * orthogonalise(nesterov)).view_as(gradient)
 
 
-def _vector_step(gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
+def _vector_step(gradient: Tensor, state: dict[str, Tensor], betas: tuple[float, float]) -> Tensor:
     if not state:
         state["step"] = torch.zeros((), dtype=torch.float64)
         state["first"], state["second"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-    beta1, beta2 = group["betas"]
+    beta1, beta2 = betas
     state["step"] += 1
     count = float(state["step"])
     first = state["first"].lerp_(gradient, 1 - beta1)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tumortrace.errors import RecipeError
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.thresholds import parse_policy
 from tumortrace.training.distributions import Range, parse_distribution
-
-
-class Part(BaseModel):
-    """Frozen, and no field but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from tumortrace.training.documents import Part
 
 
 class Optimiser(Part):
@@ -148,7 +143,7 @@ class Probe(Part):
     neighbours: list[int] = Field(default=[5, 20, 50], min_length=1)
 
 
-class Learner(Part):
+class Classifier(Part):
     """Instead of gradient descent: a classifier of scikit-learn on the descriptors of model `texture`.
 
     Candidates for its parameters are compared within folds of the training split, by slide or patient where these are
@@ -173,7 +168,7 @@ class Learner(Part):
     folds: int = Field(default=3, ge=2)
 
     @model_validator(mode="after")
-    def _known_values(self) -> Learner:
+    def _known_values(self) -> Classifier:
         for name, value in self.parameters.items():
             if isinstance(value, dict):
                 if self.search == "grid":

@@ -8,26 +8,25 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from tumortrace.errors import RecipeError, RunError
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import require_arguments
 from tumortrace.models.description import Architecture
+from tumortrace.training.documents import Part, as_number, read_document, shipped, validate
 from tumortrace.training.options import (
     Averaging,
     Calibration,
+    Classifier,
     FineTuning,
-    Learner,
     Loss,
     Optimiser,
-    Part,
     Probe,
     Schedule,
     Stopping,
@@ -73,7 +72,7 @@ class Recipe(Part):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     description: str
     source: str = "own"
-    published: dict[str, Any] = Field(default_factory=dict)
+    published: dict[str, JsonValue] = Field(default_factory=dict)
     corrected: list[str] = Field(default_factory=list)
     preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation = Augmentation()
@@ -81,7 +80,7 @@ class Recipe(Part):
     weights: str = "random"
     freeze: list[str] = Field(default_factory=list)
     probe: Probe | None = None
-    learner: Learner | None = None
+    learner: Classifier | None = None
     symmetries: bool = False
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=64, ge=2)
@@ -116,8 +115,7 @@ def recipe_names() -> list[str]:
         >>> "tumortrace" in recipe_names()
         True
     """
-    folder = files("tumortrace.recipes")
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return shipped("tumortrace.recipes")
 
 
 def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
@@ -130,24 +128,7 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: There is no such recipe, or a field of it is not valid; the field is named.
     """
-    if str(name) in recipe_names():
-        text, where = (files("tumortrace.recipes") / f"{name}.yaml").read_text(encoding="utf-8"), f"recipe {name}"
-    elif str(name).endswith((".yaml", ".yml")):
-        where = str(name)
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"not readable ({error})", where=where, remedy="name an existing YAML file") from error
-    else:
-        raise RecipeError(
-            f"no recipe named {str(name)!r}",
-            expected="one of " + ", ".join(recipe_names()) + ", or a path ending in .yaml",
-            remedy="see `tumortrace recipes`",
-        )
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"not valid YAML ({' '.join(str(error).split())})", where=where) from error
+    document, where = read_document(name, "tumortrace.recipes", "recipe", "see `tumortrace recipes`")
     if not isinstance(document, dict):
         raise RecipeError("not a recipe", where=where, expected="a YAML mapping with name, description, model, epochs")
     for change in changes:
@@ -160,7 +141,7 @@ def parse_recipe(text: str, where: str) -> Recipe:
     return _validated(yaml.safe_load(text), where)
 
 
-def _apply(document: dict[str, Any], change: str) -> None:
+def _apply(document: Any, change: str) -> None:
     key, equals, value = change.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {change!r}", expected="key=value, as in optimiser.lr=0.01", remedy="write it so")
@@ -173,7 +154,7 @@ def _apply(document: dict[str, Any], change: str) -> None:
                 f"{parent!r} in --set {change!r} holds no further fields", remedy="see `tumortrace recipes NAME`"
             )
     try:
-        place[last] = _number(yaml.safe_load(value))
+        place[last] = as_number(yaml.safe_load(value))
     except yaml.YAMLError as error:
         raise RecipeError(f"the value in --set {change!r} is not valid YAML", remedy="quote it") from error
     if isinstance(place[last], dict) and any(":" in str(name) for name in place[last]):
@@ -184,31 +165,12 @@ def _apply(document: dict[str, Any], change: str) -> None:
         )
 
 
-def _number(value: Any) -> Any:
-    """YAML 1.1 takes 1e-3 for text, which nobody means."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+def _validated(document: object, where: str) -> Recipe:
+    return validate(Recipe, document, where, "compare with `tumortrace recipes NAME`", _nearest_field)
 
 
-def _validated(document: Any, where: str) -> Recipe:
-    try:
-        return Recipe.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        found, remedy = (
-            f"{first['msg'].removeprefix('Value error, ')} (found {first['input']!r})",
-            "compare with `tumortrace recipes NAME`",
-        )
-        if first["type"] == "extra_forbidden":
-            found = "no such field"
-            if near := difflib.get_close_matches(str(first["loc"][-1]), _field_names(), 1):
-                remedy = f"is {near[0]} meant? {remedy}"
-        raise RecipeError(found, where=f"{where}, field {field}", remedy=remedy) from error
+def _nearest_field(name: str) -> str | None:
+    return next(iter(difflib.get_close_matches(name, _field_names(), 1)), None)
 
 
 def _field_names() -> list[str]:
@@ -218,10 +180,7 @@ def _field_names() -> list[str]:
     return sorted({name for part in parts for name in part.get("properties", {})})
 
 
-# The recipe that was asked for, with all changes in it.
-
-
-def chosen_recipe(
+def choose_recipe(
     recipe: str | Path | Recipe,
     changes: Sequence[str] = (),
     epochs: int | None = None,
@@ -241,7 +200,7 @@ def chosen_recipe(
         ModelError: It names a network that is not there, or arguments that the network does not take.
 
     Example:
-        >>> recipe, changes = chosen_recipe("cnn-64", epochs=1)
+        >>> recipe, changes = choose_recipe("cnn-64", epochs=1)
         >>> recipe.epochs, changes
         (1, ['epochs=1'])
     """

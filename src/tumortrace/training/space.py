@@ -8,16 +8,16 @@ dotted paths into the recipe (`optimiser.lr`, `model.arguments.head.0.dense`), e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tumortrace.errors import RecipeError
 from tumortrace.evaluation.measures import MEASURES, rises
 from tumortrace.training.distributions import parse_distribution
+from tumortrace.training.documents import Part, read_document, shipped, validate
 from tumortrace.training.options import Metric
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 
@@ -39,11 +39,7 @@ UNSEARCHABLE = (
 )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Objective(_Part):
+class Objective(Part):
     """What the search improves, measured on the validation split: `loss` or a metric's name."""
 
     metric: Metric = "f1"
@@ -61,14 +57,14 @@ class Objective(_Part):
         return value | {"direction": natural}
 
 
-class Sampler(_Part):
+class Sampler(Part):
     """`tpe` (Bergstra et al. 2011), of which the first `startup` trials are random, or `random`."""
 
     name: Literal["tpe", "random"] = "tpe"
     startup: int = Field(default=10, ge=1)
 
 
-class Pruner(_Part):
+class Pruner(Part):
     """`hyperband` (Li et al. 2018; asynchronous, as in Optuna), `median`, or `none`.
 
     `reduction` is Hyperband's eta; no trial ends before `least_epochs`; `startup` trials are never cut by the median.
@@ -80,7 +76,7 @@ class Pruner(_Part):
     startup: int = Field(default=5, ge=1)
 
 
-class Space(_Part):
+class Space(Part):
     """What is searched over.
 
     Example:
@@ -131,8 +127,7 @@ def space_names() -> list[str]:
         >>> "system-d" in space_names()
         True
     """
-    folder = files("tumortrace.spaces")
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return shipped("tumortrace.spaces")
 
 
 def load_space(name: str | Path) -> Space:
@@ -141,40 +136,16 @@ def load_space(name: str | Path) -> Space:
     Raises:
         RecipeError: There is no such space, or a field of it is not valid; the field is named.
     """
-    if str(name) in space_names():
-        where = f"space {name}"
-        text = (files("tumortrace.spaces") / f"{name}.yaml").read_text(encoding="utf-8")
-    elif str(name).endswith((".yaml", ".yml")):
-        where = str(name)
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"not readable ({error})", where=where, remedy="name an existing YAML file") from error
-    else:
-        raise RecipeError(
-            f"no space named {str(name)!r}",
-            expected="one of " + ", ".join(space_names()) + ", or a path ending in .yaml",
-            remedy="choose one of these",
-        )
-    try:
-        return parse_space(yaml.safe_load(text), where)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"not valid YAML ({' '.join(str(error).split())})", where=where) from error
+    return parse_space(*read_document(name, "tumortrace.spaces", "space", "choose one of these"))
 
 
-def parse_space(document: Any, where: str) -> Space:
+def parse_space(document: object, where: str) -> Space:
     """A space from the content of its file.
 
     Raises:
         RecipeError: A field is not valid; it is named.
     """
-    try:
-        return Space.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        found = "no such field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise RecipeError(found, where=f"{where}, field {field}" if field else where, remedy="mend it") from error
+    return validate(Space, document, where, "mend it")
 
 
 def changed(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""What a trainer is given, whichever it is."""
+"""What a learner is given: a recipe, and images with labels, or with a teacher's probabilities."""
 
 from __future__ import annotations
 
@@ -10,49 +10,12 @@ import torch
 from torch import Tensor
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.splits import Splits
-from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import RunError
 from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.training.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Task:
-    """A model to make.
-
-    Attributes:
-        recipe: What to train and how.
-        training: Training split; images after `Preprocessing.prepare`.
-        validation: Validation split, likewise; never augmented.
-        checkpoints: Folder for `last.safetensors` and `best.safetensors`.
-        history_file: CSV with one row per epoch, or per candidate.
-        seed: Seed of initial weights, order, augmentation and dropout.
-        device: "auto", "cpu", "cuda" ...
-        precision: "auto", "32" or "bf16".
-        data_key: Names the images, so that features of a frozen body are kept in the cache; None keeps none.
-    """
-
-    recipe: Recipe
-    training: Patches
-    validation: Patches
-    checkpoints: Path
-    history_file: Path
-    seed: int
-    device: str = "auto"
-    precision: str = "auto"
-    data_key: str | None = None
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width in pixels of what goes into the network."""
-        one = self.training.tensor(np.zeros(1, np.int64), torch.device("cpu"))
-        pixels = self.recipe.preprocessing.pixels(one)
-        return pixels.shape[2], pixels.shape[3]
-
-
-# Images of one split as the training loop reads them.
 
 
 @dataclass(frozen=True)
@@ -80,8 +43,8 @@ class Patches:
 
     def tensor(self, indices: np.ndarray, device: torch.device) -> Tensor:
         """Images (N, 3, H, W), uint8, or features, of some of the rows on a device."""
-        found = torch.from_numpy(self.images[self.rows[indices]]).to(device)
-        return found.permute(0, 3, 1, 2) if found.dtype == torch.uint8 else found
+        values = torch.from_numpy(self.images[self.rows[indices]]).to(device)
+        return values.permute(0, 3, 1, 2) if values.dtype == torch.uint8 else values
 
     def learnt(self, indices: np.ndarray) -> np.ndarray:
         """Targets of some of the rows, or their labels where there are none."""
@@ -90,6 +53,65 @@ class Patches:
     def replaced(self, features: np.ndarray) -> Patches:
         """The same rows with one row of features each in place of images."""
         return replace(self, images=features, rows=np.arange(len(self.rows)))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model to make.
+
+    Attributes:
+        recipe: What to train and how.
+        training: Training split; images after `Preprocessing.prepare`.
+        validation: Validation split, likewise; never augmented.
+        checkpoints: Folder for `last.safetensors` and `best.safetensors`.
+        history_file: CSV with one row per epoch, or per candidate.
+        seed: Seed of initial weights, order, augmentation and dropout.
+        device: "auto", "cpu", "cuda" ...
+        precision: "auto", "32" or "bf16".
+        data_key: Names the images, so that features of a frozen body are kept in the cache; None keeps none.
+        keep_features: Whether a frozen body sees each image once, where that makes no difference to the outcome.
+    """
+
+    recipe: Recipe
+    training: Patches
+    validation: Patches
+    checkpoints: Path
+    history_file: Path
+    seed: int
+    device: str = "auto"
+    precision: str = "auto"
+    data_key: str | None = None
+    keep_features: bool = True
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint of where the training stands."""
+        return self.checkpoints / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint of the best weights so far."""
+        return self.checkpoints / "best.safetensors"
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels of what goes into the network."""
+        one = self.training.tensor(np.zeros(1, np.int64), torch.device("cpu"))
+        pixels = self.recipe.preprocessing.pixels(one)
+        return pixels.shape[2], pixels.shape[3]
+
+
+def split_patches(cohort: Cohort, images: np.ndarray, splits: Splits, name: str) -> Patches:
+    """The images and labels of split `name`; `images` has the rows of the cohort's table."""
+    rows = split_rows(cohort, splits, name)
+    groups = cohort.table["group"].to_numpy(dtype=str)[rows] if cohort.has_groups else None
+    return Patches(images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows], groups=groups)
+
+
+def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
+    """Rows of the cohort's table (and so of its patch store) that stand in split `name`; int64."""
+    chosen = set(splits.table.loc[splits.table["split"] == name, "id"])
+    return np.flatnonzero(cohort.table["id"].isin(chosen))
 
 
 def epoch_order(labels: np.ndarray, balanced: bool, seed: tuple[int, ...]) -> np.ndarray:
@@ -119,19 +141,15 @@ def epoch_order(labels: np.ndarray, balanced: bool, seed: tuple[int, ...]) -> np
     return random.permutation(np.concatenate(chosen))
 
 
-# Learning from a teacher: its probabilities beside the labels.
-
-
 def teacher_targets(
-    teacher: str | Path, cohort: Cohort, store: PatchStore, splits: Splits, training: Patches, share: float
+    teacher: str | Path, material: Material, splits: Splits, training: Patches, share: float
 ) -> tuple[Patches, list[str]]:
     """The training images with targets (1 - share) * label + share * the teacher's calibrated probability.
 
     Args:
         teacher: Run folder or bundle.
-        cohort: The data.
-        store: Its images.
-        splits: Its splits.
+        material: The images.
+        splits: Their splits.
         training: Images of the training split.
         share: The teacher's, in [0, 1].
 
@@ -142,7 +160,7 @@ def teacher_targets(
         RunError: The teacher was made for other classes or another size, or has learnt from images that validate,
             calibrate or test the pupil: their measurements would flatter it.
     """
-    model = load_model(teacher)
+    model, cohort, store = load_model(teacher), material.cohort, material.store
     remedy = "distil from a teacher trained on this data with the same splits"
     if model.info.classes != cohort.classes or model.info.patch_size != store.size:
         raise RunError(

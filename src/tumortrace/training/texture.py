@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -20,154 +19,120 @@ from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.models.families.texture import Linear, Texture, Trees
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
-from tumortrace.training.classifiers import candidates, fit_learner, keep, write_importances
+from tumortrace.training.classifiers import candidates, fit_classifier, keep, write_importances
 from tumortrace.training.features import described
-from tumortrace.training.learner import Progress, improves
-from tumortrace.training.probe import measured
-from tumortrace.training.recipe import Recipe
+from tumortrace.training.learner import AfterEpoch, Progress, Row, keep_best, measure
 from tumortrace.training.task import Patches, Task
 
+Folds = list[tuple[np.ndarray, np.ndarray]]
 
-class TextureTrainer:
-    """Fits `Recipe.learner` to the descriptors of model `texture`, in place of `Trainer`.
+
+class TextureLearner:
+    """Fits `Recipe.learner` to the descriptors of model `texture`; see `Learner`.
 
     The descriptors are computed once and kept in the cache; there is nothing else to resume. Candidates are compared
-    within folds of the training split alone, so that validation, like calibration and test, has chosen nothing.
-    Attributes are those of `Trainer`; all of it is computed on the CPU.
+    within folds of the training split alone, so that validation, like calibration and test, has chosen nothing. All of
+    it is computed on the CPU.
 
     Attributes:
         folds: Indices to learn from and to judge by, within the training split.
-        notes: How the folds were made, for the run's record.
 
     Raises:
-        RecipeError: The recipe asks for what no learner does.
+        RecipeError: The recipe asks for what no classical learner does.
         SplitError: The training split cannot be folded.
     """
 
     def __init__(self, task: Task) -> None:
         recipe = task.recipe
         assert recipe.learner is not None
-        _require_plain(recipe, task.training)
+        _require_plain(task)
         resolve_device(task.device)  # a wrong name is refused
         self.device = torch.device("cpu")
         resolve_precision(task.precision, self.device)
         self.precision = "32-true"
-        self.recipe, self.learner, self.history_file = recipe, recipe.learner, task.history_file
-        self.training, self.validation, self.data_key = task.training, task.validation, task.data_key
+        self.task, self.classifier = task, recipe.learner
         self.seed = int(np.random.default_rng(task.seed).integers(2**31))
-        self.candidates = candidates(self.learner, self.seed)
-        self.folds, note = make_folds(task.training, self.learner.folds, self.seed)
+        self.candidates = candidates(self.classifier, self.seed)
+        self.folds, note = make_folds(task.training, self.classifier.folds, self.seed)
         self.notes = [note]
         network = build_network(recipe.model.name, task.input_size, recipe.model.arguments)
         assert isinstance(network, Texture)
         self.network = network
-        self.weights: dict[str, Any] = {"origin": "fitted from scratch (scikit-learn)", "sha256": None, "unused": 0}
+        self.weights: Row = {"origin": "fitted from scratch (scikit-learn)", "sha256": None, "unused": 0}
         self.progress = Progress()
 
     @property
     def evaluated(self) -> Texture:
-        """The network with the chosen learner."""
+        """The network with the chosen classifier."""
         return self.network
 
     @property
     def architecture(self) -> Architecture:
         """What the bundle has to say to build the network again."""
-        return Architecture(name=self.recipe.model.name, arguments=dict(self.network.resolved_arguments))
+        return Architecture(name=self.task.recipe.model.name, arguments=dict(self.network.resolved_arguments))
 
     def resume(self) -> bool:
         """False: descriptors come from the cache, and the search is made again, with the same outcome."""
         return False
 
-    def fit(self, after_epoch: Callable[[dict[str, Any]], bool] | None = None) -> Progress:
+    def fit(self, after_epoch: AfterEpoch | None = None) -> Progress:
         """Fit every candidate and keep the best; each has a row in the history, with `epoch` its number."""
-        body, steps = self.network.body, self.recipe.preprocessing
-        training = described(body, steps, self.training, key=self.data_key).images
-        validation = described(body, steps, self.validation, key=self.data_key).images
-        state, best = self.progress, None
-        with progress_bar() as bar:
-            task = bar.add_task("candidates", total=len(self.candidates) * (len(self.folds) + 1))
-            for values in self.candidates:
-                row, fitted = self._judged(values, training, validation, lambda: bar.advance(task))
-                state.history.append(row)
-                mean = row[f"folds_{self.recipe.stopping.metric}"]
-                if improves(mean, state.best_value, self.recipe.stopping):
-                    state.best_value, state.best_epoch, best = mean, row["epoch"], fitted
-                if after_epoch is not None and after_epoch(row):
-                    break
-        assert best is not None
-        pipeline, self.network.top = best
-        state.epoch = len(state.history)
-        write_csv(self.history_file, pd.DataFrame(state.history))
-        labels = self.validation.labels
-        write_importances(self.history_file.parent, pipeline, self.network, validation, labels, seed=self.seed)
-        return state
+        task, body, steps = self.task, self.network.body, self.task.recipe.preprocessing
+        training = described(body, steps, task.training, key=task.data_key).images
+        validation = described(body, steps, task.validation, key=task.data_key).images
+        judged = self._judged(training, validation)
+        pipeline, self.network.top = keep_best(judged, self.progress, task.recipe.stopping, after_epoch)
+        write_csv(task.history_file, pd.DataFrame(self.progress.history))
+        labels = task.validation.labels
+        write_importances(task.history_file.parent, pipeline, self.network, validation, labels, seed=self.seed)
+        return self.progress
 
     def _judged(
-        self, values: dict[str, Any], training: np.ndarray, validation: np.ndarray, advance: Callable[[], None]
-    ) -> tuple[dict[str, Any], tuple[Pipeline, Linear | Trees]]:
-        """A candidate's row of the history, and what it is when fitted to the whole training split."""
-        started, metric, scores = time.monotonic(), self.recipe.stopping.metric, []
-        for learnt, judged in self.folds:
-            _, layer, _ = self._fit(values, training, learnt)
-            scores.append(measured(layer, training[judged], self.training.labels[judged])[metric])
-            advance()
-        pipeline, layer, converged = self._fit(values, training, np.arange(len(training)))
-        advance()
-        row: dict[str, Any] = {"epoch": len(self.progress.history) + 1}
-        row["head"] = self._told(values) + ("" if converged else ", not converged")
-        found = {"train": measured(layer, training, self.training.labels)}
-        found["validation"] = measured(layer, validation, self.validation.labels)
-        row |= {f"{side}_{name}": value for side, each in found.items() for name, value in each.items()}
-        defined = np.array([np.nan if score is None else score for score in scores])
-        mean, spread = (None if np.isnan(defined).any() else float(each) for each in (defined.mean(), defined.std()))
-        row |= {f"folds_{metric}": mean, f"folds_{metric}_std": spread}
-        return row | {"seconds": round(time.monotonic() - started, 3)}, (pipeline, layer)
+        self, training: np.ndarray, validation: np.ndarray
+    ) -> Iterator[tuple[Row, float | None, tuple[Pipeline, Linear | Trees]]]:
+        """Each candidate's row of the history, its mean over the folds, and it, fitted to the whole training split."""
+        metric, labels = self.task.recipe.stopping.metric, self.task.training.labels
+        with progress_bar() as bar:
+            fits = bar.add_task("candidates", total=len(self.candidates) * (len(self.folds) + 1))
+            for number, values in enumerate(self.candidates, 1):
+                started, scores = time.monotonic(), []
+                for learnt, judged in self.folds:
+                    _, layer, _ = self._fit(values, training, learnt)
+                    scores.append(measure(layer, training[judged], labels[judged])[metric])
+                    bar.advance(fits)
+                pipeline, layer, converged = self._fit(values, training, np.arange(len(training)))
+                bar.advance(fits)
+                row: Row = {"epoch": number, "head": self._told(values) + ("" if converged else ", not converged")}
+                row |= {f"train_{name}": value for name, value in measure(layer, training, labels).items()}
+                measured = measure(layer, validation, self.task.validation.labels)
+                row |= {f"validation_{name}": value for name, value in measured.items()}
+                defined = [score for score in scores if score is not None]
+                known = len(defined) == len(scores)
+                mean, spread = (float(np.mean(defined)), float(np.std(defined))) if known else (None, None)
+                row |= {f"folds_{metric}": mean, f"folds_{metric}_std": spread}
+                row["seconds"] = round(time.monotonic() - started, 3)
+                yield row, mean, (pipeline, layer)
 
-    def _fit(
-        self, values: dict[str, Any], features: np.ndarray, rows: np.ndarray
-    ) -> tuple[Pipeline, Linear | Trees, bool]:
-        balanced = self.recipe.loss.class_weights == "balanced" or self.recipe.sampling == "balanced"
-        labels = self.training.labels[rows]
-        pipeline, converged = fit_learner(
-            self.learner, values, features[rows], labels, balanced=balanced, seed=self.seed
+    def _fit(self, values: Row, features: np.ndarray, rows: np.ndarray) -> tuple[Pipeline, Linear | Trees, bool]:
+        recipe, labels = self.task.recipe, self.task.training.labels[rows]
+        balanced = recipe.loss.class_weights == "balanced" or recipe.sampling == "balanced"
+        pipeline, converged = fit_classifier(
+            self.classifier, values, features[rows], labels, balanced=balanced, seed=self.seed
         )
         return pipeline, keep(pipeline, len(rows), features.shape[1]), converged
 
-    def _told(self, values: dict[str, Any]) -> str:
+    def _told(self, values: Row) -> str:
         """The candidate in words: what is not the same in all of them."""
-        varying = [name for name in values if len({str(each[name]) for each in self.candidates}) > 1]
+        varying = [name for name in values if len({str(others[name]) for others in self.candidates}) > 1]
         words = [f"{name} {_short(values[name])}" for name in varying]
-        return ", ".join(words) or self.learner.name
-
-
-def _require_plain(recipe: Recipe, training: Patches) -> None:
-    """Refuse what a learner would leave out without a word."""
-    asked = {
-        "preprocessing.normalisation other than unit": recipe.preprocessing.normalisation != "unit",
-        f"weights {recipe.weights}": recipe.weights != "random",
-        "augmentation": not recipe.augmentation.identity,
-        "fine_tuning": recipe.fine_tuning is not None,
-        "a teacher (--distil)": training.targets is not None,
-    }
-    for name, found in asked.items():
-        if found:
-            raise RecipeError(f"{name} with learner {recipe.learner and recipe.learner.name}", remedy="leave it out")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-# Folds within the training split, for choices that neither validation nor calibration nor test may make.
-
-
-Folds = list[tuple[np.ndarray, np.ndarray]]
+        return ", ".join(words) or self.classifier.name
 
 
 def make_folds(training: Patches, count: int, seed: int) -> tuple[Folds, str]:
     """Folds of the training split, stratified by class, by slide or patient where these are known.
 
-    Where they are not, copies of a picture stay together.
+    They are for choices that neither validation nor calibration nor test may make. Where no group is known, copies of
+    a picture stay together.
 
     Args:
         training: The split.
@@ -198,3 +163,22 @@ def make_folds(training: Patches, count: int, seed: int) -> tuple[Folds, str]:
     if training.groups is None:
         return folds, note + "which may share slides or patients, as these are not known: the folds are too kind"
     return folds, note + "of which no two share a slide or patient"
+
+
+def _require_plain(task: Task) -> None:
+    """Refuse what a classical learner would leave out without a word."""
+    recipe = task.recipe
+    asked = {
+        "preprocessing.normalisation other than unit": recipe.preprocessing.normalisation != "unit",
+        f"weights {recipe.weights}": recipe.weights != "random",
+        "augmentation": not recipe.augmentation.identity,
+        "fine_tuning": recipe.fine_tuning is not None,
+        "a teacher (--distil)": task.training.targets is not None,
+    }
+    for name, given in asked.items():
+        if given:
+            raise RecipeError(f"{name} with learner {recipe.learner and recipe.learner.name}", remedy="leave it out")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

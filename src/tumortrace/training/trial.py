@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import optuna
@@ -11,21 +10,18 @@ import pandas as pd
 import torch
 from optuna.trial import TrialState
 
-from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.splits import Splits
-from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import TumorTraceError
 from tumortrace.models.bundle import Model
-from tumortrace.records.files import write_csv, write_text
+from tumortrace.records.files import write_text
 from tumortrace.records.run import Run
-from tumortrace.training.finish import uncalibrated
-from tumortrace.training.gradient import Trainer
-from tumortrace.training.learner import seed_of
+from tumortrace.records.tables import HISTORY, PREDICTIONS
+from tumortrace.training.experiment import Experiment
+from tumortrace.training.finish import split_table, uncalibrated
+from tumortrace.training.gradient import GradientLearner
+from tumortrace.training.learner import Row, seed_of
 from tumortrace.training.recipe import Recipe
 from tumortrace.training.space import Space, changed
 from tumortrace.training.study import fail, trial_folder
-from tumortrace.training.task import Task
-from tumortrace.training.train import prepare_store, split_patches
 
 #: What a network that cannot be built or trained raises: its trial fails, and the search goes on.
 FAILURES = (TumorTraceError, RuntimeError, ValueError, MemoryError)
@@ -35,19 +31,19 @@ FAILURES = (TumorTraceError, RuntimeError, ValueError, MemoryError)
 class Search:
     """What every trial of a study shares."""
 
-    run: Run
+    experiment: Experiment
     space: Space
-    recipe: Recipe
-    cohort: Cohort
-    splits: Splits
-    store: PatchStore
     study: optuna.Study
-    arguments: dict[str, Any]
 
-    def value(self, row: dict[str, Any]) -> float | None:
+    @property
+    def run(self) -> Run:
+        """The study's folder."""
+        return self.experiment.run
+
+    def value(self, row: Row) -> float | None:
         """The objective in a row of a history."""
-        found = row[f"validation_{self.space.objective.metric}"]
-        return None if found is None or not np.isfinite(found) else float(found)
+        value = row[f"validation_{self.space.objective.metric}"]
+        return None if value is None or not np.isfinite(value) else float(value)
 
 
 def total_epochs(recipe: Recipe) -> int:
@@ -72,34 +68,23 @@ def attempt(search: Search, trial: optuna.Trial) -> None:
 
 
 def _train(search: Search, trial: optuna.Trial) -> tuple[TrialState, float | None]:
-    folder, seed = trial_folder(search.run.folder, trial.number), seed_of(search.arguments["seed"], trial.number)
+    experiment, place = search.experiment, Run(trial_folder(search.run.folder, trial.number))
+    seed = seed_of(experiment.arguments.seed, trial.number)
     trial.set_user_attr("seed", seed)
-    recipe = changed(search.recipe, search.space.suggest(trial), f"trial {trial.number}")
-    write_text(folder / "recipe.yaml", recipe.to_yaml())
-    images = prepare_store(search.store, recipe.preprocessing).images
-    task = Task(
-        recipe,
-        split_patches(search.cohort, images, search.splits, "train"),
-        split_patches(search.cohort, images, search.splits, "validation"),
-        checkpoints=folder / "checkpoints",
-        history_file=folder / "history.csv",
-        seed=seed,
-        device=search.arguments["device"],
-        precision=search.arguments["precision"],
-        data_key=f"{search.cohort.fingerprint} {search.store.size} {recipe.preprocessing.preparation_key}",
-    )
-    trainer = Trainer(task)
-    if trainer.resume():  # a kill may have come between the checkpoint and the file
-        write_csv(folder / "history.csv", pd.DataFrame(trainer.progress.history))
+    recipe = changed(experiment.recipe, search.space.suggest(trial), f"trial {trial.number}")
+    write_text(place.recipe_file, recipe.to_yaml())
+    learner = GradientLearner(experiment.task(place.folder, recipe, seed))
+    if learner.resume():  # a kill may have come between the checkpoint and the file
+        HISTORY.write(place.folder, pd.DataFrame(learner.progress.history))
     judge = _Judge(search, trial, total_epochs(recipe))
-    pruned = judge.catch_up(trainer.progress.history)
-    progress = trainer.progress if pruned else trainer.fit(after_epoch=judge)
+    pruned = judge.catch_up(learner.progress.history)
+    progress = learner.progress if pruned else learner.fit(after_epoch=judge)
     trial.set_user_attr("epochs", progress.epoch)
     trial.set_user_attr("best_epoch", progress.best_epoch)
     trial.set_user_attr("seconds", round(sum(row["seconds"] for row in progress.history), 3))
     if judge.pruned:
         return TrialState.PRUNED, search.value(progress.history[-1])
-    write_csv(folder / "predictions.csv", _predictions(search, recipe, trainer, images))
+    PREDICTIONS.write(place.folder, _predictions(experiment, recipe, learner))
     return TrialState.COMPLETE, search.value(progress.history[progress.best_epoch - 1])
 
 
@@ -110,32 +95,30 @@ class _Judge:
         self.search, self.trial, self.epochs = search, trial, epochs
         self.pruned = False
 
-    def __call__(self, row: dict[str, Any]) -> bool:
+    def __call__(self, row: Row) -> bool:
         """Report the row of an epoch that has ended; true where the trial ends with it."""
         self._report(row)
         self.pruned = row["epoch"] < self.epochs and self.trial.should_prune()  # a last epoch leaves nothing to save
         return self.pruned
 
-    def catch_up(self, history: list[dict[str, Any]]) -> bool:
+    def catch_up(self, history: list[Row]) -> bool:
         """Report what an interrupted process had not come to."""
         for row in history[:-1]:
             self._report(row)
         return bool(history) and self(history[-1])
 
-    def _report(self, row: dict[str, Any]) -> None:
+    def _report(self, row: Row) -> None:
         if row["epoch"] not in self.trial.storage.get_trial(self.trial._trial_id).intermediate_values:
             value = self.search.value(row)
             self.trial.report(float("nan") if value is None else value, row["epoch"])
 
 
-def _predictions(search: Search, recipe: Recipe, trainer: Trainer, images: np.ndarray) -> pd.DataFrame:
+def _predictions(experiment: Experiment, recipe: Recipe, learner: GradientLearner) -> pd.DataFrame:
     """Validation split with probabilities as the search measures them: one look at each image, no temperature."""
-    cohort = search.cohort
-    chosen = search.splits.table[search.splits.table["split"] == "validation"]
-    table = cohort.table.assign(row=np.arange(len(cohort))).drop(columns=["split", "group"])
-    table = chosen.merge(table, on="id", how="inner", validate="one_to_one").sort_values("row")
-    info = uncalibrated(search.run, recipe, cohort, search.store, search.splits, trainer.architecture)
-    model = Model(info.model_copy(update={"symmetries": False}), trainer.evaluated, trainer.device)
+    table = split_table(experiment, ("validation",))
+    info = uncalibrated(experiment, recipe, learner.architecture)
+    model = Model(info.model_copy(update={"symmetries": False}), learner.evaluated, learner.device)
+    images = experiment.material.prepared(recipe.preprocessing).images
     logits = model.logits(images, table["row"].to_numpy(), description="predicting", prepared=True)
     probability = torch.sigmoid(torch.from_numpy(np.asarray(logits, dtype=np.float64))).numpy()
     return table.assign(probability=probability)[["id", "group", "split", "label", "probability"]]

@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import optuna
-import pandas as pd
+from optuna.trial import FrozenTrial
 
 from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
-from tumortrace.cohorts.layouts import open_cohort, refuse_within
-from tumortrace.cohorts.splits import read_splits
-from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, TumorTraceError
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.models.device import resolve_device, resolve_precision
-from tumortrace.records.files import write_csv, write_json, write_text
-from tumortrace.records.output import require_folder
+from tumortrace.records.command import command_line
+from tumortrace.records.files import write_text
+from tumortrace.records.metrics import Metrics
+from tumortrace.records.plans import BestTrial, StudyRecord
 from tumortrace.records.progress import say
-from tumortrace.records.provenance import RESEARCH_USE, machine, versions
-from tumortrace.records.run import Run, create_run, now
-from tumortrace.reports.tuning import write_tuning_report
-from tumortrace.training.experiment import (
-    admit,
-    data_arguments,
-    data_record,
-    device_name,
-    divided,
-    is_finished,
-    left_to_do,
-    log,
-    reopened,
-    without,
-)
-from tumortrace.training.gradient import Trainer
-from tumortrace.training.recipe import Recipe, parse_recipe, with_whole_paths
+from tumortrace.records.provenance import versions
+from tumortrace.records.run import Run
+from tumortrace.records.tables import PREDICTIONS, TRIALS
+from tumortrace.training.experiment import Experiment, describe_machine, read_recipe, take_up
+from tumortrace.training.gradient import GradientLearner
+from tumortrace.training.recipe import Recipe, with_whole_paths
 from tumortrace.training.space import Space, load_space, parse_space
 from tumortrace.training.study import (
     best_trial,
@@ -54,7 +41,7 @@ from tumortrace.training.study import (
     trial_folder,
     trials_table,
 )
-from tumortrace.training.train import trainer_of
+from tumortrace.training.train import learner_of
 from tumortrace.training.trial import Search, attempt, total_epochs
 
 
@@ -107,43 +94,38 @@ def tune(
     named = space.name if isinstance(space, Space) else str(space)
     space, notes = _adapted(space, changes, trials, epochs_max, objective)
     recipe = with_whole_paths(space.base(changes))
-    if trainer_of(recipe) is not Trainer:
+    if learner_of(recipe) is not GradientLearner:
         raise RecipeError(f"{recipe.name} is not trained in epochs, which a search needs", remedy="name another recipe")
-    device_found = resolve_device(device)
-    resolve_precision(precision, device_found)
-    require_folder(Path(out))
-    cohort = without(open_cohort(data, **reading).labelled, recipe)
-    refuse_within(Path(out), cohort)
-    splits, looks = divided(cohort, split, seed, recipe.splits)
-    audit, _ = admit(cohort, splits, looks=looks, split=split, allow=allow)
-    arguments = {
-        "space": named,
-        "set": list(changes),
-        "trials": space.trials,
-        "epochs_max": space.epochs,
-        "objective": space.objective.metric,
-        "seed": seed,
-        "split": split,
-        "device": device,
-        "precision": precision,
-        **data_arguments(cohort, allow),
-    }
-    record = {"verb": "tune", "command": command_line("tune", arguments), "arguments": arguments, "seed": seed}
-    run = create_run(Path(out), f"tune-{space.name}", record | data_record(cohort, splits))
-    write_text(run.folder / "space.yaml", space.to_yaml())
-    write_text(run.recipe_file, recipe.to_yaml())
-    write_csv(run.splits_file, splits.table)
-    run.update(
-        tumortrace=versions()["tumortrace"],
-        versions=versions() | {"optuna": optuna.__version__},
-        machine=machine(),
-        device=str(device_found),
-        device_name=device_name(device_found),
-        notes=[*notes, *cohort.notes, *splits.notes, *(f"check: {f.message}, which is allowed" for f in audit.errors)],
+    where = resolve_device(device)
+    resolve_precision(precision, where)
+    experiment = Experiment.begin(
+        "tune",
+        data,
+        recipe,
+        reading,
+        name=f"tune-{space.name}",
+        out=out,
+        split=split,
+        allow=allow,
+        policies=(),
+        space=named,
+        set=list(changes),
+        trials=space.trials,
+        epochs_max=space.epochs,
+        objective=space.objective.metric,
+        seed=seed,
+        device=device,
+        precision=precision,
     )
+    run, splits = experiment.run, experiment.splits
+    experiment.keep()
+    write_text(_space_file(run), space.to_yaml())
+    told = [*notes, *run.record.data.notes, *experiment.admission.lines]
+    run.update(**describe_machine(where) | {"versions": versions() | {"optuna": optuna.__version__}}, notes=told)
     open_study(run.folder, space, seed, total_epochs(recipe))
-    log(run, f"tune: space {space.name} on {splits.table['split'].eq('train').sum():,} images, {splits.leakage}")
-    return _carry_out(run, cohort, workers)
+    images = f"{splits.table['split'].eq('train').sum():,} images"
+    experiment.log(f"tune: space {space.name} on {images}, {splits.leakage}")
+    return _carry_out(experiment, workers)
 
 
 def resume_tuning(run_folder: str | Path, data: Cohort | None = None, *, workers: int = 1) -> Path:
@@ -157,18 +139,11 @@ def resume_tuning(run_folder: str | Path, data: Cohort | None = None, *, workers
     Raises:
         RunError: The folder is no study, or the data have changed since.
     """
-    run = Run(Path(run_folder))
-    if not left_to_do(run, "tune", "a study of `tune`"):
-        return run.folder
     if data is not None and workers > 1:
         raise RunError("several workers, which cannot share an opened cohort", remedy="use one")
-    recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
-    cohort = without(reopened(run, recipe, data, "resume_tuning(folder, data=cohort)"), recipe)
-    with study_lock(run.folder):
-        if is_finished(run):  # by the other processes, meanwhile
-            return run.folder
-        run.update(status="running", error=None)
-    return _carry_out(run, cohort, workers)
+    called, call = "a study of `tune`", "resume_tuning(folder, data=cohort)"
+    experiment = take_up(run_folder, "tune", called, data, call)
+    return Path(run_folder) if experiment is None else _carry_out(experiment, workers)
 
 
 def join_tuning(run_folder: str | Path) -> int:
@@ -181,36 +156,27 @@ def join_tuning(run_folder: str | Path) -> int:
     return 0
 
 
-def _carry_out(run: Run, cohort: Cohort, workers: int) -> Path:
-    with _recorded(run):
+def _carry_out(experiment: Experiment, workers: int) -> Path:
+    run, recipe = experiment.run, experiment.recipe
+    with experiment.recorded(partial(study_lock, run.folder)):
         if workers > 1:
             _employ(run.folder, workers)
-            if is_finished(run):
-                return run.folder
-        arguments = run.read()["arguments"]
-        space = load_space(run.folder / "space.yaml")
-        recipe = parse_recipe(run.recipe_file.read_text(encoding="utf-8"), str(run.recipe_file))
-        search = Search(
-            run,
-            space,
-            recipe,
-            cohort,
-            read_splits(run.splits_file, cohort, by_group=arguments["split"] == "group"),
-            open_store(cohort),
-            open_study(run.folder, space, arguments["seed"], total_epochs(recipe)),
-            arguments,
-        )
+        if run.record.status == "finished":  # by other processes
+            return run.folder
+        space = load_space(_space_file(run))
+        study = open_study(run.folder, space, experiment.arguments.seed, total_epochs(recipe))
+        search = Search(experiment, space, study)
         while True:
-            with claimed(search.study, run.folder, space.trials) as trial:
+            with claimed(study, run.folder, space.trials) as trial:
                 if trial is None:
                     break
                 attempt(search, trial)
             with study_lock(run.folder):
                 record_trials(search, trial.number)
         with study_lock(run.folder):
-            if left := count(search.study)["unfinished"]:
+            if left := count(study)["unfinished"]:
                 say(f"left to other processes: {left}; the last of them writes best.yaml and the report")
-            elif not is_finished(run):
+            elif run.record.status != "finished":
                 conclude(search)
     return run.folder
 
@@ -249,108 +215,70 @@ def _employ(folder: Path, workers: int) -> None:
             process.terminate()
 
 
-@contextmanager
-def _recorded(run: Run) -> Iterator[None]:
-    """Leave the study's true status in `run.json` however the work ends, short of a kill."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _unless_finished(run, status="interrupted", finished=now())
-        raise RunError(
-            "interrupted", where=run.folder, remedy=f"continue with `tumortrace tune --resume {run.folder}`"
-        ) from None
-    except BaseException as error:
-        reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
-        _unless_finished(run, status="failed", finished=now(), error=reason)
-        raise
-
-
-def _unless_finished(run: Run, **fields: Any) -> None:
-    """Change the study's record, unless another process has brought the study to its end."""
-    with study_lock(run.folder):
-        if not is_finished(run):
-            run.update(**fields)
-
-
-# What a search leaves in its folder: every trial, the best recipe, and the records of its report.
-
-
 def record_trials(search: Search, number: int) -> None:
     """Bring `trials.csv` up to date after a trial, say how it went, and delete the checkpoints no longer needed."""
     table = trials_table(search.study)
-    write_csv(search.run.folder / "trials.csv", table)
+    TRIALS.write(search.run.folder, table)
     best = best_trial(search.study)
     for other, state in zip(table["number"], table["state"], strict=True):
-        folder = trial_folder(search.run.folder, other) / "checkpoints"
+        folder = Run(trial_folder(search.run.folder, other)).checkpoints
         if state != "unfinished" and (best is None or other != best.number) and folder.exists():
             shutil.rmtree(folder)
     row, counts, metric = table.set_index("number").loc[number], count(search.study), search.space.objective.metric
     told = row["error"].rstrip(".") if row["state"] == "failed" else f"validation {metric} {row['value']:.4f}"
     standing = "none finished yet" if best is None else f"best {best.value:.4f}, trial {best.number}"
     done = f"{counts['finished'] + counts['pruned']} of {search.space.trials}"
-    log(search.run, f"{done}: trial {number} {row['state']}, {told}; {standing}")
+    search.experiment.log(f"{done}: trial {number} {row['state']}, {told}; {standing}")
 
 
 def conclude(search: Search) -> None:
     """Write what is known in the end: study.json, metrics.json of the best trial, best.yaml and the report."""
     run, study, metric = search.run, search.study, search.space.objective.metric
     table, best = trials_table(study), best_trial(study)
-    write_csv(run.folder / "trials.csv", table)
+    TRIALS.write(run.folder, table)
     if best is None:
         raise RunError("no trial was finished", where=run.folder, remedy="start a study with more epochs or trials")
-    folder = trial_folder(run.folder, best.number)
-    predictions = pd.read_csv(folder / "predictions.csv", dtype={"id": "string", "group": "string"})
-    write_json(run.metrics_file, {"validation": evaluate_table(predictions, 0.5)})
-    recipe = parse_recipe((folder / "recipe.yaml").read_text(encoding="utf-8"), f"trial {best.number}")
+    trial = Run(trial_folder(run.folder, best.number))
+    measured = evaluate_table(PREDICTIONS.read(trial.folder), 0.5)
+    Metrics.model_validate({"validation": measured}).write(run.folder)
     best_file = run.folder / "best.yaml"
-    write_text(best_file, _best_recipe(search, recipe, best.number, float(best.value or 0)).to_yaml())
-    arguments = search.arguments | {"recipe": str(best_file), "set": [], "split_seed": search.arguments["seed"]}
-    command = command_line("train", arguments)
-    write_json(
-        run.folder / "study.json",
-        {
-            "space": search.space.name,
-            "objective": search.space.objective.model_dump(),
-            "counts": count(study),
-            "best": {"number": best.number, "value": best.value, "parameters": best.params},
-            "train_command": command,
-            "importances": importances(study),
-            "logarithmic": logarithmic(study),
-        },
+    write_text(best_file, _best_recipe(search, read_recipe(trial.recipe_file), best).to_yaml())
+    arguments = search.experiment.arguments
+    same = ("allow", "split", "device", "precision", *READING)
+    options = {name: getattr(arguments, name) for name in same}
+    command = command_line("train", arguments.data, recipe=best_file, split_seed=arguments.seed, **options)
+    record = StudyRecord(
+        space=search.space.name,
+        objective=search.space.objective.model_dump(),
+        counts=count(study),
+        best=BestTrial(number=best.number, value=best.value, parameters=best.params),
+        train_command=command,
+        importances=importances(study),
+        logarithmic=logarithmic(study),
     )
-    seconds = round(float(table["seconds"].sum()), 1)
-    run.update(status="finished", finished=now(), error=None, duration_s=seconds, best_trial=best.number)
+    record.write(run.folder)
     for lock in run.folder.glob("trials/*/lock"):  # nobody works on a trial any more
         lock.unlink()
-    report = write_tuning_report(run.folder)
-    log(search.run, f"best: trial {best.number}, validation {metric} {best.value:.4f}, the best of many: optimistic")
-    log(search.run, f"train it: {command}")
-    log(search.run, f"report: {report}. {RESEARCH_USE}")
+    lines = [
+        f"best: trial {best.number}, validation {metric} {best.value:.4f}, the best of many: optimistic",
+        f"train it: {command}",
+    ]
+    search.experiment.finish(float(table["seconds"].sum()), lines, best_trial=best.number)
 
 
-def _best_recipe(search: Search, recipe: Recipe, number: int, value: float) -> Recipe:
-    metric, trials = search.space.objective.metric, sum(count(search.study).values())
+def _best_recipe(search: Search, recipe: Recipe, best: FrozenTrial) -> Recipe:
+    space, trials, base = search.space, sum(count(search.study).values()), search.experiment.recipe.name
+    value = f"validation {space.objective.metric} {float(best.value or 0):.4f}"
     return recipe.model_copy(
         update={
-            "name": f"{search.space.name}-best",
-            "description": f"Best of {trials} trials of space {search.space.name}: validation {metric} {value:.4f}.",
-            "source": f"study {search.run.folder.name}, trial {number}, from recipe {search.recipe.name}",
+            "name": f"{space.name}-best",
+            "description": f"Best of {trials} trials of space {space.name}: {value}.",
+            "source": f"study {search.run.folder.name}, trial {best.number}, from recipe {base}",
             "published": {},
             "corrected": [],
         }
     )
 
 
-def command_line(verb: str, arguments: dict[str, Any]) -> str:
-    """The command that `tune` was called with, or the one that trains its best recipe on the same splits."""
-    source = ["--space", arguments["space"]] if verb == "tune" else ["--recipe", arguments["recipe"]]
-    words = ["tumortrace", verb, arguments["data"] or "COHORT", *source]
-    for change in arguments["set"]:
-        words += ["--set", change]
-    for name in arguments.get("allow", []):
-        words += ["--allow", name]
-    own = ("trials", "epochs_max", "objective", "seed") if verb == "tune" else ("split_seed",)
-    for name in (*own, "split", "device", "precision", *READING):
-        if arguments[name] is not None:
-            words += [f"--{name.replace('_', '-')}", str(arguments[name])]
-    return shlex.join(words)
+def _space_file(run: Run) -> Path:
+    return run.folder / "space.yaml"

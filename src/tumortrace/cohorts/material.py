@@ -1,0 +1,176 @@
+"""Labelled images made ready for training: opened, decoded, looked at, divided and audited once for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias, Unpack
+
+import pandas as pd
+
+from tumortrace.cohorts.audit import check, refuse
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.copies import exact_copies
+from tumortrace.cohorts.layouts import open_cohort, refuse_within
+from tumortrace.cohorts.splits import Splits, assign_splits
+from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
+from tumortrace.errors import RecipeError, SplitError
+from tumortrace.evaluation.thresholds import require_enough
+from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.records.run import Admission, Told
+
+
+class Material:
+    """Labelled images, and what is found out of them once, when it is first asked for.
+
+    Args:
+        cohort: Labelled images, without those that a recipe leaves out.
+    """
+
+    def __init__(self, cohort: Cohort) -> None:
+        self.cohort = cohort
+
+    @cached_property
+    def store(self) -> PatchStore:
+        """The images, decoded."""
+        return open_store(self.cohort)
+
+    @cached_property
+    def copies(self) -> Mapping[str, str]:
+        """Picture by id of the images that have copies, which must stay together."""
+        return exact_copies(self.cohort.table["id"], self.store.looks)
+
+    def prepared(self, preprocessing: Preprocessing) -> PatchStore:
+        """The images after `Preprocessing.prepare`, done once and kept where that is more than a crop."""
+        if not preprocessing.prepares:
+            return self.store
+        return prepared_store(self.store, preprocessing.preparation_key, preprocessing.prepare, "preparing")
+
+    def divide(self, split: str, seed: int, fractions: Mapping[str, float] | None) -> Splits:
+        """Splits of the images, copies kept together.
+
+        Args:
+            split: "group" keeps slides or patients together, "random" does not.
+            seed: Of the division.
+            fractions: As for `assign_splits`.
+
+        Raises:
+            DataError: They cannot be divided; where the table alone shows that, no image is decoded.
+        """
+        by_group = by_groups(split)
+        assign_splits(self.cohort, fractions=fractions, seed=seed, by_group=by_group)
+        return assign_splits(self.cohort, fractions=fractions, seed=seed, by_group=by_group, copies=self.copies)
+
+    def require_enough(self, splits: Splits, policies: Collection[str]) -> None:
+        """Refuse splits that lack a class, or a calibration split too small for what a threshold policy promises.
+
+        Raises:
+            SplitError: They are such.
+        """
+        labels = splits.table["id"].map(self.cohort.table.set_index("id")["label"])
+        for name in ("train", "validation", "calibration"):
+            part = labels[splits.table["split"] == name]
+            if part.nunique() < 2:
+                raise SplitError(
+                    f"split {name!r} holds {len(part)} images of {part.nunique()} class(es)",
+                    where=self.cohort.name,
+                    expected="images of both classes in train, validation and calibration",
+                    remedy="add labelled images or groups, or give your own split column",
+                )
+        calibration = labels[splits.table["split"] == "calibration"].dropna()
+        positives = int(calibration.sum())
+        for policy in policies:
+            where = f"{self.cohort.name}, calibration split"
+            require_enough(policy, len(calibration) - positives, positives, where=where)
+
+    def audit(self, splits: Splits, *, split: str, allow: Collection[str]) -> Admission:
+        """What `check` finds in the images as they are divided, and what of it was allowed.
+
+        Args:
+            splits: Their splits.
+            split: "random" allows its own leakage.
+            allow: Findings to pass over.
+
+        Raises:
+            DataError: An error is found that is not allowed.
+        """
+        audit = check(self.cohort, splits=splits, quick=True, looks=self.store.looks)
+        allowed = refuse(audit, [*allow, *(["groups-across-splits"] if split == "random" else [])])
+        told = [Told(name=f.name, verdict=f.verdict, count=f.count, message=f.message) for f in audit.findings]
+        return Admission(findings=told, allowed=list(allowed))
+
+
+Divide: TypeAlias = Callable[[Material], Splits]
+
+
+def admit(
+    data: str | Path | Cohort,
+    divide: Divide,
+    *,
+    out: Path,
+    leave_out: str | None,
+    split: str,
+    allow: Collection[str],
+    policies: Collection[str],
+    **reading: Unpack[ReadingOptions],
+) -> tuple[Material, Splits, Admission]:
+    """Open data for training, divide them, and refuse what would make results wrong.
+
+    Args:
+        data: Any known layout, or an opened cohort.
+        divide: How to divide the images.
+        out: Where results will be written.
+        leave_out: CSV with a column `id` of images not to use, or None.
+        split: "group" or "random".
+        allow: Findings of `check` to pass over.
+        policies: Threshold policies, whose confidence the calibration split must be large enough for.
+        **reading: Options of `open_cohort`.
+
+    Returns:
+        The images, their splits, and what the audit found.
+
+    Raises:
+        TumorTraceError: The data cannot be opened or divided, or `check` finds an error that is not allowed.
+    """
+    by_groups(split)  # a wrong word is refused first
+    cohort = without(open_cohort(data, **reading).labelled, leave_out)
+    refuse_within(out, cohort)
+    material = Material(cohort)
+    splits = divide(material)
+    material.require_enough(splits, policies)
+    return material, splits, material.audit(splits, split=split, allow=allow)
+
+
+def by_groups(split: str) -> bool:
+    """Whether `--split` keeps slides or patients together.
+
+    Raises:
+        SplitError: It is neither "group" nor "random".
+    """
+    if split not in ("group", "random"):
+        raise SplitError(f"--split {split!r}", expected="group or random", remedy="use one of these")
+    return split == "group"
+
+
+def without(cohort: Cohort, leave_out: str | None) -> Cohort:
+    """The cohort without the images whose ids a CSV file lists; a note says how many.
+
+    Raises:
+        RecipeError: The list cannot be read.
+    """
+    if leave_out is None:
+        return cohort
+    try:
+        listed = set(pd.read_csv(leave_out, dtype=str)["id"])
+    except (OSError, ValueError, KeyError) as error:
+        raise RecipeError(
+            f"not readable as a list of ids ({error})",
+            where=leave_out,
+            expected="a CSV file with a column id",
+            remedy="mend leave_out in the recipe",
+        ) from error
+    kept = cohort.where(~cohort.table["id"].isin(listed))
+    note = f"{len(cohort) - len(kept):,} of {len(cohort):,} images are left out, as {Path(leave_out).name} says"
+    return replace(kept, notes=(*kept.notes, note), source=cohort.source)

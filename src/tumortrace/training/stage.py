@@ -1,0 +1,195 @@
+"""A stage of gradient descent: what learns in it, its loss, its learning rate, and one step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tumortrace.evaluation.measures import rises
+from tumortrace.models.architecture import Network, freeze
+from tumortrace.training.optimiser import build_average, build_optimiser
+from tumortrace.training.options import Loss, Schedule
+from tumortrace.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs with one set of frozen parts and one peak learning rate."""
+
+    epochs: int
+    lr: float
+    freeze: tuple[str, ...]
+
+
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stage of a recipe, and the one of fine-tuning where it has one."""
+    stages = [Stage(recipe.epochs, recipe.optimiser.lr, tuple(recipe.freeze))]
+    if second := recipe.fine_tuning:
+        stages.append(Stage(second.epochs, second.lr, tuple(second.freeze)))
+    return stages
+
+
+class Descent:
+    """A network that learns by gradient descent, with all that a checkpoint must hold of it.
+
+    Args:
+        network: The network; what the stage freezes of it stays.
+        recipe: Its optimiser, averaging and clipping.
+        fabric: Device and precision.
+        stage: Which parts are frozen.
+        head_alone: Whether steps take features and train `network.top` on them.
+
+    Attributes:
+        average: Averaged weights, or None.
+        optimiser: Over what is not frozen.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, fabric: Fabric, stage: Stage, *, head_alone: bool) -> None:
+        freeze(network, stage.freeze)
+        self.network, self.fabric, self.clip = network, fabric, recipe.optimiser.clip_norm
+        self.average = build_average(network, recipe.averaging)
+        self.averages_steps = recipe.averaging.name == "ema"
+        self.optimiser = build_optimiser(network, recipe.optimiser)
+        learning: nn.Module = network.top if head_alone else network
+        self.wrapped, self.wrapped_optimiser = fabric.setup(learning, self.optimiser)
+        if self.average is not None:
+            self.average.to(fabric.device)
+
+    @property
+    def evaluated(self) -> Network:
+        """The averaged network, where there is an average yet, or else the network."""
+        if self.average is None or not int(self.average.n_averaged):
+            return self.network
+        return cast(Network, self.average.module)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last layers, which no layer decay lowers."""
+        group = self.optimiser.param_groups[-1]
+        return float(group["lr"] / group["scale"])
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+
+    def step(self, loss: Tensor) -> None:
+        """One step down the gradient of a loss."""
+        self.wrapped_optimiser.zero_grad()
+        self.fabric.backward(loss)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], self.clip)
+        self.wrapped_optimiser.step()
+        if self.averages_steps:
+            self.update_average()
+
+    def update_average(self) -> None:
+        """Take the weights of now into the average, where there is one."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that `load` needs, by name."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for index, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": v for name, v in values.items() if isinstance(v, Tensor)}
+        return tensors
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take up what `tensors` gave."""
+        self.network.load_state_dict(_below(tensors, "network"))
+        if self.average is not None:
+            self.average.load_state_dict(_below(tensors, "average"))
+        groups = self.optimiser.state_dict()["param_groups"]
+        values: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below(tensors, "optimiser").items():
+            index, _, key = name.partition(".")
+            values.setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict({"state": values, "param_groups": groups})
+
+
+def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def binary_loss(logits: Tensor, targets: Tensor, options: Loss, share: float) -> Tensor:
+    """Mean binary cross-entropy of a batch.
+
+    Args:
+        logits: Of the positive class, shape (N,).
+        targets: Labels, or probabilities to learn, shape (N,).
+        options: Label smoothing and class weights.
+        share: Of the positives among all training images, by which "balanced" weighs.
+    """
+    weights = None
+    if options.class_weights == "balanced":
+        weights = (1 - targets) * 0.5 / (1 - share) + targets * 0.5 / share
+    smoothed = targets * (1 - options.label_smoothing) + options.label_smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, smoothed, weights)
+
+
+def learning_rate(
+    schedule: Schedule, peak: float, step: int, steps: int, *, epoch: int = 0, watched: Sequence[float | None] = ()
+) -> float:
+    """Learning rate at `step` (from 0) of the `steps` of a stage.
+
+    It is a pure function, so that a resumed run needs no state for it. `one_cycle` rises from peak / 25 along a cosine
+    during the warm-up and falls to peak / 10,000 along another; the others rise in a straight line.
+
+    Args:
+        schedule: Which one.
+        peak: Learning rate at its peak.
+        step: Steps of the stage so far.
+        steps: Steps that the stage takes at most.
+        epoch: Epochs of the stage so far.
+        watched: `schedule.metric` on validation after each of them.
+
+    Example:
+        >>> cycle = Schedule(name="one_cycle", warmup=0.5)
+        >>> [round(learning_rate(cycle, 1.0, step, 5), 4) for step in range(5)]
+        [0.04, 0.52, 1.0, 0.5, 0.0001]
+        >>> learning_rate(Schedule(name="step", every=2, factor=0.5), 1.0, 0, 5, epoch=4)
+        0.25
+    """
+    position = step / max(1, steps - 1)
+    warmup = schedule.warmup if schedule.warmup is not None else 0.25 if schedule.name == "one_cycle" else 0.0
+    if schedule.name == "one_cycle":
+        if position < warmup:
+            return _cosine(peak / 25, peak, position / warmup)
+        return _cosine(peak, peak / 10_000, (position - warmup) / (1 - warmup))
+    if position < warmup:
+        return peak * (step + 1) / (warmup * max(1, steps - 1) + 1)
+    if schedule.name == "cosine":
+        return _cosine(peak, min(peak, schedule.floor), (position - warmup) / (1 - warmup))
+    if schedule.name == "step":
+        return max(peak * schedule.factor ** (epoch // schedule.every), min(peak, schedule.floor))
+    if schedule.name == "plateau":
+        return _plateau(schedule, peak, watched)
+    return peak
+
+
+def _plateau(schedule: Schedule, peak: float, watched: Sequence[float | None]) -> float:
+    """As torch's ReduceLROnPlateau does with `threshold=0`, replayed over the epochs so far."""
+    sign = -1.0 if rises(schedule.metric) else 1.0
+    rate, best, waited = peak, math.inf, 0
+    for value in watched:
+        error = math.inf if value is None else sign * value
+        if error < best:
+            best, waited = error, 0
+            continue
+        waited += 1
+        if waited > schedule.patience:
+            rate, waited = max(rate * schedule.factor, min(peak, schedule.floor)), 0
+    return rate
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
