@@ -76,7 +76,7 @@ def test_parquet_can_be_read_by_anyone(small: Path, tmp_path: Path) -> None:
     """The arguments stand in the schema; pandas alone gives ids as text and labels as whole numbers or missing."""
     out = features(small, out=tmp_path / "a.parquet", descriptors=["glcm"], changes=["glcm.distances=[2]"])
     record = json.loads(pq.read_schema(out).metadata[b"tumortrace"])
-    assert record.descriptors["glcm"]["distances"] == [2]
+    assert record["descriptors"]["glcm"]["distances"] == [2]
     table = pd.read_parquet(out)
     assert table["id"][0] == "00"
     assert str(table["label"].dtype) == "Int64"

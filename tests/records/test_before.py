@@ -41,7 +41,7 @@ from tumortrace.records.evaluation import (
 from tumortrace.records.metrics import AbstentionRecord, CalibrationRecord, DistributionRecord, Estimate, Metrics
 from tumortrace.records.plans import CrossvalRecord, FoldResult, LearningCurveRecord, StudyRecord
 from tumortrace.records.record import OnDisk
-from tumortrace.records.run import RunRecord
+from tumortrace.records.run import Run, RunRecord
 
 BEFORE = Path(__file__).with_name("before")
 MINE, OTHER = "synthetic:patches?count=120", "synthetic:patches?count=40&seed=9"
@@ -161,6 +161,8 @@ def test_the_run_is_explained_scanned_and_told_again(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """From the checkpoint of version 0.1.0 after one epoch of two, to the predictions of its undisturbed run."""
     run = copied("interrupted", tmp_path)
+    data = RunRecord.read(run).data  # whose fingerprint holds the time at which the tissue was written
+    Run(run).update(data=data.model_copy(update={"fingerprint": open_cohort(MINE).fingerprint}))
     assert resume(run) == run
     record = RunRecord.read(run)
     assert (record.status, record.epochs) == ("finished", 2)
