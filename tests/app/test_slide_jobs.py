@@ -17,10 +17,10 @@ from PIL import Image
 
 from tumortrace import load_model
 from tumortrace.app import processes
-from tumortrace.app.slide_files import Job
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy, SlideReader
 from tumortrace.errors import ModelError, ServeError, SlideError
+from tumortrace.records.evaluation import ScanJob
 
 
 class Scanner:
@@ -91,7 +91,7 @@ def test_scans_run_one_after_the_other(make: Callable[..., SlideJobs], folder: P
     """In the order in which they were asked for, with what was asked for; failures are told and hold nobody up."""
     scanner = Scanner()
     jobs = make(scanner)
-    assert [each["name"] for each in jobs.files.served()] == ["a.png", "b.png", "c.png", "fail.png"]
+    assert list(jobs.files.served()) == ["a.png", "b.png", "c.png", "fail.png"]
     added = [jobs.add(name, options={"overlap": 0.5}) for name in ("b.png", "fail.png", "a.png")]
     until(lambda: jobs.get(added[0].id).status == "running" and added[0].total == 4)
     assert [job.status for job in added] == ["running", "queued", "queued"]
@@ -201,8 +201,8 @@ def test_strange_things_in_the_workspace_are_passed_over(make: Callable[..., Sli
     (work / ("0" * 32) / "slide.svs").write_text("half")
     (work / "mine").mkdir()
     (work / ("1" * 32)).mkdir()
-    job = Job("../x", "a.png", "m", {}, False, 0.0)
-    job.save(work / ("1" * 32))
+    job = ScanJob(id="../x", name="a.png", model="m")
+    job.write(work / ("1" * 32))
     assert make(Scanner()).jobs == []
     assert sorted(path.name for path in work.iterdir() if path.is_dir()) == ["1" * 32, "mine"]
 
@@ -352,7 +352,7 @@ def test_a_slide_of_several_files_is_refused_before_it_is_sent(name: str, make: 
 def test_a_name_that_is_no_text_hides_no_other(make: Callable[..., SlideJobs], folder: Path) -> None:
     """Such a slide cannot be asked for, and is left out; the list of the others can be sent."""
     (folder / os.fsdecode(b"\xff.png")).write_bytes((folder / "a.png").read_bytes())
-    names = [each["name"] for each in make(Scanner()).files.served()]
+    names = list(make(Scanner()).files.served())
     assert names == ["a.png", "b.png", "c.png", "fail.png"]
 
 
@@ -376,7 +376,7 @@ def test_a_result_that_is_deleted_meanwhile_is_not_found(make: Callable[..., Sli
     jobs = make(scanner)
     job = jobs.add("a.png")
     until(lambda: job.status == "done")
-    assert jobs.files.record(job) == {}
+    assert jobs.files.record(job).as_json() == {}
     jobs.delete(job.id)
     for ask in (jobs.files.record, lambda job: jobs.files.result(job, "tiles.csv")):
         with pytest.raises(LookupError, match="gone"):

@@ -1,19 +1,16 @@
-"""Scans on disk: what each is on record, and where slides and results lie (served folder, a folder per scan)."""
+"""Where slides and the results of their scans lie: the served folder, and a folder per scan in the workspace."""
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-from tumortrace.errors import SlideError
-from tumortrace.records.files import write_json
+from tumortrace.errors import RunError, SlideError
+from tumortrace.records.evaluation import ScanJob, ScanRecord
 
 SUFFIXES = frozenset(
     (".bif", ".dcm", ".jpeg", ".jpg", ".mrxs", ".ndpi", ".png", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms")
@@ -24,45 +21,6 @@ SEVERAL_FILES = frozenset((".mrxs", ".vms", ".vmu"))
 """Endings, in lower case, of slides that are an index beside the files that hold the pixels."""
 
 UPLOAD = "slide"
-RECORD = "job.json"
-
-Status = Literal["queued", "running", "done", "failed"]
-
-
-@dataclass
-class Job:
-    """One scan that was asked for.
-
-    Attributes:
-        id: Random, in hexadecimal.
-        name: The slide's name as it is shown; never a path.
-        model: Name of the model.
-        options: `overlap`, `resolution` and `patch_resolution` as `scan` takes them, where given.
-        uploaded: Whether the slide lies in the job's folder; else its name is that of one in the served folder.
-        created: Seconds since 1970.
-        status: Where it stands.
-        error: Cause and remedy of a failure.
-        file: Bytes and time of change of the slide's file when its scan began, by which it is known again.
-        done: Tiles done.
-        total: All tiles; 0 until they are known.
-    """
-
-    id: str
-    name: str
-    model: str
-    options: dict[str, float]
-    uploaded: bool
-    created: float
-    status: Status = "queued"
-    error: dict[str, str] | None = None
-    file: list[int] | None = None
-    done: int = field(default=0, compare=False)
-    total: int = field(default=0, compare=False)
-
-    def save(self, folder: Path) -> None:
-        """Write job.json into the job's folder."""
-        kept = ("id", "name", "model", "options", "uploaded", "created", "status", "error", "file")
-        write_json(folder / RECORD, {name: getattr(self, name) for name in kept})
 
 
 def identity(file: Path) -> list[int]:
@@ -90,15 +48,10 @@ def is_id(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
-def read_job(folder: Path) -> Job | None:
+def read_job(folder: Path) -> ScanJob | None:
     """The job whose folder it is; what was running waits again."""
-    if not is_id(folder.name):
-        return None
-    try:
-        job = Job(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-    if job.id != folder.name:
+    job = ScanJob.recognise(folder) if is_id(folder.name) else None
+    if job is None or job.id != folder.name:
         return None
     if job.status == "running":
         job.status = "queued"
@@ -122,13 +75,13 @@ class SlideFiles:
         """The folder of a scan."""
         return self.workspace / job_id
 
-    def served(self) -> list[dict[str, Any]]:
-        """`name` and `bytes` of the slides in the served folder, by name."""
-        found = []
+    def served(self) -> dict[str, int]:
+        """Bytes of the slides in the served folder, by name."""
+        sizes = {}
         for name, path in self._served().items():
             with suppress(FileNotFoundError):  # removed meanwhile
-                found.append({"name": name, "bytes": path.stat().st_size})
-        return found
+                sizes[name] = path.stat().st_size
+        return sizes
 
     def room_for_upload(self) -> Callable[[int], bool]:
         """A function that is told of bytes as they come in, and says whether they fit beside all other uploads.
@@ -168,7 +121,7 @@ class SlideFiles:
         """Remove all that is kept of a scan, or of an upload that became none."""
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
 
-    def slide(self, job: Job) -> Path:
+    def slide(self, job: ScanJob) -> Path:
         """The file of a job's slide.
 
         Raises:
@@ -179,12 +132,12 @@ class SlideFiles:
             if job.name not in served:
                 raise LookupError(f"no slide named {job.name[:200]!r} in the served folder")
             return served[job.name]
-        found = next(self.folder(job.id).glob(f"{UPLOAD}.*"), None)
-        if found is None:
+        path = next(self.folder(job.id).glob(f"{UPLOAD}.*"), None)
+        if path is None:
             raise LookupError("the uploaded slide is gone")
-        return found
+        return path
 
-    def scanned_slide(self, job: Job) -> Path:
+    def scanned_slide(self, job: ScanJob) -> Path:
         """The file of a job's slide, as it was when it was scanned.
 
         Raises:
@@ -193,11 +146,11 @@ class SlideFiles:
         """
         path = self.slide(job)
         with suppress(FileNotFoundError):
-            if job.file in (None, identity(path)):
+            if job.scanned in (None, identity(path)):
                 return path
         raise SlideError("has been replaced or changed since it was scanned", where=job.name, remedy="scan it again")
 
-    def result(self, job: Job, name: str) -> Path:
+    def result(self, job: ScanJob, name: str) -> Path:
         """A file of a finished scan.
 
         Raises:
@@ -210,21 +163,20 @@ class SlideFiles:
             raise LookupError("the scan's result is gone")
         return path
 
-    def record(self, job: Job) -> dict[str, Any]:
-        """What scan.json of a finished scan holds.
+    def record(self, job: ScanJob) -> ScanRecord:
+        """What a finished scan found.
 
         Raises:
             LookupError: It is not finished, or deleted.
         """
         try:
-            found: dict[str, Any] = json.loads(self.result(job, "scan.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:  # deleted between the look and the reading
+            return ScanRecord.read(self.result(job, ScanRecord.FILE).parent)
+        except RunError:  # deleted between the look and the reading
             raise LookupError("the scan's result is gone") from None
-        return found
 
     def _served(self) -> dict[str, Path]:
         if self._slides is None or not self._slides.is_dir():
             return {}
-        found = (path for path in self._slides.iterdir() if path.suffix.lower() in SUFFIXES)
-        found = (path for path in found if path.name.isprintable())  # a name that is no text cannot be asked for
-        return {path.name: path for path in sorted(found) if path.is_file() and not path.name.startswith(".")}
+        slides = (path for path in self._slides.iterdir() if path.suffix.lower() in SUFFIXES)
+        named = (path for path in slides if path.name.isprintable())  # a name that is no text cannot be asked for
+        return {path.name: path for path in sorted(named) if path.is_file() and not path.name.startswith(".")}

@@ -7,15 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from filelock import FileLock
 
-from tumortrace.app.processes import OVERVIEW
-from tumortrace.app.slide_files import RECORD, Job, SlideFiles, Status, identity, is_id, new_id, read_job
+from tumortrace.app.processes import OVERVIEW, Message
+from tumortrace.app.slide_files import SlideFiles, identity, is_id, new_id, read_job
 from tumortrace.app.slide_reader import Busy, SlideReader, Tell, scan_apart
 from tumortrace.errors import ServeError
+from tumortrace.records.evaluation import ScanJob
 from tumortrace.records.lock import take
+
+Status = Literal["queued", "running", "done", "failed"]
 
 _BATCH = 64  # tiles: fewer than `scan` takes, so that progress is seen on small slides too
 _LOG = logging.getLogger("tumortrace.app.slides")
@@ -49,7 +52,7 @@ class SlideJobs:
         device: str = "auto",
         waiting: int = 8,
         kept_bytes: int = 20 << 30,
-        run: Callable[[dict[str, Any], Tell, threading.Event], dict[str, str] | None] | None = None,
+        run: Callable[[Message, Tell, threading.Event], dict[str, str] | None] | None = None,
     ) -> None:
         self.files = SlideFiles(workspace, slides, kept_bytes)
         self._workspace, self._models, self._device, self._waiting = workspace, dict(models), device, waiting
@@ -57,7 +60,7 @@ class SlideJobs:
         self._run = run or scan_apart
         self._viewer = SlideReader()
         self._probes = threading.BoundedSemaphore(2)
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, ScanJob] = {}
         self._changed = threading.Condition()
         self._ending, self._stop = False, threading.Event()
         self._running: str | None = None
@@ -85,10 +88,10 @@ class SlideJobs:
             job = read_job(folder)
             if job is not None:
                 self._jobs[job.id] = job
-            elif is_id(folder.name) and not (folder / RECORD).exists():  # an upload that never was a job
+            elif is_id(folder.name) and not ScanJob.exists(folder):  # an upload that never was a job
                 self.files.discard(folder.name)
             elif is_id(folder.name):
-                _LOG.warning("%s is passed over: its %s cannot be read", folder, RECORD)
+                _LOG.warning("%s is passed over: its %s cannot be read", folder, ScanJob.FILE)
         self._thread = threading.Thread(target=self._work, name="slide scans", daemon=True)
         self._thread.start()
 
@@ -105,12 +108,12 @@ class SlideJobs:
             self._lock.release()
 
     @property
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[ScanJob]:
         """All jobs, the latest first."""
         with self._changed:
             return sorted(self._jobs.values(), key=lambda job: -job.created)
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str) -> ScanJob:
         """The job of this id.
 
         Raises:
@@ -136,7 +139,7 @@ class SlideJobs:
         model: str | None = None,
         options: Mapping[str, float] | None = None,
         uploaded: str | None = None,
-    ) -> Job:
+    ) -> ScanJob:
         """Queue a scan, once another process has opened the slide.
 
         Args:
@@ -154,7 +157,16 @@ class SlideJobs:
         if chosen not in self._models:
             raise LookupError(f"no model named {chosen[:200]!r}")
         job_id = uploaded or new_id()
-        job = Job(job_id, name, chosen, dict(options or {}), uploaded is not None, time.time())
+        job = ScanJob(
+            id=job_id,
+            name=name,
+            model=chosen,
+            options=dict(options or {}),
+            uploaded=uploaded is not None,
+            created=time.time(),
+            status="queued",
+            error=None,
+        )
         self.require_room()
         if not self._probes.acquire(blocking=False):
             raise Busy("too many slides are being opened")
@@ -165,7 +177,7 @@ class SlideJobs:
             self._probes.release()
         with self._changed:
             self.require_room()
-            job.save(self.files.folder(job.id))
+            job.write(self.files.folder(job.id))
             self._jobs[job.id] = job
             self._changed.notify_all()
         return job
@@ -183,11 +195,11 @@ class SlideJobs:
                 self._changed.wait_for(lambda: self._running != job_id, timeout=30)
         self.files.discard(job_id)
 
-    def descriptor(self, job: Job) -> str:
+    def descriptor(self, job: ScanJob) -> str:
         """The Deep Zoom descriptor of a job's slide; raises what `scanned_slide` and `SlideReader.facts` do."""
         return str(self._viewer.facts(self.files.scanned_slide(job), job.name)["descriptor"])
 
-    def tile(self, job: Job, level: int, column: int, row: int) -> bytes:
+    def tile(self, job: ScanJob, level: int, column: int, row: int) -> bytes:
         """A Deep Zoom tile of a job's slide; raises what `scanned_slide` and `SlideReader.tile` do."""
         overview = self.files.folder(job.id) / OVERVIEW
         slide = self.files.scanned_slide(job)
@@ -211,18 +223,18 @@ class SlideJobs:
                 self._running = None
                 self._changed.notify_all()
 
-    def _put(self, job: Job, status: Status, error: dict[str, str] | None) -> None:
+    def _put(self, job: ScanJob, status: Status, error: dict[str, str] | None) -> None:
         job.status, job.error = status, error
         try:
-            job.save(self.files.folder(job.id))
+            job.write(self.files.folder(job.id))
         except OSError as problem:  # a full disk must not end the thread; the scan itself is on disk or failed
             _LOG.warning("scan %s: its state could not be written (%s)", job.id, problem.strerror)
 
-    def _next(self) -> Job | None:
+    def _next(self) -> ScanJob | None:
         queued = (job for job in self._jobs.values() if job.status == "queued")
         return min(queued, key=lambda job: job.created, default=None)
 
-    def _scan(self, job: Job) -> dict[str, str] | None:
+    def _scan(self, job: ScanJob) -> dict[str, str] | None:
         def tell(done: int, total: int) -> None:
             job.done, job.total = done, total
 
@@ -230,7 +242,7 @@ class SlideJobs:
             if job.model not in self._models:
                 raise LookupError(f"the model {job.model} is no longer served")
             slide = self.files.slide(job)
-            job.file = identity(slide)
+            job.scanned = identity(slide)
             request = {
                 "run": str(self._models[job.model]),
                 "slide": str(slide),
@@ -242,7 +254,7 @@ class SlideJobs:
                 **job.options,
             }
             error = self._run(request, tell, self._stop)
-            if error is None and not self._stop.is_set() and identity(slide) != job.file:
+            if error is None and not self._stop.is_set() and identity(slide) != job.scanned:
                 return {"cause": "the slide's file was changed while it was scanned", "remedy": "scan it again"}
             return error
         except FileNotFoundError:

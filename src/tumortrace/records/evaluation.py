@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from tumortrace.records.metrics import Estimate, SplitMetrics
 from tumortrace.records.record import Open, Part, Record
@@ -355,3 +355,34 @@ class ScanRecord(Record):
     notes: list[str] = []
     files: dict[str, str] = {}
     research_use: str = ""
+
+
+class ScanJob(Record):
+    """`job.json`: a scan that was asked of a server, and where it stands.
+
+    Attributes:
+        id: Random, in hexadecimal; its folder's name.
+        name: The slide's name as it is shown; never a path.
+        model: Name of the model.
+        options: `overlap`, `resolution` and `patch_resolution` as `scan` takes them, where given.
+        uploaded: Whether the slide lies in the job's folder; else its name is that of one in the served folder.
+        created: Seconds since 1970.
+        error: Cause and remedy of a failure.
+        scanned: Bytes and time of change of the slide's file when its scan began, by which it is known again.
+        done: Tiles done; not on disk, like `total`, which is 0 until it is known.
+    """
+
+    FILE: ClassVar[str] = "job.json"
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    id: str
+    name: str
+    model: str
+    options: dict[str, float] = {}
+    uploaded: bool = False
+    created: float = 0.0
+    status: Literal["queued", "running", "done", "failed"] = "queued"
+    error: dict[str, str] | None = None
+    scanned: list[int] | None = Field(default=None, alias="file")
+    done: int = Field(default=0, exclude=True)
+    total: int = Field(default=0, exclude=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, Field, ValidationError
@@ -15,10 +14,12 @@ from pydantic import BaseModel, Field, ValidationError
 from tumortrace.app.middleware import BodyLimit
 from tumortrace.app.problems import Problem, busy, documented
 from tumortrace.app.service import TheService, fit_to_show
-from tumortrace.app.slide_files import Job, Status
-from tumortrace.app.slide_jobs import SlideJobs
+from tumortrace.app.slide_jobs import SlideJobs, Status
 from tumortrace.app.slide_reader import Busy
 from tumortrace.app.slide_upload import receive_form
+from tumortrace.records.evaluation import ScanJob
+from tumortrace.records.record import Open
+from tumortrace.records.tables import TILES
 from tumortrace.reports.wording import called
 from tumortrace.slides.slide import RESOLUTIONS
 from tumortrace.slides.tiling import cells
@@ -63,7 +64,7 @@ class Scan(BaseModel):
     done: int = Field(ge=0)
     total: int = Field(ge=0)
     error: Failure | None
-    result: dict[str, Any] | None
+    result: Open | None
 
 
 class Slides(BaseModel):
@@ -120,20 +121,20 @@ def _told() -> Iterator[None]:
         raise Problem(404, cause, "look at /api/slides for what there is") from None
 
 
-def _job(service: TheService, id: Annotated[str, Path(description="Id of a scan")]) -> Job:
+def _job(service: TheService, id: Annotated[str, Path(description="Id of a scan")]) -> ScanJob:
     try:
         return service.slides.get(id)
     except LookupError:
         raise Problem(404, "no scan of this id", "look at /api/slides for what there is") from None
 
 
-TheJob = Annotated[Job, Depends(_job)]
+TheJob = Annotated[ScanJob, Depends(_job)]
 
 
 @router.get("")
 def slides(service: TheService) -> Slides:
     """List the slides of the served folder, and all scans, the latest first."""
-    served = [ServedSlide(**each) for each in service.slides.files.served()]
+    served = [ServedSlide(name=name, bytes=size) for name, size in service.slides.files.served().items()]
     scans = []
     for job in service.slides.jobs:
         with suppress(LookupError):  # deleted meanwhile
@@ -228,17 +229,17 @@ def heat(service: TheService, job: TheJob) -> JSONResponse:
     """The heat map as numbers, to be drawn over the slide."""
     with _told():
         record = service.slides.files.record(job)
-        tiles = pd.read_csv(service.slides.files.result(job, "tiles.csv"))
-    shown = cells(tiles, record["overlap"])[["x", "y", "width", "height", "probability", "decision"]]
-    facts = {name: record[name] for name in ("width", "height", "threshold")}
-    positive_class = called(record["positive_class"])
+        tiles = TILES.read(service.slides.files.result(job, TILES.name).parent)
+    shown = cells(tiles, record.overlap)[["x", "y", "width", "height", "probability", "decision"]]
+    facts = {"width": record.width, "height": record.height, "threshold": record.threshold}
+    positive_class = called(record.positive_class)
     return JSONResponse(facts | {"positive_class": positive_class, "tiles": shown.to_dict("records")})
 
 
 @router.get("/{id}/tiles.csv", response_class=FileResponse)
 def tiles(service: TheService, job: TheJob) -> FileResponse:
     """The table of tiles."""
-    return _file(service.slides, job, "tiles.csv", "text/csv")
+    return _file(service.slides, job, TILES.name, "text/csv")
 
 
 @router.get("/{id}/outlines.geojson", response_class=FileResponse)
@@ -253,13 +254,13 @@ def heatmap(service: TheService, job: TheJob) -> FileResponse:
     return _file(service.slides, job, "heatmap.png", "image/png")
 
 
-def _file(jobs: SlideJobs, job: Job, name: str, kind: str) -> FileResponse:
+def _file(jobs: SlideJobs, job: ScanJob, name: str, kind: str) -> FileResponse:
     with _told():
         path = jobs.files.result(job, name)
     return FileResponse(path, media_type=kind, filename=f"{job.name}.{name}")
 
 
-def _scan(jobs: SlideJobs, job: Job) -> Scan:
+def _scan(jobs: SlideJobs, job: ScanJob) -> Scan:
     status = job.status
     return Scan(
         id=job.id,
@@ -269,7 +270,7 @@ def _scan(jobs: SlideJobs, job: Job) -> Scan:
         done=job.done,
         total=job.total,
         error=None if job.error is None else Failure(**job.error),
-        result=jobs.files.record(job) if status == "done" else None,
+        result=jobs.files.record(job).as_json() if status == "done" else None,
     )
 
 
