@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from tumortrace.errors import DataError, RunError, SplitError
 from tumortrace.images.super_resolution import SuperResolution, downsample
-from tumortrace.preparation import learn_super_resolution as module
-from tumortrace.preparation.learn_super_resolution import Learner, learn_super_resolution
+from tumortrace.preparation import generator_learner as module
+from tumortrace.preparation.generator_learner import Learner
+from tumortrace.preparation.learn_super_resolution import learn_super_resolution
 
 TINY: dict[str, Any] = {"filters": 6, "batch_size": 2, "crop": 16, "seed": 5, "device": "cpu"}
 

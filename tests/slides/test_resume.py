@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -131,7 +132,9 @@ def test_a_request_to_end_is_answered_with_a_line(
 ) -> None:
     """SIGTERM, as clusters and containers send it, says like Ctrl-C what to do; nobody else's handler is lost."""
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("tumortrace.slides.scan.scan", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("tumortrace.slides.batch.scan", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    ready = SimpleNamespace(require_preparation=lambda *_: None)
+    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: ready)
     with pytest.raises(SystemExit) as left:
         main(["scan", "run", str(slide)])
     assert left.value.code == 1

@@ -114,7 +114,7 @@ def test_a_slide_without_tissue_is_a_result(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_an_unknown_resolution_is_refused_and_nothing_is_written(slide: Path, tmp_path: Path) -> None:
-    """The message names --resolution; given it, the scan runs, and it goes before what the file states."""
+    """The message names --resolution; given it, the scan runs; another word goes before what the file states."""
     with Image.open(slide) as image:
         image.convert("RGB").save(tmp_path / "a.png", dpi=(72, 72))
     with pytest.raises(SlideError, match=r"trained at 1.*--resolution"):
@@ -122,7 +122,9 @@ def test_an_unknown_resolution_is_refused_and_nothing_is_written(slide: Path, tm
     assert not (tmp_path / "out").exists()
     result = scan("run", tmp_path / "a.png", out=tmp_path / "out", model=fake_model(), resolution=0.25)
     assert set(result.tiles["width"]) == {128}
-    assert set(scan("run", slide, out=tmp_path / "2", model=fake_model(), resolution=1.0).tiles["width"]) == {32}
+    assert set(scan("run", slide, out=tmp_path / "2", model=fake_model(), override_resolution=1.0).tiles["width"]) == {
+        32
+    }
 
 
 @pytest.mark.usefixtures("undrawn")

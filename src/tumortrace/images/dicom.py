@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,16 @@ def is_dicom(path: str) -> bool:
     spelled_out = start[4:6].isalpha() and start[4:6].isupper()
     short = int.from_bytes(start[4:8], "little") < 64
     return start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00" and (spelled_out or short)
+
+
+def series_of(path: str | os.PathLike[str]) -> str | None:
+    """Identity of the series that a DICOM file belongs to; None where it states none."""
+    import pydicom
+
+    with suppress(Exception):  # damaged files make pydicom raise nearly anything
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"], force=True)
+        return str(data.SeriesInstanceUID)
+    return None
 
 
 def read_dicom(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.ndarray, str, int, str]:

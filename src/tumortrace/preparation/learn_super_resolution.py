@@ -9,34 +9,32 @@ that are not there.
 from __future__ import annotations
 
 import hashlib
-import math
-import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+import pandas as pd
 from safetensors.torch import save_file
-from spandrel.architectures.ESRGAN import ESRGAN
-from torch import Tensor, nn
-from torch.nn import functional
 
-from tumortrace.errors import DataError, RunError, SplitError
-from tumortrace.images.super_resolution import (
-    SuperResolution,
-    check_images,
-    downsample,
-    restoration_quality,
-    run_generator,
-)
-from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
-from tumortrace.models.device import keep_memory, resolve_device
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.copies import exact_copies
+from tumortrace.cohorts.looks import Looks
+from tumortrace.cohorts.splits import assign_splits
+from tumortrace.errors import DataError, ImageError, RunError, SplitError
+from tumortrace.images.decoding import fit, read_image
+from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.images.super_resolution import SuperResolution, check_images, restoration_quality
+from tumortrace.models.device import resolve_device
 from tumortrace.records.files import replacing, sha256, write_json
-from tumortrace.records.progress import progress_bar
-from tumortrace.records.provenance import versions
+from tumortrace.records.progress import say, track
+from tumortrace.records.record import Open
 
-CHECKPOINT_SECONDS = 60
-WARM_UP = 50  # steps over which the learning rate rises: full steps at once would undo the start as interpolation
+if TYPE_CHECKING:
+    from tumortrace.preparation.generator_learner import Settings
+
+GENERATOR = "super_resolution.safetensors"
+MOST_LEARNT, MOST_MEASURED = 5000, 300  # images to learn from and to measure on
 HELD_OUT = 300  # patches to measure on, at most, where the caller names none
 
 
@@ -98,32 +96,34 @@ def learn_super_resolution(
         >>> SuperResolution(weights=str(path))(patches[:1]).shape
         (1, 128, 128, 3)
     """
+    from tumortrace.preparation.generator_learner import Learner, Settings  # loads spandrel
+
     out = Path(out)
-    settings: dict[str, Any] = {
-        "scale": scale,
-        "steps": steps,
-        "blocks": blocks,
-        "filters": filters,
-        "batch_size": batch_size,
-        "crop": crop,
-        "learning_rate": learning_rate,
-        "adversarial_share": adversarial_share,
-        "adversarial_weight": adversarial_weight,
-        "seed": seed,
-    }
+    settings = Settings(
+        scale=scale,
+        steps=steps,
+        blocks=blocks,
+        filters=filters,
+        batch_size=batch_size,
+        crop=crop,
+        learning_rate=learning_rate,
+        adversarial_share=adversarial_share,
+        adversarial_weight=adversarial_weight,
+        seed=seed,
+    )
     _check(images, out, settings)
     rows, held_out = _parts(rows, held_out, len(images), seed)
-    settings["data"] = _digest(images, rows, held_out)
+    settings = replace(settings, data=_digest(images, rows, held_out))
     checkpoint, record_file = out.with_suffix(".checkpoint.safetensors"), out.with_suffix(".json")
-    if not checkpoint.exists() and (found := [file for file in (out, record_file) if file.exists()]):
-        raise RunError("this file is there already", where=found[0], remedy="name another one, or remove it")
+    if not checkpoint.exists() and (taken := [file for file in (out, record_file) if file.exists()]):
+        raise RunError("this file is there already", where=taken[0], remedy="name another one, or remove it")
     learner = Learner(images, rows, checkpoint, settings, resolve_device(device))
     learner.resume()
     learner.run(np.asarray(images[held_out]))
     with replacing(out) as temporary:
         save_file({name: value.cpu().contiguous() for name, value in learner.generator.state_dict().items()}, temporary)
     quality = restoration_quality(SuperResolution(scale=scale, weights=str(out)), images[held_out], scale=scale)
-    record = learner.record() | {
+    record: Open = learner.record() | {
         "images": {"learnt_from": len(rows), "held_out": len(held_out)},
         "held_out": quality,
         "sha256": sha256(out),
@@ -133,199 +133,16 @@ def learn_super_resolution(
     return out
 
 
-class Learner:
-    """Generator and discriminator while they learn. Random state follows from (seed, step), all else is in `state`.
-
-    Args:
-        images: uint8, shape (N, H, W, 3).
-        rows: Which of them to learn from.
-        checkpoint: File to resume from.
-        settings: The arguments of `learn_super_resolution`, and the digest of its data.
-        device: Where to compute.
-    """
-
-    def __init__(
-        self, images: np.ndarray, rows: np.ndarray, checkpoint: Path, settings: dict[str, Any], device: torch.device
-    ) -> None:
-        keep_memory()
-        self.images, self.rows, self.checkpoint = images, rows, checkpoint
-        self.settings, self.scale, self.device = settings, settings["scale"], device
-        self.pixel_steps = settings["steps"] - round(settings["steps"] * settings["adversarial_share"])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings["seed"])
-            self.generator = ESRGAN(num_filters=settings["filters"], num_blocks=settings["blocks"], scale=self.scale)
-            self.discriminator = _discriminator()
-        _start_as_interpolation(self.generator)
-        self.optimisers = {}
-        for name in ("generator", "discriminator"):
-            network = getattr(self, name).to(self.device)
-            self.optimisers[name] = torch.optim.Adam(network.parameters(), lr=1e-4, betas=(0.9, 0.99))
-        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "losses": [], "pixel_loss_alone": None}
-
-    def run(self, held_out: np.ndarray) -> None:
-        """Take the steps that are left; `held_out` are measured once before the adversarial part."""
-        state, steps = self.state, self.settings["steps"]
-        started = saved = time.monotonic()
-        with progress_bar() as bar:
-            task = bar.add_task("learning super-resolution", total=steps, completed=state["step"])
-            while state["step"] < steps:
-                if state["step"] == self.pixel_steps:
-                    state["pixel_loss_alone"] = restoration_quality(self._enlarge, held_out, scale=self.scale)
-                losses = self._step()
-                state["losses"].append(losses)
-                state["step"] += 1
-                bar.update(task, advance=1, description=f"learning super-resolution, pixel loss {losses[0]:.4f}")
-                if time.monotonic() - saved > CHECKPOINT_SECONDS or state["step"] == steps:
-                    state["seconds"] += time.monotonic() - started
-                    self._save()
-                    started = saved = time.monotonic()
-
-    def resume(self) -> None:
-        """Continue from the checkpoint, where there is one."""
-        if not self.checkpoint.exists():
-            return
-        tensors, saved = load_checkpoint(self.checkpoint)
-        if saved["settings"] != self.settings:
-            changed = [name for name in self.settings if saved["settings"].get(name) != self.settings[name]]
-            raise RunError(
-                f"an unfinished learning that differs in {', '.join(changed)}",
-                where=self.checkpoint,
-                remedy="call it with the same arguments to finish it, or remove that file",
-            )
-        self.state = saved["state"]
-        for name, optimiser in self.optimisers.items():
-            network = getattr(self, name)
-            network.load_state_dict({key: tensors[f"{name}.{key}"] for key in network.state_dict()})
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"adam.{name}."):
-                    index, moment = key.split(".")[2:]
-                    moments.setdefault(int(index), {})[moment] = value
-            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-
-    def record(self) -> dict[str, Any]:
-        """How the generator was learnt: settings, losses averaged over fiftieths of the steps, time."""
-        losses = np.asarray(self.state["losses"])
-        ends = np.unique(np.linspace(0, len(losses), 51).round().astype(int))[1:]
-        names = ("pixel", "adversarial", "discriminator")
-        means = [part.mean(axis=0).tolist() for part in np.split(losses, ends[:-1])]
-        return {
-            "settings": {name: value for name, value in self.settings.items() if name != "data"},
-            "data_digest": self.settings["data"],
-            "parameters": sum(each.numel() for each in self.generator.parameters()),
-            "pixel_steps": self.pixel_steps,
-            "losses": [
-                {"step": int(end), **dict(zip(names, mean, strict=True))} for end, mean in zip(ends, means, strict=True)
-            ],
-            "held_out_pixel_loss_alone": self.state["pixel_loss_alone"],
-            "seconds": round(self.state["seconds"], 1),
-            "device": str(self.device),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "use": "research use only, not a medical device",
-        }
-
-    def _step(self) -> list[float]:
-        """One gradient step; pixel, adversarial and discriminator loss."""
-        small, large = self._pairs()
-        self._set_rates()
-        restored = self.generator(small)
-        loss = pixel = functional.l1_loss(restored, large)
-        adversarial, judged = torch.zeros(()), torch.zeros(())
-        if self.state["step"] >= self.pixel_steps:
-            judged = _relativistic(self.discriminator(large), self.discriminator(restored.detach()))
-            self._descend("discriminator", judged)
-            self.discriminator.requires_grad_(False)  # spares its gradients in the generator's turn
-            adversarial = _relativistic(self.discriminator(restored), self.discriminator(large))
-            self.discriminator.requires_grad_(True)
-            loss = pixel + self.settings["adversarial_weight"] * adversarial
-        self._descend("generator", loss)
-        return [float(pixel.detach()), float(adversarial.detach()), float(judged.detach())]
-
-    def _descend(self, name: str, loss: Tensor) -> None:
-        self.optimisers[name].zero_grad()
-        loss.backward()
-        self.optimisers[name].step()
-
-    def _set_rates(self) -> None:
-        done = min(1.0, self.state["step"] / max(1, self.pixel_steps))
-        warm = min(1.0, (self.state["step"] + 1) / WARM_UP)
-        rate = self.settings["learning_rate"] * warm * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
-        self.optimisers["generator"].param_groups[0]["lr"] = rate
-
-    def _pairs(self) -> tuple[Tensor, Tensor]:
-        """Random crops, turned and mirrored, and their downsampled versions; float32 in [0, 1], (N, 3, H, W)."""
-        draw = np.random.default_rng([self.settings["seed"], self.state["step"]])
-        height, width = self.images.shape[1:3]
-        side = min(self.settings["crop"], height, width) // self.scale * self.scale
-        crops = []
-        for row in draw.choice(self.rows, self.settings["batch_size"]):
-            top, left = draw.integers(height - side + 1), draw.integers(width - side + 1)
-            crop = np.rot90(self.images[row, top : top + side, left : left + side], int(draw.integers(4)))
-            crops.append(crop[:, ::-1] if draw.integers(2) else crop)
-        large = np.stack(crops)
-        small = downsample(large, self.scale)
-        of_small, of_large = (
-            torch.from_numpy(each).to(self.device).permute(0, 3, 1, 2) / 255 for each in (small, large)
-        )
-        return of_small, of_large
-
-    def _enlarge(self, images: np.ndarray) -> np.ndarray:
-        return run_generator(self.generator, images, self.scale, self.device)
-
-    def _save(self) -> None:
-        tensors: dict[str, Tensor] = {}
-        for name, optimiser in self.optimisers.items():
-            tensors |= {f"{name}.{key}": value for key, value in getattr(self, name).state_dict().items()}
-            for index, moments in optimiser.state_dict()["state"].items():
-                tensors |= {f"adam.{name}.{index}.{key}": value for key, value in moments.items()}
-        save_checkpoint(self.checkpoint, tensors, {"settings": self.settings, "state": self.state})
-
-
-def _discriminator() -> nn.Sequential:
-    """Judges overlapping pieces of a picture, each by one number (Isola et al. 2017)."""
-    layers: list[nn.Module] = []
-    for channels_in, channels_out in ((3, 16), (16, 32), (32, 64)):
-        layers += [nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.Conv2d(64, 1, 3, padding=1))
-
-
-def _relativistic(higher: Tensor, lower: Tensor) -> Tensor:
-    """Small when `higher` is judged more real than `lower` is on average (Jolicoeur-Martineau 2018)."""
-    return (functional.softplus(lower.mean() - higher).mean() + functional.softplus(lower - higher.mean()).mean()) / 2
-
-
-@torch.no_grad()
-def _start_as_interpolation(generator: ESRGAN) -> None:
-    """Make three channels carry the colours through, so that learning starts from bilinear interpolation.
-
-    From random weights the first thousand steps are spent on learning to enlarge at all.
-    """
-    point = torch.zeros(3, 3)
-    point[1, 1] = 1
-    tent = torch.tensor([1.0, 2.0, 1.0]) / 4  # after doubling by repetition, this is bilinear interpolation
-    body = generator.model[1].sub[-1]
-    body.weight[:3], body.bias[:3] = 0, 0
-    previous: nn.Module | None = None
-    for layer in generator.model:
-        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            layer.weight[:3], layer.bias[:3] = 0, 0
-            kernel = torch.outer(tent, tent) if isinstance(previous, nn.Upsample) else point
-            for colour in range(3):
-                layer.weight[colour, colour] = kernel
-        previous = layer
-
-
-def _check(images: np.ndarray, out: Path, settings: dict[str, Any]) -> None:
+def _check(images: np.ndarray, out: Path, settings: Settings) -> None:
     check_images(images)
     if out.suffix != ".safetensors":
         raise DataError(f"a file ending in {out.suffix!r}", where=out, expected=".safetensors", remedy="name it so")
-    if settings["scale"] not in (2, 4, 8):
+    if settings.scale not in (2, 4, 8):
         raise DataError(f"scale {settings['scale']}", expected="2, 4 or 8", remedy="use 4")
     for name, least in {"steps": 1, "blocks": 1, "filters": 3, "batch_size": 1, "crop": 16}.items():
-        if settings[name] < least:
-            raise DataError(f"{name} {settings[name]}", expected=f"{least} or more", remedy="leave it out")
-    if not 0 <= settings["adversarial_share"] <= 1:
+        if getattr(settings, name) < least:
+            raise DataError(f"{name} {getattr(settings, name)}", expected=f"{least} or more", remedy="leave it out")
+    if not 0 <= settings.adversarial_share <= 1:
         raise DataError(f"adversarial_share {settings['adversarial_share']}", expected="0 to 1", remedy="leave it out")
     if min(images.shape[1:3]) < 16:
         raise DataError(f"images of {images.shape[1]}x{images.shape[2]} pixels", expected="16x16 or larger")
@@ -355,3 +172,73 @@ def _digest(images: np.ndarray, rows: np.ndarray, held_out: np.ndarray) -> str:
     for array in (rows, held_out, sample):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+# The generator that `prepare --learn` learns on a cohort's training images.
+
+
+def generator_request(steps: Preprocessing, learn: bool, seed: int) -> Open | None:
+    """What decides how images are enlarged, known before a generator is learnt."""
+    if learn:
+        return {"method": "learnt", "scale": (steps.super_resolution or SuperResolution()).scale, "seed": seed}
+    return None if steps.super_resolution is None else steps.super_resolution.describe()
+
+
+def with_learnt_generator(
+    steps: Preprocessing, cohort: Cohort, size: tuple[int, int], out: Path, seed: int, device: str
+) -> tuple[Preprocessing, Cohort]:
+    """The steps with a generator learnt on training images, and the cohort with the splits that say which these are.
+
+    The generator is kept in `out` with its record. It learns from whole patches, at most 5,000, and is measured on
+    validation images where there are any.
+
+    Raises:
+        SplitError: The cohort has splits but none for training, or cannot be split.
+        DataError: Hardly any training image can be read.
+    """
+    cohort = _with_splits(cohort, seed)
+    file = out / GENERATOR
+    if not (file.is_file() and file.with_suffix(".json").is_file()):
+        training = _readable(cohort, "train", size, MOST_LEARNT)
+        if len(training) < 2:
+            raise DataError(f"{len(training)} training images can be read", where=cohort.name, expected="more")
+        measured = _readable(cohort, "validation", size, MOST_MEASURED)
+        rows = np.arange(len(training) + len(measured))
+        learn_super_resolution(
+            np.stack(training + measured),
+            rows[: len(training)],
+            file,
+            held_out=rows[len(training) :] if measured else None,
+            scale=(steps.super_resolution or SuperResolution()).scale,
+            seed=seed,
+            device=device,
+        )
+    scale = (steps.super_resolution or SuperResolution()).scale
+    learnt = SuperResolution(scale=scale, weights=str(file)).pinned()
+    return steps.model_copy(update={"super_resolution": learnt}), cohort
+
+
+def _with_splits(cohort: Cohort, seed: int) -> Cohort:
+    if cohort.table["split"].notna().any():
+        if not (cohort.table["split"] == "train").any():
+            raise SplitError("no training images to learn super-resolution from", where=cohort.name, expected="some")
+        return cohort
+    seen = Looks(cohort).table
+    splits = assign_splits(cohort, seed=seed, copies=exact_copies(cohort.table["id"], seen))
+    split = cohort.table["id"].map(splits.table.set_index("id")["split"])
+    note = f"split here, so that super-resolution learns from training images alone; leakage {splits.leakage}"
+    say(f"note: {note}")
+    return replace(cohort, table=cohort.table.assign(split=split), notes=(*cohort.notes, note))
+
+
+def _readable(cohort: Cohort, split: str, size: tuple[int, int], most: int) -> list[np.ndarray]:
+    """At most `most` images of a split, evenly spread; those that cannot be read are told with the others later."""
+    paths: pd.Series = cohort.table.loc[(cohort.table["split"] == split).fillna(False), "path"]
+    chosen = paths.iloc[np.unique(np.linspace(0, len(paths) - 1, most).astype(int))] if len(paths) else paths
+    images = []
+    for path in track(chosen, f"reading {split} images", total=len(chosen)):
+        try:
+            images.append(fit(read_image(path), size))
+        except ImageError:
+            continue
+    return images

@@ -15,7 +15,7 @@ from tumortrace.cohorts.store import usual_size
 from tumortrace.errors import DataError
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.device import resolve_device
-from tumortrace.preparation.learnt_generator import generator_request, with_learnt_generator
+from tumortrace.preparation.learn_super_resolution import generator_request, with_learnt_generator
 from tumortrace.preparation.pictures import Outcome, prepare_piece
 from tumortrace.preparation.prepared_folder import PreparedFolder, finish, refuse_inside, safe_names
 from tumortrace.records.data import PreparedRecord

@@ -324,6 +324,8 @@ class ScanRecord(Record):
     Attributes:
         width: In pixels of level 0, like `height`.
         resolution: Micrometres per pixel of level 0, None where not known.
+        level: Of the pyramid, from which tiles were read; `level_factor` is how many times smaller it is, and
+            `resampling` how its pixels became those of a tile.
         tiles: How many were looked at; `positive_tiles`, `referred_tiles` and `unfamiliar_tiles` are some of them.
         score: Of the slide.
         outlines: Number of outlines.
@@ -337,6 +339,9 @@ class ScanRecord(Record):
     width: int = 0
     height: int = 0
     resolution: float | None = None
+    level: int | None = None
+    level_factor: float | None = None
+    resampling: str = ""
     model: NamedModel = Field(default_factory=NamedModel)
     positive_class: str = ""
     overlap: float = 0.0

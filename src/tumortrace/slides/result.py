@@ -17,7 +17,7 @@ from tumortrace.records.lock import locked
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import TILES
 from tumortrace.slides.score import slide_score, tumour_area
-from tumortrace.slides.slide import Slide
+from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import cells
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class ScanResult:
         """The scan in one line."""
         record = self.record
         told = f"{record.positive_tiles} of {record.tiles} tiles positive" if record.tiles else "no tiles"
+        if record.unfamiliar_tiles:
+            told += f", {record.unfamiliar_tiles} unlike the training images"
         return f"{record.slide}: {told}; {self.folder / 'heatmap.png'}; {RESEARCH_USE}"
 
 
@@ -58,6 +60,7 @@ def describe(
     mask: np.ndarray,
     *,
     resolution: float | None,
+    level: int,
     overlap: float,
     outlines: int,
     notes: list[str],
@@ -72,6 +75,9 @@ def describe(
         width=slide.width,
         height=slide.height,
         resolution=resolution,
+        level=level,
+        level_factor=round(slide.reader.levels[level].across, 4),
+        resampling=RESAMPLING,
         model=NamedModel(name=model.info.name, weights_sha256=model.info.weights_sha256),
         positive_class=model.info.classes[1],
         overlap=overlap,

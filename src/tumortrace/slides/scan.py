@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
-from tumortrace.errors import ModelError, SlideError
+from tumortrace.errors import ModelError
 from tumortrace.records.files import write_text
 from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar
@@ -25,7 +25,8 @@ from tumortrace.reports.wording import called
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.result import HEATMAP, JOURNAL, OUTLINES, ScanResult, claim, default_folder, describe, only_scan
-from tumortrace.slides.slide import RESOLUTIONS, Slide
+from tumortrace.slides.scale import check_arguments, slide_resolution, tile_scale
+from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
 from tumortrace.slides.tissue import find_tissue, overview
 
@@ -46,6 +47,7 @@ def scan(
     device: str = "auto",
     model: Model | None = None,
     resolution: float | None = None,
+    override_resolution: float | None = None,
     patch_resolution: float | None = None,
     name: str | None = None,
     progress: Progress | None = None,
@@ -66,7 +68,8 @@ def scan(
         batch_size: Tiles per call of the model.
         device: `auto`, `cpu`, `cuda`, ...; not used when `model` is given.
         model: A model that is loaded already.
-        resolution: Um per px at full resolution, in place of what the file states.
+        resolution: Um per px at full resolution, where the file states none.
+        override_resolution: Um per px at full resolution, in place of what the file states; goes on record.
         patch_resolution: Um per px of the patches that the model was trained on, in place of what the model states.
         name: What to call the slide, in place of its file's name.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
@@ -100,7 +103,12 @@ def scan(
         (24, 24, 0.06)
     """
     started = time.monotonic()
-    _check_arguments(overlap, minimum_tissue, batch_size, resolution, patch_resolution)
+    resolutions = {
+        "--resolution": resolution,
+        "--override-resolution": override_resolution,
+        "--patch-resolution": patch_resolution,
+    }
+    check_arguments(overlap, minimum_tissue, batch_size, resolutions)
     with Slide(slide, name=name) as opened:
         if model is None:
             from tumortrace.models.bundle import load_model
@@ -108,8 +116,8 @@ def scan(
             model = load_model(Path(run), device=device)
             model.require_preparation(None, opened.name)
         notes = list(opened.notes)
-        resolution = resolution or opened.resolution
-        scale = _scale(model.info.resolution, patch_resolution, opened, resolution, notes)
+        resolution = slide_resolution(opened, resolution, override_resolution, notes)
+        scale = tile_scale(model.info.resolution, patch_resolution, opened, resolution, notes)
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened)
         with only_scan(folder):
             thumbnail = overview(opened, resolution)
@@ -123,7 +131,8 @@ def scan(
             tiles = tile_tissue(mask, size, tile, overlap=overlap, minimum_tissue=minimum_tissue)
             if mask.any() and tiles.empty:
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
-            journal = Journal[Any](folder / JOURNAL, _request(model, opened, tiles, batch_size, resolution))
+            level = opened.level_for(scale)
+            journal = Journal[Any](folder / JOURNAL, _request(model, opened, tiles, batch_size, resolution, level))
             tiles = _assess(model, opened, tiles, batch_size, journal, progress)
             shown = cells(tiles, overlap)
             polygons = tumour_polygons(shown, size)
@@ -150,6 +159,7 @@ def scan(
                 tiles,
                 mask,
                 resolution=resolution,
+                level=level,
                 overlap=overlap,
                 outlines=len(polygons),
                 notes=notes,
@@ -208,7 +218,7 @@ def _rows(model: Model, images: np.ndarray) -> pd.DataFrame:
 
 
 def _request(
-    model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, resolution: float | None
+    model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, resolution: float | None, level: int
 ) -> dict[str, object]:
     """All that the rows of tiles.csv depend on, to the last bit: a scan goes on only where nothing has changed."""
     file = slide.path.stat()
@@ -222,60 +232,6 @@ def _request(
         "device": str(getattr(model, "device", None)),
         "batch_size": batch_size,
         "resolution": resolution,
+        "level": [level, RESAMPLING],
         "tiles": [len(tiles), zlib.crc32(tiles[["x", "y", "width", "height"]].to_numpy(np.int64).tobytes())],
     }
-
-
-def _scale(
-    trained: float | None, given: float | None, slide: Slide, resolution: float | None, notes: list[str]
-) -> float:
-    """Level-0 px per px of a tile; what was assumed is added to `notes`.
-
-    Args:
-        trained: Um per px of the model's patches as the model states them, or None.
-        given: The same as the caller states them, or None.
-        slide: The slide.
-        resolution: Its um per px, or None.
-        notes: Of the scan.
-    """
-    wanted = given or trained
-    if wanted is None:
-        notes.append(
-            "the model states no resolution; tiles were taken at the slide's full resolution (--patch-resolution says "
-            "what its patches had)"
-        )
-        return 1.0
-    if trained is None:
-        notes.append(f"the model states no resolution; its patches were taken to have {wanted:g} um/px, as was asked")
-    elif given is not None and given != trained:
-        notes.append(f"the model's patches had {trained:g} um/px; tiles were taken at {given:g}, as was asked")
-    if resolution is None:
-        raise SlideError(
-            slide.notes[0] if slide.notes else "states no resolution",
-            where=slide.path,
-            expected=f"um per pixel, because the model was trained at {wanted:g}",
-            remedy="state it with --resolution, such as --resolution 0.25 for most 40x scans or 0.5 for 20x",
-        )
-    if wanted < 0.8 * resolution:
-        notes.append(
-            f"the slide ({resolution:.3g} um/px) is coarser than the model's patches ({wanted:.3g} um/px); tiles were "
-            "enlarged and probabilities are less reliable"
-        )
-    return wanted / resolution
-
-
-def _check_arguments(
-    overlap: float, minimum_tissue: float, batch_size: int, resolution: float | None, patch_resolution: float | None
-) -> None:
-    checks = [
-        ("--overlap", overlap, 0 <= overlap <= 0.9, "between 0 and 0.9"),
-        ("--minimum-tissue", minimum_tissue, 0 <= minimum_tissue <= 1, "between 0 and 1"),
-        ("--batch-size", batch_size, batch_size >= 1, "at least 1"),
-    ]
-    low, high = RESOLUTIONS
-    for name, value in (("--resolution", resolution), ("--patch-resolution", patch_resolution)):
-        if value is not None:
-            checks.append((name, value, low <= value <= high, f"um per pixel from {low} to {high}"))
-    for name, value, valid, expected in checks:
-        if not valid:
-            raise SlideError(f"the value {value!r}", where=name, expected=expected, remedy="change it")

@@ -14,6 +14,8 @@ from PIL import Image
 from tumortrace.images.readers import open_reader
 
 RESOLUTIONS = (0.05, 20.0)  # um/px that a microscope scan can have; 72 or 96 dpi mean that nobody measured
+_CONFIRMED = 2.0  # um/px from which on a resolution has to be confirmed: 2,400 dpi are 10.6, and nobody scans so
+RESAMPLING = "lanczos, exact box"
 _SQUARE = 0.1  # sides of a pixel may differ by this much before the resolution counts as unknown
 _BLOCK = 4096  # largest square, in pixels of a level, that is decoded at once
 _LOBES = 3  # of Lanczos: how far it looks around, in px of the result
@@ -79,7 +81,7 @@ class Slide:
         Raises:
             SlideError: The file is damaged there.
         """
-        number = self._best_level(min(width / size[0], height / size[1]))
+        number = self.level_for(min(width / size[0], height / size[1]))
         level = self.reader.levels[number]
         result = np.empty((size[1], size[0], 3), np.uint8)
         for top, bottom in pairwise(_edges(size[1], height / level.down)):
@@ -91,6 +93,12 @@ class Slide:
                 resampled = Image.fromarray(block).resize((right - left, bottom - top), Image.Resampling.LANCZOS, box)
                 result[top:bottom, left:right] = np.asarray(resampled)
         return result
+
+    def level_for(self, factor: float) -> int:
+        """Number of the coarsest level that is no coarser than `factor`, in px of level 0 to one, give or take 1 %."""
+        levels = self.reader.levels
+        fine = [number for number, level in enumerate(levels) if max(level.across, level.down) <= factor * 1.01]
+        return max(fine, key=lambda number: levels[number].across, default=0)
 
     def thumbnail(self, longest: int) -> np.ndarray:
         """The whole slide as uint8 RGB whose longer side has `longest` px (fewer when the slide itself has)."""
@@ -114,12 +122,6 @@ class Slide:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _best_level(self, factor: float) -> int:
-        """The coarsest level that is no coarser than `factor`, with 1 % of tolerance: a factor is often 4.0003."""
-        levels = self.reader.levels
-        fine = [number for number, level in enumerate(levels) if max(level.across, level.down) <= factor * 1.01]
-        return max(fine, key=lambda number: levels[number].across, default=0)
 
 
 class _Span(NamedTuple):
@@ -159,6 +161,11 @@ def _believable(stated: tuple[float, float] | None) -> tuple[float | None, tuple
     x, y = stated
     if not all(RESOLUTIONS[0] <= value <= RESOLUTIONS[1] for value in (x, y)):
         return None, (f"stated resolution of {x:.4g} x {y:.4g} um/px is not a microscope's and was ignored",)
+    if max(x, y) >= _CONFIRMED:
+        return None, (
+            f"stated resolution of {x:.4g} x {y:.4g} um/px is coarser than slides are scanned and was not believed: "
+            "--resolution confirms it",
+        )
     if max(x, y) > min(x, y) * (1 + _SQUARE):
         return None, (f"pixels are not square ({x:.4g} x {y:.4g} um); the stated resolution was ignored",)
     notes = (f"pixels are not quite square ({x:.4g} x {y:.4g} um); the mean was used",) if abs(x / y - 1) > 0.01 else ()

@@ -1,0 +1,77 @@
+"""At which scale tiles are taken: the slide's resolution against that of the patches that the model learnt from."""
+
+from __future__ import annotations
+
+from tumortrace.errors import SlideError
+from tumortrace.slides.slide import RESOLUTIONS, Slide
+
+
+def slide_resolution(slide: Slide, given: float | None, override: float | None, notes: list[str]) -> float | None:
+    """Um per px of a slide: what it states, else `given`; `override` goes before both. What is odd goes to `notes`."""
+    stated = slide.resolution
+    if override is not None:
+        if stated is not None:
+            notes.append(f"the slide states {stated:.4g} um/px; it was taken to have {override:.4g}, as was asked")
+        return override
+    if stated is not None and given is not None and abs(given / stated - 1) > 0.01:
+        notes.append(
+            f"the slide states {stated:.4g} um/px, which was taken; --resolution {given:.4g} is for slides that state "
+            "none (--override-resolution goes before what a slide states)"
+        )
+    return given if stated is None else stated
+
+
+def tile_scale(
+    trained: float | None, given: float | None, slide: Slide, resolution: float | None, notes: list[str]
+) -> float:
+    """Level-0 px per px of a tile; what was assumed is added to `notes`.
+
+    Args:
+        trained: Um per px of the model's patches as the model states them, or None.
+        given: The same as the caller states them, or None.
+        slide: The slide.
+        resolution: Its um per px, or None.
+        notes: Of the scan.
+    """
+    wanted = given or trained
+    if wanted is None:
+        notes.append(
+            "the model states no resolution; tiles were taken at the slide's full resolution (--patch-resolution says "
+            "what its patches had)"
+        )
+        return 1.0
+    if trained is None:
+        notes.append(f"the model states no resolution; its patches were taken to have {wanted:g} um/px, as was asked")
+    elif given is not None and given != trained:
+        notes.append(f"the model's patches had {trained:g} um/px; tiles were taken at {given:g}, as was asked")
+    if resolution is None:
+        raise SlideError(
+            slide.notes[0] if slide.notes else "states no resolution",
+            where=slide.path,
+            expected=f"um per pixel, because the model was trained at {wanted:g}",
+            remedy="state it with --resolution, such as --resolution 0.25 for most 40x scans or 0.5 for 20x",
+        )
+    if wanted < 0.8 * resolution:
+        notes.append(
+            f"the slide ({resolution:.3g} um/px) is coarser than the model's patches ({wanted:.3g} um/px); tiles were "
+            "enlarged and probabilities are less reliable"
+        )
+    return wanted / resolution
+
+
+def check_arguments(
+    overlap: float, minimum_tissue: float, batch_size: int, resolutions: dict[str, float | None]
+) -> None:
+    """Refuse values out of range; `resolutions` by the name of their option."""
+    checks = [
+        ("--overlap", overlap, 0 <= overlap <= 0.9, "between 0 and 0.9"),
+        ("--minimum-tissue", minimum_tissue, 0 <= minimum_tissue <= 1, "between 0 and 1"),
+        ("--batch-size", batch_size, batch_size >= 1, "at least 1"),
+    ]
+    low, high = RESOLUTIONS
+    for name, value in resolutions.items():
+        if value is not None:
+            checks.append((name, value, low <= value <= high, f"um per pixel from {low} to {high}"))
+    for name, value, valid, expected in checks:
+        if not valid:
+            raise SlideError(f"the value {value!r}", where=name, expected=expected, remedy="change it")

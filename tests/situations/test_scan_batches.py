@@ -1,0 +1,142 @@
+"""Several slides in one call, and what their resolution is taken to be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tests.images.test_dicom import dicom
+from tests.slides.test_scan import fake_model
+from tumortrace.cli.main import run
+from tumortrace.errors import SlideError
+from tumortrace.records.evaluation import ScanRecord
+from tumortrace.slides.batch import find_slides
+from tumortrace.slides.scan import scan
+from tumortrace.slides.slide import Slide
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
+    model = fake_model()
+    model.require_preparation = lambda *_: None
+    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
+    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+
+
+def write_slide(file: Path, um: float | None = 0.5, side: int = 256) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((side, side, 3), (200, 110, 170), np.uint8)
+    stated: dict[str, Any] = {} if um is None else {"resolution": (1e4 / um,) * 2, "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(file, pixels, tile=(64, 64), photometric="rgb", metadata=None, **stated)
+    return file
+
+
+def record(folder: Path) -> ScanRecord:
+    return ScanRecord.read(folder)
+
+
+def test_resolution_is_for_slides_that_state_none(tmp_path: Path) -> None:
+    """In a batch with one slide that lacks it, the others keep theirs; replacing takes another word and is told."""
+    stated, silent = write_slide(tmp_path / "a.tiff"), write_slide(tmp_path / "b.tiff", None)
+    assert run(["scan", "run", str(stated), str(silent), "-o", str(tmp_path / "out"), "--resolution", "0.25"]) == 0
+    assert record(tmp_path / "out" / "a").resolution == pytest.approx(0.5)
+    assert any("states 0.5 um/px, which was taken" in note for note in record(tmp_path / "out" / "a").notes)
+    assert record(tmp_path / "out" / "b").resolution == 0.25
+    assert run(["scan", "run", str(stated), "-o", str(tmp_path / "new"), "--override-resolution", "0.25"]) == 0
+    assert record(tmp_path / "new" / "a").resolution == 0.25
+    assert any("as was asked" in note for note in record(tmp_path / "new" / "a").notes)
+
+
+def test_a_coarse_resolution_is_to_be_confirmed(tmp_path: Path) -> None:
+    """2,400 dpi in a TIFF's tags are not 10.58 um of tissue until somebody says so."""
+    file = tmp_path / "a.tiff"
+    options: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb", "metadata": None, "resolutionunit": "INCH"}
+    tifffile.imwrite(file, np.full((128, 128, 3), 180, np.uint8), resolution=(2400, 2400), **options)
+    with Slide(file) as slide:
+        assert slide.resolution is None
+    with pytest.raises(SlideError, match=r"10\.58.*--resolution confirms it"):
+        scan("run", file, out=tmp_path / "out", model=fake_model())
+
+
+def test_one_damaged_slide_does_not_end_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All are attempted, failures are listed last, and the exit code is 1."""
+    slides = [write_slide(tmp_path / "a.tiff"), tmp_path / "b.tiff", write_slide(tmp_path / "c.tiff")]
+    slides[1].write_bytes(slides[0].read_bytes()[:300])
+    assert run(["scan", "run", *map(str, slides), "-o", str(tmp_path / "out")]) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+    last = capsys.readouterr().err.splitlines()[-2:]
+    assert "1 of 3 slides could not be scanned" in last[0]
+    assert "b.tiff" in last[1]
+
+
+def test_a_folder_of_slides_is_scanned(tmp_path: Path) -> None:
+    """Its slides, each once, also where one is named too; what is no slide is passed over."""
+    for name in ("b.tiff", "a.tiff"):
+        write_slide(tmp_path / "slides" / name)
+    (tmp_path / "slides" / "notes.txt").write_text("none")
+    folder, out = str(tmp_path / "slides"), tmp_path / "out"
+    assert run(["scan", "run", folder, f"{folder}/a.tiff", "-o", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b"]
+    (tmp_path / "none").mkdir()
+    assert run(["scan", "run", str(tmp_path / "none"), "-o", str(out)]) == 1
+
+
+def test_slides_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    """Decided before the work: by their folders."""
+    slides = [write_slide(tmp_path / case / "slide.tiff", side=side) for case, side in (("p1", 256), ("p2", 320))]
+    assert run(["scan", "run", *map(str, slides), "-o", str(tmp_path / "out")]) == 0
+    assert record(tmp_path / "out" / "p1-slide").width == 256
+    assert record(tmp_path / "out" / "p2-slide").width == 320
+
+
+def test_the_files_of_a_dicom_series_are_one_slide(tmp_path: Path) -> None:
+    """Whichever way it is named: file by file, or its folder."""
+    (tmp_path / "series").mkdir()
+    for number in range(6):
+        uid = "1.2.3.4" if number < 4 else "1.2.3.5"
+        dicom(tmp_path / "series" / f"{number}.dcm", np.zeros((8, 8, 3), np.uint8), 8, SeriesInstanceUID=uid)
+    files = sorted((tmp_path / "series").iterdir())
+    assert find_slides([tmp_path / "series"]) == find_slides(files) == [files[0], files[4]]
+
+
+def test_the_record_says_from_which_level_tiles_came(tmp_path: Path) -> None:
+    """Level and resampling stand in scan.json, and a scan that was begun otherwise begins anew."""
+    pixels = np.full((512, 512, 3), (200, 110, 170), np.uint8)
+    options: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb", "metadata": None}
+    with tifffile.TiffWriter(tmp_path / "a.tiff") as file:
+        file.write(pixels, resolution=(4e4, 4e4), resolutionunit="CENTIMETER", **options)
+        file.write(pixels[::4, ::4], subfiletype=1, **options)
+    told = json.loads(
+        (scan("run", tmp_path / "a.tiff", out=tmp_path / "o", model=fake_model()).folder / "scan.json").read_text()
+    )
+    assert (told["level"], told["level_factor"]) == (1, 4.0)
+    assert "lanczos" in told["resampling"]
+
+
+def test_tiles_unlike_the_training_images_stand_in_the_line(tmp_path: Path) -> None:
+    """Not in scan.json alone."""
+    model = fake_model()
+    said = model.assess
+
+    def assess(images: np.ndarray) -> Any:
+        parts = vars(said(images)) if hasattr(said(images), "__dict__") else said(images)._asdict()
+        strange = {"ood_score": np.ones(len(images)), "in_distribution": np.zeros(len(images), bool)}
+        return SimpleNamespace(**{**parts, **strange})
+
+    model.assess = assess
+    result = scan("run", write_slide(tmp_path / "a.tiff"), out=tmp_path / "out", model=model)
+    assert f"{result.record.tiles} unlike the training images" in result.summary
+
+
+def test_a_plain_image_with_a_resolution_scans(tmp_path: Path) -> None:
+    """What states none is scanned with the one that is given."""
+    Image.new("RGB", (256, 256), (200, 110, 170)).save(tmp_path / "a.png")
+    assert run(["scan", "run", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--resolution", "0.5"]) == 0
