@@ -57,7 +57,8 @@ def test_it_learns_and_is_loaded_again(patches: np.ndarray, tmp_path: Path) -> N
 
 def test_it_starts_as_bilinear_interpolation(patches: np.ndarray, tmp_path: Path) -> None:
     """Before the first step the network doubles twice by bilinear interpolation, away from the border."""
-    settings = {**TINY, "scale": 4, "steps": 1, "blocks": 2, "learning_rate": 1e-3, "adversarial_share": 0.0}
+    changes = {"scale": 4, "steps": 1, "blocks": 2, "learning_rate": 1e-3, "adversarial_share": 0.0}
+    settings = module.Settings(**{name: value for name, value in {**TINY, **changes}.items() if name != "device"})
     learner = Learner(patches, np.arange(24), tmp_path / "none", settings, torch.device("cpu"))
     small = torch.from_numpy(downsample(patches[:2], 4)).permute(0, 3, 1, 2) / 255
     reference = small
@@ -94,7 +95,7 @@ def test_killed_and_resumed_is_bit_identical(
     step = Learner._step
 
     def killing(self: Learner) -> list[float]:
-        if self.state["step"] == moment:
+        if self.state.step == moment:
             raise Killed
         return step(self)
 
@@ -105,7 +106,7 @@ def test_killed_and_resumed_is_bit_identical(
             learn(patches, tmp_path / "b.safetensors", **arguments)
     assert not (tmp_path / "b.safetensors").exists()
     taken: list[int] = []
-    monkeypatch.setattr(Learner, "_step", lambda self: (taken.append(self.state["step"]), step(self))[1])
+    monkeypatch.setattr(Learner, "_step", lambda self: (taken.append(self.state.step), step(self))[1])
     resumed = learn(patches, tmp_path / "b.safetensors", **arguments)
     assert taken == list(range(moment, 12))
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
@@ -120,7 +121,7 @@ def test_other_arguments_do_not_take_up_what_is_unfinished(
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", -1)
 
     def killing(self: Learner) -> list[float]:
-        if self.state["step"] == 2:
+        if self.state.step == 2:
             raise Killed
         return step(self)
 

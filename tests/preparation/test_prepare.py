@@ -101,7 +101,7 @@ def test_nothing_but_unreadable_images_is_refused(tmp_path: Path) -> None:
     for name in ("benign", "malignant"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "a.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="none of the images"):
+    with pytest.raises(DataError, match="none of 2 images"):
         prepare(tmp_path / "data", tmp_path / "out", Preprocessing(crop=32))
 
 

@@ -138,12 +138,12 @@ def _check(images: np.ndarray, out: Path, settings: Settings) -> None:
     if out.suffix != ".safetensors":
         raise DataError(f"a file ending in {out.suffix!r}", where=out, expected=".safetensors", remedy="name it so")
     if settings.scale not in (2, 4, 8):
-        raise DataError(f"scale {settings['scale']}", expected="2, 4 or 8", remedy="use 4")
+        raise DataError(f"scale {settings.scale}", expected="2, 4 or 8", remedy="use 4")
     for name, least in {"steps": 1, "blocks": 1, "filters": 3, "batch_size": 1, "crop": 16}.items():
         if getattr(settings, name) < least:
             raise DataError(f"{name} {getattr(settings, name)}", expected=f"{least} or more", remedy="leave it out")
     if not 0 <= settings.adversarial_share <= 1:
-        raise DataError(f"adversarial_share {settings['adversarial_share']}", expected="0 to 1", remedy="leave it out")
+        raise DataError(f"adversarial_share {settings.adversarial_share}", expected="0 to 1", remedy="leave it out")
     if min(images.shape[1:3]) < 16:
         raise DataError(f"images of {images.shape[1]}x{images.shape[2]} pixels", expected="16x16 or larger")
 
