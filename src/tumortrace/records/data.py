@@ -27,8 +27,8 @@ class FindingRecord(Part):
     verdict: str = "note"
     count: int = 0
     message: str = ""
-    remedy: str = ""
-    examples: list[ExampleFound] = []
+    remedy: str | None = ""
+    examples: list[ExampleFound | list[str] | str] = []
 
 
 class AuditRecord(Record):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from tumortrace.errors import ImageError, RunError
+from tumortrace.errors import ImageError
 from tumortrace.images.decoding import read_image
-from tumortrace.reports.page import embed_image, write_page
-from tumortrace.reports.records import read_json
+from tumortrace.records.data import AuditRecord, ExampleFound, FindingRecord
+from tumortrace.reports.page import Context, embed_image, write_page
 from tumortrace.reports.wording import enumerate_kinds
 
-ORDER = ("error", "warning", "note")
 _THUMBNAIL = 192  # pixels of the longer side: sharp on screens with two pixels per point
 _MEANS = {
     "error": "Results on these data would be wrong. Repair them before training.",
@@ -43,31 +41,25 @@ def write_audit_report(folder: Path) -> Path:
         >>> "Nothing stands against" in page
         True
     """
-    audit = read_json(Path(folder) / "audit.json")
-    if not audit:
-        raise RunError("no audit.json", where=folder, expected="the folder of an audit", remedy="run the check first")
-    findings = sorted(audit.get("findings", []), key=lambda finding: _rank(finding.get("verdict")))
-    findings = [finding | {"sets": _sets(finding.get("examples") or [])} for finding in findings]
+    audit = AuditRecord.read(folder)
+    ranks = {kind: rank for rank, kind in enumerate(_MEANS)}
+    ranked = sorted(audit.findings, key=lambda finding: ranks.get(finding.verdict, len(ranks)))
+    findings: list[Context] = [finding.as_json() | {"sets": _sets(finding)} for finding in ranked]
     return write_page(
         Path(folder) / "audit.html",
         "audit.html.j2",
-        audit=audit | {"findings": findings},
-        verdict=_verdict(findings),
+        audit=audit.as_json() | {"findings": findings},
+        verdict=_verdict(audit),
         kinds=[
-            (kind, means, [finding for finding in findings if finding.get("verdict") == kind])
-            for kind, means in _MEANS.items()
+            (kind, means, [told for told in findings if told.get("verdict") == kind]) for kind, means in _MEANS.items()
         ],
     )
 
 
-def _rank(verdict: str | None) -> int:
-    return ORDER.index(verdict) if verdict in ORDER else len(ORDER)
-
-
-def _verdict(findings: list[dict[str, Any]]) -> str:
+def _verdict(audit: AuditRecord) -> str:
     """One sentence on what the findings mean for training."""
-    counts = Counter(str(finding.get("verdict")) for finding in findings)
-    told = enumerate_kinds({kind: counts[kind] for kind in ORDER})
+    counts = Counter(finding.verdict for finding in audit.findings)
+    told = enumerate_kinds({kind: counts[kind] for kind in _MEANS})
     if counts["error"]:
         return f"These data need repair before training: {told}."
     if counts["warning"]:
@@ -75,22 +67,18 @@ def _verdict(findings: list[dict[str, Any]]) -> str:
     return f"Nothing stands against training on these data{f': {told}' if told else ''}."
 
 
-def _sets(examples: list[Any]) -> list[list[dict[str, Any]]]:
+def _sets(finding: FindingRecord) -> list[list[Context]]:
     """Examples with their pictures, those that belong together side by side; plain text is an example without one."""
-    sets: dict[int, list[dict[str, Any]]] = {}
-    for number, example in enumerate(examples):
-        known = (
-            example
-            if isinstance(example, dict)
-            else {"id": example if isinstance(example, str) else ", ".join(example)}
-        )
-        sets.setdefault(int(known.get("set") or -number - 1), []).append(
-            known | {"picture": _thumbnail(known.get("path"))}
-        )
+    sets: dict[int, list[Context]] = {}
+    for number, example in enumerate(finding.examples):
+        if not isinstance(example, ExampleFound):
+            example = ExampleFound(id=example if isinstance(example, str) else ", ".join(example))
+        shown = example.as_json() | {"picture": _thumbnail(example.path)}
+        sets.setdefault(example.set or -number - 1, []).append(shown)
     return list(sets.values())
 
 
-def _thumbnail(path: str | None) -> str | None:
+def _thumbnail(path: str) -> str | None:
     """A small picture as a data URI; None where there is none to see."""
     if not path:
         return None

@@ -11,7 +11,10 @@ from jinja2 import ChainableUndefined, Environment
 
 from tumortrace.evaluation.measures import TITLES
 from tumortrace.images.augmentation import Augmentation
-from tumortrace.reports.records import Records, read_json
+from tumortrace.records.evaluation import ExplanationsRecord
+from tumortrace.records.metrics import CalibrationRecord, DistributionRecord, Estimate, GroupMetrics
+from tumortrace.reports.page import Context
+from tumortrace.reports.records import Records
 from tumortrace.reports.story import evaluations, unknown
 from tumortrace.reports.wording import estimate
 
@@ -54,18 +57,18 @@ class Checklist:
         return sum(item.answered for item in self.items)
 
 
-def read_checklist(name: str) -> dict[str, Any]:
+def read_checklist(name: str) -> Context:
     """A guideline as it is shipped: `name`, `source` and `items`, each with `number`, `asks` and perhaps `fields`.
 
     Example:
         >>> len(read_checklist("claim-2024")["items"])
         44
     """
-    content: dict[str, Any] = yaml.safe_load((files(__package__) / "checklists" / f"{name}.yaml").read_text("utf-8"))
+    content: Context = yaml.safe_load((files(__package__) / "checklists" / f"{name}.yaml").read_text("utf-8"))
     return content
 
 
-def fill(name: str, records: Records, told: dict[str, Any]) -> Checklist:
+def fill(name: str, records: Records, told: Context) -> Checklist:
     """A guideline with what the records of a run answer; nothing else is ever filled in.
 
     Args:
@@ -80,59 +83,62 @@ def fill(name: str, records: Records, told: dict[str, Any]) -> Checklist:
     )
     items = []
     for item in shipped["items"]:
-        found = {
+        answers = {
             label: None if expression is None else _text(environment.compile_expression(expression)(**known))
             for label, expression in (item.get("fields") or {}).items()
         }
-        answer = "; ".join(f"{label}: {value or MISSING}" for label, value in found.items())
-        items.append(Item(str(item["number"]), item["asks"], answer if any(found.values()) else MISSING))
+        answer = "; ".join(f"{label}: {value or MISSING}" for label, value in answers.items())
+        items.append(Item(str(item["number"]), item["asks"], answer if any(answers.values()) else MISSING))
     return Checklist(shipped["name"], shipped["source"], tuple(items))
 
 
-def _summaries(records: Records, told: dict[str, Any]) -> dict[str, Any]:
+def _summaries(records: Records, told: Context) -> Context:
     """What several items ask for and no single field holds."""
-    splits = (told["data"].get("splits") or {}).items()
-    findings = (records.run.get("audit") or {}).get("findings")
+    splits, audit, judged = records.run.data.splits, records.run.audit, records.judged
+    calibrated, unlike = CalibrationRecord.find(records.folder), DistributionRecord.find(records.folder)
+    explained = ExplanationsRecord.find(records.folder / "explanations")
     plain = Augmentation().model_dump(mode="json")
     augmentation = told["recipe"].get("augmentation") or {}
     return {
-        "images_of_splits": {name: part.get("images") for name, part in splits},
-        "positives_of_splits": {name: part.get("positives") for name, part in splits},
-        "groups_of_splits": {name: part.get("groups") for name, part in splits if part.get("groups") is not None},
-        "findings": None if findings is None else [finding["name"] for finding in findings] or "none",
-        "measures": [label for name, label in TITLES.items() if name in told["judged"]],
+        "images_of_splits": {name: part.images for name, part in splits.items()},
+        "positives_of_splits": {name: part.positives for name, part in splits.items()},
+        "groups_of_splits": {name: part.groups for name, part in splits.items() if part.groups is not None},
+        "findings": [finding.name for finding in audit.findings] or "none" if audit else None,
+        "measures": [label for name, label in TITLES.items() if name in judged],
         "figure_names": sorted(path.stem.replace("_", " ") for path in records.folder.glob("figures/*.svg")),
         "elsewhere": [
-            f"{entry['name']} ({entry['metrics'].get('n', 0):,} images, AUROC {_text(entry['metrics'].get('auroc'))})"
+            f"{entry.name} ({entry.metrics.n:,} images, AUROC {estimate(entry.metrics.get('auroc'))})"
             for entry in evaluations(records)
         ],
-        "gaps": [line["text"].rstrip(".") for line in unknown(records)] if told["judged"] else None,
-        "corruptions": sorted(records.stress.get("corruptions") or {}),
-        "explained_by": read_json(records.folder / "explanations" / "explanations.json").get("method"),
-        "groups": _extremes(told["judged"].get("groups") or []),
-        "subgroup_columns": list(told["judged"].get("subgroups") or {}),
-        "calibrated": read_json(records.folder / "calibration.json"),
-        "unlike": read_json(records.folder / "distribution.json"),
+        "gaps": [line["text"].rstrip(".") for line in unknown(records)] if records.measured else None,
+        "corruptions": sorted(records.stress.corruptions) if records.stress else [],
+        "explained_by": explained.method if explained else None,
+        "groups": _extremes(judged.groups or []),
+        "subgroup_columns": list(judged.subgroups),
+        "calibrated": calibrated.as_json() if calibrated else {},
+        "unlike": unlike.as_json() if unlike else {},
         "augmented": {name: value for name, value in augmentation.items() if value != plain.get(name)},
     }
 
 
-def _extremes(groups: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _extremes(groups: list[GroupMetrics]) -> Context | None:
     """The lowest and the highest accuracy of a slide or patient."""
-    known = [group["accuracy"] for group in groups if (group.get("accuracy") or {}).get("value") is not None]
-    known.sort(key=lambda entry: float(entry["value"]))
-    return {"lowest": known[0], "highest": known[-1], "measured": len(known)} if known else None
+    known = [(entry.value, entry) for group in groups if (entry := group.get("accuracy")) and entry.value is not None]
+    if not known:
+        return None
+    lowest, highest = (choose(known, key=lambda pair: pair[0])[1] for choose in (min, max))
+    return {"lowest": lowest.as_json(), "highest": highest.as_json(), "measured": len(known)}
 
 
 def _text(value: Any) -> str | None:
     """A value of a record in a line; None where there is none."""
     if isinstance(value, dict) and "value" in value:
-        return estimate(value)
+        return estimate(Estimate.model_validate(value))
     if isinstance(value, dict):
-        parts = {key: _text(each) for key, each in value.items()}
+        parts = {key: _text(part) for key, part in value.items()}
         return ", ".join(f"{key} {part}" for key, part in parts.items() if part) or None
     if isinstance(value, (list, tuple)):
-        return ", ".join(part for each in value if (part := _text(each))) or None
+        return ", ".join(text for part in value if (text := _text(part))) or None
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

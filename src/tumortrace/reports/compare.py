@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tumortrace.errors import RunError
 from tumortrace.evaluation.curves import curves
 from tumortrace.evaluation.measures import MEASURES, TITLES
-from tumortrace.reports.crossval import read_predictions
+from tumortrace.records.evaluation import ComparisonRecord, Difference
+from tumortrace.records.metrics import Estimate, SplitMetrics
+from tumortrace.records.tables import PREDICTIONS
 from tumortrace.reports.drawing import (
     COLOURS,
     INK,
     MUTED,
     Drawings,
     draw_figures,
+    ends,
     legend_below,
     name_rows,
     sheet,
@@ -28,7 +29,6 @@ from tumortrace.reports.drawing import (
     unit_square,
 )
 from tumortrace.reports.page import write_page
-from tumortrace.reports.records import read_json
 from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 REPORT = "compare.html"
@@ -47,72 +47,57 @@ def write_compare_report(folder: Path) -> Path:
         RunError: There is no such folder, or a record is damaged.
     """
     folder = Path(folder)
-    comparison = read_comparison(folder)
-    if comparison.outcome.get("verb") != "compare":
-        raise RunError("no records of a comparison", where=folder, expected="a folder that `compare` made")
+    comparison = Comparison(ComparisonRecord.read(folder), PREDICTIONS.find(folder))
     return write_page(
         folder / REPORT,
         "compare.html.j2",
         draw_figures(folder, FIGURES, comparison),
-        outcome=comparison.outcome,
-        runs=comparison.runs,
+        outcome=comparison.outcome.as_json(),
+        runs={name: metrics.as_json() for name, metrics in comparison.runs.items()},
         verdict=_verdict(comparison),
         metric_names=TITLES,
     )
 
 
-def _verdict(comparison: Comparison) -> list[str]:
-    outcome = comparison.outcome
-    groups = f" of {outcome['groups']:,} groups (slides or patients)" if outcome.get("groups") else ""
-    sentences = [f"{len(comparison.runs)} sets of predictions of the same {outcome['images']:,} images{groups}."]
-    for pair in outcome["differences"]:
-        entry = pair["metrics"]["auroc"]
-        if pair["first"] != next(iter(comparison.runs)) or entry["value"] is None:
-            continue
-        p = pair["delong"]["p"]
-        tested = "no test is defined" if p is None else f"corrected p {p_text(pair['delong']['p_holm'])}"
-        text = f"AUROC of {pair['second']} minus that of {pair['first']}"
-        sentences.append(f"{text}: {signed(entry['value'])}{interval(entry, ' ')} ({tested}).")
-    return sentences
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """What the folder of a comparison has on record; a missing record is empty."""
+    """What the folder of a comparison has on record; a missing table is empty."""
 
-    folder: Path
-    outcome: dict[str, Any]
+    outcome: ComparisonRecord
     predictions: pd.DataFrame
 
     @property
-    def runs(self) -> dict[str, dict[str, Any]]:
+    def runs(self) -> dict[str, SplitMetrics]:
         """Metrics with intervals by the run's name."""
-        return {run["name"]: run["metrics"] for run in self.outcome.get("runs", [])}
+        return {run.name: run.metrics for run in self.outcome.runs}
 
     @property
-    def to_the_first(self) -> dict[str, dict[str, Any]]:
+    def to_the_first(self) -> dict[str, Difference]:
         """Differences to the first run by the other's name."""
         first = next(iter(self.runs), None)
-        pairs = self.outcome.get("differences", [])
-        return {pair["second"]: pair["metrics"] for pair in pairs if pair["first"] == first}
+        return {pair.second: pair for pair in self.outcome.differences if pair.first == first}
 
     def colour(self, name: str) -> str:
         """The same colour for a run in every figure."""
         return COLOURS[list(self.runs).index(name) % len(COLOURS)]
 
 
-def read_comparison(folder: Path) -> Comparison:
-    """Read the records of a comparison's folder.
-
-    Raises:
-        RunError: A record is damaged.
-    """
-    return Comparison(folder, read_json(folder / "compare.json"), read_predictions(folder / "predictions.csv", "run"))
+def _verdict(comparison: Comparison) -> list[str]:
+    outcome = comparison.outcome
+    groups = f" of {outcome.groups:,} groups (slides or patients)" if outcome.groups else ""
+    sentences = [f"{len(comparison.runs)} sets of predictions of the same {outcome.images:,} images{groups}."]
+    for pair in comparison.to_the_first.values():
+        entry, test = pair.metrics["auroc"], pair.delong
+        if entry.value is not None:
+            tested = "no test is defined" if test.p is None else f"corrected p {p_text(test.p_holm)}"
+            text = f"AUROC of {pair.second} minus that of {pair.first}"
+            sentences.append(f"{text}: {signed(entry.value)}{interval(entry, ' ')} ({tested}).")
+    return sentences
 
 
 def _auroc(comparison: Comparison) -> Figure | None:
     entries = {name: metrics["auroc"] for name, metrics in comparison.runs.items()}
-    if not any(entry["value"] is not None for entry in entries.values()):
+    if not any(entry.value is not None for entry in entries.values()):
         return None
     figure, axes = sheet("AUROC with 95 % interval", "AUROC", "", 1.5 + 0.5 * len(entries))
     for place, (name, entry) in enumerate(entries.items()):
@@ -131,21 +116,25 @@ def _differences(comparison: Comparison) -> Figure | None:
     height = 1.6 + len(names) * (0.26 + 0.14 * len(others))
     figure, axes = sheet("Differences to the first run", f"Run minus {short(first)}", "", height)
     axes.axvline(0, color=INK, linewidth=1)
-    for number, (name, metrics) in enumerate(others.items()):
+    for number, (name, pair) in enumerate(others.items()):
         offset = 0.6 * ((number + 0.5) / len(others) - 0.5)
         for place, metric in enumerate(names):
-            _dot(axes, metrics[metric], place + offset, comparison.colour(name), short(name, 40) if place == 0 else "")
+            _dot(
+                axes,
+                pair.metrics.get(metric),
+                place + offset,
+                comparison.colour(name),
+                short(name, 40) if place == 0 else "",
+            )
     _names(axes, [TITLES[metric] for metric in names])
     legend_below(figure, 1)
     return figure
 
 
-def _dot(axes: Axes, entry: dict[str, Any], place: float, colour: str, label: str = "") -> None:
-    if entry.get("value") is None:
-        return
-    axes.plot(entry["value"], place, "o", color=colour, markersize=6, label=label, zorder=3)
-    if entry.get("ci95"):
-        axes.plot(entry["ci95"], [place, place], "-", color=colour, linewidth=1.8, zorder=2)
+def _dot(axes: Axes, entry: Estimate | None, place: float, colour: str, label: str = "") -> None:
+    if entry and entry.value is not None:
+        axes.plot(entry.value, place, "o", color=colour, markersize=6, label=label, zorder=3)
+        axes.plot(ends(entry), [place, place], "-", color=colour, linewidth=1.8, zorder=2)
 
 
 def _names(axes: Axes, names: list[str]) -> None:
@@ -163,10 +152,11 @@ def _roc(comparison: Comparison) -> Figure | None:
         part = table[table["run"] == name]
         points = curves(part["label"], part["probability"])
         colour = comparison.colour(name)
-        label = f"{short(name, 30)}, AUROC {decimals(metrics['auroc']['value'])}"
+        label = f"{short(name, 30)}, AUROC {decimals(metrics['auroc'].value)}"
         axes.plot(points.fpr, points.tpr, color=colour, linewidth=1.6, label=label)
-        specificity, sensitivity = metrics["specificity"]["value"], metrics["sensitivity"]["value"]
-        axes.plot(1 - specificity, sensitivity, "o", color=colour, markersize=8, markeredgecolor="white", zorder=3)
+        specificity, sensitivity = metrics["specificity"].value, metrics["sensitivity"].value
+        if specificity is not None and sensitivity is not None:
+            axes.plot(1 - specificity, sensitivity, "o", color=colour, markersize=8, markeredgecolor="white", zorder=3)
     axes.plot([], [], "o", color=MUTED, markersize=8, label="At the run's own threshold")
     unit_square(axes)
     legend_below(figure, 1)

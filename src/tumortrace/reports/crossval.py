@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.errors import RunError
 from tumortrace.evaluation.curves import curves
 from tumortrace.evaluation.measures import TITLES, prominent
-from tumortrace.reports.drawing import COLOURS, INK, MUTED, WIDTH, Drawings, draw_figures, legend_below, short
-from tumortrace.reports.page import REPORT, write_page
-from tumortrace.reports.records import read_json, read_table
+from tumortrace.records.metrics import Estimate, Metrics, SplitMetrics
+from tumortrace.records.plans import CrossvalRecord, RecipeResult, Spread
+from tumortrace.records.run import RunRecord
+from tumortrace.records.tables import HISTORY, PREDICTIONS
+from tumortrace.reports.drawing import COLOURS, INK, MUTED, WIDTH, Drawings, draw_figures, ends, legend_below, short
+from tumortrace.reports.page import REPORT, Context, write_page
 from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 BARS = ("auroc", "accuracy", "sensitivity", "specificity")
@@ -46,38 +47,42 @@ def write_crossval_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     folds = read_folds(folder)
-    if folds.run.get("verb") != "crossval":
-        raise RunError("no records of a cross-validation", where=folder, expected="a folder that `crossval` made")
     return write_page(
         folder / REPORT,
         "crossval.html.j2",
         draw_figures(folder, FIGURES, folds),
-        run=folds.run,
-        data=folds.run.get("data", {}),
-        outcome=folds.outcome,
+        run=folds.run.as_json(),
+        data=folds.run.data.as_json(),
+        outcome=folds.outcome.as_json(),
         verdict=_verdict(folds),
-        recipes=folds.recipes,
+        recipes={name: recipe.as_json() for name, recipe in folds.recipes.items()},
         metric_names=TITLES,
         per_fold=prominent(),
-        fold_entry=lambda fold, metric: _fold_entry(folder, fold, metric),
-        comparisons=comparisons(folds.outcome),
-        leakage_ruled_out=str(folds.run.get("leakage", "")).startswith("ruled out"),
+        fold_entries={name: _fold_entries(folder, recipe) for name, recipe in folds.recipes.items()},
+        comparisons=_comparisons(folds.outcome),
+        leakage_ruled_out=folds.run.leakage.startswith("ruled out"),
     )
 
 
-def _fold_entry(folder: Path, fold: dict[str, Any], metric: str) -> dict[str, Any]:
-    """A fold's metric with the interval that its own run has on record; with none where that run is gone."""
-    recorded = read_json(folder / fold["run"] / "metrics.json").get("test", {}).get(metric) or {}
-    value = fold.get(metric)
-    same = value is not None and recorded.get("value") is not None and abs(value - recorded["value"]) < 1e-9
-    return {"value": value, "ci95": recorded.get("ci95") if same else None}
+def _fold_entries(folder: Path, recipe: RecipeResult) -> list[dict[str, Estimate]]:
+    """The metrics of each fold, with the interval that its own run has on record; with none where that run is gone."""
+    entries = []
+    for fold in recipe.folds:
+        recorded = (Metrics.find(folder / fold.run) or Metrics({})).get("test") or SplitMetrics()
+        row = {}
+        for name in prominent():
+            value, own = fold.metric(name), recorded.get(name) or Estimate()
+            same = value is not None and own.value is not None and abs(value - own.value) < 1e-9
+            row[name] = own if same else Estimate(value=value)
+        entries.append(row)
+    return entries
 
 
-def comparisons(outcome: dict[str, Any]) -> list[dict[str, Any]]:
+def _comparisons(outcome: CrossvalRecord) -> list[Context]:
     """The recorded comparisons, the pair's tested metrics first."""
     return [
-        pair | {"order": sorted(pair["differences"], key=lambda name: name not in pair["tests"])}
-        for pair in outcome.get("comparisons", [])
+        pair.as_json() | {"order": sorted(pair.differences, key=lambda name: name not in pair.tests)}
+        for pair in outcome.comparisons
     ]
 
 
@@ -85,23 +90,22 @@ def _verdict(folds: Folds) -> list[str]:
     if not folds.recipes:
         return ["No fold is on record."]
     outcome = folds.outcome
-    groups = f" of {outcome['groups']:,} groups (slides or patients)" if outcome.get("groups") else ""
-    repeats = f", {outcome['repeats']} times" if outcome["repeats"] > 1 else ""
-    sentences = [f"{outcome['images']:,} images{groups} in {outcome['folds']} folds{repeats}; a fresh model for each."]
-    for name, recipe in folds.recipes.items():
-        sentences.append(f"{name}: AUROC {spread(recipe['summary'].get('auroc'))}.")
-    for pair in outcome["comparisons"]:
-        test, entry = pair["tests"]["auroc"], pair["differences"]["auroc"]
+    groups = f" of {outcome.groups:,} groups (slides or patients)" if outcome.groups else ""
+    repeats = f", {outcome.repeats} times" if outcome.repeats > 1 else ""
+    sentences = [f"{outcome.images:,} images{groups} in {outcome.folds} folds{repeats}; a fresh model for each."]
+    sentences += [f"{name}: AUROC {spread(recipe.summary.get('auroc'))}." for name, recipe in folds.recipes.items()]
+    for pair in outcome.comparisons:
+        test, entry = pair.tests["auroc"], pair.differences["auroc"]
         if entry:
-            tested = "no test is defined" if test["p"] is None else f"corrected p {p_text(test['p_holm'])}"
-            text = f"AUROC of {pair['second']} minus that of {pair['first']}"
-            sentences.append(f"{text}: {signed(entry['mean'])}{interval(entry, ' ')} ({tested}).")
+            tested = "no test is defined" if test.p is None else f"corrected p {p_text(test.p_holm)}"
+            text = f"AUROC of {pair.second} minus that of {pair.first}"
+            sentences.append(f"{text}: {signed(entry.mean)}{interval(entry, ' ')} ({tested}).")
     return sentences
 
 
-def spread(entry: dict[str, Any] | None) -> str:
+def spread(entry: Spread | None) -> str:
     """Mean, standard deviation and corrected interval as text, such as `.912 ± .021 [.871, .953]`."""
-    return f"{decimals(entry['mean'])} ± {decimals(entry['sd'])}{interval(entry, ' ')}" if entry else "not defined"
+    return f"{decimals(entry.mean)} ± {decimals(entry.sd)}{interval(entry, ' ')}" if entry else "not defined"
 
 
 @dataclass(frozen=True)
@@ -109,24 +113,24 @@ class Folds:
     """What the folder of a cross-validation has on record; a missing record is empty."""
 
     folder: Path
-    run: dict[str, Any]
-    outcome: dict[str, Any]
+    run: RunRecord
+    outcome: CrossvalRecord
     predictions: pd.DataFrame
 
     @property
-    def recipes(self) -> dict[str, dict[str, Any]]:
-        """By name: `folds`, `summary` and `pooled`."""
-        return self.outcome.get("recipes", {})
+    def recipes(self) -> dict[str, RecipeResult]:
+        """By name."""
+        return self.outcome.recipes
 
     @cached_property
     def histories(self) -> dict[str, list[tuple[pd.DataFrame, int | None]]]:
         """By recipe, the history of each fold's training and the epoch that was kept; probes have none."""
         histories: dict[str, list[tuple[pd.DataFrame, int | None]]] = {}
         for name, recipe in self.recipes.items():
-            for fold in recipe["folds"]:
-                table = read_table(self.folder / fold["run"] / "history.csv")
+            for fold in recipe.folds:
+                table = HISTORY.find(self.folder / fold.run)
                 if "epoch" in table and "validation_auroc" in table and "head" not in table:
-                    histories.setdefault(name, []).append((table, fold.get("best_epoch")))
+                    histories.setdefault(name, []).append((table, fold.best_epoch))
         return histories
 
     def colour(self, name: str) -> str:
@@ -138,26 +142,10 @@ def read_folds(folder: Path) -> Folds:
     """Read the records of a cross-validation's folder.
 
     Raises:
-        RunError: A record is damaged.
+        RunError: There is none, or one is damaged.
     """
-    return Folds(
-        folder,
-        read_json(folder / "run.json"),
-        read_json(folder / "crossval.json"),
-        read_predictions(folder / "predictions.csv", "recipe"),
-    )
-
-
-def read_predictions(path: Path, column: str) -> pd.DataFrame:
-    """A table of several models' predictions, with their names in `column` as text, even where all are numbers.
-
-    Raises:
-        RunError: The file is not a table.
-    """
-    table = read_table(path)
-    if column in table:
-        table[column] = pd.read_csv(path, usecols=[column], dtype="string", keep_default_na=False)[column]
-    return table
+    outcome = CrossvalRecord.find(folder) or CrossvalRecord()
+    return Folds(folder, RunRecord.read(folder), outcome, PREDICTIONS.find(folder))
 
 
 def _recipes(folds: Folds) -> Figure | None:
@@ -180,15 +168,14 @@ def _recipes(folds: Folds) -> Figure | None:
 def _bars(axes: Axes, folds: Folds, names: list[str], metric: str) -> None:
     for place, name in enumerate(names):
         recipe, colour = folds.recipes[name], folds.colour(name)
-        entry = recipe["summary"].get(metric)
+        entry = recipe.summary.get(metric)
         if not entry:
             continue
-        axes.barh(place, entry["mean"], 0.62, color=colour, alpha=0.4)
-        values = [fold[metric] for fold in recipe["folds"] if fold.get(metric) is not None]
-        spread = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
-        axes.plot(values, place + spread, "o", color=INK, markersize=3.2, zorder=3)
-        if entry["ci95"]:
-            axes.plot(entry["ci95"], [place, place], "-", color=INK, linewidth=1.6, zorder=2)
+        axes.barh(place, np.nan if entry.mean is None else entry.mean, 0.62, color=colour, alpha=0.4)
+        values = [value for fold in recipe.folds if (value := fold.metric(metric)) is not None]
+        shift = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
+        axes.plot(values, place + shift, "o", color=INK, markersize=3.2, zorder=3)
+        axes.plot(ends(entry), [place, place], "-", color=INK, linewidth=1.6, zorder=2)
     axes.set(xlim=(-0.02, 1.02), xticks=[0, 0.25, 0.5, 0.75, 1])
     axes.set_title(TITLES[metric], fontsize=10.5, pad=4)
     axes.tick_params(axis="y", labelcolor=INK, length=0)
@@ -243,8 +230,8 @@ def _roc(folds: Folds) -> Figure | None:
         axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="1 − specificity")
         axes.set_ylabel("Sensitivity" if place % columns == 0 else "")
-        entry = folds.recipes[name]["summary"].get("auroc")
-        mean = f", mean AUROC {decimals(entry['mean'])}" if entry else ""
+        entry = folds.recipes[name].summary.get("auroc")
+        mean = f", mean AUROC {decimals(entry.mean)}" if entry else ""
         axes.set_title(short(name, 22) + (mean if columns == 1 else mean.replace(", ", "\n")), fontsize=10.5)
     figure.axes[0].plot([], [], color=MUTED, linewidth=0.9, label="A fold (in the recipe's colour)")
     figure.axes[0].plot([], [], color=INK, label="Mean of the folds")

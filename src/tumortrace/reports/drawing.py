@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -18,6 +20,7 @@ from matplotlib.ticker import FuncFormatter
 from tumortrace.errors import TumorTraceError
 from tumortrace.records.files import replacing
 from tumortrace.records.progress import say
+from tumortrace.reports.wording import Bounded, Measured
 
 INK, MUTED, GRID, FAINT = "#22303a", "#66727d", "#e6eaee", "#d3d9de"
 NEGATIVE, POSITIVE = "#0072b2", "#d55e00"  # Okabe and Ito: told apart with every kind of colour vision
@@ -87,20 +90,40 @@ def draw_figures(folder: Path, drawings: Drawings, record: Any) -> Drawn:
     drawn = Drawn()
     for name, draw in drawings.items():
         png, svg = (Path(folder) / "figures" / f"{name}.{kind}" for kind in ("png", "svg"))
-        try:
+        with left_out(name, png, svg) as failed:
             with rc_context(STYLE):
                 figure = draw(record)
             if figure is not None:
                 save_figure(figure, png, svg)
                 drawn.files[name] = svg
-        except TumorTraceError:
-            raise
-        except Exception as error:
-            drawn.failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
-            say(f"note: the figure {name} could not be drawn and is left out ({drawn.failed[name]})")
-            png.unlink(missing_ok=True)
-            svg.unlink(missing_ok=True)
+        drawn.failed.update(failed)
     return drawn
+
+
+@contextmanager
+def left_out(name: str, *files: Path) -> Iterator[dict[str, str]]:
+    """A block that draws a figure: where it fails, that is a note, and files of before go.
+
+    Args:
+        name: Of the figure.
+        *files: That the block writes.
+
+    Yields:
+        After the block, why it failed, by name; empty where it did not.
+
+    Raises:
+        TumorTraceError: A record is damaged.
+    """
+    failed: dict[str, str] = {}
+    try:
+        yield failed
+    except TumorTraceError:
+        raise
+    except Exception as error:
+        failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+        say(f"note: the figure {name} could not be drawn and is left out ({failed[name]})")
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 def save_figure(figure: Figure, *paths: Path, dpi: int = 150) -> None:
@@ -121,6 +144,17 @@ def save_figure(figure: Figure, *paths: Path, dpi: int = 150) -> None:
             metadata = {"Title": title or path.stem} | ({"Date": None} if kind == "svg" else {})
             with replacing(path) as temporary:
                 figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
+
+
+def number(entry: Measured | None) -> float:
+    """The value of an entry to draw; NaN, which is not drawn, where there is none."""
+    return np.nan if entry is None or entry.value is None else entry.value
+
+
+def ends(entry: Bounded | None) -> tuple[float, float]:
+    """The ends of its interval; NaN where there are none."""
+    low, high = (None, None) if entry is None or entry.ci95 is None else entry.ci95
+    return (np.nan if low is None else low, np.nan if high is None else high)
 
 
 def sheet(title: str, x: str, y: str, height: float = 4.4) -> tuple[Figure, Axes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tumortrace.records.files import replacing, write_json
+from tumortrace.records.evaluation import ExamplesRecord, Outcome, ShownExample
+from tumortrace.records.files import replacing
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.reports.drawing import INK, MUTED, STYLE, save_figure
+from tumortrace.reports.drawing import INK, MUTED, STYLE, left_out, save_figure
 from tumortrace.reports.wording import called, decimals
 
 #: The four outcomes: label and prediction.
@@ -31,7 +31,7 @@ KEPT = 2  # of each outcome, as pictures by themselves
 def write_examples(
     folder: Path, table: pd.DataFrame, images: np.ndarray, rows: np.ndarray, classes: tuple[str, str]
 ) -> Path:
-    """Write `examples/`: a contact sheet for each outcome, most confident first, and `examples.json`.
+    """Write `examples/`: a contact sheet for each outcome, most confident first, and what is on them.
 
     The first two of each outcome are kept as pictures by themselves too, with every pixel, to be predicted again.
 
@@ -44,11 +44,10 @@ def write_examples(
         classes: Names of the negative and of the positive class.
 
     Returns:
-        The record, `examples/examples.json`: `{"split": name or None, "outcomes": {outcome: {"images": count, "shown":
-        [{"id", "group", "probability", "picture": file or None}], "sheet": file or None}}}`.
+        The file of the record, an `ExamplesRecord`; the sheet of an outcome is None where it could not be drawn.
     """
-    home = Path(folder) / "examples"
-    outcomes: dict[str, Any] = {}
+    home = ExamplesRecord.file(folder).parent
+    record = ExamplesRecord(split=None, outcomes={}, research_use=RESEARCH_USE)
     for outcome, (label, prediction) in OUTCOMES.items():
         chosen = np.flatnonzero((table["label"] == label) & (table["prediction"] == prediction))
         surest = surest_first(table["probability"].to_numpy(dtype=float)[chosen], prediction)
@@ -56,31 +55,29 @@ def write_examples(
         part = table.iloc[shown]
         sheet = f"{outcome}.png" if len(shown) else None
         if sheet:
-            _draw(home / sheet, outcome, part, images[rows[shown]], classes)
+            with left_out(outcome, home / sheet) as failed:
+                _draw(home / sheet, outcome, part, images[rows[shown]], classes)
+            sheet = None if failed else sheet
         pictures = [f"{outcome}-{number}.png" if number <= KEPT else None for number in range(1, len(shown) + 1)]
         for picture, row in zip(pictures, rows[shown], strict=True):
             if picture:
                 _keep(home / picture, images[row])
         group = part["group"] if "group" in part else pd.Series(None, part.index, dtype=object)
-        outcomes[outcome] = {
-            "images": len(chosen),
-            "shown": [
-                {
-                    "id": str(identity),
-                    "group": None if pd.isna(name) else str(name),
-                    "probability": float(probability),
-                    "picture": picture,
-                }
-                for identity, name, probability, picture in zip(
-                    part["id"], group, part["probability"], pictures, strict=True
-                )
-            ],
-            "sheet": sheet,
-        }
+        told = [
+            ShownExample(
+                id=str(identity),
+                group=None if pd.isna(name) else str(name),
+                probability=float(probability),
+                picture=picture,
+            )
+            for identity, name, probability, picture in zip(
+                part["id"], group, part["probability"], pictures, strict=True
+            )
+        ]
+        record.outcomes[outcome] = Outcome(images=len(chosen), shown=told, sheet=sheet)
     splits = set(table["split"]) if "split" in table else set()
-    split = str(splits.pop()) if len(splits) == 1 else None
-    write_json(home / "examples.json", {"split": split, "outcomes": outcomes, "research_use": RESEARCH_USE})
-    return home / "examples.json"
+    record.split = str(splits.pop()) if len(splits) == 1 else None
+    return record.write(folder)
 
 
 def surest_first(probability: np.ndarray, prediction: int) -> np.ndarray:

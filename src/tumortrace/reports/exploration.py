@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from skimage.color import rgb2gray
 from skimage.filters import sobel
 
-from tumortrace.errors import RunError
+from tumortrace.records.data import ExplorationRecord, Neighbours
+from tumortrace.records.tables import SAMPLE
 from tumortrace.reports.drawing import (
     CENTRE,
     CLASS_COLOURS,
@@ -34,8 +35,7 @@ from tumortrace.reports.drawing import (
 )
 from tumortrace.reports.exploration_figures import FIGURES, Exploration
 from tumortrace.reports.page import REPORT, write_page
-from tumortrace.reports.records import read_json, read_table
-from tumortrace.reports.wording import called
+from tumortrace.reports.wording import called, enumerate_kinds
 
 #: How Pillow names what a file holds, and how people do.
 MODES = {
@@ -68,7 +68,7 @@ def draw_exploration(folder: Path, pictures: Mapping[str, Callable[[], Figure]])
     Raises:
         RunError: A record is damaged.
     """
-    exploration = Exploration(read_json(folder / "statistics.json"), read_table(folder / "sample.csv"))
+    exploration = Exploration(ExplorationRecord.read(folder), SAMPLE.find(folder))
     drawings = {name: partial(lambda draw, _: draw(), draw) for name, draw in pictures.items()}
     drawn = draw_figures(folder, {**FIGURES, **drawings}, exploration)
     files = {name: path.with_suffix(".png") if name in pictures else path for name, path in drawn.files.items()}
@@ -89,9 +89,8 @@ def write_exploration(folder: Path, drawn: Drawn) -> Path:
         RunError: There is no statistics.json, or it is damaged.
     """
     folder = Path(folder)
-    statistics = read_json(folder / "statistics.json")
-    if not statistics:
-        raise RunError("no statistics.json", where=folder, expected="the folder of an exploration")
+    record = ExplorationRecord.read(folder)
+    statistics = record.as_json()
     return write_page(
         folder / REPORT,
         "exploration.html.j2",
@@ -99,33 +98,29 @@ def write_exploration(folder: Path, drawn: Drawn) -> Path:
         statistics=statistics,
         cohort=statistics["cohort"],
         sample=statistics["sample"],
-        alt=_alternative_texts(statistics),
-        verdict=verdict(statistics),
-        modes=[(MODES.get(mode, mode), count) for mode, count in statistics["sample"]["modes"].items()],
-        groups=statistics["cohort"]["groups"]["each"][:MOST_GROUPS],
-        shifts={group["group"]: group for group in statistics["stains"].get("groups", [])},
-        neighbours=statistics["map"],
+        alt=_alternative_texts(record),
+        verdict=verdict(record),
+        modes=[(MODES.get(mode, mode), count) for mode, count in record.sample.modes.items()],
+        groups=record.cohort.groups.each[:MOST_GROUPS] if record.cohort.groups else [],
+        shifts={group.group: group for group in record.stains.groups},
+        neighbours=record.map,
         ratio=ratio,
         called=called,
     )
 
 
-def verdict(statistics: dict[str, Any]) -> list[str]:
-    """What to know first, a sentence each.
-
-    Args:
-        statistics: The content of statistics.json.
-    """
-    cohort = statistics["cohort"]
-    groups, positive = cohort["groups"]["count"], called(cohort["positive_class"])
-    share = cohort["prevalence"]
-    positives = "none of them labelled" if share is None else f"{100 * share:.1f} % of them {positive}"
-    if 0 < cohort["labelled"] < cohort["images"]:
-        positives = f"{cohort['labelled']:,} labelled, {100 * share:.1f} % of those {positive}"
+def verdict(record: ExplorationRecord) -> list[str]:
+    """What to know first, a sentence each."""
+    cohort, near = record.cohort, record.map.same_group
+    groups, positive = cohort.groups.count if cohort.groups else 0, called(cohort.positive_class)
+    share = "" if cohort.prevalence is None else f"{100 * cohort.prevalence:.1f} %"
+    positives = f"{share} of them {positive}" if share else "none of them labelled"
+    if 0 < cohort.labelled < cohort.images:
+        positives = f"{cohort.labelled:,} labelled, {share} of those {positive}"
     of = f" of {groups:,} slides or patients" if groups else ""
-    sentences = [f"{cohort['images']:,} images{of}, {positives}."]
-    if near := statistics["map"]["same_group"]:
-        alike = bool(near["ci95"]) and near["ci95"][0] > 1
+    sentences = [f"{cohort.images:,} images{of}, {positives}."]
+    if near:
+        alike = near.ci95 is not None and (near.ci95[0] or 0) > 1
         meaning = "keep each on one side of every split" if alike else "no sign of a batch effect"
         sentences.append(
             f"The images most alike come from the same slide or patient {ratio(near)} times as often as chance would"
@@ -133,46 +128,42 @@ def verdict(statistics: dict[str, Any]) -> list[str]:
         )
     elif not groups:
         sentences.append("Which slide or patient an image comes from is not known, so batch effects cannot be seen.")
-    if statistics["audit"] is not None:
-        sentences.append(f"The check found {_counted(statistics['audit'])}.")
+    if record.audit is not None:
+        counts = Counter(finding.verdict for finding in record.audit)
+        told = enumerate_kinds({kind: counts[kind] for kind in ("error", "warning", "note")})
+        sentences.append(f"The check found {' and '.join(told.rsplit(', ', 1)) or 'nothing'}.")
     return sentences
 
 
-def ratio(near: dict[str, Any]) -> str:
+def ratio(near: Neighbours) -> str:
     """Observed against chance with its interval, such as `6.3 [5.5, 7.2]`.
 
     Example:
-        >>> ratio({"ratio": 6.32, "ci95": [5.46, 7.21]})
+        >>> ratio(Neighbours(observed=0.632, chance=0.1, ratio=6.32, ci95=(5.46, 7.21)))
         '6.3 [5.5, 7.2]'
     """
-    ends = near["ci95"]
-    places = 1 if near["ratio"] >= 2 else 2
-    return f"{near['ratio']:.{places}f}" + (f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]" if ends else "")
+    value = near.ratio or 0.0
+    places = 1 if value >= 2 else 2
+    ends = "" if near.ci95 is None else f" [{near.ci95[0]:.{places}f}, {near.ci95[1]:.{places}f}]"
+    return f"{value:.{places}f}{ends}"
 
 
-def _counted(findings: list[dict[str, Any]]) -> str:
-    counts = Counter(finding["verdict"] for finding in findings)
-    words = [
-        f"{counts[kind]} {kind}{'s' * (counts[kind] > 1)}" for kind in ("error", "warning", "note") if counts[kind]
-    ]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "nothing"
-
-
-def _alternative_texts(statistics: dict[str, Any]) -> dict[str, str]:
+def _alternative_texts(record: ExplorationRecord) -> dict[str, str]:
     """What each figure shows, in words and numbers, for those who cannot see it."""
-    cohort, sample, stains = statistics["cohort"], statistics["sample"], statistics["stains"]
-    counts = ", ".join(f"{called(part['name'])} {part['images']:,}" for part in cohort["classes"])
-    shares = " and ".join(f"{100 * share:.0f} %" for share in statistics["map"]["explained_variance"])
+    cohort, sample = record.cohort, record.sample
+    counts = ", ".join(f"{called(part.name)} {part.images:,}" for part in cohort.classes)
+    shares = " and ".join(f"{100 * share:.0f} %" for share in record.map.explained_variance)
+    groups = cohort.groups.count if cohort.groups else 0
     texts = {
         "classes": f"Bars of images by class: {counts}",
-        "groups": f"Images and share of positives of {cohort['groups']['count']} slides or patients",
-        "sizes": f"Widths and heights of the images: {len(sample['sizes'])} different sizes",
+        "groups": f"Images and share of positives of {groups} slides or patients",
+        "sizes": f"Widths and heights of the images: {len(sample.sizes)} different sizes",
         "intensity": "Histogram of pixel values of all images, by channel",
         "intensity_by_class": "Histograms of pixel values by class and channel",
         "mean_colour": "Histograms of the images' mean values by class and channel",
         "mean_images": "Mean image of each class, and their difference",
         "edges": "Images of each class above their Sobel edges",
-        "stains": f"Haematoxylin and eosin vectors of {stains.get('images', 0):,} images",
+        "stains": f"Haematoxylin and eosin vectors of {record.stains.images:,} images",
         "stains_by_group": "Stain colours of slides or patients side by side",
         "map_class": f"Images by two principal components ({shares} of the variance), coloured by class",
         "map_group": "The same map, coloured by slide or patient",
@@ -180,8 +171,7 @@ def _alternative_texts(statistics: dict[str, Any]) -> dict[str, str]:
         "umap_group": "UMAP of the images, coloured by slide or patient",
         "augmentation": "Images beside what augmentation makes of them",
     }
-    names = {f"samples_{part['label']}": f"Images of {called(part['name'])}" for part in sample["classes"]}
-    return texts | names
+    return texts | {f"samples_{part.label}": f"Images of {called(part.name)}" for part in sample.classes}
 
 
 def samples_figure(images: list[np.ndarray], name: str, label: int) -> Figure:
@@ -231,7 +221,7 @@ def _grid(rows: int, titles: list[tuple[float, str, int]]) -> tuple[Figure, Axes
     axes.set_axis_off()
     axes.set(xlim=(0, COLUMNS), ylim=(height - TITLE, -TITLE), autoscale_on=False)
     for row, name, label in titles:
-        style: dict[str, Any] = {"fontsize": 12.5, "fontweight": "bold", "color": CLASS_COLOURS[label]}
+        style: Any = {"fontsize": 12.5, "fontweight": "bold", "color": CLASS_COLOURS[label]}
         axes.text(GAP, row - TITLE / 2, short(called(name), 40), va="center", parse_math=False, **style)
     return figure, axes
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tumortrace.errors import RunError
 from tumortrace.evaluation.measures import MEASURES, TITLES, prominent
-from tumortrace.reports.drawing import MUTED, draw_figures, legend_below, sheet
+from tumortrace.records.plans import CurveSize, LearningCurveRecord
+from tumortrace.records.run import RunRecord
+from tumortrace.reports.drawing import MUTED, draw_figures, ends, legend_below, number, sheet
 from tumortrace.reports.page import REPORT, write_page
-from tumortrace.reports.records import read_json
-from tumortrace.reports.wording import decimals, estimate
+from tumortrace.reports.wording import decimals
 
 DRAWN = ("auroc", "average_precision", "accuracy", "ece")
 LITTLE = 0.005  # AUROC: less than this from twice the labels is called little
@@ -34,48 +33,42 @@ def write_learning_curve_report(folder: Path) -> Path:
         RunError: There is no such folder, or a record is damaged.
     """
     folder = Path(folder)
-    run, outcome = read_json(folder / "run.json"), read_json(folder / "learning_curve.json")
-    if run.get("verb") != "learning-curve" or not outcome:
-        raise RunError("no records of a learning curve", where=folder, expected="a folder of `train --fractions`")
+    record, outcome = RunRecord.read(folder), LearningCurveRecord.read(folder)
+    run = record.as_json()
     return write_page(
         folder / REPORT,
         "learning_curve.html.j2",
         draw_figures(folder, {name: partial(_draw, metric=name) for name in DRAWN}, outcome),
         run=run,
         data=run.get("data", {}),
-        outcome=outcome,
+        outcome=outcome.as_json(),
         verdict=curve_verdict(outcome),
         metric_names=prominent(),
-        leakage_ruled_out=str(run.get("leakage", "")).startswith("ruled out"),
+        leakage_ruled_out=record.leakage.startswith("ruled out"),
     )
 
 
-def curve_verdict(outcome: dict[str, Any]) -> list[str]:
-    """What a learning curve says, in sentences.
-
-    Args:
-        outcome: The content of learning_curve.json.
-    """
-    first, last = outcome["sizes"][0], outcome["sizes"][-1]
+def curve_verdict(outcome: LearningCurveRecord) -> list[str]:
+    """What a learning curve says, in sentences."""
+    first, last = outcome.sizes[0], outcome.sizes[-1]
     sentences = [
-        f"With {first['images']:,.0f} labelled training images AUROC is {_mean(first)}, with {last['images']:,.0f} it "
+        f"With {first.images:,.0f} labelled training images AUROC is {_mean(first)}, with {last.images:,.0f} it "
         f"is {_mean(last)} (mean ± standard deviation over repeats)."
     ]
-    law = outcome.get("law")
+    law = outcome.law
     if law is None:
         return [*sentences, "Fewer than three sizes: no law is fitted, and nothing is said of more labels."]
-    now, twice = law["ahead"][0], law["ahead"][1]
-    told = f"AUROC {decimals(twice['auroc'])} instead of {decimals(now['auroc'])}"
-    if twice["range95"] is None:
+    now, twice = law.ahead[0], law.ahead[1]
+    told = f"AUROC {decimals(twice.auroc)} instead of {decimals(now.auroc)}"
+    if twice.range95 is None:
         conclusion = "with a single model of a size no range can be given, and nothing is concluded"
     else:
-        low, high = twice["range95"]
-        ahead = estimate({"value": twice["auroc"], "ci95": twice["range95"]})
-        told = f"AUROC {ahead} instead of {decimals(now['auroc'])}"
+        low, high = twice.range95
+        told = told.replace(" instead", f" [{decimals(low)}, {decimals(high)}] instead")
         conclusion = "whether more labels of this kind would help cannot be told"
-        if high - now["auroc"] < LITTLE:
+        if high - now.auroc < LITTLE:
             conclusion = "little is to be expected of more labels of this kind"
-        elif low > now["auroc"]:
+        elif low > now.auroc:
             conclusion = "more labels would help"
     sentences.append(f"If the curve goes on as it went, twice the labels bring {told}: {conclusion}.")
     sentences.append(
@@ -85,37 +78,36 @@ def curve_verdict(outcome: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def _mean(size: dict[str, Any]) -> str:
-    entry = size["metrics"]["auroc"]
-    return decimals(entry["mean"]) + ("" if entry["sd"] is None else f" ± {decimals(entry['sd'])}")
+def _mean(size: CurveSize) -> str:
+    entry = size.metrics["auroc"]
+    return decimals(entry.mean) + ("" if entry.sd is None else f" ± {decimals(entry.sd)}")
 
 
-def _draw(outcome: dict[str, Any], metric: str) -> Figure:
+def _draw(outcome: LearningCurveRecord, metric: str) -> Figure:
     """A point with its interval for each run, the mean over repeats, and for AUROC the law."""
     figure, axes = sheet(TITLES[metric], "Labelled training images", TITLES[metric])
     colour = MEASURES[metric].colour
-    runs = [row for row in outcome["runs"] if row["metrics"][metric]["value"] is not None]
-    repeats = max(row["repeat"] for row in outcome["runs"]) + 1
+    runs = [row for row in outcome.runs if row.metrics[metric].value is not None]
+    repeats = max(row.repeat for row in outcome.runs) + 1
     for row in runs:
-        entry = row["metrics"][metric]
-        x = row["images"] * 1.05 ** (row["repeat"] - (repeats - 1) / 2)  # side by side
-        if entry["ci95"]:
-            axes.plot([x, x], entry["ci95"], "-", color=colour, linewidth=1.2, alpha=0.45)
-        axes.plot(x, entry["value"], "o", color=colour, markersize=4, alpha=0.7)
+        entry = row.metrics[metric]
+        x = row.images * 1.05 ** (row.repeat - (repeats - 1) / 2)  # side by side
+        axes.plot([x, x], ends(entry), "-", color=colour, linewidth=1.2, alpha=0.45)
+        axes.plot(x, number(entry), "o", color=colour, markersize=4, alpha=0.7)
     axes.plot([], [], "-o", color=colour, markersize=4, alpha=0.7, label="A model, 95 % interval")
-    means = [(size["images"], size["metrics"][metric]["mean"]) for size in outcome["sizes"]]
+    means = [(size.images, size.metrics[metric].mean) for size in outcome.sizes]
     known = np.array([(images, mean) for images, mean in means if mean is not None])
     if len(known):
         axes.plot(known[:, 0], known[:, 1], "-s", color=colour, markersize=5, label="Mean over repeats")
-    law = outcome.get("law")
+    law = outcome.law
     if metric == "auroc" and law:
-        curve = law["curve"]
-        sizes = [one["images"] for one in curve]
-        axes.plot(sizes, [one["auroc"] for one in curve], "--", color=MUTED, linewidth=1.3, label="Power law")
-        if curve[0]["range95"] is not None:
-            low, high = zip(*(one["range95"] for one in curve), strict=True)
+        sizes = [point.images for point in law.curve]
+        axes.plot(sizes, [point.auroc for point in law.curve], "--", color=MUTED, linewidth=1.3, label="Power law")
+        ranges = [point.range95 for point in law.curve if point.range95 is not None]
+        if ranges:
+            low, high = zip(*ranges, strict=True)
             axes.fill_between(sizes, low, high, color=MUTED, alpha=0.15, linewidth=0)
-        axes.axvline(law["ahead"][0]["images"], color=MUTED, linewidth=0.8, linestyle=":", label="Extrapolated beyond")
+        axes.axvline(law.ahead[0].images, color=MUTED, linewidth=0.8, linestyle=":", label="Extrapolated beyond")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

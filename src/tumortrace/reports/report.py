@@ -11,12 +11,13 @@ from tumortrace.errors import RunError, TumorTraceError
 from tumortrace.records.files import write_text
 from tumortrace.records.lock import locked
 from tumortrace.records.progress import say
+from tumortrace.records.run import RunRecord
 from tumortrace.reports.checklist import CHECKLISTS, fill
 from tumortrace.reports.crossval import write_crossval_report
 from tumortrace.reports.drawing import draw_figures
 from tumortrace.reports.learning_curve import write_learning_curve_report
 from tumortrace.reports.page import REPORT, embed_figures, render
-from tumortrace.reports.records import read_json, read_records
+from tumortrace.reports.records import read_records
 from tumortrace.reports.sections import DRAWINGS, SECTIONS
 from tumortrace.reports.sections.performance import tell_elsewhere
 from tumortrace.reports.story import story, tell_worth
@@ -39,7 +40,7 @@ def report(folder: str | Path) -> Path:
         RunError: It is none of these, or a record is damaged.
     """
     folder = Path(folder)
-    verb = read_records(folder).run.get("verb")
+    verb = read_records(folder).run.verb
     if verb not in WRITERS:
         raise RunError(
             f"records of {verb!r}" if verb else "no verb on record",
@@ -70,7 +71,8 @@ def renew_report(run: Path, written: Path | None = None) -> Path | None:
     if written is not None and not written.resolve().is_relative_to(run.resolve()):
         return None
     try:
-        if read_json(run / "run.json").get("verb") not in WRITERS:
+        record = RunRecord.find(run)
+        if record is None or record.verb not in WRITERS:
             return None
         page = report(run)
     except Exception as error:  # whatever it is: what has been measured stands, and is worth more than its report

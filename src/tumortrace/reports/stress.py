@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -13,9 +12,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.errors import RunError
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.images.corruptions import CORRUPTIONS, corrupt, fits
+from tumortrace.records.evaluation import Corrupted, Level, StressRecord
+from tumortrace.records.metrics import Estimate
 from tumortrace.reports.drawing import (
     DISCLAIMER,
     INK,
@@ -25,13 +25,14 @@ from tumortrace.reports.drawing import (
     WIDTH,
     Drawings,
     draw_figures,
+    ends,
     legend_below,
+    number,
     percent_axis,
     save_figure,
     sheet,
 )
 from tumortrace.reports.page import embed_picture, write_page
-from tumortrace.reports.records import read_json
 from tumortrace.reports.wording import estimate, interval, signed
 
 REPORT = "stress.html"
@@ -55,73 +56,64 @@ def write_stress_report(folder: Path) -> Path:
         RunError: There is no such folder, or its record is damaged.
     """
     folder = Path(folder)
-    record = read_json(folder / "stress.json")
-    if record.get("verb") != "stress":
-        raise RunError("no record of a stress test", where=folder, expected="a folder that `stress` made")
+    record = StressRecord.read(folder)
     return write_page(
         folder / REPORT,
         "stress.html.j2",
         draw_figures(folder, FIGURES, record),
-        record=record,
+        record=record.as_json(),
         verdict=stress_verdict(record),
         amount_text=amount_text,
         symmetry_text=symmetry_text,
-        flagged=any(level["out_of_distribution"] is not None for _, level in _levels(record)),
+        flagged=any(level.out_of_distribution is not None for _, level in _levels(record)),
         sheet=embed_picture(folder, f"figures/{SHEET}", 2600),
     )
 
 
-def stress_verdict(record: dict[str, Any]) -> list[str]:
-    """What a stress test says, in sentences.
-
-    Args:
-        record: The content of its stress.json.
-    """
-    data, clean = record["data"], record["clean"]["auroc"]
-    groups = f" of {data['groups']:,} groups (slides or patients)" if data.get("groups") else ""
-    images = f"{data['images']:,} clean {data['split']} images{groups}"
-    sentences = [f"AUROC {estimate(clean)} on {images}."]
-    entries = ordered(record)
+def stress_verdict(record: StressRecord) -> list[str]:
+    """What a stress test says, in sentences."""
+    data = record.data
+    groups = f" of {data.groups:,} groups (slides or patients)" if data.groups else ""
+    images = f"{data.images:,} clean {data.split} images{groups}"
+    sentences = [f"AUROC {estimate(record.clean.get('auroc'))} on {images}."]
     lost = [
-        (level["difference"]["auroc"], entry["label"], level["strength"])
+        (value, change, entry.label, level.strength)
         for entry, level in _levels(record)
-        if entry["ordered"] and level["difference"]["auroc"]["value"] is not None
+        if entry.ordered and (change := level.difference["auroc"]) and (value := change.value) is not None
     ]
     if lost:
-        sure = {label for change, label, _ in lost if change.get("ci95") and change["ci95"][1] < 0}
-        change, label, strength = min(lost, key=lambda row: row[0]["value"])
-        most = "most is lost" if change["value"] < 0 else "none loses any, the least is gained"
+        sure = {label for _, change, label, _ in lost if change.ci95 and (change.ci95[1] or 0) < 0}
+        value, change, label, strength = min(lost, key=lambda row: row[0])
+        most = "most is lost" if value < 0 else "none loses any, the least is gained"
         sentences.append(
-            f"{len(sure)} of {len(entries)} corruptions lower AUROC at some strength with an interval below 0 (not "
-            f"corrected for their number); {most} under {label.lower()} at strength {strength}: "
-            f"{signed(change['value'])}{interval(change, ' ')}."
+            f"{len(sure)} of {len(ordered(record))} corruptions lower AUROC at some strength with an interval below 0 "
+            f"(not corrected for their number); {most} under {label.lower()} at strength {strength}: "
+            f"{signed(value)}{interval(change, ' ')}."
         )
     weakest = [
-        (level["agreement"], entry["label"])
-        for entry, level in _levels(record)
-        if entry["ordered"] and level["strength"] == 1
+        (level.agreement, entry.label) for entry, level in _levels(record) if entry.ordered and level.strength == 1
     ]
     if weakest:
-        share, label = min(weakest, key=lambda row: row[0]["value"])
+        share, label = min(weakest, key=lambda row: number(row[0]))
         sentences.append(
             f"At strength 1, fewest calls stay as they were under {label.lower()}: {estimate(share)} of them."
         )
-    turned = [level["agreement"] for level in record["corruptions"].get("symmetry", {}).get("levels", [])]
+    turned = (
+        [level.agreement for level in record.corruptions["symmetry"].levels] if "symmetry" in record.corruptions else []
+    )
     if turned:
-        share = min(turned, key=lambda one: one["value"])
+        share = min(turned, key=number)
         sentences.append(f"Turned by quarters or mirrored, a share of at least {estimate(share)} of the calls stays.")
     return sentences
 
 
-def _levels(record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    for entry in record.get("corruptions", {}).values():
-        for level in entry["levels"]:
-            yield entry, level
+def _levels(record: StressRecord) -> Iterator[tuple[Corrupted, Level]]:
+    return ((entry, level) for entry in record.corruptions.values() for level in entry.levels)
 
 
-def ordered(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def ordered(record: StressRecord) -> list[Corrupted]:
     """The corruptions whose strengths grow."""
-    return {name: entry for name, entry in record.get("corruptions", {}).items() if entry["ordered"]}
+    return [entry for entry in record.corruptions.values() if entry.ordered]
 
 
 def amount_text(amount: float, unit: str) -> str:
@@ -134,40 +126,34 @@ def amount_text(amount: float, unit: str) -> str:
     return f"{100 * amount:g} %" if "share" in unit else f"{amount:g}"
 
 
-def draw_loss(record: dict[str, Any]) -> Figure | None:
-    """By how much AUROC changes, corruption by strength; None where no AUROC is defined.
-
-    Args:
-        record: The content of a stress.json.
-    """
+def draw_loss(record: StressRecord) -> Figure | None:
+    """By how much AUROC changes, corruption by strength; None where no AUROC is defined."""
     entries = ordered(record)
-    width = max((len(entry["levels"]) for entry in entries.values()), default=0)
+    width = max((len(entry.levels) for entry in entries), default=0)
     values = np.full((len(entries), width), np.nan)
-    for row, entry in zip(values, entries.values(), strict=True):
-        for place, level in enumerate(entry["levels"]):
-            value = level["difference"]["auroc"]["value"]
-            row[place] = np.nan if value is None else value
+    for row, entry in zip(values, entries, strict=True):
+        row[: len(entry.levels)] = [number(level.difference["auroc"]) for level in entry.levels]
     if not np.isfinite(values).any():
         return None
     figure, axes = sheet("Change of AUROC", "Strength", "", 1.5 + 0.33 * len(entries))
     most = max(LEAST_SCALE, float(-np.nanmin(values)))
     axes.imshow(np.ma.masked_invalid(-values), cmap=LOSS, vmin=0, vmax=most, aspect="auto")
-    for y, entry in enumerate(entries.values()):
-        for x, level in enumerate(entry["levels"]):
-            change = level["difference"]["auroc"]
-            dark = change["value"] is not None and -change["value"] > 0.6 * most
-            sure = bool(change.get("ci95")) and not change["ci95"][0] <= 0 <= change["ci95"][1]
-            colour, weight = "white" if dark else INK, "bold" if sure else "normal"
-            axes.text(x, y, signed(change["value"]), ha="center", va="center", size=9, color=colour, weight=weight)
+    for y, entry in enumerate(entries):
+        for x, level in enumerate(entry.levels):
+            change = level.difference["auroc"]
+            low, high = ends(change)
+            colour = "white" if -number(change) > 0.6 * most else INK
+            weight = "bold" if low > 0 or high < 0 else "normal"
+            axes.text(x, y, signed(change.value), ha="center", va="center", size=9, color=colour, weight=weight)
     axes.set_xticks(range(width), [str(place + 1) for place in range(width)])
-    axes.set_yticks(range(len(entries)), [entry["label"] for entry in entries.values()])
+    axes.set_yticks(range(len(entries)), [entry.label for entry in entries])
     axes.tick_params(length=0, labelcolor=INK)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     return figure
 
 
-def _panels(record: dict[str, Any], title: str, *metrics: str, lowest: float | None = None) -> Figure | None:
+def _panels(record: StressRecord, title: str, *metrics: str, lowest: float | None = None) -> Figure | None:
     """A panel for each corruption, a line with its interval for each metric; the clean value is dashed."""
     entries = ordered(record)
     if not entries:
@@ -177,13 +163,13 @@ def _panels(record: dict[str, Any], title: str, *metrics: str, lowest: float | N
     grid = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False)
     for axes in grid.flat[len(entries) :]:
         axes.set_axis_off()
-    for axes, entry in zip(grid.flat, entries.values(), strict=False):
+    for axes, entry in zip(grid.flat, entries, strict=False):
         for metric in metrics:
-            _curve(axes, record["clean"][metric], entry["levels"], metric, MEASURES[metric].colour)
-        axes.set_title(entry["label"], fontsize=10, pad=4)
-        ticks = [amount_text(level["amount"], entry["unit"]) for level in entry["levels"]]
+            _draw_curve(axes, record.clean.get(metric), entry.levels, metric)
+        axes.set_title(entry.label, fontsize=10, pad=4)
+        ticks = [amount_text(level.amount or 0, entry.unit) for level in entry.levels]
         axes.set_xticks(range(len(ticks) + 1), ["clean", *ticks])
-        axes.set_xlabel(entry["unit"], fontsize=8, labelpad=1)
+        axes.set_xlabel(entry.unit, fontsize=8, labelpad=1)
         axes.tick_params(labelsize=7.5)
         axes.yaxis.set_major_locator(MaxNLocator(4))
     if lowest is not None:
@@ -197,30 +183,28 @@ def _panels(record: dict[str, Any], title: str, *metrics: str, lowest: float | N
     return figure
 
 
-def _curve(axes: Axes, clean: dict[str, Any], levels: list[dict[str, Any]], metric: str, colour: str) -> None:
-    points = [clean, *(level["metrics"][metric] for level in levels)]
-    values = [np.nan if point["value"] is None else point["value"] for point in points]
-    ends = np.array([point.get("ci95") or [np.nan, np.nan] for point in points])
+def _draw_curve(axes: Axes, clean: Estimate | None, levels: Sequence[Level], metric: str) -> None:
+    points, colour = [clean, *(level.metrics.get(metric) for level in levels)], MEASURES[metric].colour
+    values, (low, high) = [number(point) for point in points], np.array([ends(point) for point in points]).T
     places = np.arange(len(points))
     if np.isfinite(values[0]):
         axes.axhline(values[0], linestyle="--", color=colour if len(levels) < 2 else MUTED, linewidth=1)
-    axes.fill_between(places, ends[:, 0], ends[:, 1], color=colour, alpha=0.18, linewidth=0)
+    axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(places, values, "-o", color=colour, markersize=3.5, linewidth=1.5)
 
 
-def _symmetries(record: dict[str, Any]) -> Figure | None:
+def _symmetries(record: StressRecord) -> Figure | None:
     """Share of calls that stay, for each quarter turn and mirroring."""
-    entry = record.get("corruptions", {}).get("symmetry")
-    if not entry or not entry["levels"]:
+    entry = record.corruptions.get("symmetry")
+    if not entry or not entry.levels:
         return None
     figure, axes = sheet("Calls that stay when turned", "", "Share of images", 3.4)
-    for place, level in enumerate(entry["levels"]):
-        share = level["agreement"]
-        axes.plot([place, place], share["ci95"], "-", color=NEGATIVE, linewidth=1.8)
-        axes.plot(place, share["value"], "o", color=NEGATIVE, markersize=6)
-    axes.set_xticks(range(len(entry["levels"])), [symmetry_text(int(level["amount"])) for level in entry["levels"]])
+    for place, level in enumerate(entry.levels):
+        axes.plot([place, place], ends(level.agreement), "-", color=NEGATIVE, linewidth=1.8)
+        axes.plot(place, number(level.agreement), "o", color=NEGATIVE, markersize=6)
+    axes.set_xticks(range(len(entry.levels)), [symmetry_text(int(level.amount or 0)) for level in entry.levels])
     axes.tick_params(axis="x", labelsize=8.5, length=0)
-    lowest = min(level["agreement"]["ci95"][0] for level in entry["levels"])
+    lowest = min(ends(level.agreement)[0] for level in entry.levels)
     axes.set_ylim(min(lowest - 0.01, 0.98), 1.002)
     percent_axis(axes.yaxis)
     return figure

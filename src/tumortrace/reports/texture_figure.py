@@ -23,7 +23,7 @@ from tumortrace.texture.nuclei import densities, nuclei, segment
 
 COLUMNS, ROWS = 5, 4
 _CELLS = 12  # in a row of the picture of gradients
-_GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
+_GREY: Any = {"cmap": "gray", "vmin": 0, "vmax": 255}
 _UNIFORM = ListedColormap(
     ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6dcd59", "#b4de2c", "#d9d9d9"]
 )
@@ -52,7 +52,7 @@ def _panels(axes: np.ndarray, image: np.ndarray) -> None:
     grey = to_grey(batch)
     x, y = (slope[0] for slope in derivatives(grey))
     steep = max(1.0, float(np.percentile(np.abs([x, y]), 99.5)))
-    slope: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -steep, "vmax": steep}
+    slope: Any = {"cmap": "RdBu_r", "vmin": -steep, "vmax": steep}
     patterns = mvm_codes(grey)
     _show(axes[0], "Image", image)
     _show(axes[1], "Grey (luminance)", grey[0], **_GREY)
@@ -128,7 +128,7 @@ def _stained(axes: np.ndarray, batch: np.ndarray) -> None:
             panel.set_title(title)
             panel.set(xticks=[], yticks=[], facecolor="#f4f4f6", box_aspect=1)
             panel.spines[:].set_visible(False)
-            place: dict[str, Any] = {"ha": "center", "va": "center", "transform": panel.transAxes}
+            place: Any = {"ha": "center", "va": "center", "transform": panel.transAxes}
             panel.text(0.5, 0.5, "an image without colour:\nnot stained", color=MUTED, fontsize=9, **place)
         return
     hematoxylin, eosin = (density[0] for density in densities(batch))

@@ -12,8 +12,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.errors import RunError
 from tumortrace.evaluation.measures import TITLES
+from tumortrace.records.metrics import Estimate, Metrics, SplitMetrics
+from tumortrace.records.plans import StudyRecord
+from tumortrace.records.run import RunRecord
+from tumortrace.records.tables import HISTORY, TRIALS
 from tumortrace.reports.drawing import (
     GRID,
     INK,
@@ -27,8 +30,7 @@ from tumortrace.reports.drawing import (
     name_rows,
     sheet,
 )
-from tumortrace.reports.page import REPORT, write_page
-from tumortrace.reports.records import read_json, read_table
+from tumortrace.reports.page import REPORT, Context, write_page
 from tumortrace.reports.wording import decimals, interval
 
 FEW_FINISHED = 20
@@ -56,51 +58,44 @@ def write_tuning_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     search = read_search(folder)
-    if search.run.get("verb") != "tune":
-        raise RunError("no records of a search", where=folder, expected="a folder that `tune` made")
+    best = search.study.best
     return write_page(
         folder / REPORT,
         "tuning.html.j2",
         draw_figures(folder, FIGURES, search),
-        run=search.run,
-        study=search.study,
-        data=search.run.get("data", {}),
+        run=search.run.as_json(),
+        study=search.study.as_json(),
+        data=search.run.data.as_json(),
         label=search.label,
         verdict=_verdict(search),
-        entry=_entry(search),
-        entry_note=str(search.metrics.get("intervals", "no interval")).rstrip("."),
+        entry=search.entry,
+        entry_note=(search.metrics.intervals or "no interval").rstrip("."),
         best=search.best,
         parameters={name: shorten_parameter(name) for name in search.parameters},
-        best_parameters={name: _plain(v) for name, v in search.study.get("best", {}).get("parameters", {}).items()},
+        best_parameters={name: _plain(v) for name, v in best.parameters.items()} if best else {},
         trials=_rows(search.trials),
         failures=_failures(search.trials),
         seconds=float(search.trials["seconds"].sum()),
-        few=search.study.get("counts", {}).get("finished", 0) < FEW_FINISHED,
+        few=search.study.counts.get("finished", 0) < FEW_FINISHED,
         files={name: _text(folder / name) for name in ("best.yaml", "space.yaml")},
-        leakage_ruled_out=str(search.run.get("leakage", "")).startswith("ruled out"),
+        leakage_ruled_out=search.run.leakage.startswith("ruled out"),
     )
 
 
-def _entry(search: Search) -> dict[str, Any]:
-    """The best trial's objective with its interval; the validation loss is the log loss of the probabilities."""
-    return search.metrics.get("nll" if search.metric == "loss" else search.metric) or {}
-
-
 def _verdict(search: Search) -> list[str]:
-    best = search.study.get("best")
+    best = search.study.best
     if not best:
         return ["No trial was finished."]
-    counts = search.study.get("counts", {})
-    tried = sum(counts.values())
-    value = f"{search.label} {decimals(best.get('value'))}{interval(_entry(search), ' ')}"
+    tried = sum(search.study.counts.values())
+    value = f"{search.label} {decimals(best.value)}{interval(search.entry, ' ')}"
     return [
-        f"Best of {tried} trials: trial {best.get('number')}, {value[0].lower()}{value[1:]}.",
+        f"Best of {tried} trials: trial {best.number}, {value[0].lower()}{value[1:]}.",
         "A validation score that was chosen as the best of many is optimistic, and its interval does not make up for "
         "that. The calibration and test splits were not looked at: train the best recipe to learn what it is worth.",
     ]
 
 
-def _rows(trials: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(trials: pd.DataFrame) -> list[Context]:
     """Trials in their order, as the template shows them."""
     plain = trials.astype(object).where(trials.notna(), None)
     return [{str(name): _plain(value) for name, value in row.items()} for row in plain.to_dict("records")]
@@ -135,15 +130,15 @@ class Search:
     """What the folder of a search has on record; a missing record is empty."""
 
     folder: Path
-    run: dict[str, Any]
-    study: dict[str, Any]
-    metrics: dict[str, Any]
+    run: RunRecord
+    study: StudyRecord
+    metrics: SplitMetrics
     trials: pd.DataFrame
 
     @property
     def metric(self) -> str:
         """The objective's name in records."""
-        return str(self.study.get("objective", {}).get("metric", "objective"))
+        return str(self.study.objective.get("metric", "objective"))
 
     @property
     def label(self) -> str:
@@ -153,12 +148,17 @@ class Search:
     @property
     def best(self) -> int | None:
         """Number of the best trial."""
-        return self.study.get("best", {}).get("number")
+        return self.study.best.number if self.study.best else None
+
+    @property
+    def entry(self) -> Estimate:
+        """The best trial's objective with its interval; the validation loss is the log loss of the probabilities."""
+        return self.metrics.get("nll" if self.metric == "loss" else self.metric) or Estimate()
 
     @property
     def rises(self) -> bool:
         """Whether larger values are better."""
-        return self.study.get("objective", {}).get("direction") != "minimise"
+        return self.study.objective.get("direction") != "minimise"
 
     @property
     def parameters(self) -> list[str]:
@@ -171,7 +171,7 @@ class Search:
 
     def history(self, number: int) -> pd.DataFrame:
         """One row per epoch of a trial."""
-        return read_table(self.folder / "trials" / f"{number:04}" / "history.csv")
+        return HISTORY.find(self.folder / "trials" / f"{number:04}")
 
 
 def read_search(folder: Path) -> Search:
@@ -180,10 +180,10 @@ def read_search(folder: Path) -> Search:
     Raises:
         RunError: A record is damaged.
     """
-    trials = read_table(folder / "trials.csv")
+    trials, metrics = TRIALS.find(folder), Metrics.find(folder)
     trials = trials if "state" in trials else pd.DataFrame(columns=list(RECORDED))
-    metrics = read_json(folder / "metrics.json").get("validation", {})
-    return Search(folder, read_json(folder / "run.json"), read_json(folder / "study.json"), metrics, trials)
+    validation = (metrics and metrics.get("validation")) or SplitMetrics()
+    return Search(folder, RunRecord.read(folder), StudyRecord.find(folder) or StudyRecord(), validation, trials)
 
 
 def shorten_parameter(parameter: str) -> str:
@@ -224,7 +224,7 @@ def _learning_curves(search: Search) -> Figure | None:
         if column not in history or state not in ("finished", "pruned"):
             continue
         kind = "Best" if number == search.best else state.capitalize()
-        style: dict[str, Any] = {
+        style: Any = {
             "Best": {"color": POSITIVE, "linewidth": 2.6, "zorder": 3, "marker": "o", "markersize": 4},
             "Finished": {"color": NEGATIVE, "linewidth": 1.2, "alpha": 0.55, "marker": "o", "markersize": 3},
             "Pruned": {"color": MUTED, "linewidth": 1.2, "alpha": 0.7, "marker": "x", "markevery": [-1]},
@@ -239,7 +239,7 @@ def _learning_curves(search: Search) -> Figure | None:
 
 
 def _importance(search: Search) -> Figure | None:
-    importances: dict[str, dict[str, float]] = search.study.get("importances", {})
+    importances = search.study.importances
     names = sorted({name for shares in importances.values() for name in shares})
     if not names:
         return None
@@ -261,7 +261,7 @@ def _parallel_coordinates(search: Search) -> Figure | None:
     trials = search.of_state("finished", "pruned")
     if len(trials) < 2 or not search.parameters:
         return None
-    logarithmic = search.study.get("logarithmic", [])
+    logarithmic = search.study.logarithmic
     scales = {search.label: _scale(trials["value"], False)}
     drawn = [name for name in search.parameters if trials[name].notna().any()]
     scales |= {shorten_parameter(name): _scale(trials[name], name in logarithmic) for name in drawn}
@@ -277,7 +277,7 @@ def _parallel_coordinates(search: Search) -> Figure | None:
     for column in np.argsort(rank):
         number, state = trials["number"].iloc[column], trials["state"].iloc[column]
         best, pruned = number == search.best, state == "pruned"
-        style: dict[str, Any] = {"color": VALUES(rank[column]), "linewidth": 0.9 if pruned else 1.5, "zorder": 2}
+        style: Any = {"color": VALUES(rank[column]), "linewidth": 0.9 if pruned else 1.5, "zorder": 2}
         style |= {"linestyle": ":"} if pruned else {}
         style |= {"color": POSITIVE, "linewidth": 2.6, "zorder": 3} if best else {}
         label = f"Best, trial {number}" if best else ""

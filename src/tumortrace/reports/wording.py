@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,20 +22,41 @@ def decimals(value: float | None, places: int = 3) -> str:
     return sign + (text[1:] if text.startswith("0.") else text)
 
 
-def interval(entry: Mapping[str, Any], before: str = "") -> str:
-    """The 95 % interval of a metric in square brackets, or nothing where there is none."""
-    bounds = entry.get("ci95")
+class Measured(Protocol):
+    """A number and its 95 % interval, such as `records.metrics.Estimate`."""
+
+    @property
+    def value(self) -> float | None:
+        """The number."""
+
+    @property
+    def ci95(self) -> Sequence[float | None] | None:
+        """The interval."""
+
+
+class Bounded(Protocol):
+    """Whatever has a 95 % interval."""
+
+    @property
+    def ci95(self) -> Sequence[float | None] | None:
+        """The interval."""
+
+
+def interval(entry: Bounded | Mapping[str, Any] | None, before: str = "") -> str:
+    """The 95 % interval of an entry, or of its JSON, in square brackets, or nothing where there is none."""
+    bounds = entry.get("ci95") if isinstance(entry, Mapping) else entry and entry.ci95
     return f"{before}[{decimals(bounds[0])}, {decimals(bounds[1])}]" if bounds else ""
 
 
-def estimate(entry: Mapping[str, Any] | None) -> str:
+def estimate(entry: Measured | None) -> str:
     """A metric with its interval, such as `.953 [.941, .964]`.
 
     Example:
-        >>> estimate({"value": 0.953, "ci95": [0.941, 0.964]}), estimate(None)
+        >>> from tumortrace.records.metrics import Estimate
+        >>> estimate(Estimate(value=0.953, ci95=(0.941, 0.964))), estimate(None)
         ('.953 [.941, .964]', '—')
     """
-    return f"{decimals((entry or {}).get('value'))}{interval(entry or {}, ' ')}"
+    return f"{decimals(entry.value)}{interval(entry, ' ')}" if entry else "—"
 
 
 def signed(value: float | None) -> str:

@@ -15,8 +15,10 @@ from tumortrace.reports.drawing import (
     MUTED,
     NEGATIVE,
     POSITIVE,
+    ends,
     legend_below,
     name_rows,
+    number,
     sheet,
     short,
     unit_square,
@@ -32,12 +34,12 @@ NAMED = 40  # groups for whose names the figure has room
 
 def tell_metrics(records: Records) -> Context | None:
     """`alt`, `by_class` and `operating_points` of the judged split; None where no metric is on record."""
-    if not records.metrics:
+    if not len(records.metrics):
         return None
     on = f"on the {records.split} split"
     return {
-        "by_class": records.judged.get("classification_report"),
-        "operating_points": records.judged.get("operating_points"),
+        "by_class": records.judged.classification_report,
+        "operating_points": records.judged.operating_points,
         "alt": {
             "roc": f"ROC curve {on}: AUROC {records.metric('auroc')}",
             "precision_recall": f"Precision-recall curve {on}: average precision {records.metric('average_precision')}",
@@ -93,15 +95,15 @@ def _mark_operating_point(axes: Axes, records: Records, x: float | None, y: floa
 
 def draw_decision_curve(records: Records) -> Figure | None:
     """Net benefit of the model beside acting on all images and on none."""
-    points = records.judged.get("decision_curve")
+    points = records.judged.decision_curve
     if not points:
         return None
     title = f"Decision curve, {records.split} split"
     figure, axes = sheet(title, "Probability from which one acts", "Net benefit", 4.8)
-    places = [point["threshold"] for point in points]
-    values = np.array([point["model"]["value"] for point in points], dtype=float)
-    low, high = np.array([point["model"].get("ci95") or (np.nan, np.nan) for point in points], dtype=float).T
-    everyone = [point["all"]["value"] for point in points]
+    places = [point.threshold for point in points]
+    values = np.array([number(point.model) for point in points])
+    everyone = np.array([number(point.all) for point in points])
+    low, high = np.array([ends(point.model) for point in points]).T
     axes.axhline(0, color=MUTED, linewidth=1, label="Act on none")
     axes.plot(places, everyone, "--", color=MUTED, linewidth=1.4, label="Act on all")
     axes.fill_between(places, low, high, label="95 % band", **BAND)
@@ -117,7 +119,7 @@ def draw_decision_curve(records: Records) -> Figure | None:
 
 def tell_groups(records: Records) -> Context | None:
     """`groups`, `subgroups` and `subgroup_metrics` of the judged split, and `alt`; None where there are none."""
-    groups, subgroups = records.judged.get("groups") or [], records.judged.get("subgroups") or {}
+    groups, subgroups = records.judged.groups or [], records.judged.subgroups
     if len(groups) < 2 and not subgroups:
         return None
     return {
@@ -131,12 +133,12 @@ def tell_groups(records: Records) -> Context | None:
 
 def draw_accuracy_by_group(records: Records) -> Figure | None:
     """Accuracy of each slide or patient with Wilson's interval, the worst at the top."""
-    groups = records.judged.get("groups") or []
+    groups = records.judged.groups or []
     if len(groups) < 2:
         return None
-    groups = sorted(groups, key=lambda row: (-row["accuracy"]["value"], -row["n"]))
-    values = np.array([row["accuracy"]["value"] for row in groups])
-    low, high = np.array([row["accuracy"]["ci95"] for row in groups]).T
+    groups = sorted(groups, key=lambda row: (-number(row["accuracy"]), -row.n))
+    values = np.array([number(row["accuracy"]) for row in groups])
+    low, high = np.array([ends(row["accuracy"]) for row in groups]).T
     named = len(groups) <= NAMED
     height = 1.4 + (0.24 * len(groups) if named else 5.0)
     figure, axes = sheet(f"Accuracy by slide or patient, {records.split} split", "Accuracy", "", height)
@@ -145,7 +147,7 @@ def draw_accuracy_by_group(records: Records) -> Figure | None:
     overall = records.value("accuracy")
     if overall is not None:
         axes.axvline(overall, linestyle="--", color=INK, linewidth=1)
-    name_rows(axes, [f"{short(row['group'])} ({row['n']:,})" for row in groups] if named else [], 9)
+    name_rows(axes, [f"{short(row.group)} ({row.n:,})" for row in groups] if named else [], 9)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.8, len(groups) - 0.2))
     return figure
 

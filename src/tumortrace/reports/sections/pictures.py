@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from tumortrace.reports.drawing import MUTED, NEGATIVE, name_rows
+from tumortrace.records.evaluation import (
+    ExamplesRecord,
+    ExplanationMeasures,
+    ExplanationsRecord,
+    MeasuredMethod,
+    ScanRecord,
+    SheetsRecord,
+)
+from tumortrace.records.metrics import Estimate
+from tumortrace.reports.drawing import MUTED, NEGATIVE, ends, name_rows, number
 from tumortrace.reports.examples import outcome_title
 from tumortrace.reports.page import Context, embed_picture
-from tumortrace.reports.records import Records, read_json
+from tumortrace.reports.records import Records
 from tumortrace.reports.wording import decimals, estimate
 
 MOST_MISTAKES = 10  # rows in the table
@@ -45,24 +54,24 @@ def _mistakes(records: Records) -> list[dict[Hashable, Any]]:
     return surest.astype(object).where(surest.notna(), None).assign(of=len(wrong)).to_dict("records")
 
 
-def _examples(records: Records) -> list[Mapping[str, Any]]:
-    home = records.folder / "examples"
+def _examples(records: Records) -> list[Context]:
+    record = ExamplesRecord.find(records.folder) or ExamplesRecord()
     sheets = []
-    for outcome, entry in read_json(home / "examples.json").get("outcomes", {}).items():
-        picture = embed_picture(home, entry["sheet"], 1200)
+    for outcome, entry in record.outcomes.items():
+        picture = embed_picture(ExamplesRecord.file(records.folder).parent, entry.sheet, 1200)
         if picture is not None:
-            shown = ", ".join(f"{image['id']} {decimals(image['probability'])}" for image in entry["shown"])
+            shown = ", ".join(f"{image.id} {decimals(image.probability)}" for image in entry.shown)
             title = outcome_title(outcome, records.classes)
-            sheets.append({"picture": picture, "alt": f"{title}: {shown}", "title": title} | entry)
+            sheets.append({**entry.as_json(), "picture": picture, "alt": f"{title}: {shown}", "title": title})
     return sheets
 
 
 def tell_explanations(records: Records) -> Context | None:
     """`explanations` (see `_explained`) and the contact `sheets`; None where there is no picture."""
     folder = records.folder / "explanations"
-    record = read_json(folder / "sheets.json")
-    pictures = [embed_picture(folder, name, 1400) for name in record.get("figures", [])]
-    sheets = record | {"pictures": [picture for picture in pictures if picture]}
+    record = SheetsRecord.find(folder) or SheetsRecord()
+    pictures = [embed_picture(folder, name, 1400) for name in record.figures]
+    sheets: Context = record.as_json() | {"pictures": [picture for picture in pictures if picture]}
     explanations = _explained(records)
     return {"explanations": explanations, "sheets": sheets} if explanations["pictured"] or sheets["pictures"] else None
 
@@ -70,50 +79,56 @@ def tell_explanations(records: Records) -> Context | None:
 def _explained(records: Records) -> Context:
     """The record of the explanations with the first pictures, in order and by id (where no two share one)."""
     folder = records.folder / "explanations"
-    record = read_json(folder / "explanations.json")
-    items = [
-        item | {"picture": embed_picture(folder, item.get("figure"), 640)}
-        for item in record.get("items", [])[:MOST_EXPLANATIONS]
-    ]
-    count = Counter(item.get("id") for item in items)
-    by_id = {item["id"]: item["picture"] for item in items if item["picture"] and count[item.get("id")] == 1}
-    pictured = [item for item in items if item["picture"]]
-    return record | {"pictured": pictured, "by_id": by_id, "count": len(record.get("items", []))}
+    record = ExplanationsRecord.find(folder) or ExplanationsRecord()
+    shown = [(item, embed_picture(folder, item.figure, 640)) for item in record.items[:MOST_EXPLANATIONS]]
+    count = Counter(item.id for item, _ in shown)
+    by_id = {item.id: picture for item, picture in shown if picture and count[item.id] == 1}
+    pictured = [item.as_json() | {"picture": picture} for item, picture in shown if picture]
+    return record.as_json() | {"pictured": pictured, "by_id": by_id, "count": len(record.items)}
 
 
 def tell_explanation_measures(records: Records) -> Context | None:
     """`measures`, the record with `random` (the last stage of randomisation) in each method, and `alt`."""
-    measures = _measures(records)
-    if measures is None:
+    record = _measures(records)
+    if record is None:
         return None
     spoken = [
-        f"{entry['title']} "
-        + ", ".join(f"{title.lower()} {estimate(entry[key])}" for key, (title, _) in PANELS.items() if entry.get(key))
-        for entry in measures["methods"].values()
+        f"{method.title} "
+        + ", ".join(
+            f"{title.lower()} {estimate(entry)}" for key, (title, _) in PANELS.items() if (entry := _panel(method, key))
+        )
+        for method in record.methods.values()
     ]
     alt = {"explanation_measures": "Measures of the heat maps with 95 % intervals: " + "; ".join(spoken)}
-    return {"measures": measures, "alt": alt}
+    methods = {
+        name: method.as_json() | {"random": entry.as_json() if (entry := _panel(method, "random")) else None}
+        for name, method in record.methods.items()
+    }
+    masked = any(method.energy for method in record.methods.values())
+    return {"measures": record.as_json() | {"methods": methods, "masked": masked}, "alt": alt}
 
 
-def _measures(records: Records) -> Context | None:
-    record = read_json(records.folder / "explanations" / "measures.json")
-    if not record.get("methods"):
-        return None
-    methods = {}
-    for name, entry in record["methods"].items():
-        stages = entry.get("randomised") or []
-        methods[name] = entry | {"random": stages[-1]["rank_correlation"] if stages else None}
-    return record | {"methods": methods, "masked": any(entry.get("energy") for entry in methods.values())}
+def _measures(records: Records) -> ExplanationMeasures | None:
+    record = ExplanationMeasures.find(records.folder / "explanations")
+    return record if record and record.methods else None
+
+
+def _panel(method: MeasuredMethod, key: str) -> Estimate | None:
+    """What a panel shows of a method; `random` is the last stage of randomisation."""
+    if key == "random":
+        return method.randomised[-1].rank_correlation if method.randomised else None
+    entry = getattr(method, key)
+    return entry if isinstance(entry, Estimate) else None
 
 
 def draw_explanation_measures(records: Records) -> Figure | None:
     """Each method's measures with intervals; a dashed line where chance would be."""
-    measures = _measures(records)
-    if measures is None:
+    record = _measures(records)
+    if record is None:
         return None
-    methods = list(measures["methods"].values())[::-1]
-    panels = [key for key in PANELS if any(entry.get(key) for entry in methods)]
-    area = ((measures.get("chance") or {}).get("area") or {}).get("value")
+    methods = list(record.methods.values())[::-1]
+    panels = [key for key in PANELS if any(_panel(method, key) for method in methods)]
+    area = record.chance.area.value if record.chance.area else None
     figure = Figure(figsize=(1.75 * len(panels) + 1.8, 1.2 + 0.34 * len(methods)), layout="constrained")
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, key in zip(grid, panels, strict=True):
@@ -121,25 +136,23 @@ def draw_explanation_measures(records: Records) -> Figure | None:
         level = area if chance is None else chance
         if level is not None:
             axes.axvline(level, linestyle="--", color=MUTED, linewidth=1)
-        for row, entry in enumerate(methods):
-            value = (entry.get(key) or {}).get("value")
-            if value is None:
-                continue
-            colour = MUTED if entry.get("control") else NEGATIVE
-            axes.plot(entry[key].get("ci95") or [value, value], [row, row], color=colour, linewidth=2)
-            axes.plot(value, row, "o", color=colour, markersize=6)
+        for row, method in enumerate(methods):
+            entry = _panel(method, key)
+            colour = MUTED if method.control else NEGATIVE
+            axes.plot(ends(entry), [row, row], color=colour, linewidth=2)
+            axes.plot(number(entry), row, "o", color=colour, markersize=6)
         axes.set_title(title, fontsize=9.5, pad=6)
         axes.tick_params(axis="x", labelsize=8)
         axes.grid(axis="y", visible=True)
-    name_rows(grid[0], [str(entry["title"]) for entry in methods], 9)
+    name_rows(grid[0], [method.title for method in methods], 9)
     return figure
 
 
 def tell_scans(records: Records) -> Context | None:
     """`scans`: the record of each, with its heat map; None where there is none."""
     scans = []
-    for path in sorted(records.folder.glob("scans/*/scan.json")):
-        record = read_json(path)
-        heatmap = embed_picture(path.parent, (record.get("files") or {}).get("heatmap"), 1200)
-        scans.append(record | {"name": path.parent.name, "heatmap": heatmap})
+    for path in sorted(records.folder.glob(f"scans/*/{ScanRecord.FILE}")):
+        record = ScanRecord.read(path.parent)
+        heatmap = embed_picture(path.parent, record.files.get("heatmap"), 1200)
+        scans.append(record.as_json() | {"name": path.parent.name, "heatmap": heatmap})
     return {"scans": scans} if scans else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from tumortrace.evaluation.measures import CALLED, MEASURES, TITLES
-from tumortrace.reports.drawing import INK, MUTED, POSITIVE, legend_below, name_rows, sheet, short
+from tumortrace.records.metrics import Called, ConfusionMatrix
+from tumortrace.reports.drawing import INK, MUTED, POSITIVE, ends, legend_below, name_rows, number, sheet, short
 from tumortrace.reports.page import Context
 from tumortrace.reports.records import Records
 from tumortrace.reports.wording import decimals
@@ -29,32 +29,32 @@ def tell_threshold(records: Records) -> Context:
         "compared": {name: TITLES[name] for name in CALLED},
         "alt": {
             "confusion_matrix": f"Confusion matrix {on}: {_count(records.judged)}",
-            "confusion_matrix_at_half": f"Confusion matrix {on} at the threshold .5: {_count(half or {})}",
+            "confusion_matrix_at_half": f"Confusion matrix {on} at the threshold .5: {_count(half)}",
             "threshold": "Sensitivity, specificity, precision and F1 by threshold; "
-            f"{decimals(records.model.get('threshold'))} was chosen",
+            f"{decimals(records.model.threshold)} was chosen",
             "before_after": f"Metrics {on} at the threshold .5 and at {decimals(records.threshold)}",
         },
     }
 
 
-def _at_half(records: Records) -> Mapping[str, Any] | None:
+def _at_half(records: Records) -> Called | None:
     """The metrics at the threshold .5, where another is in force."""
-    half = records.judged.get("at_half")
-    return half if half and half["threshold"] != records.threshold else None
+    half = records.judged.at_half
+    return half if half and half.threshold != records.threshold else None
 
 
-def _count(entries: Mapping[str, Any]) -> str:
-    cells = entries.get("confusion_matrix") or {}
-    return ", ".join(f"{cells.get(key, '—')} {name}" for key, name in CELLS.items())
+def _count(calls: Called | None) -> str:
+    cells = calls and calls.confusion_matrix
+    return ", ".join(f"{getattr(cells, key, '—')} {name}" for key, name in CELLS.items())
 
 
 def _shares(records: Records) -> Context:
     """The share of images predicted positive beside that of training, and whether they are far apart."""
-    cells = records.judged.get("confusion_matrix")
-    trained = records.model.get("training", {}).get("prevalence")
-    if not cells or not sum(cells.values()) or not trained:
+    cells, trained = records.judged.confusion_matrix, records.model.training.prevalence
+    images = cells.tn + cells.fp + cells.fn + cells.tp if cells else 0
+    if not cells or not images or not trained:
         return {}
-    predicted = (cells["tp"] + cells["fp"]) / sum(cells.values())
+    predicted = (cells.tp + cells.fp) / images
     return {"predicted": predicted, "training": trained, "far": not 2 / 3 <= predicted / trained <= 3 / 2}
 
 
@@ -73,9 +73,9 @@ def draw_threshold(records: Records) -> Figure | None:
     figure, axes = sheet("Metrics by threshold, calibration split", "Threshold", "", 4.8)
     for name, values in lines.items():
         # each value holds for the thresholds above the next lower probability, its own included
-        style: dict[str, Any] = {"color": MEASURES[name].colour, "drawstyle": "steps-pre"}
+        style: Any = {"color": MEASURES[name].colour, "drawstyle": "steps-pre"}
         axes.plot(points.pr_threshold[::-1], values[::-1], label=TITLES[name], **style)
-    chosen = records.model.get("threshold")
+    chosen = records.model.threshold
     if chosen is not None:
         axes.axvline(chosen, linestyle="--", color=INK, linewidth=1.2, label=f"Chosen, {decimals(chosen)}")
     axes.set(xlim=(0, 1), ylim=(-0.01, 1.01))
@@ -85,19 +85,19 @@ def draw_threshold(records: Records) -> Figure | None:
 
 def draw_confusion_matrix(records: Records) -> Figure | None:
     """Counts at the threshold in force."""
-    return _draw_matrix(records, records.judged.get("confusion_matrix"), records.threshold)
+    return _draw_matrix(records, records.judged.confusion_matrix, records.threshold)
 
 
 def draw_confusion_matrix_at_half(records: Records) -> Figure | None:
     """Counts at the threshold .5, where another is in force."""
     half = _at_half(records)
-    return _draw_matrix(records, half["confusion_matrix"], half["threshold"]) if half else None
+    return _draw_matrix(records, half.confusion_matrix, half.threshold) if half else None
 
 
-def _draw_matrix(records: Records, cells: Mapping[str, int] | None, threshold: float | None) -> Figure | None:
+def _draw_matrix(records: Records, cells: ConfusionMatrix | None, threshold: float | None) -> Figure | None:
     if not cells:
         return None
-    counts = np.array([[cells["tn"], cells["fp"]], [cells["fn"], cells["tp"]]])
+    counts = np.array([[cells.tn, cells.fp], [cells.fn, cells.tp]])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     title = f"Confusion matrix, {records.split} split, threshold {decimals(threshold)}"
     figure, axes = sheet(title, "Predicted", "Actual", 4.8)
@@ -110,7 +110,7 @@ def _draw_matrix(records: Records, cells: Mapping[str, int] | None, threshold: f
     axes.spines[:].set_visible(False)
     for row, column in np.ndindex(2, 2):
         colour = "white" if shares[row, column] > 0.55 else INK
-        place: dict[str, Any] = {"ha": "center", "va": "center", "color": colour}
+        place: Any = {"ha": "center", "va": "center", "color": colour}
         axes.text(column, row - 0.07, f"{counts[row, column]:,}", fontsize=19, fontweight="bold", **place)
         axes.text(column, row + 0.15, f"{100 * shares[row, column]:.1f} % of {names[row]}", fontsize=10, **place)
     return figure
@@ -124,13 +124,13 @@ def draw_before_after(records: Records) -> Figure | None:
     names = [name for name in CALLED if _defined(half, name) or _defined(records.judged, name)][::-1]
     figure, axes = sheet(f"Before and after, {records.split} split", "", "", 1.7 + 0.42 * len(names))
     for entries, shift, colour, label in (
-        (half, 0.14, MUTED, f"At {decimals(half['threshold'])}"),
+        (half, 0.14, MUTED, f"At {decimals(half.threshold)}"),
         (records.judged, -0.14, POSITIVE, f"At {decimals(records.threshold)}, the threshold"),
     ):
         known = [(place, entries[name]) for place, name in enumerate(names) if _defined(entries, name)]
-        values = np.array([entry["value"] for _, entry in known])
-        ends = np.array([entry.get("ci95") or [entry["value"]] * 2 for _, entry in known]).reshape(-1, 2)
-        error = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
+        values = np.array([number(entry) for _, entry in known])
+        low, high = np.array([ends(entry) for _, entry in known]).reshape(-1, 2).T
+        error = np.maximum([values - low, high - values], 0)
         heights = [place + shift for place, _ in known]
         axes.errorbar(values, heights, xerr=error, fmt="o", color=colour, markersize=5, elinewidth=1.4, label=label)
     name_rows(axes, [TITLES[name] for name in names])
@@ -138,5 +138,6 @@ def draw_before_after(records: Records) -> Figure | None:
     return figure
 
 
-def _defined(entries: Mapping[str, Any], name: str) -> bool:
-    return (entries.get(name) or {}).get("value") is not None
+def _defined(calls: Called, name: str) -> bool:
+    entry = calls.get(name)
+    return entry is not None and entry.value is not None

@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tumortrace.evaluation.measures import TITLES
+from tumortrace.records.data import AuditRecord
+from tumortrace.records.tables import FEATURE_IMPORTANCES, IMPORTANCES
 from tumortrace.reports.drawing import INK, LINES, MUTED, NEGATIVE, POSITIVE, WIDTH, legend_below, name_rows, sheet
 from tumortrace.reports.page import Context
-from tumortrace.reports.records import Records, read_json, read_table
+from tumortrace.reports.records import Records
 from tumortrace.reports.wording import decimals
 
 STRONGEST = 15  # features in the figure
@@ -20,9 +22,9 @@ STRONGEST = 15  # features in the figure
 
 def tell_audit(records: Records) -> Context | None:
     """`audit`: audit.json, or what the training's own check found; `allowed`: the findings that it was let pass."""
-    checked = records.run.get("audit") or {}
-    audit = read_json(records.folder / "audit.json") or checked
-    return {"audit": audit, "allowed": checked.get("allowed") or []} if audit else None
+    checked = records.run.audit
+    audit = AuditRecord.find(records.folder) or checked
+    return {"audit": audit.as_json(), "allowed": checked.allowed if checked else []} if audit else None
 
 
 def tell_training(records: Records) -> Context | None:
@@ -38,7 +40,7 @@ def tell_training(records: Records) -> Context | None:
 def _kept(records: Records) -> dict[str, dict[str, float | None]]:
     """The metrics of the epoch whose weights were kept, `train` beside `validation`, by label."""
     history = records.history
-    row = history[history["epoch"] == records.run.get("best_epoch")]
+    row = history[history["epoch"] == records.run.best_epoch]
     if len(row) != 1:
         return {}
     kept = {}
@@ -72,13 +74,13 @@ def draw_learning_curves(records: Records) -> Figure | None:
     candidates = "head" in history  # of a probe or a learner, which have no epochs
     rows = -(-len(names) // 2)
     figure = Figure(figsize=(WIDTH, 0.9 + 1.9 * rows), layout="constrained")
-    best = records.run.get("best_epoch")
+    best = records.run.best_epoch
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, 2, place + 1)
         for side, colour in (("train", MUTED), ("validation", INK)):
             if f"{side}_{name}" in history:
                 label = f"{'Training' if side == 'train' else 'Validation'}" if place == 0 else None
-                style: dict[str, Any] = {"marker": "o" if len(history) < 16 else "", "markersize": 3, "linewidth": 1.6}
+                style: Any = {"marker": "o" if len(history) < 16 else "", "markersize": 3, "linewidth": 1.6}
                 line = "none" if candidates else ":" if side == "train" else "-"
                 axes.plot(history["epoch"], history[f"{side}_{name}"], color=colour, label=label, ls=line, **style)
         if f"folds_{name}" in history:  # of a learner, which is chosen by this metric within folds
@@ -100,11 +102,11 @@ def draw_learning_curves(records: Records) -> Figure | None:
 
 def tell_importances(records: Records) -> Context | None:
     """`alt`: the first rows of both tables of importances in words."""
-    falls = read_table(records.folder / "importances.csv")
+    falls = IMPORTANCES.find(records.folder)
     if falls.empty:
         return None
     fall = _first(falls, "descriptor", "auroc_fall")
-    share = _first(read_table(records.folder / "feature_importances.csv"), "feature", "importance")
+    share = _first(FEATURE_IMPORTANCES.find(records.folder), "feature", "importance")
     return {
         "alt": {
             "importances": f"Fall of the validation AUROC when a descriptor is shuffled: {fall}",
@@ -120,7 +122,7 @@ def _first(table: pd.DataFrame, by: str, value: str) -> str:
 
 def draw_importances(records: Records) -> Figure | None:
     """What is lost without each descriptor."""
-    table = read_table(records.folder / "importances.csv")
+    table = IMPORTANCES.find(records.folder)
     if table.empty:
         return None
     table = table.iloc[::-1]
@@ -128,7 +130,7 @@ def draw_importances(records: Records) -> Figure | None:
     figure, axes = sheet("What each descriptor matters", "Fall of AUROC when shuffled, validation split", "", height)
     fall = table["auroc_fall"].to_numpy()
     error = (fall - table["auroc_fall_low"], table["auroc_fall_high"] - fall)
-    style: dict[str, Any] = {"color": NEGATIVE, "error_kw": {"ecolor": INK, "elinewidth": 1.2}}
+    style: Any = {"color": NEGATIVE, "error_kw": {"ecolor": INK, "elinewidth": 1.2}}
     axes.barh(range(len(table)), fall, xerr=[side.clip(lower=0) for side in error], **style)
     axes.axvline(0, color=MUTED, linewidth=1)
     name_rows(axes, table["descriptor"].tolist())
@@ -137,7 +139,7 @@ def draw_importances(records: Records) -> Figure | None:
 
 def draw_feature_importances(records: Records) -> Figure | None:
     """The features that the learner itself leans on most."""
-    table = read_table(records.folder / "feature_importances.csv")
+    table = FEATURE_IMPORTANCES.find(records.folder)
     if table.empty:
         return None
     strongest = table[table["importance"] > 0].head(STRONGEST).iloc[::-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from tumortrace.evaluation.conformal import promise
 from tumortrace.evaluation.curves import ReliabilityBins, reliability_bins
 from tumortrace.evaluation.intervals import share_with_interval
 from tumortrace.evaluation.reliability import CALIBRATION
+from tumortrace.records.metrics import AbstentionRecord, CalibrationRecord, DistributionRecord
 from tumortrace.reports.drawing import (
     CLASS_COLOURS,
     GRID,
@@ -23,13 +23,15 @@ from tumortrace.reports.drawing import (
     LINES,
     MUTED,
     POSITIVE,
+    ends,
     legend_below,
+    number,
     sheet,
     short,
     unit_square,
 )
 from tumortrace.reports.page import Context
-from tumortrace.reports.records import Records, read_json
+from tumortrace.reports.records import Records
 from tumortrace.reports.stress import draw_loss, stress_verdict
 from tumortrace.reports.wording import decimals, estimate
 
@@ -38,18 +40,17 @@ FARTHEST = 4.0  # scores beyond this stand at the edge of the figure of likeness
 
 def tell_calibration(records: Records) -> Context:
     """`choice`, how the calibration was chosen; `measures`, rows before and after; `compared`, likelihoods; `alt`."""
-    record = read_json(records.folder / "calibration.json")
-    before, after = record.get("before") or {}, record.get("after") or {}
+    record = CalibrationRecord.find(records.folder) or CalibrationRecord()
+    before, after = record.before or {}, record.after
     on = f"on the {records.split} split"
-    choice = record.get("choice") or {}
     return {
-        "choice": choice,
+        "choice": record.choice.as_json() if record.choice else {},
         "measures": [
             {"name": name, "label": row.title, "before": before.get(name), "after": after[name]}
             for name, row in CALIBRATION.items()
             if name in after
         ],
-        "compared": choice.get("cross_validated_nll") or {},
+        "compared": (record.choice and record.choice.cross_validated_nll) or {},
         "alt": {
             "reliability": f"Observed share against predicted probability {on}: ECE {records.metric('ece')}",
             "calibration": f"Observed share against probability {on}, before calibration: "
@@ -74,15 +75,15 @@ def draw_reliability(records: Records) -> Figure | None:
 
 def draw_calibration(records: Records) -> Figure | None:
     """Reliability of the model by itself beside that after calibration."""
-    record, table = read_json(records.folder / "calibration.json"), records.scored(records.split)
-    if not record.get("before") or "logit" not in table or table["label"].nunique() < 2:
+    record, table = CalibrationRecord.find(records.folder), records.scored(records.split)
+    if not record or not record.before or "logit" not in table or table["label"].nunique() < 2:
         return None
     figure, axes = _reliability_sheet(records, "Calibration")
-    for side, probability, colour, marker in (
-        ("before", expit(table["logit"]), POSITIVE, "s"),
-        ("after", table["probability"], INK, "o"),
+    for side, measured, probability, colour, marker in (
+        ("Before", record.before, expit(table["logit"]), POSITIVE, "s"),
+        ("After", record.after, table["probability"], INK, "o"),
     ):
-        label = f"{side.capitalize()}, ECE {estimate(record[side].get('ece'))}"
+        label = f"{side}, ECE {estimate(measured.get('ece'))}"
         _plot_reliability(axes, reliability_bins(table["label"], probability), label, colour, marker)
     legend_below(figure, 1)
     return figure
@@ -98,7 +99,7 @@ def _reliability_sheet(records: Records, title: str) -> tuple[Figure, Axes]:
 
 def _plot_reliability(axes: Axes, bins: ReliabilityBins, label: str, colour: str, marker: str) -> None:
     error = np.maximum([bins.share - bins.share_low, bins.share_high - bins.share], 0)
-    style: dict[str, Any] = {"fmt": f"{marker}-", "color": colour, "elinewidth": 1, "markersize": 5, "label": label}
+    style: Any = {"fmt": f"{marker}-", "color": colour, "elinewidth": 1, "markersize": 5, "label": label}
     axes.errorbar(bins.probability, bins.share, error, **style)
 
 
@@ -112,7 +113,7 @@ def draw_probability_histogram(records: Records) -> Figure | None:
     edges = np.linspace(0, 1, 31).tolist()
     for index, name in enumerate(records.classes):
         values, colour = table.loc[table["label"] == index, "probability"], CLASS_COLOURS[index]
-        style: dict[str, Any] = {"color": colour, "histtype": "stepfilled", "edgecolor": colour, "linewidth": 1.4}
+        style: Any = {"color": colour, "histtype": "stepfilled", "edgecolor": colour, "linewidth": 1.4}
         axes.hist(values, edges, alpha=0.45, label=f"{short(name)} ({len(values):,})", **style)
     if records.threshold is not None:
         label = f"Threshold {decimals(records.threshold)}"
@@ -130,7 +131,7 @@ def tell_decisions(records: Records) -> Context | None:
     table = records.predictions
     if not {"split", "decision"} <= set(table) or table["decision"].isna().all():
         return None
-    rows: list[Mapping[str, Any]] = []
+    rows: list[Context] = []
     for split, part in table.groupby("split", sort=False):
         group = part.get("group")
         row = {key: share_with_interval(part["decision"] == key, group) for key in ("positive", "negative", "refer")}
@@ -138,30 +139,30 @@ def tell_decisions(records: Records) -> Context | None:
         right = (decided["decision"] == "positive") == (decided["label"] == 1)
         row["right"] = share_with_interval(right, decided.get("group"))
         rows.append(row | {"split": split, "images": len(part)})
-    record = read_json(records.folder / "abstention.json")
-    conformal = records.model.get("conformal")
-    area = decimals((record.get("aurc") or {}).get("value"))
+    record = AbstentionRecord.find(records.folder) or AbstentionRecord()
+    conformal = records.model.conformal
+    area = decimals(record.aurc.value)
     words = f"Share called wrongly against share of images kept, {records.split} split: area {area}"
     return {
         "decisions": rows,
         "promised": promise(conformal, records.classes) if conformal and conformal.get("quantiles") else [],
-        "reached": record.get("decisions"),
-        "triage": record.get("triage"),
+        "reached": record.decisions,
+        "triage": record.triage,
         "alt": {"risk_coverage": words},
     }
 
 
 def draw_risk_coverage(records: Records) -> Figure | None:
     """What is gained by leaving out the images of which the model is least certain."""
-    record = read_json(records.folder / "abstention.json")
-    if not record.get("risk_coverage"):
+    record = AbstentionRecord.find(records.folder)
+    if not record or not record.risk_coverage.kept:
         return None
-    kept, risk = np.array(record["risk_coverage"]["kept"]), record["risk_coverage"]["risk"]
-    figure, axes = sheet(f"Risk and coverage, {record['split']} split", "Share of images kept", "Share called wrongly")
-    low, high = np.array([entry["ci95"] or [np.nan, np.nan] for entry in risk]).T
+    kept, risk = np.array(record.risk_coverage.kept), record.risk_coverage.risk
+    figure, axes = sheet(f"Risk and coverage, {record.split} split", "Share of images kept", "Share called wrongly")
+    low, high = np.array([ends(entry) for entry in risk]).T
     axes.fill_between(kept, low, high, color=GRID, label="95 % interval")
-    label = f"The most certain are kept, area {estimate(record['aurc'])}"
-    axes.plot(kept, [entry["value"] for entry in risk], color=INK, label=label)
+    label = f"The most certain are kept, area {estimate(record.aurc)}"
+    axes.plot(kept, [number(entry) for entry in risk], color=INK, label=label)
     axes.set(xlim=(0, 1.01), ylim=(0, None))
     legend_below(figure, 1)
     return figure
@@ -169,15 +170,15 @@ def draw_risk_coverage(records: Records) -> Figure | None:
 
 def tell_distribution(records: Records) -> Context | None:
     """`outside`: per split, how many images and their share; `limits`; `strange`, whether they are many; `alt`."""
-    record = read_json(records.folder / "distribution.json")
-    parts = record.get("splits")
-    if not parts:
+    record = DistributionRecord.find(records.folder)
+    if not record or not record.splits:
         return None
-    bounds = ((parts.get(record.get("split")) or {}).get("outside") or {}).get("ci95")
+    judged = record.splits.get(record.split)
+    low = judged.outside.ci95[0] if judged and judged.outside.ci95 else None
     return {
-        "outside": parts,
-        "limits": record.get("limits") or {},
-        "strange": bool(bounds and bounds[0] > MANY),
+        "outside": record.splits,
+        "limits": record.limits or {},
+        "strange": low is not None and low > MANY,
         "alt": {"likeness": f"Histogram of distances from the training images, {records.split} split, limit at 1"},
     }
 
@@ -193,7 +194,7 @@ def draw_likeness(records: Records) -> Figure | None:
     for name in splits:
         values = table.loc[table["split"] == name, "ood_score"].clip(upper=FARTHEST - 0.01)
         colour = INK if name == records.split else LINES[3]
-        style: dict[str, Any] = {"color": colour, "histtype": "step", "linewidth": 1.6}
+        style: Any = {"color": colour, "histtype": "step", "linewidth": 1.6}
         weights = np.full(len(values), 1 / len(values))
         axes.hist(values, edges, weights=weights, label=f"{name.capitalize()} ({len(values):,})", **style)
     axes.axvline(1, linestyle="--", color=MUTED, linewidth=1.2, label="Limit")
@@ -204,12 +205,12 @@ def draw_likeness(records: Records) -> Figure | None:
 
 def tell_robustness(records: Records) -> Context | None:
     """`stress` (its record), `robustness` (sentences) and `alt`; None where the run has no stress test."""
-    if not records.stress.get("corruptions"):
+    if not records.stress or not records.stress.corruptions:
         return None
     alt = {"robustness": "Change of AUROC for each corruption and strength"}
-    return {"stress": records.stress, "robustness": stress_verdict(records.stress), "alt": alt}
+    return {"stress": records.stress.as_json(), "robustness": stress_verdict(records.stress), "alt": alt}
 
 
 def draw_robustness(records: Records) -> Figure | None:
     """By how much AUROC changes, corruption by strength."""
-    return draw_loss(records.stress) if records.stress.get("corruptions") else None
+    return draw_loss(records.stress) if records.stress and records.stress.corruptions else None
