@@ -30,6 +30,7 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
 from tumortrace.images.decoding import read_image
 from tumortrace.records.files import write_csv, write_json, write_text
+from tumortrace.records.plans import LearningCurveRecord, Spread
 from tumortrace.reports.crossval import spread
 from tumortrace.reports.learning_curve import curve_verdict
 from tumortrace.reports.wording import decimals, interval, p_text, signed
@@ -330,7 +331,7 @@ def folds_section(folder: Path, index: dict[str, str], figures: Path) -> list[st
         "",
     ]
     names = list(outcome["recipes"])
-    rows = [[m, *(spread(outcome["recipes"][name]["summary"][m]) for name in names)] for m in METRICS]
+    rows = [[m, *(shown_spread(outcome["recipes"][name], m) for name in names)] for m in METRICS]
     lines += rows_to_markdown(["", *(f"`{name}`" for name in names)], rows)
     for pair in outcome["comparisons"]:
         entry, test = pair["differences"]["auroc"], pair["tests"]["auroc"]
@@ -360,7 +361,10 @@ def flattery_section(folder: Path, index: dict[str, str], figures: Path) -> list
         "",
     ]
     rows = [
-        [m, *(spread(each["recipes"][recipe]["summary"][m]) for recipe, both in found.items() for each in both)]
+        [
+            m,
+            *(shown_spread(each["recipes"][recipe], m) for recipe, both in found.items() for each in both),
+        ]
         for m in METRICS
     ]
     header = [f"`{recipe}`, {split}" for recipe in found for split in ("by patient", "at random")]
@@ -381,6 +385,11 @@ def flattery_section(folder: Path, index: dict[str, str], figures: Path) -> list
         target = "flattery" if recipe == "cnn-64" else f"flattery-{recipe}"
         lines += picture(folder / index[names[2]] / "figures", "differences", figures, target, f"Differences, {recipe}")
     return lines
+
+
+def shown_spread(recipe: dict[str, Any], metric: str) -> str:
+    """Mean, standard deviation and interval of a recipe's folds."""
+    return spread(Spread.model_validate(recipe["summary"][metric]))
 
 
 def verdict(entry: dict[str, Any]) -> str:
@@ -451,7 +460,7 @@ def labels_section(folder: Path, index: dict[str, str], figures: Path) -> list[s
     lines += rows_to_markdown(
         ["labelled patches", "AUROC, mean", *(f"repeat {number + 1}" for number in range(REPEATS))], rows
     )
-    lines += [*curve_verdict(outcome), ""]
+    lines += [*curve_verdict(LearningCurveRecord.model_validate(outcome)), ""]
     return lines + picture(folder / index["labels"] / "figures", "auroc", figures, "labels", "AUROC by labels")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tumortrace.errors import RunError
+from tumortrace.records.data import ExplorationRecord
 from tumortrace.reports.drawing import Drawn
 from tumortrace.reports.exploration import (
     edges_figure,
@@ -139,10 +140,12 @@ def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
 def test_verdict_says_when_groups_keep_together() -> None:
     """The sentence on batch effects follows from the interval, and a ratio of 1 inside it is no effect."""
     record = statistics()
-    assert any("keep each on one side" in sentence for sentence in verdict(record))
+    assert any("keep each on one side" in sentence for sentence in verdict(ExplorationRecord.model_validate(record)))
     record["map"]["same_group"] |= {"ratio": 1.1, "ci95": [0.9, 1.3]}
-    assert any("no sign of a batch effect" in sentence for sentence in verdict(record))
-    assert verdict(record)[-1] == "The check found 1 warning."
+    assert any(
+        "no sign of a batch effect" in sentence for sentence in verdict(ExplorationRecord.model_validate(record))
+    )
+    assert verdict(ExplorationRecord.model_validate(record))[-1] == "The check found 1 warning."
 
 
 def test_missing_record_is_refused(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_names_with_markup_are_drawn_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"), [("run.json", "{", "not JSON"), ("metrics.json", "[1]", "a JSON object")]
+    ("name", "content", "told"), [("run.json", "{", "not readable as JSON"), ("metrics.json", "[1]", "a JSON object")]
 )
 def test_damaged_record_is_refused_by_name(tmp_path: Path, name: str, content: str, told: str) -> None:
     """A record that cannot be read is named in the refusal."""

@@ -13,6 +13,7 @@ from scipy.special import logit
 
 from tests.reports.conftest import make_run
 from tumortrace.evaluation.abstention import outside_line, trust_records
+from tumortrace.records.model import ModelRecord
 from tumortrace.reports.report import write_report
 from tumortrace.reports.story import calibration_in_words
 from tumortrace.reports.wording import decimals
@@ -116,5 +117,5 @@ def test_images_of_one_slide_are_strange_together() -> None:
 )
 def test_calibration_in_words(calibration: dict[str, object], says: str) -> None:
     """Each method has its sentence."""
-    assert says in str(calibration_in_words({"calibration": calibration}))
-    assert calibration_in_words({}) is None
+    assert says in str(calibration_in_words(ModelRecord.model_validate({"calibration": calibration})))
+    assert calibration_in_words(ModelRecord()) is None

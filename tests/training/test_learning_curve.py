@@ -15,6 +15,7 @@ from tests.conftest import SMALL
 from tumortrace import learning_curve
 from tumortrace.cli.main import run as tumortrace
 from tumortrace.errors import RunError, SplitError
+from tumortrace.records.plans import LearningCurveRecord
 from tumortrace.reports.learning_curve import curve_verdict
 from tumortrace.training import train as training
 from tumortrace.training.learning_curve import nested_subsets, parse_fractions
@@ -108,9 +109,12 @@ def test_one_model_of_a_size_has_no_range(folder: Path) -> None:
 )
 def test_the_conclusion_follows_the_range(range95: list[float], conclusion: str) -> None:
     """More labels help where the whole range lies above what there is, little where its end is near, else unknown."""
-    sizes = [{"images": n, "metrics": {"auroc": {"mean": 0.8, "sd": 0.01}}} for n in (10, 100, 1000)]
-    ahead = [{"auroc": 0.8, "range95": [0.79, 0.81]}, {"auroc": sum(range95) / 2, "range95": range95}]
-    (said,) = [line for line in curve_verdict({"sizes": sizes, "law": {"ahead": ahead}}) if "twice the labels" in line]
+    sizes = [{"fraction": 1, "images": n, "metrics": {"auroc": {"mean": 0.8, "sd": 0.01}}} for n in (10, 100, 1000)]
+    ends = [(0.8, [0.79, 0.81]), (sum(range95) / 2, range95)]
+    ahead = [{"images": 1000, "auroc": auroc, "range95": ends} for auroc, ends in ends]
+    law = {"floor": 0, "scale": 1, "exponent": 1, "ahead": ahead}
+    outcome = LearningCurveRecord.model_validate({"sizes": sizes, "law": law})
+    (said,) = [line for line in curve_verdict(outcome) if "twice the labels" in line]
     assert conclusion in said
 
 

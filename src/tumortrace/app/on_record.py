@@ -25,7 +25,6 @@ def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
         model: The loaded model.
     """
     info, records = model.info, _records(folder)
-    known = records.model if records else {}
     conformal = info.conformal
     return {
         "name": name,
@@ -41,9 +40,9 @@ def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
         "architecture": info.architecture.name,
         "recipe": info.training.recipe,
         "weights_sha256": info.weights_sha256,
-        "verdict": " ".join(story(records)["verdict"]) if records and records.judged else "",
-        "judged": _judged(records) if records and records.judged else None,
-        "reliability": reliability(records.scored(records.split)) if records and known else [],
+        "verdict": " ".join(story(records)["verdict"]) if records and records.measured else "",
+        "judged": _judged(records) if records and records.measured else None,
+        "reliability": reliability(records.scored(records.split)) if records else [],
         "data": _data(records) | {"fingerprint": info.training.fingerprint, "prevalence": info.training.prevalence},
         "card": _card(folder / "model_card.md"),
     }
@@ -84,13 +83,13 @@ def _judged(records: Records) -> dict[str, Any]:
     judged = records.judged
     return {
         "split": records.split,
-        "n": judged.get("n", 0),
-        "n_groups": judged.get("n_groups"),
-        "intervals": judged.get("intervals", ""),
+        "n": judged.n,
+        "n_groups": judged.n_groups,
+        "intervals": judged.intervals,
         "metrics": [
-            {"name": name, "title": title, "value": judged[name].get("value"), "ci95": judged[name].get("ci95")}
+            {"name": name, "title": title, "value": judged[name].value, "ci95": judged[name].ci95}
             for name, title in story(records)["metric_names"].items()
-            if isinstance(judged.get(name), dict)
+            if name in judged
         ],
     }
 
@@ -98,9 +97,9 @@ def _judged(records: Records) -> dict[str, Any]:
 def _data(records: Records | None) -> dict[str, Any]:
     if records is None:
         return {}
-    data = records.run.get("data", {})
+    data = records.run.data.as_json()
     kept = {name: data.get(name) for name in ("name", "layout", "images", "groups", "resolution", "notes")}
-    return kept | {"leakage": records.run.get("leakage")}
+    return kept | {"leakage": records.run.leakage or None}
 
 
 def _calibration(info: dict[str, Any]) -> str:

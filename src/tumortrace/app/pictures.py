@@ -17,9 +17,9 @@ from tumortrace.cohorts.synthetic.tissue import SCANNERS
 from tumortrace.errors import RunError
 from tumortrace.inference.explain import heat_map
 from tumortrace.models.bundle import Model
+from tumortrace.records.evaluation import ExamplesRecord
 from tumortrace.reports.examples import KEPT, OUTCOMES
 from tumortrace.reports.explanation import heat_layer
-from tumortrace.reports.records import read_json
 
 
 class Png(Response):
@@ -123,11 +123,11 @@ def png(example: Example) -> bytes:
 def _kept(home: Path, source: str) -> list[Example]:
     """The pictures that a record of examples names; none where it is damaged or of another split."""
     try:
-        record = read_json(home / "examples.json")
-        shown = [each for found in record.get("outcomes", {}).values() for each in found["shown"]]
-        kept = {each.get("picture") for each in shown} if record.get("split") == "test" else set()
-    except (RunError, OSError, LookupError, TypeError, AttributeError):
+        record = ExamplesRecord.read(home.parent)
+    except RunError:
         return []
+    shown = [example for outcome in record.outcomes.values() for example in outcome.shown]
+    kept = {example.picture for example in shown} if record.split == "test" else set()
     names = [(outcome, f"{outcome}-{number}.png") for outcome in _ORDER for number in range(1, KEPT + 1)]
     found = [(outcome, name) for outcome, name in names if name in kept and (home / name).is_file()]
     return [Example(name, source, *OUTCOMES[outcome], home / name) for outcome, name in found]

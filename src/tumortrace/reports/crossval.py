@@ -20,6 +20,7 @@ from tumortrace.records.run import RunRecord
 from tumortrace.records.tables import HISTORY, PREDICTIONS
 from tumortrace.reports.drawing import COLOURS, INK, MUTED, WIDTH, Drawings, draw_figures, ends, legend_below, short
 from tumortrace.reports.page import REPORT, Context, write_page
+from tumortrace.reports.records import read_run
 from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 BARS = ("auroc", "accuracy", "sensitivity", "specificity")
@@ -145,7 +146,7 @@ def read_folds(folder: Path) -> Folds:
         RunError: There is none, or one is damaged.
     """
     outcome = CrossvalRecord.find(folder) or CrossvalRecord()
-    return Folds(folder, RunRecord.read(folder), outcome, PREDICTIONS.find(folder))
+    return Folds(folder, read_run(folder, "crossval", "a cross-validation"), outcome, PREDICTIONS.find(folder))
 
 
 def _recipes(folds: Folds) -> Figure | None:

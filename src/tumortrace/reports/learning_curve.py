@@ -11,9 +11,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from tumortrace.evaluation.measures import MEASURES, TITLES, prominent
 from tumortrace.records.plans import CurveSize, LearningCurveRecord
-from tumortrace.records.run import RunRecord
 from tumortrace.reports.drawing import MUTED, draw_figures, ends, legend_below, number, sheet
 from tumortrace.reports.page import REPORT, write_page
+from tumortrace.reports.records import read_run
 from tumortrace.reports.wording import decimals
 
 DRAWN = ("auroc", "average_precision", "accuracy", "ece")
@@ -33,7 +33,7 @@ def write_learning_curve_report(folder: Path) -> Path:
         RunError: There is no such folder, or a record is damaged.
     """
     folder = Path(folder)
-    record, outcome = RunRecord.read(folder), LearningCurveRecord.read(folder)
+    record, outcome = read_run(folder, "learning-curve", "a learning curve"), LearningCurveRecord.read(folder)
     run = record.as_json()
     return write_page(
         folder / REPORT,

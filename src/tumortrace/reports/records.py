@@ -113,3 +113,15 @@ def read_records(folder: str | Path) -> Records:
             model = ModelRecord.model_validate(evaluation.model)
     history = HISTORY.find(folder)
     return Records(folder, run, metrics or Metrics({}), model or ModelRecord(), predictions, history)
+
+
+def read_run(folder: Path, verb: str, made: str) -> RunRecord:
+    """The run.json of a folder that `verb` made; `made` is what that is, in words.
+
+    Raises:
+        RunError: Another verb made it, or none, or it is damaged.
+    """
+    run = RunRecord.find(folder)
+    if run is None or run.verb != verb:
+        raise RunError(f"no records of {made}", where=folder, expected=f"a folder that `{verb}` made")
+    return run

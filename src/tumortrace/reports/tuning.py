@@ -31,6 +31,7 @@ from tumortrace.reports.drawing import (
     sheet,
 )
 from tumortrace.reports.page import REPORT, Context, write_page
+from tumortrace.reports.records import read_run
 from tumortrace.reports.wording import decimals, interval
 
 FEW_FINISHED = 20
@@ -183,7 +184,9 @@ def read_search(folder: Path) -> Search:
     trials, metrics = TRIALS.find(folder), Metrics.find(folder)
     trials = trials if "state" in trials else pd.DataFrame(columns=list(RECORDED))
     validation = (metrics and metrics.get("validation")) or SplitMetrics()
-    return Search(folder, RunRecord.read(folder), StudyRecord.find(folder) or StudyRecord(), validation, trials)
+    return Search(
+        folder, read_run(folder, "tune", "a search"), StudyRecord.find(folder) or StudyRecord(), validation, trials
+    )
 
 
 def shorten_parameter(parameter: str) -> str:

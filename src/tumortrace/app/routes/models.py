@@ -14,8 +14,8 @@ from tumortrace.app.problems import documented
 from tumortrace.app.routes.patches import ModelName
 from tumortrace.app.service import TheService
 from tumortrace.inference.explain import METHODS
+from tumortrace.records.metrics import Metrics
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.reports.records import read_json
 
 router = APIRouter(prefix="/api", tags=["models"])
 
@@ -97,6 +97,7 @@ async def model(service: TheService, model: ModelName = None) -> Description:
 
 def _describe(served: Served, limits: dict[str, int]) -> Description:
     info = served.model.info
+    metrics = Metrics.find(served.folder)
     return Description(
         name=served.name,
         classes=list(info.classes),
@@ -114,7 +115,7 @@ def _describe(served: Served, limits: dict[str, int]) -> Description:
         training_fingerprint=info.training.fingerprint,
         prevalence=info.training.prevalence,
         weights_sha256=info.weights_sha256,
-        metrics=read_json(served.folder / "metrics.json") or None,
+        metrics=None if metrics is None else metrics.model_dump(mode="json", exclude_unset=True),
         limits=limits,
     )
 
