@@ -214,9 +214,9 @@ def _measured(
 
 def _headline(record: StressRecord) -> str:
     """The clean AUROC and the greatest loss."""
-    text = f"AUROC {estimate(record.clean['auroc'].as_json())} on {record.data.images:,} clean images"
+    text = f"AUROC {estimate(record.clean['auroc'])} on {record.data.images:,} clean images"
     changes = [
-        (change.value, f"{entry.label.lower()} at strength {level.strength}: {estimate(change.as_json())}")
+        (change.value, f"{entry.label.lower()} at strength {level.strength}: {estimate(change)}")
         for entry in record.corruptions.values()
         for level in entry.levels
         if (change := level.difference["auroc"]).value is not None
