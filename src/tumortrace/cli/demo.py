@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -15,8 +14,10 @@ from tumortrace.cohorts.splits import assign_splits
 from tumortrace.cohorts.synthetic import synthesise
 from tumortrace.evaluation.measures import prominent
 from tumortrace.inference.explain import explain
+from tumortrace.records.metrics import Metrics
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.tables import PREDICTIONS
 from tumortrace.reports.report import write_report
 from tumortrace.slides.scan import scan
 from tumortrace.training.train import train
@@ -51,7 +52,7 @@ def demo(*, out: Path = Path("tumortrace-demo"), seed: int = 0, quick: bool = Fa
     run = train(data, out=out / "runs", seed=seed, epochs=epochs)
     audit.to_record().write(run)
 
-    chosen = _telling(cohort, pd.read_csv(run / "predictions.csv", dtype={"id": str}))
+    chosen = _telling(cohort, PREDICTIONS.read(run))
     explain(run, chosen["path"].tolist(), labels=chosen["label"].tolist())
 
     result = scan(run, slide, renew=False)
@@ -77,11 +78,11 @@ def _telling(cohort: Cohort, predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _headline(run: Path) -> None:
-    metrics = json.loads((run / "metrics.json").read_text())["test"]
-    slides = f"{metrics['n_groups']} slide{'' if metrics['n_groups'] == 1 else 's'}"
-    print(f"Test split, {metrics['n']} images of {slides}, 95 % intervals:")
+    metrics = Metrics.read(run)["test"]
+    slides = f"{metrics.n_groups} slide{'' if metrics.n_groups == 1 else 's'}"
+    print(f"Test split, {metrics.n} images of {slides}, 95 % intervals:")
     for name in prominent():
-        value, interval = metrics[name]["value"], metrics[name]["ci95"]
-        shown = "undefined" if value is None else f"{value:.3f}"
-        print(f"  {name:18} {shown}" + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""))
+        entry = metrics[name]
+        shown = "undefined" if entry.value is None else f"{entry.value:.3f}"
+        print(f"  {name:18} {shown}" + (f"  [{entry.ci95[0]:.3f}, {entry.ci95[1]:.3f}]" if entry.ci95 else ""))
     print(RESEARCH_USE)

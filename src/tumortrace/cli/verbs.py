@@ -108,11 +108,11 @@ def train(
 
 def resume(folder: Path) -> Path:
     """Run folder to continue instead of starting a new one, also one that `--members` or `--fractions` made."""
-    from tumortrace.records.run import Run
+    from tumortrace.records.run import RunRecord
     from tumortrace.training import ensemble, learning_curve, train
 
     others = {learning_curve.VERB: learning_curve.resume_learning_curve, ensemble.VERB: ensemble.resume_ensemble}
-    return others.get(Run(folder).read().get("verb", ""), train.resume)(folder)
+    return others.get(RunRecord.read(folder).verb, train.resume)(folder)
 
 
 def evaluate(

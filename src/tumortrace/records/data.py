@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from tumortrace.errors import ModelError, TumorTraceError
-from tumortrace.records.record import Open, Part, Record
+from tumortrace.records.record import Made, Open, Part, Record
 from tumortrace.records.run import Data
 
 
@@ -291,7 +291,7 @@ class FeaturesData(Data):
     size: tuple[int, int] | None = None
 
 
-class FeaturesRecord(Record):
+class FeaturesRecord(Made):
     """How a table of texture descriptors came to be; beside a CSV, within a Parquet file."""
 
     FILE: ClassVar[str] = "features.csv.json"
@@ -299,8 +299,6 @@ class FeaturesRecord(Record):
     descriptors: dict[str, Open] = {}
     features: int = 0
     data: FeaturesData = Field(default_factory=FeaturesData)
-    versions: dict[str, str] = {}
-    research_use: str = ""
 
 
 class Checked(Part):
@@ -311,7 +309,7 @@ class Checked(Part):
     largest_difference: dict[str, dict[str, float | None]] = {}
 
 
-class ExportRecord(Record):
+class ExportRecord(Made):
     """What an exported model is; beside it, with `.json` added to its name."""
 
     FILE: ClassVar[str] = "model.onnx.json"
@@ -324,6 +322,3 @@ class ExportRecord(Record):
     outputs: list[str] = []
     checked: Checked = Field(default_factory=Checked)
     notes: list[str] = []
-    versions: dict[str, str] = {}
-    finished: str | None = None
-    research_use: str = ""

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from tumortrace.records.metrics import Estimate, SplitMetrics
-from tumortrace.records.record import Open, Part, Record
+from tumortrace.records.record import Made, Open, Part, Record
 from tumortrace.records.run import Data
 
 
-class EvaluationRecord(Record):
+class EvaluationRecord(Made):
     """`evaluation.json`: which model met which data.
 
     Attributes:
@@ -35,10 +35,7 @@ class EvaluationRecord(Record):
     positive_class: str = ""
     notes: list[str] = []
     subgroups: list[str] = []
-    versions: dict[str, str] = {}
     machine: str = ""
-    finished: str | None = None
-    research_use: str = ""
 
 
 class NamedModel(Part):
@@ -82,7 +79,7 @@ class Corrupted(Part):
     levels: list[Level] = []
 
 
-class StressRecord(Record):
+class StressRecord(Made):
     """`stress.json`: a model on corrupted images beside the same images as they are."""
 
     FILE: ClassVar[str] = "stress.json"
@@ -98,9 +95,6 @@ class StressRecord(Record):
     clean: SplitMetrics = Field(default_factory=SplitMetrics)
     corruptions: dict[str, Corrupted] = {}
     method: dict[str, str] = {}
-    versions: dict[str, str] = {}
-    finished: str | None = None
-    research_use: str = ""
 
 
 class StressPlan(Record):
@@ -142,7 +136,7 @@ class Difference(Part):
     mcnemar: PairedTest = Field(default_factory=PairedTest)
 
 
-class ComparisonRecord(Record):
+class ComparisonRecord(Made):
     """`compare.json`: runs side by side on the same images."""
 
     FILE: ClassVar[str] = "compare.json"
@@ -157,9 +151,6 @@ class ComparisonRecord(Record):
     method: dict[str, str] = {}
     notes: list[str] = []
     seed: int = 0
-    versions: dict[str, str] = {}
-    finished: str | None = None
-    research_use: str = ""
 
 
 class Explained(Part):
@@ -246,7 +237,7 @@ class Chance(Part):
     mask_auc: float = 0.5
 
 
-class ExplanationMeasures(Record):
+class ExplanationMeasures(Made):
     """`measures.json`: how far heat maps can be believed."""
 
     FILE: ClassVar[str] = "measures.json"
@@ -264,9 +255,6 @@ class ExplanationMeasures(Record):
     intervals: str = ""
     blank: dict[str, Mean] = {}
     notes: list[str] = []
-    versions: dict[str, str] = {}
-    finished: str | None = None
-    research_use: str = ""
 
 
 class ShownExample(Part):

@@ -139,3 +139,11 @@ class Record(Part, OnDisk):
         >>> Note(text="ready", colour="blue").write(folder).name, Note.read(folder).text, Note.read(folder).extra
         ('note.json', 'ready', {'colour': 'blue'})
     """
+
+
+class Made(Record):
+    """A record that says under which conditions it came to be, in UTC, and that it is for research use only."""
+
+    versions: dict[str, str] = {}
+    finished: str | None = None
+    research_use: str = ""

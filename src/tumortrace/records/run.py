@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from tumortrace.errors import RunError
-from tumortrace.records.metrics import Metrics
 from tumortrace.records.record import Part, Record
-from tumortrace.records.tables import HISTORY, PREDICTIONS, SEEN, SPLITS
+from tumortrace.records.tables import HISTORY, SEEN, SPLITS
 
 
 class Arguments(Part):
@@ -210,6 +208,16 @@ class Run:
         return self.folder / "recipe.yaml"
 
     @property
+    def space_file(self) -> Path:
+        """`space.yaml`: what a search searches."""
+        return self.folder / "space.yaml"
+
+    @property
+    def best_file(self) -> Path:
+        """`best.yaml`: the recipe that a search found."""
+        return self.folder / "best.yaml"
+
+    @property
     def log_file(self) -> Path:
         """`log.txt`: every line that was said."""
         return self.folder / "log.txt"
@@ -240,16 +248,6 @@ class Run:
         return HISTORY.file(self.folder)
 
     @property
-    def predictions_file(self) -> Path:
-        """`predictions.csv`: id, group, split, label, probability, prediction, decision, logit."""
-        return PREDICTIONS.file(self.folder)
-
-    @property
-    def metrics_file(self) -> Path:
-        """`metrics.json`: per split, every metric with value and 95 % interval."""
-        return Metrics.file(self.folder)
-
-    @property
     def record_file(self) -> Path:
         """`run.json`; read it as `record`."""
         return RunRecord.file(self.folder)
@@ -263,10 +261,6 @@ class Run:
         """
         return RunRecord.read(self.folder)
 
-    def read(self) -> dict[str, Any]:
-        """The content of `run.json` as a dictionary; `record` is the typed one."""
-        return self.record.as_json()
-
     def update(self, **fields: object) -> RunRecord:
         """Change fields of `run.json` and return its whole content."""
         record = RunRecord.model_validate(self.record.as_json() | fields)
@@ -274,7 +268,7 @@ class Run:
         return record
 
 
-def create_run(out: Path, name: str, record: RunRecord | Mapping[str, object]) -> Run:
+def create_run(out: Path, name: str, record: RunRecord) -> Run:
     """Make a new run folder `<UTC time>-<name>` in `out` that holds `run.json`.
 
     Example:
@@ -295,9 +289,8 @@ def create_run(out: Path, name: str, record: RunRecord | Mapping[str, object]) -
             raise RunError(
                 f"no folder can be made there ({error.strerror})", where=out, remedy="choose another -o"
             ) from error
-        given = record.as_json() if isinstance(record, RunRecord) else record
-        begun: dict[str, JsonValue] = {"name": folder.name, "status": "running", "started": started}
-        RunRecord.model_validate({**begun, **given}).write(folder)
+        begun = RunRecord(name=folder.name, status="running", started=started)
+        RunRecord.model_validate(begun.as_json() | record.as_json()).write(folder)
         return Run(folder)
     raise RunError("too many runs of this name in one second", where=out, remedy="try again")
 

@@ -23,8 +23,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from tumortrace.errors import RecipeError
 from tumortrace.models.families.texture import Linear, Texture, Trees, TreesSize
-from tumortrace.records.files import write_csv
 from tumortrace.records.progress import track
+from tumortrace.records.tables import FEATURE_IMPORTANCES, IMPORTANCES
 from tumortrace.training.distributions import Range, parse_distribution
 from tumortrace.training.learner import Row
 from tumortrace.training.options import Classifier
@@ -257,11 +257,11 @@ def write_importances(
     names = [name for columns in network.body.columns.values() for name in columns]
     share = column_importances(pipeline, len(names))
     table = pd.DataFrame({"feature": names, "descriptor": owner, "importance": share})
-    write_csv(folder / "feature_importances.csv", table.sort_values("importance", ascending=False, kind="stable"))
+    FEATURE_IMPORTANCES.write(folder, table.sort_values("importance", ascending=False, kind="stable"))
     falls = shuffled_falls(lambda rows: pipeline.predict_proba(rows)[:, 1], features, labels, np.array(owner), seed)
     whole = table.groupby("descriptor", sort=False)["importance"].agg(features="size", importance="sum")
     whole = whole.join(falls).reset_index()
-    write_csv(folder / "importances.csv", whole.sort_values("auroc_fall", ascending=False, kind="stable"))
+    IMPORTANCES.write(folder, whole.sort_values("auroc_fall", ascending=False, kind="stable"))
 
 
 def shuffled_falls(

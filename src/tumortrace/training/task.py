@@ -15,6 +15,7 @@ from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RunError
 from tumortrace.models.bundle import find_bundle, load_model
+from tumortrace.records.tables import SEEN
 from tumortrace.training.recipe import Recipe
 
 
@@ -169,8 +170,8 @@ def teacher_targets(
             expected=f"{store.size} px and classes {cohort.classes}",
             remedy=remedy,
         )
-    seen = read_seen(find_bundle(teacher).parent / "seen.csv")
-    notes = [] if seen else ["what the teacher has learnt from is not known: its seen.csv is not there"]
+    seen = read_seen(SEEN.file(find_bundle(teacher).parent))
+    notes = [] if seen else [f"what the teacher has learnt from is not known: its {SEEN.name} is not there"]
     kept = splits.table.loc[splits.table["split"] != "train", "id"]
     rows = np.flatnonzero(cohort.table["id"].isin(set(kept)))
     learnt = sum(seen.get(digest) == "train" for digest in (store.digests[row] for row in rows))

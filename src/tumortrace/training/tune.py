@@ -119,7 +119,7 @@ def tune(
     )
     run, splits = experiment.run, experiment.splits
     experiment.keep()
-    write_text(_space_file(run), space.to_yaml())
+    write_text(run.space_file, space.to_yaml())
     told = [*notes, *run.record.data.notes, *experiment.admission.lines]
     run.update(**describe_machine(where) | {"versions": versions() | {"optuna": optuna.__version__}}, notes=told)
     open_study(run.folder, space, seed, total_epochs(recipe))
@@ -163,7 +163,7 @@ def _carry_out(experiment: Experiment, workers: int) -> Path:
             _employ(run.folder, workers)
         if run.record.status == "finished":  # by other processes
             return run.folder
-        space = load_space(_space_file(run))
+        space = load_space(run.space_file)
         study = open_study(run.folder, space, experiment.arguments.seed, total_epochs(recipe))
         search = Search(experiment, space, study)
         while True:
@@ -241,7 +241,7 @@ def conclude(search: Search) -> None:
     trial = Run(trial_folder(run.folder, best.number))
     measured = evaluate_table(PREDICTIONS.read(trial.folder), 0.5)
     Metrics.model_validate({"validation": measured}).write(run.folder)
-    best_file = run.folder / "best.yaml"
+    best_file = run.best_file
     write_text(best_file, _best_recipe(search, read_recipe(trial.recipe_file), best).to_yaml())
     arguments = search.experiment.arguments
     same = ("allow", "split", "device", "precision", *READING)
@@ -278,7 +278,3 @@ def _best_recipe(search: Search, recipe: Recipe, best: FrozenTrial) -> Recipe:
             "corrected": [],
         }
     )
-
-
-def _space_file(run: Run) -> Path:
-    return run.folder / "space.yaml"

@@ -20,6 +20,7 @@ from tumortrace.cohorts.files import images_beside
 from tumortrace.cohorts.labels import binary_labels, commonest_classes, read_alone
 from tumortrace.cohorts.tables import column_groups, parts_of_names, standard_columns, unique_ids
 from tumortrace.errors import CohortError
+from tumortrace.records.run import RunRecord
 from tumortrace.registry import Registry
 
 
@@ -226,7 +227,7 @@ def _told(path: Path) -> Iterator[None]:
 def _layout_of(path: Path) -> Layout:
     layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
     layout = next((layout for layout in layouts if layout.recognises(path)), None)
-    if (path / "run.json").is_file():
+    if RunRecord.exists(path):
         raise CohortError("a run folder, which holds no data", where=path, remedy="name the folder of images")
     if layout is None:
         there = "no layout that is known here" if path.exists() else "there is no such file or folder"
