@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -34,6 +35,14 @@ from tumortrace.records.progress import track
 from tumortrace.records.run import Run, RunRecord
 
 REMEDY = "copy the bundle again from where it came"
+Rows = Sequence[int] | np.ndarray | None
+
+
+class How(TypedDict, total=False):
+    """Options of `Model.assess` and its like."""
+
+    description: str | None
+    prepared: bool
 
 
 @dataclass(frozen=True)
@@ -107,66 +116,32 @@ class Model:
             raise ModelError("a model that is in no bundle", where=self.info.name, remedy="save it, or load one")
         return self.folder.parent
 
-    def logits(
-        self,
-        images: np.ndarray,
-        rows: Sequence[int] | np.ndarray | None = None,
-        *,
-        description: str | None = None,
-        prepared: bool = False,
-    ) -> np.ndarray:
-        """Uncalibrated logits of the positive class.
+    def logits(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> np.ndarray:
+        """Uncalibrated logits of the positive class, float64, shape (number of rows,); arguments as for `assess`."""
+        return self._outputs(images, rows, embed=False, **how)[0]
+
+    def embedded(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> tuple[np.ndarray, np.ndarray]:
+        """`logits`, and the features that `OodDetector` measures, float32, shape (number of rows, D), from one pass."""
+        return self._outputs(images, rows, embed=True, **how)
+
+    def predict(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> np.ndarray:
+        """Calibrated probabilities of the positive class, float64, range [0, 1]; arguments as for `assess`."""
+        return self.assess(images, rows, **how).probability
+
+    def assess(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> Assessment:
+        """Everything that the model says of images, from one pass.
 
         Args:
             images: uint8, shape (N, H, W, 3); H and W are the bundle's `patch_size`. May be memory-mapped.
             rows: Which of the images, in which order; all when None.
-            description: Text of a progress bar; none is shown when None.
-            prepared: Whether the images have been through `Preprocessing.prepare` already.
-
-        Returns:
-            float64, shape (number of rows,).
-
-        Raises:
-            ModelError: The images have another shape or type.
-        """
-        return self._outputs(images, rows, description, prepared, embed=False)[0]
-
-    def embedded(
-        self,
-        images: np.ndarray,
-        rows: Sequence[int] | np.ndarray | None = None,
-        *,
-        description: str | None = None,
-        prepared: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Uncalibrated logits, and the features that `OodDetector` measures, from one pass; arguments as for `logits`.
-
-        Returns:
-            float64, shape (number of rows,), and float32, shape (number of rows, D).
-        """
-        return self._outputs(images, rows, description, prepared, embed=True)
-
-    def predict(
-        self, images: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, description: str | None = None
-    ) -> np.ndarray:
-        """Calibrated probabilities of the positive class, float64, range [0, 1]; arguments as for `logits`."""
-        return self.assess(images, rows, description=description).probability
-
-    def assess(
-        self,
-        images: np.ndarray,
-        rows: Sequence[int] | np.ndarray | None = None,
-        *,
-        description: str | None = None,
-        prepared: bool = False,
-    ) -> Assessment:
-        """Everything that the model says of images, from one pass; arguments as for `logits`.
+            **how: `description`, text of a progress bar; `prepared`, whether the images have been through
+                `Preprocessing.prepare` already.
 
         Raises:
             ModelError: The images have another shape or type.
         """
         scored = self.detector is not None and self.info.ood is not None
-        logit, features = self._outputs(images, rows, description, prepared, embed=scored)
+        logit, features = self._outputs(images, rows, embed=scored, **how)
         return self.judge(logit, features if scored else None)
 
     def judge(self, logit: np.ndarray, features: np.ndarray | None = None) -> Assessment:
@@ -235,13 +210,7 @@ class Model:
         return Model(info, self.network, self.device, self.detector, folder=folder)
 
     def _outputs(
-        self,
-        images: np.ndarray,
-        rows: Sequence[int] | np.ndarray | None,
-        description: str | None,
-        prepared: bool,
-        *,
-        embed: bool,
+        self, images: np.ndarray, rows: Rows, *, embed: bool, description: str | None = None, prepared: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         self.require_shape(images, self.info.graph_size if prepared else None)
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
