@@ -17,6 +17,7 @@ from PIL import Image
 from tests.images.test_dicom import dicom
 from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.files import list_images
 from tumortrace.errors import ImageError
 from tumortrace.images.decoding import read_image, read_with_facts
 
@@ -195,3 +196,12 @@ def test_check_tells_what_may_be_read_wrongly_and_label_maps(tmp_path: Path, pic
     assert found["pixels-doubtful"].count == 2
     assert "12 bits" in found["pixels-doubtful"].message
     assert [example.id for example in found["mask-like"].examples] == ["map"]
+
+
+def test_a_folder_of_dicom_files_without_endings_is_a_folder_of_images(tmp_path: Path) -> None:
+    """As scanners export them; a text without an ending is none."""
+    for name in ("IM0001", "IM0002", "b.IMA"):
+        dicom(tmp_path / name, np.array([[0, 4095]], np.uint16))
+    (tmp_path / "README").write_text("about these images")
+    listing = list_images(tmp_path)
+    assert (listing.images, listing.others) == (["IM0001", "IM0002", "b.IMA"], ["README"])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tumortrace.errors import CohortError
 from tumortrace.images.decoding import IMAGE_SUFFIXES
+from tumortrace.images.dicom import is_dicom
 from tumortrace.images.reference import ImageRef
 
 SPLIT_NAMES = {
@@ -59,7 +60,7 @@ def list_images(folder: Path) -> Listing:
     images: list[str] = []
     others: list[str] = []
     for path in _files(os.fspath(folder), ""):
-        (images if is_image(path) else others).append(path)
+        (images if is_image(path) or _is_nameless(folder, path) else others).append(path)
     return Listing(sorted(images), sorted(others))
 
 
@@ -69,9 +70,19 @@ def is_image(name: str) -> bool:
     return dot + ending.lower() in IMAGE_SUFFIXES
 
 
+def _is_nameless(folder: Path, path: str) -> bool:
+    """Whether a file without an ending is a DICOM image, as archives and scanners export them."""
+    if "." in path.rpartition("/")[2]:
+        return False
+    try:
+        return is_dicom(os.path.join(folder, path))
+    except OSError:
+        return False
+
+
 def has_images(folder: Path) -> bool:
     """Whether there is an image in a folder or below; it stops looking at the first."""
-    return any(is_image(path) for path in _files(os.fspath(folder), ""))
+    return any(is_image(path) or _is_nameless(folder, path) for path in _files(os.fspath(folder), ""))
 
 
 def absolute_paths(folder: Path, images: Iterable[str]) -> list[str]:

@@ -22,9 +22,8 @@ from tumortrace.images.dicom import is_dicom, read_dicom
 from tumortrace.images.reference import ImageRef
 from tumortrace.images.tiff import MAX_PIXELS, doubtful_depth, is_tiff, read_tiff, to_eight_bit
 
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".dcm", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-)
+_ENDINGS = "bmp dcm dicom gif ima jp2 jpeg jpg pgm png pnm ppm tif tiff webp"
+IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 """Endings, in lower case, by which images are found in folders. What a file is, its content says."""
 
 # Decoders that run in this process and know a file by its first bytes; Pillow has others that start programs (EPS).
