@@ -135,7 +135,7 @@ class TestDescription:
     def test_counts(self) -> None:
         """Classes, groups and shares are counted over all images, with Wilson's interval."""
         groups = ["a"] * 10 + ["b"] * 4
-        record = describe_cohort(cohort_of([1] * 9 + [0] + [0, 0, 0, None], groups))
+        record = describe_cohort(cohort_of([1] * 9 + [0] + [0, 0, 0, None], groups)).as_json()
         assert [each["images"] for each in record["classes"]] == [4, 9, 1]
         assert record["prevalence"] == pytest.approx(9 / 13)
         first, second = record["groups"]["each"]
@@ -146,7 +146,7 @@ class TestDescription:
 
     def test_without_labels_and_groups(self) -> None:
         """An unlabelled cohort without groups has no prevalence and no group."""
-        record = describe_cohort(cohort_of([None, None]))
+        record = describe_cohort(cohort_of([None, None])).as_json()
         assert record["prevalence"] is None
         assert [each["name"] for each in record["classes"]] == ["unlabelled"]
         assert (record["groups"]["count"], record["groups"]["images_each"]) == (0, None)
@@ -156,7 +156,7 @@ class TestDescription:
         rng = np.random.default_rng(1)
         images = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for size in (8, 30, 30)]
         cohort = written(tmp_path, images, [0, 1, 1])
-        record = describe_sample(measure(cohort), class_names(cohort))["intensity"]
+        record = describe_sample(measure(cohort), class_names(cohort), 9).as_json()["intensity"]
         shares = [np.histogram(image[..., 1], 64, (0, 256))[0] / image[..., 1].size for image in images]
         assert record["all"]["green"] == pytest.approx(np.mean(shares, axis=0), abs=1e-6)
         assert record["classes"][1]["green"] == pytest.approx(np.mean(shares[1:], axis=0), abs=1e-6)
@@ -176,11 +176,11 @@ class TestStains:
         base = np.array([[0.56, 0.72, 0.41]]), np.array([[0.22, 0.80, 0.55]])
         noise = rng.normal(0, 0.01, (2, 80, 3))
         groups = [f"g{n % 4}" for n in range(80)]
-        alike = describe_stains(self.table(base[0] + noise[0], base[1] + noise[1], groups))
+        alike = describe_stains(self.table(base[0] + noise[0], base[1] + noise[1], groups)).as_json()
         assert abs(alike["haematoxylin"]["between_groups"]) < 0.1
         assert alike["eosin"]["vector"] == pytest.approx(base[1][0] / np.linalg.norm(base[1]), abs=0.01)
         shift = np.where(np.array(groups) == "g0", 0.15, 0)[:, None] * [1, 0, -1]
-        apart = describe_stains(self.table(base[0] + noise[0] + shift, base[1] + noise[1], groups))
+        apart = describe_stains(self.table(base[0] + noise[0] + shift, base[1] + noise[1], groups)).as_json()
         assert apart["haematoxylin"]["between_groups"] > 0.8
         assert max(apart["groups"], key=lambda group: group["haematoxylin"]["shift"])["group"] == "g0"
 
@@ -198,7 +198,7 @@ class TestStains:
         """Grey images, brown ones and ones without tissue have no stains, and it is said why."""
         rows = np.array([[0.3, second, 0.8]] * 5)
         table = self.table(rows, rows, ["a"] * 5).assign(grey=grey)
-        record = describe_stains(table)
+        record = describe_stains(table).as_json()
         assert not record["applies"]
         assert reason in record["reason"]
 
@@ -228,9 +228,9 @@ class TestMap:
         names = pd.Series(groups).astype("string")
         found = same_neighbours(features, names, within=pd.Series(labels), clusters=names)
         assert found is not None
-        assert found["observed"] == pytest.approx(np.mean(observed))
-        assert found["chance"] == pytest.approx(np.mean(chance))
-        assert found["ratio"] == pytest.approx(np.mean(observed) / np.mean(chance))
+        assert found.observed == pytest.approx(np.mean(observed))
+        assert found.chance == pytest.approx(np.mean(chance))
+        assert found.ratio == pytest.approx(np.mean(observed) / np.mean(chance))
 
     def test_chance_is_inside_the_interval_and_a_batch_effect_is_not(self) -> None:
         """Groups drawn by lot show nothing; groups with a shift of their own do."""
@@ -241,15 +241,15 @@ class TestMap:
         shifted = same_neighbours(noise + groups.astype(int).to_numpy()[:, None] % 7, groups, clusters=groups)
         assert by_lot is not None
         assert shifted is not None
-        assert by_lot["ci95"][0] < 1 < by_lot["ci95"][1]
-        assert shifted["ci95"][0] > 1.5
+        assert by_lot.ci95[0] < 1 < by_lot.ci95[1]
+        assert shifted.ci95[0] > 1.5
 
     def test_too_few_images_say_nothing(self) -> None:
         """Below twenty images, or with one group, there is no number, and places exist all the same."""
         table = pd.DataFrame(np.random.default_rng(0).normal(size=(15, len(MEASURES))), columns=list(MEASURES))
         table = table.assign(label=pd.array([1] * 15, "Int64"), group=pd.array(["a"] * 15, "string"))
         placed, record = place(table)
-        assert record["same_group"] is None
+        assert record.same_group is None
         assert placed["pca_1"].std() > 0
         alone, _ = place(table.head(1))
         assert alone["pca_1"].tolist() == [0.0]
@@ -259,7 +259,7 @@ def test_patients_of_idc_keep_together(real_data: Path) -> None:
     """In real data, the patches most alike come from the same patient far more often than by chance."""
     cohort = open_cohort(real_data / "idc", group_from_name=r"^(\d+)_")
     _, record = place(measure(draw_sample(cohort, 400)).table)
-    assert record["same_group"]["ci95"][0] > 2
+    assert record.same_group.ci95[0] > 2
 
 
 def test_real_breast_mri_is_grey(real_data: Path) -> None:
@@ -267,4 +267,4 @@ def test_real_breast_mri_is_grey(real_data: Path) -> None:
     cohort = open_cohort(real_data / "mri" / "images", label_from_name="^(benign|malignant)")
     table = measure(draw_sample(cohort, 6)).table
     assert table["grey"].all()
-    assert not describe_stains(table)["applies"]
+    assert not describe_stains(table).applies

@@ -24,12 +24,8 @@ from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.images.stain import estimate_stains
 from tumortrace.records.data import (
     ExplorationRecord,
-    ExploredCohort,
-    ExploredSample,
-    FeatureMap,
     ShownAugmentation,
     Size,
-    Stains,
 )
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
@@ -95,10 +91,10 @@ def explore(
     ExplorationRecord(
         tumortrace=versions()["tumortrace"],
         seed=seed,
-        cohort=ExploredCohort.model_validate(describe_cohort(cohort)),
-        sample=ExploredSample.model_validate({"asked": sample, **describe_sample(measured, names)}),
-        stains=Stains.model_validate(describe_stains(measured.table)),
-        map=FeatureMap.model_validate(placed),
+        cohort=describe_cohort(cohort),
+        sample=describe_sample(measured, names, sample),
+        stains=describe_stains(measured.table),
+        map=placed,
         augmentation=_augmentation_record(preprocessing, augmentation, recipe, measured.size),
         audit=[finding.to_record(examples=False) for finding in check(cohort).findings] if audit else None,
         shown={str(label): [name for name, _ in part] for label, part in pictures.items()},

@@ -64,15 +64,26 @@ class ClassImages(Part):
     images: int = 0
 
 
-class GroupImages(Part):
-    """One slide or patient of a data set."""
+class Images(Part):
+    """Images of a part of a data set, and the share of positive ones with its interval."""
 
-    group: str
     images: int = 0
     labelled: int = 0
     positives: int = 0
     prevalence: float | None = None
     ci95: tuple[float, float] | None = None
+
+
+class SplitImages(Images):
+    """One split that the data bring."""
+
+    split: str
+
+
+class GroupImages(Images):
+    """One slide or patient of a data set."""
+
+    group: str
 
 
 class Groups(Part):
@@ -163,10 +174,10 @@ class GroupStains(Part):
 
 
 class Stains(Part):
-    """Macenko's stain vectors, where the images are stained; `why` says why not."""
+    """Macenko's stain vectors, where the images are stained; `reason` says why not."""
 
     applies: bool = False
-    why: str | None = None
+    reason: str | None = None
     images: int = 0
     haematoxylin: Stain | None = None
     eosin: Stain | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,22 @@ from sklearn.neighbors import NearestNeighbors
 from tumortrace.cohorts.cohort import SPLITS, Cohort
 from tumortrace.cohorts.statistics.measure import CHANNELS, MEASURES, Measured
 from tumortrace.evaluation.intervals import wilson
+from tumortrace.records.data import (
+    ClassImages,
+    ExploredCohort,
+    ExploredSample,
+    FeatureMap,
+    GroupImages,
+    Groups,
+    Histogram,
+    Images,
+    Intensity,
+    Neighbours,
+    Size,
+    SplitImages,
+)
 
+AnyImages = TypeVar("AnyImages", bound=Images)
 INTENSITY_BINS = 64  # of four grades each
 QUANTILES = {"p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
 
@@ -32,103 +48,108 @@ def class_names(cohort: Cohort) -> dict[int, str]:
     return {label: name for label, name in enumerate((*cohort.classes, "unlabelled")) if label in present}
 
 
-def describe_cohort(cohort: Cohort) -> dict[str, Any]:
+def describe_cohort(cohort: Cohort) -> ExploredCohort:
     """Counts of the whole cohort: by class, split, group and file type. No image is opened."""
     labels, names = cohort.table["label"], class_names(cohort)
     counts = labels.fillna(2).astype(int).value_counts()
     labelled = int(labels.notna().sum())
-    suffixes = Counter(image.suffix or "none" for image in cohort.images)
-    return {
-        "name": cohort.name,
-        "layout": cohort.layout,
-        "images": len(cohort),
-        "labelled": labelled,
-        "positive_class": cohort.positive_class,
-        "prevalence": int((labels == 1).sum()) / labelled if labelled else None,
-        "classes": [{"label": label, "name": name, "images": int(counts[label])} for label, name in names.items()],
-        "resolution": cohort.resolution,
-        "notes": list(cohort.notes),
-        "fingerprint": cohort.fingerprint,
-        "file_types": dict(suffixes.most_common()),
-        "splits": _parts(cohort.table, "split", SPLITS),
-        "groups": _groups(cohort.table),
-    }
+    return ExploredCohort(
+        name=cohort.name,
+        layout=cohort.layout,
+        images=len(cohort),
+        labelled=labelled,
+        positive_class=cohort.positive_class,
+        prevalence=int((labels == 1).sum()) / labelled if labelled else None,
+        classes=[ClassImages(label=label, name=name, images=int(counts[label])) for label, name in names.items()],
+        resolution=cohort.resolution,
+        notes=list(cohort.notes),
+        fingerprint=cohort.fingerprint,
+        file_types=dict(Counter(image.suffix or "none" for image in cohort.images).most_common()),
+        splits=[part.as_json() for part in _parts(cohort.table, "split", SplitImages, SPLITS)],
+        groups=_groups(cohort.table),
+    )
 
 
-def _parts(table: pd.DataFrame, column: str, order: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+def _parts(table: pd.DataFrame, column: str, kind: type[AnyImages], order: tuple[str, ...] = ()) -> list[AnyImages]:
     """Images and positives of each value of a column, in `order` or else the largest first."""
     known = table[table[column].notna()]
     grouped = known.groupby(column)["label"]
     counts = pd.DataFrame({"images": grouped.size(), "labelled": grouped.count(), "positives": grouped.sum()})
     names = [name for name in order if name in counts.index]
     counts = counts.loc[names] if order else counts.sort_values("images", ascending=False, kind="stable")
-    return [_share(column, str(row.Index), row.images, row.labelled, row.positives) for row in counts.itertuples()]
+    parts = []
+    for name, row in counts.astype(int).to_dict("index").items():
+        ends = wilson(row["positives"], row["labelled"]) if row["labelled"] else None
+        shares = {
+            "prevalence": row["positives"] / row["labelled"] if row["labelled"] else None,
+            "ci95": None if ends is None else (float(ends[0]), float(ends[1])),
+        }
+        parts.append(kind.model_validate({column: str(name), **row, **shares}))
+    return parts
 
 
-def _share(column: str, name: str, images: Any, labelled: Any, positives: Any) -> dict[str, Any]:
-    record: dict[str, Any] = {column: name, "images": int(images), "labelled": int(labelled), "positives": 0}
-    record |= {"prevalence": None, "ci95": None}
-    if labelled:
-        low, high = wilson(int(positives), int(labelled))
-        record |= {"positives": int(positives), "prevalence": int(positives) / int(labelled)}
-        record["ci95"] = [float(low), float(high)]
-    return record
+def _groups(table: pd.DataFrame) -> Groups:
+    groups = _parts(table, "group", GroupImages)
+    shares = [group.prevalence for group in groups if group.prevalence is not None]
+    return Groups(
+        count=len(groups),
+        images_without=int(table["group"].isna().sum()),
+        images_each=_spread([group.images for group in groups]),
+        prevalence_each=_spread(shares),
+        of_one_class=sum(share in (0, 1) for share in shares),
+        each=groups,
+    )
 
 
-def _groups(table: pd.DataFrame) -> dict[str, Any]:
-    each = _parts(table, "group")
-    images = [part["images"] for part in each]
-    shares = [part["prevalence"] for part in each if part["prevalence"] is not None]
-    return {
-        "count": len(each),
-        "images_without": int(table["group"].isna().sum()),
-        "images_each": _spread(images),
-        "prevalence_each": _spread(shares),
-        "of_one_class": sum(share in (0, 1) for share in shares),
-        "each": each,
-    }
-
-
-def _spread(values: list[Any]) -> dict[str, float] | None:
+def _spread(values: Sequence[float]) -> dict[str, float | None] | None:
     if not values:
         return None
     return {"min": float(min(values)), "median": float(np.median(values)), "max": float(max(values))}
 
 
-def describe_sample(measured: Measured, names: dict[int, str]) -> dict[str, Any]:
+def describe_sample(measured: Measured, names: dict[int, str], asked: int) -> ExploredSample:
     """Sizes, ways of storing, intensities, mean colours and edges of what was measured, overall and by class.
 
     Args:
         measured: What was measured in the sample.
         names: Class name of each label; see `class_names`.
+        asked: How many images the sample was to have.
     """
     table = measured.table
     labels = table["label"].fillna(2).astype(int)
     sizes = Counter(zip(table["width"].tolist(), table["height"].tolist(), strict=True)).most_common()
     present = {label: name for label, name in names.items() if (labels == label).any()}
-    parts = {label: (labels == label).to_numpy() for label in present}
-    return {
-        "images": len(table),
-        "undecodable": len(measured.undecodable),
-        "undecodable_ids": list(measured.undecodable[:20]),
-        "classes": [
-            {"label": label, "name": name, "images": int(parts[label].sum())} for label, name in present.items()
-        ],
-        "usual_size": {"width": measured.size[1], "height": measured.size[0]},
-        "sizes": [{"width": int(width), "height": int(height), "images": count} for (width, height), count in sizes],
-        "modes": dict(Counter(table["mode"]).most_common()),
-        "grey": int(table["grey"].sum()),
-        "intensity": {
-            "bins": INTENSITY_BINS,
-            "all": _intensity(measured.histograms),
-            "classes": [
-                {"label": label, "name": name} | _intensity(measured.histograms[parts[label]])
+    rows = {label: (labels == label).to_numpy() for label in present}
+
+    def by_class(columns: dict[str, str]) -> list[ClassImages]:
+        """Quantiles over the images of each class, of each of these columns under its key."""
+        records = []
+        for label, name in present.items():
+            quantiles = {key: _quantiles(table.loc[rows[label], column]) for key, column in columns.items()}
+            records.append(ClassImages.model_validate({"label": label, "name": name, **quantiles}))
+        return records
+
+    return ExploredSample(
+        asked=asked,
+        images=len(table),
+        undecodable=len(measured.undecodable),
+        undecodable_ids=list(measured.undecodable[:20]),
+        classes=[ClassImages(label=label, name=name, images=int(rows[label].sum())) for label, name in present.items()],
+        usual_size=Size(width=measured.size[1], height=measured.size[0]),
+        sizes=[Size(width=width, height=height, images=count) for (width, height), count in sizes],
+        modes=dict(Counter(table["mode"]).most_common()),
+        grey=int(table["grey"].sum()),
+        intensity=Intensity(
+            bins=INTENSITY_BINS,
+            all=_intensity(measured.histograms),
+            classes=[
+                Histogram(label=label, name=name, **_intensity(measured.histograms[rows[label]]))
                 for label, name in present.items()
             ],
-        },
-        "mean_colour": _quantiles(table, present, parts, {channel: f"{channel}_mean" for channel in CHANNELS}),
-        "edges": _quantiles(table, present, parts, {"sobel": "sobel_1"}),
-    }
+        ),
+        mean_colour=by_class({channel: f"{channel}_mean" for channel in CHANNELS}),
+        edges=by_class({"sobel": "sobel_1"}),
+    )
 
 
 def _intensity(histograms: np.ndarray) -> dict[str, list[float]]:
@@ -138,18 +159,8 @@ def _intensity(histograms: np.ndarray) -> dict[str, list[float]]:
     return {channel: row.round(6).tolist() for channel, row in zip(CHANNELS, binned, strict=True)}
 
 
-def _quantiles(
-    table: pd.DataFrame, names: dict[int, str], parts: dict[int, np.ndarray], columns: dict[str, str]
-) -> list[dict[str, Any]]:
-    """Quantiles over the images of each class."""
-    return [
-        {"label": label, "name": name}
-        | {
-            key: {short: float(table.loc[parts[label], column].quantile(q)) for short, q in QUANTILES.items()}
-            for key, column in columns.items()
-        }
-        for label, name in names.items()
-    ]
+def _quantiles(values: pd.Series) -> dict[str, float]:
+    return {short: float(values.quantile(share)) for short, share in QUANTILES.items()}
 
 
 # A map of a sample by simple features, and how much images of one group keep together in it.
@@ -159,7 +170,7 @@ NEIGHBOURS = 10
 FEWEST = 20  # images below which neighbours say nothing
 
 
-def place(table: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, dict[str, Any]]:
+def place(table: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, FeatureMap]:
     """The table of a sample with a place on the map for each image, and what there is to say about the map.
 
     Args:
@@ -178,13 +189,13 @@ def place(table: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, dict[str, A
         table[["umap_1", "umap_2"]] = near
     alone = "image " + pd.Series(range(len(table)), index=table.index).astype("string")
     clusters = table["group"].fillna(alone)
-    return table, {
-        "features": list(MEASURES),
-        "explained_variance": shares,
-        "umap": near is not None,
-        "same_group": same_neighbours(features, table["group"], within=table["label"], clusters=clusters, seed=seed),
-        "same_class": same_neighbours(features, table["label"], clusters=clusters, seed=seed),
-    }
+    return table, FeatureMap(
+        features=list(MEASURES),
+        explained_variance=shares,
+        umap=near is not None,
+        same_group=same_neighbours(features, table["group"], within=table["label"], clusters=clusters, seed=seed),
+        same_class=same_neighbours(features, table["label"], clusters=clusters, seed=seed),
+    )
 
 
 def standardised(table: pd.DataFrame) -> np.ndarray:
@@ -223,7 +234,7 @@ def umap(features: np.ndarray, seed: int) -> np.ndarray | None:
 
 def same_neighbours(
     features: np.ndarray, key: pd.Series, *, within: pd.Series | None = None, clusters: pd.Series, seed: int = 0
-) -> dict[str, Any] | None:
+) -> Neighbours | None:
     """How often an image's nearest neighbours share its key, against chance.
 
     Args:
@@ -242,7 +253,7 @@ def same_neighbours(
         >>> places = np.arange(40.)[:, None] // 20 * 100 + np.arange(40.)[:, None] % 20
         >>> apart = pd.Series(["a"] * 20 + ["b"] * 20)
         >>> share = same_neighbours(places, apart, clusters=pd.Series(range(40)))
-        >>> share["observed"], round(share["chance"], 3)
+        >>> share.observed, round(share.chance, 3)
         (1.0, 0.487)
     """
     known = np.flatnonzero(key.notna().to_numpy())
@@ -264,17 +275,17 @@ def same_neighbours(
         return None
     drawn = pd.factorize(clusters.iloc[used])[0]
     sums = np.stack([np.bincount(drawn, observed[used]), np.bincount(drawn, chance[used])])
-    return {
-        "observed": float(observed[used].mean()),
-        "chance": float(chance[used].mean()),
-        "ratio": float(observed[used].sum() / chance[used].sum()),
-        "ci95": _interval(sums, seed),
-        "images": len(used),
-        "neighbours": NEIGHBOURS,
-    }
+    return Neighbours(
+        observed=float(observed[used].mean()),
+        chance=float(chance[used].mean()),
+        ratio=float(observed[used].sum() / chance[used].sum()),
+        ci95=_interval(sums, seed),
+        images=len(used),
+        neighbours=NEIGHBOURS,
+    )
 
 
-def _interval(sums: np.ndarray, seed: int) -> list[float] | None:
+def _interval(sums: np.ndarray, seed: int) -> tuple[float, float] | None:
     """Percentile bootstrap of the ratio of two sums over clusters, shape (2, clusters)."""
     count = sums.shape[1]
     if count < 2:
@@ -282,4 +293,5 @@ def _interval(sums: np.ndarray, seed: int) -> list[float] | None:
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), 1000)
     above, below = sums @ weights.T
     ratios = above[below > 0] / below[below > 0]
-    return [float(end) for end in np.percentile(ratios, (2.5, 97.5))]
+    low, high = np.percentile(ratios, (2.5, 97.5))
+    return float(low), float(high)

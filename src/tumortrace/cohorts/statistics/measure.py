@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from tumortrace.cohorts.store import usual_size
 from tumortrace.errors import CohortError, ImageError
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.reference import ImageRef
+from tumortrace.records.data import GroupStains, Stain, Stains
 from tumortrace.records.progress import track
 
 AT_LEAST = 50
@@ -92,7 +92,7 @@ LARGEST = 512  # pixels of the longer side from which on an image is measured at
 MEAN_SIDE = 256  # of the mean images, at most
 _BATCH = 32  # images per task of a thread
 
-Stains = Callable[[np.ndarray], np.ndarray | None]
+StainsOf = Callable[[np.ndarray], np.ndarray | None]
 """From an image, uint8 (H, W, 3), to the unit optical densities of haematoxylin and eosin, (2, 3), where it can."""
 
 
@@ -118,7 +118,7 @@ class Measured:
 
 
 def measure(
-    sample: Cohort, *, size: tuple[int, int] | None = None, stains: Stains | None = None, workers: int | None = None
+    sample: Cohort, *, size: tuple[int, int] | None = None, stains: StainsOf | None = None, workers: int | None = None
 ) -> Measured:
     """Open and measure each image of a sample.
 
@@ -161,7 +161,7 @@ def measure(
 
 
 def _look(
-    paths: Sequence[str], labels: Sequence[int], shape: tuple[int, int], stains: Stains | None
+    paths: Sequence[str], labels: Sequence[int], shape: tuple[int, int], stains: StainsOf | None
 ) -> tuple[list[dict[str, object] | None], np.ndarray, dict[int, np.ndarray]]:
     """Measures (None where not decodable), histograms, and the sum of the images by label; sums are whole numbers."""
     rows: list[dict[str, object] | None] = []
@@ -184,7 +184,7 @@ def _look(
     return rows, np.array(histograms, np.int64).reshape(-1, 3, 256), sums
 
 
-def _measures(image: np.ndarray, histogram: np.ndarray, stains: Stains | None) -> dict[str, object]:
+def _measures(image: np.ndarray, histogram: np.ndarray, stains: StainsOf | None) -> dict[str, object]:
     grades, pixels = np.arange(256), histogram[0].sum()
     means = histogram @ grades / pixels
     deviations = np.sqrt(np.maximum(histogram @ grades**2 / pixels - means**2, 0))
@@ -236,7 +236,7 @@ HAEMATOXYLIN = tuple(f"haematoxylin_{channel}" for channel in ("red", "green", "
 EOSIN = tuple(f"eosin_{channel}" for channel in ("red", "green", "blue"))
 
 
-def describe_stains(table: pd.DataFrame) -> dict[str, Any]:
+def describe_stains(table: pd.DataFrame) -> Stains:
     """Median stain vectors of a sample, of each group, and how far groups lie apart.
 
     Args:
@@ -244,42 +244,39 @@ def describe_stains(table: pd.DataFrame) -> dict[str, Any]:
             optical density, missing where there is too little tissue.
 
     Returns:
-        `applies` and, where it does, for haematoxylin and eosin: `vector`, `spread` (median angle in degrees between an
-        image's vector and it), `between_groups` (intraclass correlation, one-way random effects, Shrout and Fleiss
-        1979: 0 where groups are alike, 1 where they differ and images within one do not; None without groups), and
-        `groups` with the vector of each. Where it does not apply: `reason`. It applies where most images absorb green
+        Whether it applies and, where it does, for haematoxylin and eosin: `vector`, `spread` (median angle in degrees
+        between an image's vector and it), `between_groups` (intraclass correlation, one-way random effects, Shrout and
+        Fleiss 1979: 0 where groups are alike, 1 where they differ and images within one do not; None without groups),
+        and the vectors of each group. Where it does not: `reason`. It applies where most images absorb green
         the most, as haematoxylin and eosin do: a rule of thumb that sets them apart from grey images, from
         diaminobenzidine, and from skin and mucosa in plain light, which absorb blue the most.
     """
     known = table[table[HAEMATOXYLIN[0]].notna()]
     if table["grey"].mean() > 0.5:
-        return {"applies": False, "reason": "the images are grey"}
+        return Stains(applies=False, reason="the images are grey")
     if known.empty:
-        return {"applies": False, "reason": "no image holds enough tissue of two colours"}
+        return Stains(applies=False, reason="no image holds enough tissue of two colours")
     red, green, blue = (known[list(HAEMATOXYLIN)].to_numpy() + known[list(EOSIN)].to_numpy()).T
     if (green > np.maximum(red, blue)).mean() <= 0.5:
-        return {"applies": False, "reason": "green is not what the images absorb the most"}
-    result: dict[str, Any] = {"applies": True, "images": len(known)}
-    for name, columns in (("haematoxylin", HAEMATOXYLIN), ("eosin", EOSIN)):
-        vectors = known[list(columns)].to_numpy()
-        centre = _direction(vectors)
-        result[name] = {
-            "vector": centre.tolist(),
-            "spread": float(np.median(_angles(vectors, centre))),
-            "between_groups": intraclass_correlation(vectors, known["group"]),
-        }
-    grouped = known[known["group"].notna()].groupby("group")
-    result["groups"] = [_group(str(name), rows, result) for name, rows in grouped]
-    return result
-
-
-def _group(name: str, rows: pd.DataFrame, whole: dict[str, Any]) -> dict[str, Any]:
-    record: dict[str, Any] = {"group": name, "images": len(rows)}
-    for stain, columns in (("haematoxylin", HAEMATOXYLIN), ("eosin", EOSIN)):
-        centre = _direction(rows[list(columns)].to_numpy())
-        shift = float(_angles(centre[None], np.array(whole[stain]["vector"]))[0])
-        record[stain] = {"vector": centre.tolist(), "shift": shift}
-    return record
+        return Stains(applies=False, reason="green is not what the images absorb the most")
+    stains = {"haematoxylin": list(HAEMATOXYLIN), "eosin": list(EOSIN)}
+    centres = {name: _direction(known[columns].to_numpy()) for name, columns in stains.items()}
+    whole = {
+        name: Stain(
+            vector=centres[name].tolist(),
+            spread=float(np.median(_angles(known[columns].to_numpy(), centres[name]))),
+            between_groups=intraclass_correlation(known[columns].to_numpy(), known["group"]),
+        )
+        for name, columns in stains.items()
+    }
+    groups = []
+    for group, rows in known[known["group"].notna()].groupby("group"):
+        vectors = {name: _direction(rows[columns].to_numpy()) for name, columns in stains.items()}
+        shifts = {name: float(_angles(vectors[name][None], centres[name])[0]) for name in stains}
+        haematoxylin, eosin = (Stain(vector=vectors[name].tolist(), shift=shifts[name]) for name in stains)
+        groups.append(GroupStains(group=str(group), images=len(rows), haematoxylin=haematoxylin, eosin=eosin))
+    haematoxylin, eosin = whole["haematoxylin"], whole["eosin"]
+    return Stains(applies=True, images=len(known), haematoxylin=haematoxylin, eosin=eosin, groups=groups)
 
 
 def intraclass_correlation(values: np.ndarray, groups: pd.Series) -> float | None:
