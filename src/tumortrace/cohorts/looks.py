@@ -34,6 +34,7 @@ SIDE = 32  # of the small picture
 VERSION = 1  # raised whenever a look shows something else
 NEARLY_BLANK = 4.0  # standard deviation of the liveliest channel, of 255; the faintest tissue of PCam has 9
 _BATCH = 64  # images per task
+_SMALL = 1 << 18  # bytes up to which images are looked at together
 _MANY = 2000  # images from which on starting processes pays; threads wait for each other over small images
 _ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}  # first and last bytes of JPEG and PNG
 
@@ -239,25 +240,37 @@ def look_at(image: np.ndarray) -> tuple[Look, np.ndarray]:
     Args:
         image: uint8, shape (height, width, 3).
     """
-    height, width = image.shape[:2]
-    thinned = image[:: max(1, height // 32), :: max(1, width // 32)].reshape(-1, 3)
-    channels = np.ascontiguousarray(thinned.T, dtype=np.float32)
-    picture = Image.fromarray(image)
-    grey = picture.convert("L")
-    small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR)  # antialiased, and the same for mirrored pictures
-    ink = find_ink(np.asarray(small.convert("HSV"), np.float32) / 255)
-    look = Look(
-        height=height,
-        width=width,
-        digest=digest_of(image),
-        spread=float(channels.std(axis=1).max()),
-        colour=float((channels.max(axis=0) - channels.min(axis=0)).mean()),
-        two_valued=256 - grey.histogram().count(0) <= 2,
-        sharpness=sharpness(np.asarray(grey)),
-        ink=float((ink.green | ink.blue).mean()),
-        black=float(ink.black.mean()),
-    )
-    return look, np.asarray(small.convert("L"))
+    looks, small = look_at_all(image[None])
+    return looks[0], small[0]
+
+
+def look_at_all(images: np.ndarray) -> tuple[list[Look], np.ndarray]:
+    """What the pixels of each image show, and small grey pictures: uint8, shape (N, 32, 32).
+
+    Args:
+        images: uint8, shape (N, height, width, 3).
+    """
+    count, height, width = images.shape[:3]
+    thinned = images[:, :: max(1, height // 32), :: max(1, width // 32)].reshape(count, -1, 3)
+    channels = np.ascontiguousarray(thinned.transpose(0, 2, 1), dtype=np.float32)
+    pictures = [Image.fromarray(image) for image in images]
+    grey = [picture.convert("L") for picture in pictures]
+    # Antialiased, and the same for mirrored pictures.
+    small = [picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR) for picture in pictures]
+    ink = find_ink(np.stack([np.asarray(picture.convert("HSV")) for picture in small]).astype(np.float32) / 255)
+    columns = {
+        "height": [height] * count,
+        "width": [width] * count,
+        "digest": [digest_of(image) for image in images],
+        "two_valued": [256 - picture.histogram().count(0) <= 2 for picture in grey],
+        "spread": channels.std(axis=2).max(axis=1).tolist(),
+        "colour": (channels.max(axis=1) - channels.min(axis=1)).mean(axis=1).tolist(),
+        "sharpness": _sharpness(np.stack([np.asarray(picture) for picture in grey])).tolist(),
+        "ink": (ink.green | ink.blue).mean(axis=(1, 2)).tolist(),
+        "black": ink.black.mean(axis=(1, 2)).tolist(),
+    }
+    looks = [Look(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    return looks, np.stack([np.asarray(picture.convert("L")) for picture in small])
 
 
 def sharpness(grey: np.ndarray) -> float:
@@ -278,42 +291,62 @@ def sharpness(grey: np.ndarray) -> float:
         >>> round(sharpness(noise))
         4
     """
-    height, width = (side // 8 * 8 for side in grey.shape)
+    return float(_sharpness(grey[None])[0])
+
+
+def _sharpness(grey: np.ndarray) -> np.ndarray:
+    """`sharpness` of pictures of shape (N, height, width)."""
+    height, width = (side // 8 * 8 for side in grey.shape[1:])
     if not height or not width:
-        return np.nan
-    means: np.ndarray = grey[:height, :width].astype(np.float32)
-    means -= means.mean()
-    variances = [_mean_square(means)]
+        return np.full(len(grey), np.nan)
+    means: np.ndarray = grey[:, :height, :width].astype(np.float32)
+    means -= means.mean(axis=(1, 2), keepdims=True)
+    variances = [np.square(means).mean(axis=(1, 2))]
     for _ in range(3):
-        means = (means[::2, ::2] + means[1::2, ::2] + means[::2, 1::2] + means[1::2, 1::2]) / 4
-        variances.append(_mean_square(means))
-    fine, _, coarse = (np.subtract(variances[:-1], variances[1:]) + 0.5).tolist()  # .5: noise of rounding
-    return float(np.log2(fine / coarse))
-
-
-def _mean_square(values: np.ndarray) -> float:
-    flat = values.ravel()
-    return float(flat @ flat) / flat.size
+        rows = means[:, ::2] + means[:, 1::2]
+        means = (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
+        variances.append(np.square(means).mean(axis=(1, 2)))
+    fine, _, coarse = np.subtract(variances[:-1], variances[1:]).astype(float) + 0.5  # .5: noise of rounding
+    return np.log2(fine / coarse)
 
 
 def _look_all(paths: Sequence[str]) -> list[tuple[Look, np.ndarray | None]]:
-    return [_look(path) for path in paths]
+    """What decoding shows of each file; small pictures of one size are looked at together, which is faster."""
+    seen: dict[int, tuple[Look, np.ndarray | None]] = {}
+    alike: dict[tuple[int, ...], list[tuple[int, np.ndarray, Facts]]] = {}
+    for row, path in enumerate(paths):
+        try:
+            image, facts = read_with_facts(path)
+        except ImageError as error:
+            seen[row] = Look(problem=_problem(path, error.found), reason=error.found), None
+            continue
+        if image.nbytes > _SMALL:
+            ((look, small),) = look_of([path], image[None], [facts])
+            seen[row] = look, small
+        else:
+            alike.setdefault(image.shape, []).append((row, image, facts))
+    for parts in alike.values():
+        rows, images, facts_of = zip(*parts, strict=True)
+        seen |= zip(rows, look_of([paths[row] for row in rows], np.stack(images), facts_of), strict=True)
+    return [seen[row] for row in range(len(paths))]
 
 
-def _look(path: str) -> tuple[Look, np.ndarray | None]:
-    try:
-        image, facts = read_with_facts(path)
-    except ImageError as error:
-        return Look(problem=_problem(path, error.found), reason=error.found), None
-    return look_of(path, image, facts)
+def look_of(paths: Sequence[str], images: np.ndarray, facts: Sequence[Facts]) -> list[tuple[Look, np.ndarray | None]]:
+    """What is seen of images that have been read, and their small grey pictures: none where a file is damaged.
 
-
-def look_of(path: str, image: np.ndarray, facts: Facts) -> tuple[Look, np.ndarray | None]:
-    """What is seen of an image that has been read, and its small grey picture: none where the file is damaged."""
-    if facts.format == "PNG" and (chunk := _damaged_chunk(path)):
-        return Look(problem="unreadable", reason=f"damaged: the checksum of its part {chunk} is wrong"), None
-    look, small = look_at(image)
-    return look._replace(**facts._asdict()), small
+    Args:
+        paths: Where they are.
+        images: uint8, shape (N, height, width, 3).
+        facts: How they are stored.
+    """
+    seen: list[tuple[Look, np.ndarray | None]] = []
+    for path, known, look, small in zip(paths, facts, *look_at_all(images), strict=True):
+        if known.format == "PNG" and (chunk := _damaged_chunk(path)):
+            reason = f"damaged: the checksum of its part {chunk} is wrong"
+            seen.append((Look(problem="unreadable", reason=reason), None))
+        else:
+            seen.append((look._replace(**known._asdict()), small))
+    return seen
 
 
 def _damaged_chunk(path: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,17 @@ from tumortrace.cohorts.cache import ArrayFile, store_folder, telling
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.looks import Look, Looks, as_table, digest_of, look_at, look_of
 from tumortrace.errors import DataError, ImageError
-from tumortrace.images.decoding import fit, read_image, read_with_facts
+from tumortrace.images.decoding import Facts, fit, read_image, read_with_facts
 from tumortrace.records.files import write_json
 from tumortrace.records.progress import track
 
 CHUNK_BYTES = 64 << 20  # what an interruption loses at most
 SAMPLE = 256  # images looked at to find the usual size
-PIECE = 64  # images prepared at a time
+PIECE = 64  # images decoded, or prepared, at a time
 _POOL_FROM = 1000  # images; below, starting processes takes longer than it saves
+
+
+Outcome = tuple[str, Look | None, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -199,11 +203,14 @@ def _decoding(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int) -> I
     step = max(1, CHUNK_BYTES // (array.size[0] * array.size[1] * 3))
     with array.filling() as file, ThreadPoolExecutor(workers) as pool:
         for start in range(array.rows, len(paths), step):
-            rows = np.arange(start, min(start + step, len(paths)))
-            pixels = np.zeros((len(rows), *array.size, 3), np.uint8)
+            stop = min(start + step, len(paths))
+            pixels = np.zeros((stop - start, *array.size, 3), np.uint8)
+            piece = max(1, min(PIECE, (stop - start) // (4 * workers)))
+            parts = [slice(first, min(first + piece, stop)) for first in range(start, stop, piece)]
             seen: dict[int, tuple[Look, np.ndarray]] = {}
-            decoded = pool.map(_decode, paths[start : start + step], pixels, ~known[rows])
-            for row, (outcome, look, small) in zip(rows.tolist(), decoded, strict=True):
+            jobs = ([paths[part], pixels[part.start - start : part.stop - start], ~known[part]] for part in parts)
+            decoded = pool.map(_decode, *zip(*jobs, strict=True))
+            for row, (outcome, look, small) in enumerate(chain.from_iterable(decoded), start):
                 if outcome == "resized":
                     array.record.resized.append(row)
                 elif outcome == "failed":
@@ -212,8 +219,8 @@ def _decoding(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int) -> I
                     seen[row] = look, small
                 yield
             if seen:
-                found, small_pictures = zip(*seen.values(), strict=True)
-                looks.keep(np.array(list(seen)), found, np.stack(small_pictures))
+                sound, pictures = zip(*seen.values(), strict=True)
+                looks.keep(np.array(list(seen)), sound, np.stack(pictures))
             array.append(file, pixels)
 
 
@@ -242,15 +249,30 @@ def _prepare(
             array.append(file, np.stack(done))
 
 
-def _decode(path: str, target: np.ndarray, looking: bool) -> tuple[str, Look | None, np.ndarray | None]:
-    """Put the image into `target`: whether it was `resized` or `failed`, or neither, and what was seen of it."""
-    try:
-        image, facts = read_with_facts(path)
-    except ImageError:
-        return "failed", None, None
-    target[...] = fit(image, (target.shape[0], target.shape[1]))
-    outcome = "resized" if image.shape != target.shape else ""
-    return (outcome, *look_of(path, image, facts)) if looking else (outcome, None, None)
+def _decode(paths: list[str], target: np.ndarray, looking: np.ndarray) -> list[Outcome]:
+    """Put images into `target`: of each, whether it was `resized` or `failed` or neither, and what was seen of it."""
+    outcomes: list[Outcome] = []
+    alike: dict[int, Facts] = {}
+    for row, path in enumerate(paths):
+        try:
+            image, facts = read_with_facts(path)
+        except ImageError:
+            outcomes.append(("failed", None, None))
+            continue
+        target[row] = fit(image, (target.shape[1], target.shape[2]))
+        if image.shape != target.shape[1:]:
+            look = look_of([path], image[None], [facts])[0] if looking[row] else (None, None)
+            outcomes.append(("resized", *look))
+            continue
+        outcomes.append(("", None, None))
+        if looking[row]:
+            alike[row] = facts
+    if alike:
+        rows = list(alike)
+        looks = look_of([paths[row] for row in rows], target[rows], list(alike.values()))
+        for row, look in zip(rows, looks, strict=True):
+            outcomes[row] = ("", *look)
+    return outcomes
 
 
 def _undecodable(paths: list[str], total: int) -> DataError:
