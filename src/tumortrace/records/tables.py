@@ -25,7 +25,6 @@ class Table:
     Attributes:
         name: Of the file.
         columns: That come first, in this order, where a table has them.
-        alone: Whether it has no others.
 
     Example:
         >>> import pandas as pd, tempfile
@@ -37,7 +36,6 @@ class Table:
 
     name: str
     columns: tuple[str, ...] = ()
-    alone: bool = False
 
     def file(self, folder: str | Path) -> Path:
         """Where it lies in a folder."""
@@ -65,8 +63,7 @@ class Table:
     def write(self, folder: str | Path, table: pd.DataFrame) -> Path:
         """Write it into a folder, whole or not at all; returns the file."""
         first = [name for name in self.columns if name in table]
-        rest = [] if self.alone else [name for name in table if name not in first]
-        write_csv(self.file(folder), table[[*first, *rest]])
+        write_csv(self.file(folder), table[[*first, *(name for name in table if name not in first)]])
         return self.file(folder)
 
 
