@@ -17,9 +17,9 @@ from tumortrace.inference.unseen import provenance
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.models.graph import export_graph, metadata
 from tumortrace.models.runtimes import INPUT, OUTPUTS, RUNTIMES, Runtime, record_of, require
-from tumortrace.records.bundle import ONNX
 from tumortrace.records.data import ExportRecord
 from tumortrace.records.files import sha256, write_bytes
+from tumortrace.records.model import ONNX
 from tumortrace.records.output import require_file
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE

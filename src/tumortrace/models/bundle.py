@@ -28,9 +28,9 @@ from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.models.ood import OodDetector, embedding
 from tumortrace.models.runtimes import Backend, Runtime, open_runtime
-from tumortrace.records.bundle import DESCRIPTION, GENERATOR, WEIGHTS
 from tumortrace.records.evaluation import NamedModel
 from tumortrace.records.files import replacing, sha256, write_json
+from tumortrace.records.model import DESCRIPTION, GENERATOR, WEIGHTS
 from tumortrace.records.progress import track
 from tumortrace.records.run import Run, RunRecord
 

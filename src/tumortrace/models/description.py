@@ -13,7 +13,7 @@ from tumortrace.evaluation.conformal import decide
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.ood import OutOfDistribution
 from tumortrace.models.views import Views
-from tumortrace.records.bundle import DESCRIPTION
+from tumortrace.records.model import DESCRIPTION
 from tumortrace.records.record import OnDisk
 
 FORMAT = 2

@@ -23,8 +23,8 @@ from torch import Tensor
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import Maps
 from tumortrace.models.checkpoint import require_sha256
-from tumortrace.records.bundle import DESCRIPTION, LIKENESS
 from tumortrace.records.files import replacing, sha256
+from tumortrace.records.model import DESCRIPTION, LIKENESS
 
 DIRECTIONS = 64
 QUANTILE = 0.99

@@ -16,8 +16,8 @@ import torch
 from tumortrace.errors import MissingDependencyError, ModelError
 from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
-from tumortrace.records.bundle import ONNX
 from tumortrace.records.data import ExportRecord
+from tumortrace.records.model import ONNX
 
 INPUT, OUTPUTS = "images", ("logit", "probability", "features")
 Backend = Literal["auto", "torch", "onnx", "openvino"]

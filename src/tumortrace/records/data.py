@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from tumortrace.errors import ModelError, TumorTraceError
+from tumortrace.records.model import ONNX
 from tumortrace.records.record import Made, Open, Part, Record
 from tumortrace.records.run import Data
 
@@ -323,7 +324,7 @@ class Checked(Part):
 class ExportRecord(Made):
     """What an exported model is; beside it, with `.json` added to its name."""
 
-    FILE: ClassVar[str] = "model.onnx.json"
+    FILE: ClassVar[str] = f"{ONNX}.json"
     ERROR: ClassVar[type[TumorTraceError]] = ModelError
 
     verb: str = ""

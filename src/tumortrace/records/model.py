@@ -8,6 +8,10 @@ from pydantic import Field
 
 from tumortrace.records.record import Open, Part, Record
 
+#: Files of a bundle, and the folder of its generator.
+DESCRIPTION, WEIGHTS, LIKENESS, ONNX = "model.json", "weights.safetensors", "likeness.safetensors", "model.onnx"
+GENERATOR = "super_resolution"
+
 
 class CalibrationMap(Part):
     """How logits become probabilities; bends of the line in `knots` and `values`."""
@@ -41,7 +45,7 @@ class ModelRecord(Record):
         conformal: Its quantiles and how they were found.
     """
 
-    FILE: ClassVar[str] = "model.json"
+    FILE: ClassVar[str] = DESCRIPTION
     WHOSE: ClassVar[str] = "a bundle"
 
     architecture: NetworkFacts = Field(default_factory=NetworkFacts)

@@ -200,22 +200,26 @@ class RunRecord(Record):
 class Run:
     """A run folder and the names of what lies in it."""
 
+    RECIPE: ClassVar[str] = "recipe.yaml"
+    SPACE: ClassVar[str] = "space.yaml"
+    BEST: ClassVar[str] = "best.yaml"
+
     folder: Path
 
     @property
     def recipe_file(self) -> Path:
         """`recipe.yaml`, fully resolved."""
-        return self.folder / "recipe.yaml"
+        return self.folder / self.RECIPE
 
     @property
     def space_file(self) -> Path:
         """`space.yaml`: what a search searches."""
-        return self.folder / "space.yaml"
+        return self.folder / self.SPACE
 
     @property
     def best_file(self) -> Path:
         """`best.yaml`: the recipe that a search found."""
-        return self.folder / "best.yaml"
+        return self.folder / self.BEST
 
     @property
     def log_file(self) -> Path:

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from tumortrace.evaluation.measures import TITLES
 from tumortrace.records.metrics import Estimate, Metrics, SplitMetrics
 from tumortrace.records.plans import StudyRecord
-from tumortrace.records.run import RunRecord
+from tumortrace.records.run import Run, RunRecord
 from tumortrace.records.tables import HISTORY, TRIALS
 from tumortrace.reports.drawing import (
     GRID,
@@ -78,7 +78,7 @@ def write_tuning_report(folder: Path) -> Path:
         failures=_failures(search.trials),
         seconds=float(search.trials["seconds"].sum()),
         few=search.study.counts.get("finished", 0) < FEW_FINISHED,
-        files={name: _text(folder / name) for name in ("best.yaml", "space.yaml")},
+        files={name: _text(folder / name) for name in (Run.BEST, Run.SPACE)},
         leakage_ruled_out=search.run.leakage.startswith("ruled out"),
     )
 
