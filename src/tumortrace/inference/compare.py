@@ -23,21 +23,19 @@ from tumortrace.records.run import Run, RunRecord
 from tumortrace.records.tables import PREDICTIONS
 from tumortrace.reports.compare import write_compare_report
 
-BY_GROUP = {
-    "differences": "Second minus first; percentiles of paired bootstrap replicates that draw the same whole groups for "
-    "all runs.",
-    "delong": "DeLong's test of equal AUROCs (DeLong et al. 1988, as in Sun & Xu 2014) with images clustered by group "
-    "(Obuchowski 1997), two-sided.",
-    "mcnemar": "McNemar's exact test (1947) of equal accuracy, each run at its own threshold, with whole groups "
-    "swapped between the runs, two-sided.",
-}
-BY_IMAGE = {
-    "differences": "Second minus first; percentiles of paired bootstrap replicates that draw the same images for all "
+METHOD = {
+    "differences": "Second minus first; percentiles of paired bootstrap replicates that draw the same {drawn} for all "
     "runs.",
-    "delong": "DeLong's test of equal AUROCs (DeLong et al. 1988, as in Sun & Xu 2014), two-sided.",
-    "mcnemar": "McNemar's exact test (1947) of equal accuracy, each run at its own threshold, two-sided.",
+    "delong": "DeLong's test of equal AUROCs (DeLong et al. 1988, as in Sun & Xu 2014){clustered}, two-sided.",
+    "mcnemar": "McNemar's exact test (1947) of equal accuracy, each run at its own threshold{swapped}, two-sided.",
+    "correction": "Holm's correction over all these tests: DeLong's and McNemar's of every pair of runs.",
 }
-CORRECTION = "Holm's correction over all these tests: DeLong's and McNemar's of every pair of runs."
+BY_GROUP = {
+    "drawn": "whole groups",
+    "clustered": " with images clustered by group (Obuchowski 1997)",
+    "swapped": ", with whole groups swapped between the runs",
+}
+BY_IMAGE = {"drawn": "images", "clustered": "", "swapped": ""}
 
 
 def compare(
@@ -64,6 +62,7 @@ def compare(
     group, notes = _groups(entries)
     tables = {entry.name: entry.table.assign(group=group) for entry in entries}
     known = bool(group.notna().all())
+    unit = BY_GROUP if known and len(group.unique()) > 1 else BY_IMAGE
     record = ComparisonRecord(
         verb="compare",
         runs=[_described(entry, tables[entry.name], replicates, seed) for entry in entries],
@@ -71,7 +70,7 @@ def compare(
         groups=int(group.nunique()) if known else None,
         prevalence=float(entries[0].table["label"].mean()),
         differences=_differences(tables, replicates, seed),
-        method=(BY_GROUP if known and len(group.unique()) > 1 else BY_IMAGE) | {"correction": CORRECTION},
+        method={name: text.format(**unit) for name, text in METHOD.items()},
         notes=notes,
         seed=seed,
     )

@@ -13,10 +13,7 @@ from tumortrace.images.geometry import symmetry
 
 @dataclass(frozen=True)
 class Views:
-    """The symmetries of the square over which a model averages.
-
-    Attributes:
-        indices: As `symmetry` numbers them; 0 comes first and is the patch as it is.
+    """The symmetries of the square over which a model averages, as `symmetry` numbers them: first 0, which is none.
 
     Example:
         >>> len(Views.of((96, 96))), len(Views.of((96, 64))), len(Views())

@@ -68,13 +68,7 @@ GRID, STEPS = 16, 8
 def cell_order(heat: np.ndarray, seed: int, grid: int = GRID) -> np.ndarray:
     """Numbers of the cells of a grid from the hottest to the coldest, row by row; equal ones in random order.
 
-    Args:
-        heat: float, shape (h, w).
-        seed: Of the order of equals.
-        grid: Cells in a row and in a column.
-
-    Returns:
-        int64, shape (grid * grid,).
+    Of a map (h, w) and a grid of `grid` x `grid` cells, int64, shape (grid * grid,).
 
     Example:
         >>> cell_order(np.array([[0.0, 3.0], [1.0, 2.0]]), seed=0, grid=2).tolist()
@@ -93,14 +87,8 @@ def random_order(seed: int, grid: int = GRID) -> np.ndarray:
 def deletion_insertion(model: Model, pixels: Tensor, order: np.ndarray, steps: int = STEPS) -> tuple[float, float]:
     """Areas under the curves of deletion and of insertion of one image. Petsiuk et al. (2018), "RISE".
 
-    Args:
-        model: The model.
-        pixels: float32, shape (1, 3, h, w), range [0, 1]: a prepared patch.
-        order: Of the cells, see `cell_order`.
-        steps: Into how many parts the order is cut.
-
-    Returns:
-        Mean probability as cells become `blank`, the hottest first (low is good), and as they come back (high is good).
+    The mean probability as cells become `blank`, the hottest first (low is good), and as they come back (high is good).
+    `pixels` is a prepared patch, (1, 3, h, w) in [0, 1]; `order` (see `cell_order`) is cut into `steps` parts.
     """
     return areas(lambda images: probability_of(model, images), pixels, order, steps)
 
@@ -141,14 +129,8 @@ def cascade(model: Model, seed: int, shares: tuple[float, ...] = SHARES) -> Iter
     The entries of each tensor of weights are shuffled: their size stays, what they have learnt goes. Running means and
     variances stay. In an ensemble all members are randomised alike.
 
-    Args:
-        model: A trained model; it stays as it is.
-        seed: Of the shuffles.
-        shares: Of the layers that have weights.
-
-    Yields:
-        Each share (what it comes to, as at least one layer is randomised) and the model; nothing for a model without
-        weights, as trees are.
+    Yields each share of the layers that have weights (what it comes to, as at least one is randomised) and the model;
+    nothing for a model without weights, as trees are. The trained model stays as it is.
     """
     generator = torch.Generator().manual_seed(seed)
     for share in shares:

@@ -30,15 +30,7 @@ from tumortrace.inference.explain.faithfulness import (
     rank_correlation,
     similarity,
 )
-from tumortrace.inference.explain.methods import (
-    CONTROLS,
-    METHODS,
-    Method,
-    heat_of,
-    refusals,
-    require_method,
-    seen_by,
-)
+from tumortrace.inference.explain.methods import CONTROLS, METHODS, Method, heat_of, refusals, require_method, seen_by
 from tumortrace.inference.explain.pictures import explanations_folder
 from tumortrace.inference.unseen import end, open_unseen, provenance
 from tumortrace.models.bundle import Model, load_model
@@ -179,15 +171,8 @@ def per_image(model: Model, patches: np.ndarray, heat: np.ndarray, masks: np.nda
     (Zhang et al. 2008, "SUN"): they are as coarse and as central as the patch's own, so that a map gains only by
     what it knows of the patch. A random order of cells is no fair rival: it strews holes over all of the picture.
 
-    Args:
-        model: The model.
-        patches: uint8, shape (N, H, W, 3).
-        heat: float, shape (N, H, W): the patches' maps by one method.
-        masks: bool, shape (N, H, W), True where tumour is; None where that is not known.
-        seed: Of the order of cells of equal heat.
-
-    Returns:
-        A row per image; the gains are NaN where there is but one.
+    Patches are uint8 (N, H, W, 3), maps by one method float (N, H, W), masks bool (N, H, W) and True on tumour; `seed`
+    orders cells of equal heat. The gains are NaN where there is but one image.
     """
     inside = _within(seen_by(model), heat.shape[1:])
     orders = [cell_order(single[inside], seed + row) for row, single in enumerate(heat)]
@@ -196,12 +181,7 @@ def per_image(model: Model, patches: np.ndarray, heat: np.ndarray, masks: np.nda
         falling, rising = _areas(model, patch, orders[row])
         strange = np.array([_areas(model, patch, orders[other]) for other in others(row, len(patches))])
         low, high = strange.mean(0) if len(strange) else (np.nan, np.nan)
-        perturbed = {
-            "deletion": falling,
-            "insertion": rising,
-            "deletion_gain": low - falling,
-            "insertion_gain": rising - high,
-        }
+        perturbed = dict(zip(PERTURBATION, (falling, rising, low - falling, rising - high), strict=True))
         rows.append(_localised(model, heat[row], None if masks is None else masks[row]) | perturbed)
     return pd.DataFrame(rows)
 
@@ -230,9 +210,7 @@ def randomised(
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """How much of the maps stays as the weights go; of wholly random networks the mean over several.
 
-    Yields:
-        Share of random layers, and for each image the rank correlation and the structural similarity with the trained
-        model's map.
+    Yields the share of random layers, and each image's rank correlation and structural similarity with the trained map.
     """
     inside = _within(seen_by(model), heat.shape[1:])
 
