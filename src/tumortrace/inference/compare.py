@@ -13,9 +13,9 @@ from tumortrace.errors import RunError
 from tumortrace.evaluation.comparisons import delong, holm, mcnemar, paired_differences
 from tumortrace.evaluation.folds import pooled
 from tumortrace.inference.unseen import provenance
-from tumortrace.models.description import ModelInfo
 from tumortrace.records.evaluation import ComparedRun, ComparisonRecord, Difference, EvaluationRecord, PairedTest
 from tumortrace.records.metrics import Metrics
+from tumortrace.records.model import ModelRecord
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
@@ -239,8 +239,8 @@ def _threshold(folder: Path, evaluation: EvaluationRecord | None) -> float | Non
     if evaluation is not None:
         value = evaluation.model.get("threshold")
         return float(value) if isinstance(value, int | float) else None
-    info = ModelInfo.find(Run(folder).model_folder)
-    return None if info is None else info.threshold
+    model = ModelRecord.find(Run(folder).model_folder)
+    return None if model is None else model.threshold
 
 
 def _table(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
