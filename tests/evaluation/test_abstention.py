@@ -10,8 +10,9 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from tumortrace.evaluation.abstention import KEPT, abstention
-from tumortrace.evaluation.conformal import fit_conformal
+from tests.evaluation.plain import abstention
+from tumortrace.evaluation.abstention import KEPT
+from tumortrace.evaluation.conformal import Conformal, fit_conformal
 
 
 def cohort(seed, n=500):
@@ -28,7 +29,7 @@ def of(table, coverage):
 def test_shares_are_those_of_a_loop_over_the_images(seed):
     """Coverage, set sizes, referrals and errors, image by image, with Wilson's interval as scipy has it."""
     fitted, table = of(cohort(seed), 0.85), cohort(seed + 50)
-    low, high = fitted["quantiles"]
+    low, high = fitted.quantiles
     found = abstention(table, 0.4, fitted, replicates=20)["decisions"]
     assert found["coverage"] == 0.85
     counted = {name: [] for name in found if name not in ("coverage", "unit")}
@@ -92,7 +93,7 @@ def test_groups_widen_the_intervals():
     shift = random.normal(0, 2, 20)[slide]
     label = (random.random(500) < 0.4).astype(int)
     table = pd.DataFrame({"label": label, "probability": expit(2 * random.normal(2 * label - 1) + shift)})
-    fitted = {"coverage": 0.9, "quantiles": [0.6, 0.6]}
+    fitted = Conformal(coverage=0.9, quantiles=(0.6, 0.6))
     widths = []
     for known in (table, table.assign(group=slide.astype(str))):
         found = abstention(known, 0.5, fitted, replicates=200)
@@ -104,7 +105,7 @@ def test_groups_widen_the_intervals():
 def test_what_is_not_defined_says_so():
     """Without positives their coverage is None; where everything is referred, none is right; JSON can hold it."""
     table = pd.DataFrame({"label": [0, 0], "probability": [0.0, 1.0]})
-    found = abstention(table, 0.5, {"coverage": 0.9, "quantiles": [None, None]}, replicates=5)
+    found = abstention(table, 0.5, Conformal(coverage=0.9, quantiles=(None, None)), replicates=5)
     assert found["decisions"]["coverage_positive"] == {"value": None, "ci95": None}
     assert found["decisions"]["right"]["value"] is None
     assert found["decisions"]["referred"]["value"] == 1

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from tests.evaluation.plain import agreement
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.comparisons import agreement
 
 
 def test_single_images_have_wilsons_interval() -> None:

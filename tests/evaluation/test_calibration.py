@@ -123,8 +123,8 @@ def test_auto_finds_the_kind_of_miscalibration(truth, groups):
     logit, label = sample(TRUTHS[truth], n=3000)
     group = None if groups is None else np.random.default_rng(1).integers(0, groups, 3000).astype(str)
     fitted, record = choose_calibrator(logit, label, group)
-    assert record["method"] == fitted.method == truth
-    assert set(record["cross_validated_nll"]) == set(METHODS)
+    assert record.method == fitted.method == truth
+    assert set(record.cross_validated_nll) == set(METHODS)
     unseen, outcome = sample(TRUTHS[truth], n=20_000, seed=9)
     losses = {m: log_loss(outcome, fit_calibrator(logit, label, m).apply(unseen)) for m in METHODS}
     assert losses[truth] <= min(losses.values()) + 0.003
@@ -137,8 +137,8 @@ def test_auto_compares_by_slide():
     group = np.repeat(np.arange(8), 300)
     odd = group == 3
     label[odd] = random.random(odd.sum()) < expit(logit[odd] - 6)
-    assert choose_calibrator(logit, label, None)[1]["method"] != "temperature"
-    assert choose_calibrator(logit, label, group)[1]["method"] == "temperature"
+    assert choose_calibrator(logit, label, None)[1].method != "temperature"
+    assert choose_calibrator(logit, label, group)[1].method == "temperature"
 
 
 def test_likelihoods_on_record_are_of_folds_that_keep_slides_together():
@@ -152,7 +152,7 @@ def test_likelihoods_on_record_are_of_folds_that_keep_slides_together():
             model = LogisticRegression(C=np.inf, fit_intercept=intercept, tol=1e-10).fit(logit[fit, None], label[fit])
             probability = model.predict_proba(logit[held, None])[np.arange(len(held)), label[held]]
             loss[name][held] = -np.log(probability)
-    found = choose_calibrator(logit, label, group)[1]["cross_validated_nll"]
+    found = choose_calibrator(logit, label, group)[1].cross_validated_nll
     for name, losses in loss.items():
         assert found[name] == pytest.approx(losses.mean(), rel=1e-5)
 
@@ -166,8 +166,8 @@ def test_auto_stays_with_temperature_where_it_cannot_compare(n, group, why):
     logit, label = sample(TRUTHS["platt"], n=n)
     fitted, record = choose_calibrator(logit, label, group)
     assert fitted.method == "temperature"
-    assert record["cross_validated_nll"] is None
-    assert why in record["why"]
+    assert record.cross_validated_nll is None
+    assert why in record.why
 
 
 def test_groups_of_one_class_each_leave_temperature():
@@ -183,7 +183,7 @@ def test_what_is_asked_for_is_fitted():
     logit, label = sample(TRUTHS["platt"], n=200)
     for method in METHODS:
         fitted, record = choose_calibrator(logit, label, method=method)
-        assert (fitted, record["asked"]) == (fit_calibrator(logit, label, method), method)
+        assert (fitted, record.asked) == (fit_calibrator(logit, label, method), method)
     np.testing.assert_array_equal(choose_calibrator(logit, label, method="none")[0].apply(logit), expit(logit))
     with pytest.raises(PredictionsError, match="beta"):
         choose_calibrator(logit, label, method="beta")

@@ -6,7 +6,7 @@ import pytest
 from crepes import WrapClassifier
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.conformal import decide, fit_conformal, prediction_sets, promise
+from tumortrace.evaluation.conformal import Conformal, decide, fit_conformal, prediction_sets, promise
 
 
 def _cohort(random, n, positive):
@@ -19,19 +19,19 @@ def test_quantiles_are_the_finite_sample_ones():
     """The quantile is the ceil((n + 1) coverage)-th smallest score of the class; with 8 images of 9 needed, None."""
     probability = np.arange(1, 20) / 20
     fitted = fit_conformal(np.zeros(19, int), probability, 0.9)
-    expected = {"coverage": 0.9, "quantiles": [18 / 20, None], "n": [19, 0], "unit": "image", "n_groups": None}
+    expected = Conformal(coverage=0.9, quantiles=(18 / 20, None), n=(19, 0), unit="image", n_groups=None)
     assert fitted == expected
     for n, exists in ((8, False), (9, True)):
-        quantile = fit_conformal([1] * n, [0.25] * n, 0.9)["quantiles"][1]
+        quantile = fit_conformal([1] * n, [0.25] * n, 0.9).quantiles[1]
         assert quantile == (0.75 if exists else None)
-    json.dumps(fitted, allow_nan=False)
+    json.dumps(fitted.model_dump(), allow_nan=False)
 
 
 def test_rank_is_not_pushed_up_by_rounding():
     """Whole ranks stay whole: (99 + 1) x coverage for every coverage in per cent."""
     scores = np.arange(1, 100) / 100
     for per_cent in range(1, 100):
-        assert fit_conformal(np.zeros(99, int), scores, per_cent / 100)["quantiles"][0] == scores[per_cent - 1]
+        assert fit_conformal(np.zeros(99, int), scores, per_cent / 100).quantiles[0] == scores[per_cent - 1]
 
 
 def test_coverage_holds_in_each_class():
@@ -41,8 +41,8 @@ def test_coverage_holds_in_each_class():
         random = np.random.default_rng(seed)
         fitted = fit_conformal(*_cohort(random, 150, 0.3), coverage)
         label, probability = _cohort(random, 2000, 0.6)  # another prevalence: the guarantee is per class
-        sets = prediction_sets(probability, fitted["quantiles"])
-        decision = decide(probability, 0.5, fitted["quantiles"])
+        sets = prediction_sets(probability, fitted.quantiles)
+        decision = decide(probability, 0.5, fitted.quantiles)
         covered.append([sets[label == k, k].mean() for k in (0, 1)])
         wrong.append([(decision[label == k] == name).mean() for k, name in ((0, "positive"), (1, "negative"))])
     mean, error = np.mean(covered, axis=0), np.std(covered, axis=0) / math.sqrt(200)
@@ -74,7 +74,7 @@ def test_a_calibration_image_at_the_quantile_is_covered():
     for seed in range(50):
         random = np.random.default_rng(seed)
         label, probability = _cohort(random, 80, 0.5)
-        sets = prediction_sets(probability, fit_conformal(label, probability, 0.8)["quantiles"])
+        sets = prediction_sets(probability, fit_conformal(label, probability, 0.8).quantiles)
         for k in (0, 1):
             own = label == k
             assert sets[own, k].sum() >= math.ceil(0.8 * (own.sum() + 1) - 1e-9)
@@ -83,7 +83,7 @@ def test_a_calibration_image_at_the_quantile_is_covered():
 def test_rounding_elsewhere_changes_no_decision_of_the_image_at_the_quantile():
     """Its probability a few millionths off, as another backend computes it, it is still in its own set and decided."""
     label, probability = np.repeat([0, 1], 20), np.append(np.linspace(0.01, 0.3, 20), np.linspace(0.99, 0.7, 20))
-    quantiles = fit_conformal(label, probability, 0.9)["quantiles"]
+    quantiles = fit_conformal(label, probability, 0.9).quantiles
     for k, name in ((0, "negative"), (1, "positive")):
         at = probability[label == k][18]
         assert quantiles[k] == pytest.approx(abs(k - at))
@@ -131,7 +131,7 @@ def test_sets_are_those_of_crepes(coverage, seed):
     reference = WrapClassifier(_Known())
     reference.calibrate(probability[:, None], label, class_cond=True)
     expected = reference.predict_p(new[:, None], all_classes=True, smoothing=False) > 1 - coverage + 1e-9
-    found = prediction_sets(new, fit_conformal(label, probability, coverage)["quantiles"])
+    found = prediction_sets(new, fit_conformal(label, probability, coverage).quantiles)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -152,10 +152,10 @@ def test_by_slide_the_coverage_holds_for_images_of_new_slides():
         random = np.random.default_rng(seed)
         group, label, probability = _slides(random, 60)
         fitted = fit_conformal(label, probability, coverage, group)
-        assert fitted["unit"] == "group"
+        assert fitted.unit == "group"
         single = fit_conformal(label, probability, coverage)
         group, label, probability = _slides(random, 150)
-        for found, quantiles in ((by_slide, fitted["quantiles"]), (by_image, single["quantiles"])):
+        for found, quantiles in ((by_slide, fitted.quantiles), (by_image, single.quantiles)):
             sets = prediction_sets(probability, quantiles)
             found.append([_mean_of_slides(sets[label == k, k], group[label == k]) for k in (0, 1)])
     mean, error = np.mean(by_slide, axis=0), np.std(by_slide, axis=0) / math.sqrt(200)
@@ -175,8 +175,8 @@ def test_one_image_per_slide_is_as_image_by_image():
     label, probability = _cohort(random, 99, 0.4)
     for per_cent in range(50, 100):
         alone = fit_conformal(label, probability, per_cent / 100, np.arange(99))
-        assert alone["unit"] == "group"
-        assert alone["quantiles"] == fit_conformal(label, probability, per_cent / 100)["quantiles"]
+        assert alone.unit == "group"
+        assert alone.quantiles == fit_conformal(label, probability, per_cent / 100).quantiles
 
 
 def test_weights_of_slides_worked_by_hand():
@@ -185,8 +185,8 @@ def test_weights_of_slides_worked_by_hand():
     scores = np.linspace(0.01, 0.4, 40)  # two images each, in order: image i carries i / 2 slides with it
     label = np.zeros(40, int)
     fitted = fit_conformal(np.append(label, label + 1), np.append(scores, 1 - scores), 0.9, np.append(group, group))
-    np.testing.assert_allclose(fitted["quantiles"], [scores[37], scores[37]])
-    assert fitted["n_groups"] == [20, 20]
+    np.testing.assert_allclose(fitted.quantiles, [scores[37], scores[37]])
+    assert fitted.n_groups == (20, 20)
 
 
 @pytest.mark.parametrize("missing", [True, False])
@@ -197,8 +197,8 @@ def test_images_are_the_unit_where_slides_are_few_or_not_all_known(missing):
     group = (np.arange(300) % (40 if missing else 19)).astype(object)
     group[7] = None if missing else group[7]
     fitted = fit_conformal(label, probability, 0.9, group)
-    assert fitted["unit"] == "image"
-    assert fitted["n_groups"] == (None if missing else [19, 19])
+    assert fitted.unit == "image"
+    assert fitted.n_groups == (None if missing else (19, 19))
 
 
 def test_the_promise_is_said_in_words():
@@ -212,4 +212,4 @@ def test_the_promise_is_said_in_words():
     assert "ever decide" not in said
     few = " ".join(promise(fit_conformal([0] * 30 + [1] * 3, [0.1] * 30 + [0.9] * 3, 0.9), ("normal", "tumour")))
     assert "ever decide normal" in few
-    assert decide([0.1], 0.5, fit_conformal([0] * 30 + [1] * 3, [0.1] * 30 + [0.9] * 3, 0.9)["quantiles"]) == "refer"
+    assert decide([0.1], 0.5, fit_conformal([0] * 30 + [1] * 3, [0.1] * 30 + [0.9] * 3, 0.9).quantiles) == "refer"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from tumortrace.evaluation.intervals import evaluate_table
+from tests.evaluation.plain import evaluate_table
 from tumortrace.evaluation.inverted_tests import brier_reliability_interval, gap_interval
 from tumortrace.evaluation.measures import gaps
 from tumortrace.evaluation.replicates import Replicates

@@ -4,9 +4,9 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from tests.evaluation.plain import classification
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.curves import curves, reliability_bins, roc_band
-from tumortrace.evaluation.measures import classification
 from tumortrace.evaluation.replicates import Replicates
 
 

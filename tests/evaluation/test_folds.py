@@ -10,8 +10,9 @@ import pytest
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, brier_score_loss, confusion_matrix, f1_score, roc_auc_score
 
+from tests.evaluation.plain import pooled, summarise_folds
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.folds import corrected_t, pooled, summarise_folds
+from tumortrace.evaluation.folds import corrected_t
 
 
 def test_the_corrected_t_by_hand() -> None:

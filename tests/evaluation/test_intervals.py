@@ -6,9 +6,10 @@ import pytest
 from scipy.stats import binomtest, norm
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
+from tests.evaluation.plain import classification, evaluate_table
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import evaluate_table, wilson
-from tumortrace.evaluation.measures import MEASURES, classification, measure
+from tumortrace.evaluation.intervals import wilson
+from tumortrace.evaluation.measures import MEASURES, measure
 from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.table import check_table
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from tumortrace.evaluation.intervals import mean_with_interval
+from tests.evaluation.plain import mean_with_interval
 
 
 def test_single_images_as_scipy() -> None:

@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import rankdata
 from sklearn import metrics as reference
 
+from tests.evaluation.plain import classification
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.measures import MEASURES, classification
+from tumortrace.evaluation.measures import MEASURES
 
 EPSILON = np.finfo(float).eps
 ABOVE_ONE = float(np.nextafter(1.0, 2.0))

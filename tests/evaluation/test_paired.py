@@ -10,8 +10,9 @@ import pytest
 from scipy.stats import binomtest, norm
 from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, roc_auc_score
 
+from tests.evaluation.plain import paired_differences
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.comparisons import delong, holm, mcnemar, paired_differences
+from tumortrace.evaluation.comparisons import delong, holm, mcnemar
 
 
 def made(seed: int, n: int = 60, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

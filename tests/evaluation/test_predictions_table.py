@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.evaluation.plain import evaluate_table
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.table import check_table, read_predictions
 from tumortrace.records.files import write_csv
 

@@ -12,8 +12,9 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import binary_calibration_error
 
+from tests.evaluation.plain import before_and_after
 from tumortrace.evaluation.measures import measure
-from tumortrace.evaluation.reliability import CALIBRATION, before_and_after
+from tumortrace.evaluation.reliability import CALIBRATION
 from tumortrace.evaluation.table import check_arrays
 from tumortrace.evaluation.tally import tally
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, binomtest
 
-from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
+from tests.evaluation.plain import evaluate_table, share_with_interval
 
 
 def wilson(successes: int, trials: int) -> list[float]:

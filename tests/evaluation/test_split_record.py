@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from tests.evaluation.plain import each_group, each_subgroup, evaluate_table, split_record
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import evaluate_table
-from tumortrace.evaluation.split_record import each_group, each_subgroup, split_record
 
 
 def table(n: int = 200, groups: int | None = None, seed: int = 0) -> pd.DataFrame:

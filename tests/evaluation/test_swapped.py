@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tumortrace.evaluation.measures import classification
+from tests.evaluation.plain import classification
 from tumortrace.evaluation.table import swap_classes
 
 PAIRS = {"sensitivity": "specificity", "precision": "npv", "accuracy": "accuracy", "mcc": "mcc", "auroc": "auroc"}

@@ -19,8 +19,9 @@ from torchmetrics.functional.classification import (
     binary_specificity_at_sensitivity,
 )
 
+from tests.evaluation.plain import classification
 from tumortrace.evaluation.curves import BENEFIT_NAMES, curves, net_benefit
-from tumortrace.evaluation.measures import CALLED, MEASURES, classification
+from tumortrace.evaluation.measures import CALLED, MEASURES
 from tumortrace.evaluation.split_record import REPORT_NAMES, class_scores
 from tumortrace.evaluation.table import check_arrays
 from tumortrace.evaluation.tally import confusion, tally

@@ -3,8 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from tests.evaluation.plain import classification
 from tumortrace.errors import PredictionsError, RecipeError
-from tumortrace.evaluation.measures import classification
 from tumortrace.evaluation.thresholds import fit_threshold, parse_policy
 
 ABOVE_ONE = float(np.nextafter(1.0, 2.0))

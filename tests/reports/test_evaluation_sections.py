@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tumortrace.evaluation.split_record import split_record
+from tests.evaluation.plain import split_record
 from tumortrace.reports.examples import write_examples
 from tumortrace.reports.records import read_records
 from tumortrace.reports.report import write_report

@@ -13,6 +13,7 @@ from scipy.special import logit
 
 from tests.reports.conftest import make_run
 from tumortrace.evaluation.abstention import outside_line, trust_records
+from tumortrace.records.metrics import Choice
 from tumortrace.records.model import ModelRecord
 from tumortrace.reports.report import write_report
 from tumortrace.reports.story import calibration_in_words
@@ -31,9 +32,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     model = json.loads((run / "model" / "model.json").read_text())
     model |= {"triage": {"coverage": 0.95, "quantiles": [0.8, 0.75]}, "ood": {"quantile": 0.99}}
     (run / "model" / "model.json").write_text(json.dumps(model))
-    choice = {"why": "the recipe asks for it", "cross_validated_nll": {"temperature": 0.4567, "platt": 0.4321}}
-    for name, record in trust_records(table[table["label"].notna()], model, choice).items():
-        (run / name).write_text(json.dumps(record))
+    choice = Choice(why="the recipe asks for it", cross_validated_nll={"temperature": 0.4567, "platt": 0.4321})
+    for record in trust_records(table[table["label"].notna()], model, choice):
+        record.write(run)
     return run, write_report(run).read_text("utf-8")
 
 

@@ -9,12 +9,22 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from tumortrace.evaluation.conformal import decide, prediction_sets
+from tumortrace.evaluation.conformal import Conformal, decide, prediction_sets
 from tumortrace.evaluation.intervals import Kind, estimate, share_with_interval
 from tumortrace.evaluation.reliability import before_and_after
 from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.table import check_threshold
 from tumortrace.evaluation.tally import Floats, Tally, by_replicate, ratio
+from tumortrace.records.metrics import (
+    AbstentionRecord,
+    Choice,
+    DistributionRecord,
+    Estimate,
+    Outside,
+    RiskCoverage,
+    Shares,
+)
+from tumortrace.records.record import Record
 
 #: Shares of images kept at which the risk is on record.
 KEPT = tuple((np.arange(1, 51) / 50).round(2).tolist())
@@ -23,12 +33,12 @@ KEPT = tuple((np.arange(1, 51) / 50).round(2).tolist())
 def abstention(
     table: pd.DataFrame,
     threshold: float,
-    conformal: Mapping[str, Any] | None,
-    triage: Mapping[str, Any] | None = None,
+    conformal: Conformal | None,
+    triage: Conformal | None = None,
     *,
     replicates: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> AbstentionRecord:
     """What the decisions of a model come to on labelled images that had no part in calibrating them.
 
     Args:
@@ -40,7 +50,7 @@ def abstention(
         seed: Of the replicates.
 
     Returns:
-        Ready for JSON, each share as `{"value", "ci95"}` and None where not defined:
+        Each share with its interval:
 
         - `decisions` (None without `conformal`): `coverage` wanted; `coverage_negative`, `coverage_positive`, the
           share of images of each class whose prediction set contains it; `empty`, `single`, `double`, the share of
@@ -59,8 +69,8 @@ def abstention(
 
     Example:
         >>> table = pd.DataFrame({"label": [0, 0, 1, 1], "probability": [0.1, 0.6, 0.7, 0.9]})
-        >>> found = abstention(table, 0.5, {"coverage": 0.9, "quantiles": [0.6, 0.5]}, replicates=9)
-        >>> found["decisions"]["referred"]["value"], found["aurc"]["value"], found["risk_coverage"]["risk"][-1]["value"]
+        >>> record = abstention(table, 0.5, Conformal(coverage=0.9, quantiles=(0.6, 0.5)), replicates=9)
+        >>> record.decisions["referred"].value, record.aurc.value, record.risk_coverage.risk[-1].value
         (0.25, 0.0625, 0.25)
     """
     check_threshold(threshold)
@@ -76,33 +86,33 @@ def abstention(
         parts, wholes = (np.stack([share[side] for share in shares.values()], axis=-1) for side in (0, 1))
         return tuple(sample.negative @ mask[0] + sample.positive @ mask[1] for mask in (parts, wholes))
 
-    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    entries: dict[tuple[str, str], Estimate] = {}
     if shares:
         counted = zip(*(side.tolist() for side in sums(counts)), strict=True)
         kinds = {name: Kind(counted=pair) for name, pair in zip(shares, counted, strict=True)}
         entries = estimate(drawn, lambda sample: ratio(*sums(sample)), kinds)
     area, *risk = estimate(drawn, _risk_curve(counts, threshold), dict.fromkeys(("aurc", *KEPT), Kind())).values()
 
-    def told(part: str, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def told(part: str, given: Conformal | None) -> Shares | None:
         if given is None:
             return None
-        estimates = {name: entry for (of, name), entry in entries.items() if of == part}
-        return {"coverage": given["coverage"], "unit": given.get("unit", "image"), **estimates}
+        estimates = {name: estimate for (of, name), estimate in entries.items() if of == part}
+        return Shares.model_validate({"coverage": given.coverage, "unit": given.unit} | estimates)
 
-    return {
-        "n": len(drawn.predictions.label),
-        "n_groups": drawn.predictions.n_groups,
-        "decisions": told("decisions", conformal),
-        "triage": told("triage", triage),
-        "aurc": area,
-        "risk_coverage": {"kept": list(KEPT), "risk": risk},
-    }
+    return AbstentionRecord(
+        n=len(drawn.predictions.label),
+        n_groups=drawn.predictions.n_groups,
+        decisions=told("decisions", conformal),
+        triage=told("triage", triage),
+        aurc=area,
+        risk_coverage=RiskCoverage(kept=list(KEPT), risk=risk),
+    )
 
 
-def _decisions(counts: Tally, threshold: float, conformal: Mapping[str, Any]) -> dict[str, tuple[Floats, Floats]]:
+def _decisions(counts: Tally, threshold: float, conformal: Conformal) -> dict[str, tuple[Floats, Floats]]:
     """Of each share, which negative and positive images at each level count in it, and among which; (2, k) each."""
-    sets = prediction_sets(counts.probability, conformal["quantiles"])
-    calls = decide(counts.probability, threshold, conformal["quantiles"])
+    sets = prediction_sets(counts.probability, conformal.quantiles)
+    calls = decide(counts.probability, threshold, conformal.quantiles)
     negative, positive = _sides(len(calls))
     everything = negative + positive
     decided = everything * (calls != "refer")
@@ -119,8 +129,8 @@ def _decisions(counts: Tally, threshold: float, conformal: Mapping[str, Any]) ->
     }
 
 
-def _triage(counts: Tally, threshold: float, triage: Mapping[str, Any]) -> dict[str, tuple[Floats, Floats]]:
-    calls = decide(counts.probability, threshold, triage["quantiles"])
+def _triage(counts: Tally, threshold: float, triage: Conformal) -> dict[str, tuple[Floats, Floats]]:
+    calls = decide(counts.probability, threshold, triage.quantiles)
     negative, positive = _sides(len(calls))
     everything = negative + positive
     return {
@@ -167,10 +177,8 @@ def _risk_curve(whole: Tally, threshold: float) -> Callable[[Tally], Floats]:
 MANY = 0.05
 
 
-def trust_records(
-    table: pd.DataFrame, model: Mapping[str, Any], choice: Mapping[str, Any] | None = None
-) -> dict[str, dict[str, Any]]:
-    """What is known of the predictions of one table, by the name of the file that holds it.
+def trust_records(table: pd.DataFrame, model: Mapping[str, Any], choice: Choice | None = None) -> list[Record]:
+    """What is known of the predictions of one table, each part as the file that holds it.
 
     Args:
         table: Labelled predictions, with the column `split`, and as far as they are there `group`, `logit`,
@@ -180,10 +188,8 @@ def trust_records(
         choice: How the calibration was chosen, where that was done here.
 
     Returns:
-        - `calibration.json`: `split`, `choice`, and `before` and `after` calibration as in `before_and_after`;
-        - `abstention.json`: `split`, and what `abstention` returns;
-        - `distribution.json`, where images were scored: for each split `n`, and `outside`, the share of images beyond
-          the limit with its interval; `limits`, what `model.json` says of these.
+        Of the split judged, what `before_and_after` and `abstention` return; and where images were scored, for each
+        split the share of images beyond the limit, with what `model.json` says of the limits.
 
     Raises:
         PredictionsError: The table cannot be used.
@@ -191,30 +197,30 @@ def trust_records(
     splits = list(dict.fromkeys(table["split"]))
     split = next(name for name in ("test", "validation", *splits) if name in splits)
     judged = table[table["split"] == split]
-    records = {
-        "calibration.json": {"split": split, "choice": choice, **before_and_after(judged)},
-        "abstention.json": {
-            "split": split,
-            **abstention(judged, model["threshold"], model.get("conformal"), model.get("triage")),
-        },
-    }
+    conformal, triage = (
+        None if model.get(name) is None else Conformal.model_validate(model[name]) for name in ("conformal", "triage")
+    )
+    records: list[Record] = [
+        before_and_after(judged).model_copy(update={"split": split, "choice": choice}),
+        abstention(judged, model["threshold"], conformal, triage).model_copy(update={"split": split}),
+    ]
     if "in_distribution" in table and table["in_distribution"].notna().all():
         by_split = table.groupby("split", sort=False)
         parts = {str(name): outside(part["in_distribution"], part.get("group")) for name, part in by_split}
-        records["distribution.json"] = {"split": split, "limits": model.get("ood"), "splits": parts}
+        records.append(DistributionRecord(split=split, limits=model.get("ood"), splits=parts))
     return records
 
 
-def outside(in_distribution: pd.Series, group: pd.Series | None = None) -> dict[str, Any]:
+def outside(in_distribution: pd.Series, group: pd.Series | None = None) -> Outside:
     """How many images do not look like the training images, and the 95 % interval of their share.
 
     Images of one slide or patient are strange together, so that whole groups are drawn where these are known.
 
     Example:
-        >>> outside(pd.Series([True, True, False, True]))["outside"]["value"]
+        >>> outside(pd.Series([True, True, False, True])).outside.value
         0.25
     """
-    return {"n": len(in_distribution), "outside": share_with_interval(~in_distribution.astype(bool), group)}
+    return Outside(n=len(in_distribution), outside=share_with_interval(~in_distribution.astype(bool), group))
 
 
 def outside_line(in_distribution: pd.Series, group: pd.Series | None = None) -> str:
@@ -224,10 +230,10 @@ def outside_line(in_distribution: pd.Series, group: pd.Series | None = None) -> 
         >>> outside_line(pd.Series([False] * 3 + [True] * 5))
         'warning: 37.5 % [13.7 %, 69.4 %] of these 8 images do not look like the training data; do not trust ...'
     """
-    found = outside(in_distribution, group)
-    share, (low, high) = found["outside"]["value"], found["outside"]["ci95"]
-    interval = f"[{100 * low:.1f} %, {100 * high:.1f} %]"
-    line = f"{100 * share:.1f} % {interval} of these {found['n']:,} images do not look like the training data"
+    share = share_with_interval(~in_distribution.astype(bool), group)
+    low, high = share.ci95 or (0.0, 1.0)
+    told = f"{100 * (share.value or 0):.1f} % [{100 * low:.1f} %, {100 * high:.1f} %]"
+    line = f"{told} of these {len(in_distribution):,} images do not look like the training data"
     if low <= MANY:
         return line
     return f"warning: {line}; do not trust what is predicted of them before labelled images from there have measured it"

@@ -19,6 +19,7 @@ from scipy.special import logit as log_odds
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tumortrace.errors import PredictionsError
+from tumortrace.records.metrics import Choice
 
 Floats = NDArray[np.float64]
 COLDEST, HOTTEST = 0.05, 20.0
@@ -265,7 +266,7 @@ LEAST = {"temperature": (0, 0), "platt": (100, 20), "isotonic": (1000, 100)}
 
 def choose_calibrator(
     logit: ArrayLike, label: ArrayLike, group: ArrayLike | None = None, *, method: str = "auto", seed: int = 0
-) -> tuple[Calibrator, dict[str, Any]]:
+) -> tuple[Calibrator, Choice]:
     """Fit the calibration that is asked for; "auto" compares the methods by cross-validation first.
 
     The comparison is of the negative log-likelihood of images outside the fold's fit, folds keeping slides or patients
@@ -281,27 +282,27 @@ def choose_calibrator(
         seed: Of the folds.
 
     Returns:
-        The calibrator, fitted to all images, and for the record `{"asked", "method", "n", "n_groups",
-        "cross_validated_nll", "why"}`; the likelihoods are None unless compared.
+        The calibrator, fitted to all images, and for the record how it was chosen; the likelihoods are None unless
+        compared.
 
     Raises:
         PredictionsError: A logit or label is not possible, or only one class is present.
 
     Example:
-        >>> fitted, record = choose_calibrator([-1.0, 2.0, -2.0, 1.0], [0, 0, 1, 1])
-        >>> fitted.method, record["why"]
+        >>> fitted, choice = choose_calibrator([-1.0, 2.0, -2.0, 1.0], [0, 0, 1, 1])
+        >>> fitted.method, choice.why
         ('temperature', 'too few images to compare methods (4, of the rarer class 2)')
     """
     logits, labels = np.asarray(logit, dtype=np.float64), np.asarray(label)
     known = None if group is None else pd.Series(np.asarray(group, dtype=object))
     groups = None if known is None or known.isna().any() else known.factorize()[0]
     n_groups = None if groups is None else len(np.unique(groups))
-    record: dict[str, Any] = {"asked": method, "method": method, "n": len(logits), "n_groups": n_groups}
-    compared, why = None, "the recipe asks for it"
+    asked, compared, why = method, None, "the recipe asks for it"
     if method == "auto":
         method, compared, why = _compare(logits, labels, groups, seed)
     fitted = fit_calibrator(logits, labels, method)
-    return fitted, record | {"method": method, "cross_validated_nll": compared, "why": why}
+    n = len(logits)
+    return fitted, Choice(asked=asked, method=method, n=n, n_groups=n_groups, cross_validated_nll=compared, why=why)
 
 
 def _compare(

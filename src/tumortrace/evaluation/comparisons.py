@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, norm, rankdata
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.intervals import called, entry, measure_called, percentile_interval, share_with_interval
+from tumortrace.evaluation.intervals import called, estimated, measure_called, percentile_interval, share_with_interval
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.table import check_arrays, check_table
 from tumortrace.evaluation.tally import Floats
+from tumortrace.records.metrics import Estimate
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 def paired_differences(
     tables: Mapping[str, pd.DataFrame], *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
-) -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+) -> dict[tuple[str, str], dict[str, Estimate]]:
     """Difference of every metric between each two models, with intervals from a paired bootstrap.
 
     Every replicate draws the same images for all models: whole groups where every image has one and there are two
@@ -114,7 +114,7 @@ def paired_differences(
         confidence: Share of intervals that should contain the truth, in (0, 1).
 
     Returns:
-        `{(first, second): {metric: {"value": second - first, "ci95": [low, high]}}}`, None where not defined.
+        Second minus first, by pair and metric; None where not defined.
 
     Raises:
         PredictionsError: A table or the settings cannot be used, or the images differ.
@@ -124,7 +124,7 @@ def paired_differences(
         >>> one["prediction"] = [0, 1, 0, 1]
         >>> both = paired_differences({"one": one, "same": one}, replicates=50)
         >>> both["one", "same"]["accuracy"]
-        {'value': 0.0, 'ci95': [0.0, 0.0]}
+        Estimate(value=0.0, ci95=(0.0, 0.0))
     """
     _require_same_images(tables)
     ordered = {name: table.assign(id=table["id"].astype(str)).sort_values("id") for name, table in tables.items()}
@@ -146,10 +146,10 @@ def _measured(replicates: Replicates, table: pd.DataFrame) -> dict[str, Floats]:
     return {metric: np.hstack([block[metric] for block in blocks]) for metric in MEASURES}
 
 
-def _difference(values: Floats, confidence: float) -> dict[str, Any]:
+def _difference(values: Floats, confidence: float) -> Estimate:
     if not np.isfinite(values[0]):
-        return entry(None, None, confidence)
-    return entry(float(values[0]), percentile_interval(values[1:], confidence), confidence)
+        return estimated(None, None, confidence)
+    return estimated(float(values[0]), percentile_interval(values[1:], confidence), confidence)
 
 
 def _require_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
@@ -259,7 +259,7 @@ def agreement(
     replicates: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> dict[str, Any]:
+) -> Estimate:
     """Share of images that are called alike, with its interval as `share_with_interval` makes it.
 
     Args:
@@ -270,14 +270,11 @@ def agreement(
         seed: Seed of the replicates.
         confidence: Nominal coverage, in (0, 1).
 
-    Returns:
-        `{"value": share, "ci95": [low, high]}`.
-
     Raises:
         PredictionsError: The arrays differ in length, are empty or hold something else.
 
     Example:
-        >>> agreement([0, 1, 1, 0], [0, 1, 0, 0])["value"]
+        >>> agreement([0, 1, 1, 0], [0, 1, 0, 0]).value
         0.75
     """
     one, other = np.asarray(first), np.asarray(second)

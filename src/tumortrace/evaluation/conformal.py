@@ -12,13 +12,14 @@ scanner are not exchangeable with these, and nothing is promised about them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.table import check_arrays, check_threshold
@@ -32,9 +33,29 @@ ENOUGH_GROUPS = 20
 ROUNDING = 1e-5
 
 
+class Conformal(BaseModel):
+    """Class-conditional split conformal prediction, from the calibration split; see `fit_conformal`.
+
+    Attributes:
+        coverage: Share of images of each class whose prediction set contains it.
+        quantiles: Of the negative and of the positive class; None where there were too few to calibrate by.
+        n: Calibration images of both classes.
+        unit: What is exchangeable: images, or slides and patients with their images.
+        n_groups: Slides or patients with images of each class, where known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    coverage: float = Field(gt=0, lt=1)
+    quantiles: tuple[float | None, float | None]
+    n: tuple[int, int] | None = None
+    unit: Literal["image", "group"] = "image"
+    n_groups: tuple[int, int] | None = None
+
+
 def fit_conformal(
     label: ArrayLike, probability: ArrayLike, coverage: float = 0.9, group: ArrayLike | None = None
-) -> dict[str, Any]:
+) -> Conformal:
     """The conformal quantile of each class, from the calibration split.
 
     The nonconformity of an image is 1 - probability of its true class. Where the unit is the image, the quantile of
@@ -52,15 +73,14 @@ def fit_conformal(
             of them hold images of the class, for both classes.
 
     Returns:
-        `{"coverage": coverage, "quantiles": [negative, positive], "n": [negatives, positives], "unit": "image" or
-        "group", "n_groups": [groups with negatives, with positives] or None}`, ready for JSON.
+        The quantiles, with what they are from.
 
     Raises:
         PredictionsError: A label, a probability or the coverage is not possible.
 
     Example:
-        >>> fit_conformal([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9], coverage=0.75)["quantiles"]
-        [0.4, None]
+        >>> fit_conformal([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9], coverage=0.75).quantiles
+        (0.4, None)
     """
     if not 0 < coverage < 1:
         raise PredictionsError(f"coverage {coverage}", expected="a number between 0 and 1", remedy="use 0.9")
@@ -76,13 +96,13 @@ def fit_conformal(
         _quantile(scores[own, index], groups[own] if by_group and groups is not None else None, exact)
         for index, own in enumerate(chosen)
     ]
-    return {
-        "coverage": float(coverage),
-        "quantiles": quantiles,
-        "n": [int(own.sum()) for own in chosen],
-        "unit": "group" if by_group else "image",
-        "n_groups": n_groups,
-    }
+    return Conformal(
+        coverage=float(coverage),
+        quantiles=(quantiles[0], quantiles[1]),
+        n=(int(chosen[0].sum()), int(chosen[1].sum())),
+        unit="group" if by_group else "image",
+        n_groups=None if n_groups is None else (n_groups[0], n_groups[1]),
+    )
 
 
 def _quantile(scores: NDArray[np.float64], group: NDArray[np.int64] | None, coverage: Fraction) -> float | None:
@@ -96,7 +116,7 @@ def _quantile(scores: NDArray[np.float64], group: NDArray[np.int64] | None, cove
     return float(scores[order[reached[0]]]) if len(reached) else None
 
 
-def promise(conformal: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+def promise(conformal: Conformal, classes: Sequence[str]) -> list[str]:
     """What the decisions promise, on which ground, and what voids it: a sentence each.
 
     Args:
@@ -108,18 +128,18 @@ def promise(conformal: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
         >>> promise(fitted, ("normal", "tumour"))[1]
         'Too few calibration images to ever decide normal: everything else is referred.'
     """
-    wrong = f"{100 * (1 - conformal['coverage']):.3g} %"
+    wrong = f"{100 * (1 - conformal.coverage):.3g} %"
     sentences = [f"Of the {classes[0]} images, and of the {classes[1]} images, at most {wrong} are decided wrongly."]
-    by_group = conformal.get("unit") == "group"
+    by_group = conformal.unit == "group"
     what = "slides or patients" if by_group else "images"
     # where a class has no quantile, it is in every set, and the other one never alone
-    lacking = [classes[1 - i] for i, quantile in enumerate(conformal["quantiles"]) if quantile is None]
+    lacking = [classes[1 - i] for i, quantile in enumerate(conformal.quantiles) if quantile is None]
     if lacking:
         sentences.append(
             f"Too few calibration {what} to ever decide {' or '.join(lacking)}: everything else is referred."
         )
     if by_group:
-        counts = " and ".join(f"{number:,}" for number in conformal["n_groups"])
+        counts = " and ".join(f"{number:,}" for number in conformal.n_groups or ())
         sentences.append(
             f"That is a promise about an image of a new slide or patient, each counting once, on average over such "
             f"({counts} of them with images of either class calibrated it)."

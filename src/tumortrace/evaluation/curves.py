@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +13,7 @@ from tumortrace.evaluation.intervals import percentile_interval, wilson
 from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.table import check_arrays
 from tumortrace.evaluation.tally import BINS, Floats, Tally, by_replicate, equal_mass_bins, sum_bins, tally
+from tumortrace.records.metrics import Benefit, Estimate
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,6 @@ def net_benefit(counts: Tally) -> Floats:
     return np.concatenate([model, (called_positive[..., :1] - called_negative[..., :1] * odds) / n], axis=-1)
 
 
-def decision_curve(entries: Mapping[tuple[str, float], dict[str, Any]]) -> list[dict[str, Any]]:
-    """One record per threshold, `{"threshold": t, "model": entry, "all": entry}`, of entries by `BENEFIT_NAMES`."""
-    return [{"threshold": t, "model": entries["model", t], "all": entries["all", t]} for t in THRESHOLDS.tolist()]
+def decision_curve(estimates: Mapping[tuple[str, float], Estimate]) -> list[Benefit]:
+    """One record per threshold, of estimates by `BENEFIT_NAMES`."""
+    return [Benefit(threshold=t, model=estimates["model", t], all=estimates["all", t]) for t in THRESHOLDS.tolist()]

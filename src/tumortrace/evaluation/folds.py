@@ -18,6 +18,7 @@ from tumortrace.evaluation.intervals import called, evaluate_calls, measure_call
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.table import check_table
 from tumortrace.evaluation.tally import tally
+from tumortrace.records.metrics import SplitMetrics
 
 #: Metrics whose difference between recipes is tested; of the others an interval is given.
 TESTED = ("auroc", "accuracy")
@@ -109,7 +110,7 @@ def summarise_folds(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 
         name: {
             "folds": _rows(folds),
             "summary": {metric: _summary(folds[metric], ratio, metric) for metric in MEASURES},
-            "pooled": pooled(table[table["recipe"] == name], replicates=replicates, seed=seed),
+            "pooled": pooled(table[table["recipe"] == name], replicates=replicates, seed=seed).as_json(),
         }
         for name, folds in measured.items()
     }
@@ -160,7 +161,7 @@ def _summary(values: pd.Series, ratio: float, metric: str, difference: bool = Fa
     return {"mean": found.mean, "sd": found.sd, "n": found.n, "ci95": list(ends) if ends else None}
 
 
-def pooled(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
+def pooled(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> SplitMetrics:
     """Metrics of all out-of-fold predictions of one recipe, each at its own fold's threshold.
 
     Args:
@@ -174,10 +175,8 @@ def pooled(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> dic
     if table["repeat"].max() == table["repeat"].min() or table["group"].notna().all():
         return evaluate_calls(table, replicates=replicates, seed=seed)
     result = evaluate_calls(table.assign(group=table["id"]), replicates=replicates, seed=seed)
-    method = (
-        result["intervals"].replace("whole groups", "images with all their repeats").replace(" groups,", " images,")
-    )
-    return result | {"n_groups": None, "intervals": method}
+    method = result.intervals.replace("whole groups", "images with all their repeats").replace(" groups,", " images,")
+    return result.model_copy(update={"n_groups": None, "intervals": method})
 
 
 def _compared(first: str, second: str, measured: dict[str, pd.DataFrame], ratio: float) -> dict[str, Any]:

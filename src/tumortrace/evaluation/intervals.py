@@ -17,6 +17,7 @@ from tumortrace.evaluation.measures import CALLED, MEASURES, Measure, describe, 
 from tumortrace.evaluation.replicates import Replicates, draws
 from tumortrace.evaluation.table import check_threshold
 from tumortrace.evaluation.tally import Confusion, Floats, Tally, confusion, ratio
+from tumortrace.records.metrics import Estimate, Mean, SplitMetrics
 
 FEW_GROUPS = 10
 UNDEFINED_ALLOWED = 0.05
@@ -74,9 +75,9 @@ def percentile_interval(samples: Floats, confidence: float = 0.95) -> list[Any] 
     return ends.tolist() if samples.ndim == 1 else list(ends)
 
 
-def entry(value: float | None, ends: list[float] | None, confidence: float = 0.95) -> dict[str, Any]:
-    """A value and its interval as records hold them; None for either where it is not defined."""
-    return {"value": value, f"ci{100 * confidence:g}": ends}
+def estimated(value: float | None, ends: list[float] | None, confidence: float = 0.95) -> Estimate:
+    """A value and its interval, which another confidence than 95 % gives another name, as in `ci90`."""
+    return Estimate.model_validate({"value": value, f"ci{100 * confidence:g}": ends})
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Kind:
 
 def estimate(
     replicates: Replicates, function: Callable[[Tally], ArrayLike], kinds: Mapping[K, Kind]
-) -> dict[K, dict[str, Any]]:
+) -> dict[K, Estimate]:
     """Whatever can be measured on a tally, with the confidence interval of each value.
 
     Args:
@@ -109,12 +110,12 @@ def estimate(
         kinds: How the interval of each is made, by name.
 
     Returns:
-        `{name: {"value": v, "ci95": [low, high]}}`, None where not defined, as in `evaluate_table`.
+        By name, None where not defined, as in `evaluate_table`.
 
     Example:
         >>> few = Replicates(pd.DataFrame({"label": [0, 1, 1, 1], "probability": [0.1, 0.2, 0.8, 0.9]}), 99)
         >>> estimate(few, lambda counts: (counts.positive.sum(-1) / counts.total.sum(-1))[..., None], {"share": Kind()})
-        {'share': {'value': 0.75, 'ci95': [0.25, 1.0]}}
+        {'share': Estimate(value=0.75, ci95=(0.25, 1.0))}
     """
     values, drawn = np.asarray(function(replicates.tally), dtype=np.float64).tolist(), replicates.measure(function).T
     alone = np.asarray(function(replicates.groups())) if replicates.grouped else np.empty((0, len(values)))
@@ -125,12 +126,12 @@ def estimate(
     }
 
 
-def _estimated(replicates: Replicates, kind: Kind, value: float, samples: Floats, groups: int) -> dict[str, Any]:
+def _estimated(replicates: Replicates, kind: Kind, value: float, samples: Floats, groups: int) -> Estimate:
     confidence = replicates.confidence
     if np.isnan(value):
-        return entry(None, None, confidence)
+        return estimated(None, None, confidence)
     if kind.counted and not replicates.grouped:
-        return entry(value, _wilson(*kind.counted, confidence), confidence)
+        return estimated(value, _wilson(*kind.counted, confidence), confidence)
     ends = percentile_interval(samples, confidence)
     if ends and kind.mirrored:
         low, high = 2 * value - ends[1], 2 * value - ends[0]
@@ -141,7 +142,7 @@ def _estimated(replicates: Replicates, kind: Kind, value: float, samples: Floats
         (least, most), trials = kind.bounds, _rarer(replicates)
         low, high = _wilson(trials * float(value > least + ROUNDING), trials, confidence)
         ends = [least + (most - least) * low, least + (most - least) * high]
-    return entry(value, ends, confidence)
+    return estimated(value, ends, confidence)
 
 
 def _at_end(value: float, bounds: tuple[float, float]) -> bool:
@@ -158,8 +159,8 @@ def _rarer(replicates: Replicates) -> int:
     return min(count for count in present if count)
 
 
-def estimate_measures(replicates: Replicates, threshold: float, rows: Mapping[str, Measure]) -> dict[str, Any]:
-    """The value of each measure with the interval that its row asks for; `{name: {"value", "ci95"}}`."""
+def estimate_measures(replicates: Replicates, threshold: float, rows: Mapping[str, Measure]) -> dict[str, Estimate]:
+    """The value of each measure with the interval that its row asks for."""
     calls = confusion(replicates.tally, threshold)
     drawn = {name: row for name, row in rows.items() if row.interval not in INVERTED}
 
@@ -170,7 +171,7 @@ def estimate_measures(replicates: Replicates, threshold: float, rows: Mapping[st
     for name, row in rows.items():
         if row.interval in INVERTED:
             value = float(row.value(replicates.tally, calls))
-            entries[name] = entry(value, INVERTED[row.interval](replicates, row), replicates.confidence)
+            entries[name] = estimated(value, INVERTED[row.interval](replicates, row), replicates.confidence)
     return {name: entries[name] for name in rows}
 
 
@@ -191,7 +192,7 @@ def kind_of(row: Measure, calls: Confusion) -> Kind:
 
 def evaluate_table(
     table: pd.DataFrame, threshold: float, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
-) -> dict[str, Any]:
+) -> SplitMetrics:
     """Every metric of a predictions table with its confidence interval.
 
     Where every image has a group and there are two or more, replicates draw whole groups with replacement, and plain
@@ -209,10 +210,10 @@ def evaluate_table(
         confidence: Share of intervals that should contain the truth, in (0, 1).
 
     Returns:
-        `{metric: {"value": v, "ci95": [low, high]}, "confusion_matrix": {"tn", "fp", "fn", "tp"}, "threshold", "n",
-        "n_groups", "prevalence", "intervals"}`, ready for JSON. `value` is None where the data do not define the
-        metric, `ci95` (`ci90` at confidence .9) also where more than 5 % of the replicates do not; `n_groups` is
-        None unless every image has a group; `intervals` says how the intervals were made and what they leave out.
+        An estimate of each metric, with `confusion_matrix, threshold, n, n_groups, prevalence` and `intervals`. `value`
+        is None where the data do not define the metric, `ci95` (`ci90` at confidence .9) also where more than 5 % of
+        the replicates do not; `n_groups` is None unless every image has a group; `intervals` says how the intervals
+        were made and what they leave out.
 
     Raises:
         PredictionsError: The table, the threshold, or the settings cannot be used.
@@ -220,35 +221,34 @@ def evaluate_table(
     Example:
         >>> table = pd.DataFrame({"label": [0, 0, 1, 1] * 10, "probability": [0.1, 0.6, 0.4, 0.9] * 10})
         >>> result = evaluate_table(table, threshold=0.5, replicates=200)
-        >>> result["auroc"]["value"], [round(end, 2) for end in result["accuracy"]["ci95"]]
+        >>> result["auroc"].value, [round(end, 2) for end in result["accuracy"].ci95]
         (0.75, [0.35, 0.65])
     """
     check_threshold(threshold)
     return evaluate(Replicates(table, replicates, seed, confidence), threshold)
 
 
-def evaluate(replicates: Replicates, threshold: float) -> dict[str, Any]:
+def evaluate(replicates: Replicates, threshold: float) -> SplitMetrics:
     """`evaluate_table` on replicates that are drawn."""
     entries = estimate_measures(replicates, threshold, MEASURES)
     points = describe(replicates.tally, threshold)
-    return entries | {
-        "confusion_matrix": points["confusion_matrix"],
-        "threshold": points["threshold"],
-        "n": points["n"],
+    about = {
+        "confusion_matrix": points.confusion_matrix,
+        "threshold": points.threshold,
+        "n": points.n,
         "n_groups": replicates.predictions.n_groups,
-        "prevalence": points["prevalence"],
+        "prevalence": points.prevalence,
         "intervals": _method(replicates, entries),
     }
+    return SplitMetrics.model_validate(entries | about)
 
 
-def _method(replicates: Replicates, entries: Mapping[str, dict[str, Any]]) -> str:
+def _method(replicates: Replicates, entries: Mapping[str, Estimate]) -> str:
     """How the intervals were made, for whoever reads them."""
     name = f"ci{100 * replicates.confidence:g}"
-    known = {m: values for m, values in entries.items() if values[name]}
-    stuck = [m for m, values in known.items() if values[name][0] == values[name][1]]
-    ends = [
-        m for m, v in known.items() if MEASURES[m].interval == "bounded" and _at_end(v["value"], MEASURES[m].bounds)
-    ]
+    known = {m: (made.value or 0.0, *ends) for m, made in entries.items() if (ends := getattr(made, name))}
+    stuck = [m for m, (_, low, high) in known.items() if low == high]
+    ends = [m for m, (v, *_) in known.items() if MEASURES[m].interval == "bounded" and _at_end(v, MEASURES[m].bounds)]
     n_groups, ungrouped = replicates.predictions.n_groups, replicates.predictions.ungrouped
     share, drawn = f"{100 * replicates.confidence:g} %", f"{replicates.number} replicates, seed {replicates.seed}"
     if replicates.grouped:
@@ -299,7 +299,7 @@ def measure_called(scored: Tally, calls: Tally) -> dict[str, Floats]:
     return measure(scored, 0.5) | measure(calls, 0.5, CALLED)
 
 
-def evaluate_calls(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
+def evaluate_calls(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> SplitMetrics:
     """What `evaluate_table` returns, with the metrics of calls taken from `prediction` instead of one threshold.
 
     Args:
@@ -315,14 +315,14 @@ def evaluate_calls(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0
 
     Example:
         >>> table = pd.DataFrame({"label": [0, 1] * 9, "probability": [0.2, 0.4] * 9, "prediction": [0, 1] * 9})
-        >>> evaluate_calls(table, replicates=50)["sensitivity"]["value"]
+        >>> evaluate_calls(table, replicates=50)["sensitivity"].value
         1.0
     """
     drawn = Replicates(table, replicates, seed)
     scored, calls = evaluate(drawn, 0.5), evaluate(drawn.of(called(table)), 0.5)
-    taken = {name: calls[name] for name in (*CALLED, "confusion_matrix")}
-    method = scored["intervals"].partition(" No replicate differs")[0]  # said of calls at .5, which are not these
-    return scored | taken | {"threshold": None, "intervals": method}
+    method = scored.intervals.partition(" No replicate differs")[0]  # said of calls at .5, which are not these
+    taken: dict[str, Any] = {"confusion_matrix": calls.confusion_matrix, "threshold": None, "intervals": method}
+    return scored.model_copy(update={name: calls[name] for name in CALLED} | taken)
 
 
 # Shares and means of something known of each image.
@@ -330,7 +330,7 @@ def evaluate_calls(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0
 
 def share_with_interval(
     holds: ArrayLike, group: ArrayLike | None = None, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
-) -> dict[str, Any]:
+) -> Estimate:
     """The share of images of which something holds.
 
     Whole groups are drawn (percentile bootstrap) where every image has one and there are two or more; where no
@@ -345,18 +345,18 @@ def share_with_interval(
         confidence: Nominal coverage, in (0, 1).
 
     Returns:
-        `{"value": share, "ci95": [low, high]}`, both None where there are no images.
+        Value and interval None where there are no images.
 
     Example:
         >>> share = share_with_interval([True, True, False, True])
-        >>> share["value"], [round(end, 2) for end in share["ci95"]]
+        >>> share.value, [round(end, 2) for end in share.ci95]
         (0.75, [0.3, 0.95])
-        >>> [round(end, 2) for end in share_with_interval([True] * 40, list("abcd") * 10)["ci95"]]
+        >>> [round(end, 2) for end in share_with_interval([True] * 40, list("abcd") * 10).ci95]
         [0.51, 1.0]
     """
     held = np.asarray(holds, dtype=bool)
     if not len(held):
-        return entry(None, None, confidence)
+        return estimated(None, None, confidence)
     table = pd.DataFrame({"label": held.astype(np.int64), "probability": 0.5})
     if group is not None:
         table["group"] = np.asarray(group, dtype=object)
@@ -369,7 +369,7 @@ def share_with_interval(
 
 def mean_with_interval(
     values: ArrayLike, groups: Sequence[str | None] | None = None, *, replicates: int = 1000, seed: int = 0
-) -> dict[str, Any]:
+) -> Mean:
     """Mean over images and its 95 % interval, by percentile bootstrap (Efron & Tibshirani 1993).
 
     Replicates draw whole groups with replacement where every image has one and there are two or more (Field & Welsh
@@ -382,19 +382,19 @@ def mean_with_interval(
         seed: Seed of the replicates.
 
     Returns:
-        `{"value", "ci95", "n"}`: the mean, its interval and the number of images that it is of. The mean is None
-        where no value is defined, the interval also where fewer than two units could be drawn.
+        The mean, its interval and the number of images that it is of. The mean is None where no value is defined, the
+        interval also where fewer than two units could be drawn.
 
     Example:
         >>> result = mean_with_interval([0.0, 1.0, 1.0, 1.0])
-        >>> result["value"], result["ci95"], result["n"]
-        (0.75, [0.25, 1.0], 4)
+        >>> result.value, result.ci95, result.n
+        (0.75, (0.25, 1.0), 4)
     """
     numbers = np.asarray(values, dtype=np.float64)
     defined = ~np.isnan(numbers)
     kept = numbers[defined]
     if not len(kept):
-        return {"value": None, "ci95": None, "n": 0}
+        return Mean(value=None, ci95=None, n=0)
     names = None if groups is None else np.asarray(groups, dtype=object)[defined]
     if names is not None and all(isinstance(name, str) for name in names) and len(set(names)) > 1:
         unit = np.unique(names.astype(str), return_inverse=True)[1]
@@ -406,4 +406,4 @@ def mean_with_interval(
         sums, counts = np.bincount(unit, kept), np.bincount(unit).astype(np.float64)
         times = draws(units, replicates, seed)
         interval = percentile_interval((times @ sums) / (times @ counts))
-    return {"value": float(kept.mean()), "ci95": interval, "n": len(kept)}
+    return Mean.model_validate({"value": float(kept.mean()), "ci95": interval, "n": len(kept)})

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tumortrace.evaluation.table import check_arrays, check_threshold
 from tumortrace.evaluation.tally import Confusion, Tally, confusion, equal_mass_bins, ratio, sum_bins, tally
+from tumortrace.records.metrics import ConfusionMatrix
 
 Floats = NDArray[np.float64]
 Share = tuple[Floats, Floats]
@@ -171,42 +172,59 @@ def measure(counts: Tally, threshold: float, rows: Mapping[str, Measure] = MEASU
     return {name: row.value(counts, calls) for name, row in rows.items()}
 
 
-def classification(label: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Classification:
+    """What is measured without intervals.
+
+    Attributes:
+        metrics: Value of every metric by name; None where the data do not define it.
+        confusion_matrix: At the threshold.
+        threshold: An image is called positive where its probability is at or above it.
+        n: Number of images.
+        prevalence: Share of positive images.
+    """
+
+    metrics: dict[str, float | None]
+    confusion_matrix: ConfusionMatrix
+    threshold: float
+    n: int
+    prevalence: float
+
+
+def classification(label: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> Classification:
     """Every metric in `MEASURES` at a threshold, without intervals.
+
+    A metric that the data do not define is None, never 0 or 1: with one class only `auroc`, `average_precision`,
+    `balanced_accuracy` and `mcc`; without positive images `sensitivity`, without negative ones `specificity`, without
+    positive predictions `precision`, without negative ones `npv`, without either kind of prediction `mcc`, and `f1`
+    where nothing is positive nor called so.
 
     Args:
         label: 0 or 1, shape (n,).
         probability: Probability of class 1, shape (n,), in [0, 1].
         threshold: An image is called positive where its probability is at or above it.
 
-    Returns:
-        `{metric: float or None, ..., "confusion_matrix": {"tn", "fp", "fn", "tp"}, "threshold", "n", "prevalence"}`.
-        A metric that the data do not define is None, never 0 or 1: with one class only `auroc`,
-        `average_precision`, `balanced_accuracy` and `mcc`; without positive images `sensitivity`, without negative ones
-        `specificity`, without positive predictions `precision`, without negative ones `npv`, without either kind
-        of prediction `mcc`, and `f1` where nothing is positive nor called so.
-
     Raises:
         PredictionsError: A label, a probability or the threshold is not possible.
 
     Example:
         >>> result = classification([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], threshold=0.5)
-        >>> result["auroc"], result["sensitivity"], result["confusion_matrix"]
-        (0.75, 0.5, {'tn': 1, 'fp': 1, 'fn': 1, 'tp': 1})
+        >>> result.metrics["auroc"], result.metrics["sensitivity"], result.confusion_matrix.fp
+        (0.75, 0.5, 1)
     """
     check_threshold(threshold)
     return describe(tally(check_arrays(label, probability)), threshold)
 
 
-def describe(counts: Tally, threshold: float) -> dict[str, Any]:
-    """`measure` for reading: undefined metrics as None, with the confusion matrix and the counts."""
+def describe(counts: Tally, threshold: float) -> Classification:
+    """`measure` for reading."""
     values = {name: float(value) for name, value in measure(counts, threshold).items()}
-    matrix = confusion(counts, threshold).plain()
-    n = sum(matrix.values())
-    return {
-        **{metric: None if math.isnan(value) else value for metric, value in values.items()},
-        "confusion_matrix": matrix,
-        "threshold": float(threshold),
-        "n": n,
-        "prevalence": (matrix["fn"] + matrix["tp"]) / n,
-    }
+    calls = confusion(counts, threshold)
+    n = int(sum(calls))
+    return Classification(
+        {metric: None if math.isnan(value) else value for metric, value in values.items()},
+        calls.as_record(),
+        float(threshold),
+        n,
+        int(calls.fn + calls.tp) / n,
+    )

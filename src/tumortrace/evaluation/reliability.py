@@ -15,9 +15,10 @@ from tumortrace.evaluation.intervals import estimate_measures
 from tumortrace.evaluation.measures import MEASURES, Measure, brier, gaps
 from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.tally import BINS, Floats, Tally, by_replicate, sum_bins
+from tumortrace.records.metrics import CalibrationRecord
 
 
-def before_and_after(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
+def before_and_after(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> CalibrationRecord:
     """Every measure in `CALIBRATION` without and with calibration, with 95 % intervals.
 
     Args:
@@ -26,24 +27,24 @@ def before_and_after(table: pd.DataFrame, *, replicates: int = 1000, seed: int =
         seed: Of the replicates.
 
     Returns:
-        `{"before": {measure: {"value", "ci95"}}, "after": ...}`, ready for JSON; `before` is None without logits.
+        `before` and `after`, estimates by name; `before` is None without logits.
 
     Raises:
         PredictionsError: The table cannot be used.
 
     Example:
-        >>> found = before_and_after(pd.DataFrame({"label": [0, 1], "probability": [0.2, 0.6]}), replicates=9)
-        >>> found["before"], round(found["after"]["brier"]["value"], 3)
+        >>> record = before_and_after(pd.DataFrame({"label": [0, 1], "probability": [0.2, 0.6]}), replicates=9)
+        >>> record.before, round(record.after["brier"].value, 3)
         (None, 0.1)
     """
     after = Replicates(table, replicates, seed)
     before = None
     if "logit" in table and table["logit"].notna().all():
         before = after.of(table.assign(probability=expit(table["logit"].to_numpy(dtype=np.float64))))
-    return {
-        name: None if side is None else estimate_measures(side, 0.5, CALIBRATION)
-        for name, side in (("before", before), ("after", after))
-    }
+    return CalibrationRecord(
+        before=None if before is None else estimate_measures(before, 0.5, CALIBRATION),
+        after=estimate_measures(after, 0.5, CALIBRATION),
+    )
 
 
 @by_replicate

@@ -10,12 +10,21 @@ import pandas as pd
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.curves import BENEFIT_NAMES, decision_curve, net_benefit
-from tumortrace.evaluation.intervals import Kind, entry, estimate, estimate_measures, evaluate, evaluate_table, wilson
+from tumortrace.evaluation.intervals import (
+    Kind,
+    estimate,
+    estimate_measures,
+    estimated,
+    evaluate,
+    evaluate_table,
+    wilson,
+)
 from tumortrace.evaluation.measures import CALLED, MEASURES, prominent
 from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.table import Predictions, check_table, check_threshold
 from tumortrace.evaluation.tally import Confusion, Floats, confusion, ratio
 from tumortrace.evaluation.thresholds import POINT_NAMES, operating_points, operating_points_record
+from tumortrace.records.metrics import Called, ClassScores, Estimate, GroupMetrics, SplitMetrics
 
 # How a model does on each slide or patient, and on each level of a column such as scanner or hospital.
 
@@ -25,7 +34,7 @@ UNKNOWN = "not known"
 GROUP_REPLICATES = 200
 
 
-def each_group(table: pd.DataFrame, threshold: float, *, seed: int = 0) -> list[dict[str, Any]]:
+def each_group(table: pd.DataFrame, threshold: float, *, seed: int = 0) -> list[GroupMetrics]:
     """The main figures of each slide or patient.
 
     Their intervals speak of further images of the same group: Wilson's for shares, and for `auroc` the bootstrap of its
@@ -37,13 +46,12 @@ def each_group(table: pd.DataFrame, threshold: float, *, seed: int = 0) -> list[
         seed: Seed of the replicates.
 
     Returns:
-        In the order of the groups' names, `{"group", "n", "positives", "prevalence", "positive_share": entry, "auroc":
-        entry, "accuracy": entry, "sensitivity": entry, "specificity": entry}`, where `positive_share` is the share
-        called positive, and the value of an entry None where not defined. Empty where not every image has a group.
+        In the order of the groups' names, with estimates of `auroc, accuracy, sensitivity, specificity` and
+        `positive_share`, the share called positive. Empty where not every image has a group.
 
     Example:
         >>> table = pd.DataFrame({"label": [0, 1, 1], "probability": [0.2, 0.9, 0.1], "group": ["a", "a", "b"]})
-        >>> [(row["group"], row["n"], row["sensitivity"]["value"]) for row in each_group(table, 0.5)]
+        >>> [(row.group, row.n, row["sensitivity"].value) for row in each_group(table, 0.5)]
         [('a', 2, 1.0), ('b', 1, 0.0)]
     """
     predictions = check_table(table)
@@ -54,35 +62,31 @@ def each_group(table: pd.DataFrame, threshold: float, *, seed: int = 0) -> list[
     for code, name in enumerate(names):
         chosen = predictions.group == code
         alone = Predictions(predictions.label[chosen], predictions.probability[chosen], None, None, int(chosen.sum()))
-        rows.append({"group": name} | _one_group(Replicates(alone, GROUP_REPLICATES, seed), threshold))
+        rows.append(_one_group(name, Replicates(alone, GROUP_REPLICATES, seed), threshold))
     return rows
 
 
-def _one_group(replicates: Replicates, threshold: float) -> dict[str, Any]:
+def _one_group(name: str, replicates: Replicates, threshold: float) -> GroupMetrics:
     calls = confusion(replicates.tally, threshold)
     n, positives = len(replicates.predictions.label), int(calls.fn + calls.tp)
     ranked = estimate_measures(replicates, threshold, {"auroc": MEASURES["auroc"]})
     shares = {name: MEASURES[name].share for name in ("accuracy", "sensitivity", "specificity")}
-    counted = {name: share(calls) for name, share in shares.items() if share}
-    return {
-        "n": n,
-        "positives": positives,
-        "prevalence": positives / n,
-        **ranked,
-        **{name: _share(*pair) for name, pair in ({"positive_share": (calls.fp + calls.tp, n)} | counted).items()},
-    }
+    counted = {"positive_share": (calls.fp + calls.tp, np.asarray(float(n)))}
+    counted |= {name: share(calls) for name, share in shares.items() if share}
+    about = {"group": name, "n": n, "positives": positives, "prevalence": positives / n}
+    return GroupMetrics.model_validate(about | ranked | {name: _share(*pair) for name, pair in counted.items()})
 
 
-def _share(successes: Floats | float, trials: Floats | float) -> dict[str, Any]:
+def _share(successes: Floats | float, trials: Floats | float) -> Estimate:
     if not trials:
-        return entry(None, None)
+        return estimated(None, None)
     low, high = wilson(successes, trials)
-    return entry(float(successes / trials), [float(low), float(high)])
+    return estimated(float(successes / trials), [float(low), float(high)])
 
 
 def each_subgroup(
     table: pd.DataFrame, threshold: float, columns: Sequence[str], *, replicates: int = 1000, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, SplitMetrics]]:
     """Every metric on each level of the named columns, such as scanner, hospital or sex.
 
     Args:
@@ -101,7 +105,7 @@ def each_subgroup(
     Example:
         >>> table = pd.DataFrame({"label": [0, 1] * 9, "probability": [0.2, 0.4] * 9, "scanner": ["A", "B"] * 9})
         >>> found = each_subgroup(table, 0.5, ["scanner"], replicates=20)
-        >>> {level: (part["n"], part["auroc"]["value"]) for level, part in found["scanner"].items()}
+        >>> {level: (part.n, part["auroc"].value) for level, part in found["scanner"].items()}
         {'A': (9, None), 'B': (9, None)}
     """
     return {
@@ -205,7 +209,7 @@ HALF = 0.5
 
 def split_record(
     table: pd.DataFrame, threshold: float, *, subgroups: Sequence[str] = (), replicates: int = 1000, seed: int = 0
-) -> dict[str, Any]:
+) -> SplitMetrics:
     """What `evaluate_table` returns, and all that one may ask besides.
 
     Args:
@@ -216,7 +220,7 @@ def split_record(
         seed: Seed of the replicates.
 
     Returns:
-        The record of `evaluate_table`, ready for JSON, with
+        The record of `evaluate_table`, with
 
         - `at_half`: the metrics that depend on calls, and their `confusion_matrix`, at the threshold .5;
         - `classification_report`: precision, recall, F1 and support by class, `macro` and `weighted`;
@@ -225,8 +229,8 @@ def split_record(
         - `groups`: the main figures of each slide or patient; empty where not every image has one;
         - `subgroups`: `{column: {level: metrics}}`.
 
-        Every value is `{"value": v, "ci95": [low, high]}` as in `evaluate_table`: by the bootstrap, but for plain
-        proportions of images without groups, and of the images of one group, which have Wilson's interval.
+        Every interval is as in `evaluate_table`: by the bootstrap, but for plain proportions of images without groups,
+        and of the images of one group, which have Wilson's.
 
     Raises:
         PredictionsError: The table, the threshold or a subgroup cannot be used.
@@ -234,16 +238,17 @@ def split_record(
     Example:
         >>> table = pd.DataFrame({"label": [0, 0, 1, 1] * 10, "probability": [0.1, 0.6, 0.4, 0.9] * 10})
         >>> record = split_record(table, threshold=0.35, replicates=100)
-        >>> record["sensitivity"]["value"], record["at_half"]["sensitivity"]["value"]
+        >>> record["sensitivity"].value, record.at_half["sensitivity"].value
         (1.0, 0.5)
-        >>> record["classification_report"]["macro"]["recall"]["value"]
+        >>> record.classification_report["macro"].recall.value
         0.75
     """
     check_threshold(threshold)
     drawn = Replicates(table, replicates, seed)
     half = confusion(drawn.tally, HALF)
-    return evaluate(drawn, threshold) | {
-        "at_half": estimate_measures(drawn, HALF, CALLED) | {"confusion_matrix": half.plain(), "threshold": HALF},
+    at_half: dict[str, Any] = {"confusion_matrix": half.as_record(), "threshold": HALF}
+    more = {
+        "at_half": Called.model_validate(estimate_measures(drawn, HALF, CALLED) | at_half),
         "classification_report": _classification_report(drawn, threshold),
         "operating_points": operating_points_record(
             estimate(drawn, operating_points, dict.fromkeys(POINT_NAMES, Kind(bounds=(0.0, 1.0))))
@@ -252,17 +257,19 @@ def split_record(
         "groups": each_group(table, threshold, seed=seed),
         "subgroups": each_subgroup(table, threshold, subgroups, replicates=replicates, seed=seed),
     }
+    return evaluate(drawn, threshold).model_copy(update=more)
 
 
-def _classification_report(replicates: Replicates, threshold: float) -> dict[str, dict[str, Any]]:
-    """`{row: {"precision": entry, "recall": entry, "f1": entry, "support": images}}`."""
+def _classification_report(replicates: Replicates, threshold: float) -> dict[str, ClassScores]:
     calls = confusion(replicates.tally, threshold)
     shares = {name: (float(k), float(n)) for name, (k, n) in class_shares(calls).items()}
     kinds = {name: Kind(shares.get(name), None if name in shares else (0.0, 1.0)) for name in REPORT_NAMES}
     entries = estimate(replicates, lambda counts: class_scores(confusion(counts, threshold)), kinds)
     support = {"negative": int(calls.tn + calls.fp), "positive": int(calls.fn + calls.tp)}
     return {
-        row: {score: entries[row, score] for score in SCORES} | {"support": support.get(row, sum(support.values()))}
+        row: ClassScores(
+            **{score: entries[row, score] for score in SCORES}, support=support.get(row, sum(support.values()))
+        )
         for row in ROWS
     }
 
@@ -270,7 +277,7 @@ def _classification_report(replicates: Replicates, threshold: float) -> dict[str
 # The main figures of one split in one line.
 
 
-def headline(metrics: dict[str, Any]) -> str:
+def headline(metrics: SplitMetrics) -> str:
     """AUROC, sensitivity, specificity and calibration error with their 95 % intervals.
 
     Args:
@@ -278,14 +285,14 @@ def headline(metrics: dict[str, Any]) -> str:
 
     Example:
         >>> entry = {"value": 0.5, "ci95": [0.25, 0.75]}
-        >>> headline({"auroc": entry, "sensitivity": entry, "specificity": {"value": None}, "ece": entry, "n": 1200})
+        >>> values = {"auroc": entry, "sensitivity": entry, "specificity": {"value": None}, "ece": entry}
+        >>> headline(SplitMetrics.model_validate(values | {"n": 1200}))
         'auroc 0.500 [0.250, 0.750], sensitivity 0.500 [0.250, 0.750], specificity undefined, ...'
     """
-    return ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics['n']:,} images"
+    return ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics.n:,} images"
 
 
-def _shown(entry: dict[str, Any]) -> str:
-    if entry["value"] is None:
+def _shown(estimate: Estimate) -> str:
+    if estimate.value is None:
         return "undefined"
-    interval = entry.get("ci95")
-    return f"{entry['value']:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+    return f"{estimate.value:.3f}" + (" [{:.3f}, {:.3f}]".format(*estimate.ci95) if estimate.ci95 else "")

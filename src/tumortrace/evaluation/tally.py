@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tumortrace.evaluation.table import Predictions
+from tumortrace.records.metrics import ConfusionMatrix
 
 #: Bins of equal mass of the calibration error, and of every reliability diagram, in reports and on the pages.
 BINS = 15
@@ -79,9 +80,9 @@ class Confusion(NamedTuple):
     fn: Floats
     tp: Floats
 
-    def plain(self) -> dict[str, int]:
-        """Whole numbers by name, ready for JSON."""
-        return {name: int(count) for name, count in self._asdict().items()}
+    def as_record(self) -> ConfusionMatrix:
+        """As whole numbers."""
+        return ConfusionMatrix(**{name: int(count) for name, count in self._asdict().items()})
 
 
 def confusion(counts: Tally, threshold: float) -> Confusion:
@@ -89,8 +90,8 @@ def confusion(counts: Tally, threshold: float) -> Confusion:
 
     Example:
         >>> from tumortrace.evaluation.table import check_arrays
-        >>> confusion(tally(check_arrays([0, 1, 1], [0.6, 0.5, 0.2])), 0.5).plain()
-        {'tn': 0, 'fp': 1, 'fn': 1, 'tp': 1}
+        >>> confusion(tally(check_arrays([0, 1, 1], [0.6, 0.5, 0.2])), 0.5).as_record()
+        ConfusionMatrix(tn=0, fp=1, fn=1, tp=1)
     """
     cut = int(np.searchsorted(counts.probability, threshold, side="left"))
     (fn, tp), (tn, fp) = (

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +17,7 @@ from scipy.stats import binom
 from tumortrace.errors import PredictionsError, RecipeError
 from tumortrace.evaluation.table import check_arrays
 from tumortrace.evaluation.tally import Floats, Tally, by_replicate, tally
+from tumortrace.records.metrics import Estimate, OperatingPoints
 
 POLICIES = "f1, youden, sensitivity>=S, specificity>=S, either with @C, cost:fn=A,fp=B or fixed:T"
 _NUMBER = r"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?"
@@ -225,9 +225,9 @@ def operating_points(counts: Tally) -> list[float]:
     return at_specificity + [float(specificity[sensitivity >= share][0]) for share in GIVEN]
 
 
-def operating_points_record(entries: Mapping[tuple[str, str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """`{kind: {given: entry}}` of entries by `POINT_NAMES`."""
-    return {
-        kind: {f"{share:.2f}": entries[kind, f"{share:.2f}"] for share in GIVEN}
-        for kind, _ in POINT_NAMES[:: len(GIVEN)]
-    }
+def operating_points_record(estimates: Mapping[tuple[str, str], Estimate]) -> OperatingPoints:
+    """The record of estimates by `POINT_NAMES`."""
+    points: dict[str, dict[str, Estimate]] = {AT_SPECIFICITY: {}, AT_SENSITIVITY: {}}
+    for (kind, share), estimate in estimates.items():
+        points[kind][share] = estimate
+    return OperatingPoints(**points)

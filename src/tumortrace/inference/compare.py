@@ -114,7 +114,7 @@ def _described(entry: Tested, table: pd.DataFrame, replicates: int, seed: int) -
             "folder": entry.folder.name,
             "split": entry.split,
             "fingerprint": entry.fingerprint,
-            "metrics": {**metrics, "threshold": entry.threshold},
+            "metrics": metrics.model_copy(update={"threshold": entry.threshold}),
         }
     )
 

@@ -18,7 +18,6 @@ from tumortrace.inference.unseen import open_unseen, predictions_table, provenan
 from tumortrace.models.bundle import load_model
 from tumortrace.records.command import command_line
 from tumortrace.records.evaluation import EvaluationRecord
-from tumortrace.records.files import write_json
 from tumortrace.records.metrics import Metrics
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say, track
@@ -135,9 +134,9 @@ def write_evaluation(
     }
     folder.mkdir(parents=True, exist_ok=True)
     PREDICTIONS.write(folder, table)
-    Metrics.model_validate(metrics).write(folder)
-    for file, content in trust_records(table, {"threshold": threshold, **record.model}).items():
-        write_json(folder / file, content)
+    Metrics(metrics).write(folder)
+    for judged in trust_records(table, {"threshold": threshold, **record.model}):
+        judged.write(folder)
     whole = record.as_json() | {"verb": "evaluate", "machine": machine()} | provenance()
     EvaluationRecord.model_validate(whole).write(folder)
     if pictures is not None:

@@ -142,7 +142,7 @@ def _doubts(table: pd.DataFrame, threshold: float) -> list[str]:
     if set(table["split"]) & {"train", "training", "calibration"}:
         notes.append("splits that a model has learnt from, or was calibrated on, flatter it")
     for split, part in table.groupby("split", sort=False):
-        interval = evaluate_table(part, threshold, replicates=200)["auroc"]["ci95"]
+        interval = evaluate_table(part, threshold, replicates=200)["auroc"].ci95
         if interval is not None and interval[1] < 0.5:
             notes.append(
                 f"{split}: AUROC is below .5; are the probabilities those of the other class (--probability-of)?"

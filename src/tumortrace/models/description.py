@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tumortrace.errors import ModelError, TumorTraceError
 from tumortrace.evaluation.calibration import Calibrator
-from tumortrace.evaluation.conformal import decide
+from tumortrace.evaluation.conformal import Conformal, decide
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.ood import OutOfDistribution
 from tumortrace.models.views import Views
@@ -36,26 +36,6 @@ class TrainingData(BaseModel):
     fingerprint: str
     prevalence: float = Field(ge=0, le=1)
     recipe: str
-
-
-class Conformal(BaseModel):
-    """Class-conditional split conformal prediction, from the calibration split; see `fit_conformal`.
-
-    Attributes:
-        coverage: Share of images of each class whose prediction set contains it.
-        quantiles: Of the negative and of the positive class; None where there were too few to calibrate by.
-        n: Calibration images of both classes.
-        unit: What is exchangeable: images, or slides and patients with their images.
-        n_groups: Slides or patients with images of each class, where known.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    coverage: float = Field(gt=0, lt=1)
-    quantiles: tuple[float | None, float | None]
-    n: tuple[int, int] | None = None
-    unit: Literal["image", "group"] = "image"
-    n_groups: tuple[int, int] | None = None
 
 
 class ModelInfo(OnDisk):

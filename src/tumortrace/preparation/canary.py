@@ -173,8 +173,8 @@ def _measure(name: str, table: pd.DataFrame, values: np.ndarray, build: Callable
 
 def _canary(name: str, frame: pd.DataFrame) -> Canary:
     auroc = evaluate_table(frame, 0.5, replicates=400)["auroc"]
-    low, high = auroc["ci95"] or (0.0, 1.0)
-    return Canary(name, auroc["value"], (low, high))
+    low, high = auroc.ci95 or (0.0, 1.0)
+    return Canary(name, auroc.value if auroc.value is not None else float("nan"), (low, high))
 
 
 def _shuffled(result: Canary) -> Finding:

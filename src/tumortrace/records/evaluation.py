@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from tumortrace.records.metrics import Estimate, SplitMetrics
+from tumortrace.records.metrics import Estimate, Mean, SplitMetrics
 from tumortrace.records.record import Made, Open, Part, Record
 from tumortrace.records.run import Data
 
@@ -189,12 +189,6 @@ class SheetsRecord(ExplanationsRecord):
     split: str = ""
     figures: list[str] = []
     notes: list[str] = []
-
-
-class Mean(Estimate):
-    """A mean over `n` images, with its interval."""
-
-    n: int = 0
 
 
 class Randomised(Part):

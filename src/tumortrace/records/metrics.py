@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, JsonValue, RootModel
+from pydantic import BeforeValidator, Field, JsonValue, RootModel
 
 from tumortrace.records.record import OnDisk, Open, Part, Record
+
+
+def _both_ends(ends: Any) -> Any:
+    """An interval of which an end is not a number is none."""
+    return None if isinstance(ends, list | tuple) and None in ends else ends
 
 
 class Estimate(Part):
@@ -19,7 +24,13 @@ class Estimate(Part):
     """
 
     value: float | None = None
-    ci95: tuple[float | None, float | None] | None = None
+    ci95: Annotated[tuple[float, float] | None, BeforeValidator(_both_ends)] = None
+
+
+class Mean(Estimate):
+    """A mean over `n` images, with its interval."""
+
+    n: int = 0
 
 
 class Estimates(Part):

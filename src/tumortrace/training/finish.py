@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +10,14 @@ import torch
 
 from tumortrace.evaluation.abstention import trust_records
 from tumortrace.evaluation.calibration import choose_calibrator
-from tumortrace.evaluation.conformal import fit_conformal
+from tumortrace.evaluation.conformal import Conformal, fit_conformal
 from tumortrace.evaluation.split_record import headline, split_record
 from tumortrace.evaluation.thresholds import fit_threshold
 from tumortrace.models.architecture import Network
 from tumortrace.models.bundle import Model
-from tumortrace.models.description import Architecture, Conformal, ModelInfo, TrainingData
+from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 from tumortrace.models.ood import QUANTILE, OodDetector, OutOfDistribution, energy, fit_ood_detector
-from tumortrace.records.files import write_json
-from tumortrace.records.metrics import Metrics
+from tumortrace.records.metrics import Choice, Metrics
 from tumortrace.records.progress import track
 from tumortrace.records.provenance import versions
 from tumortrace.records.tables import PREDICTIONS
@@ -76,9 +74,9 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
     PREDICTIONS.write(run.folder, table[[name for name in COLUMNS if name in table]])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
     metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
-    Metrics.model_validate(metrics).write(run.folder)
-    for name, record in trust_records(table, info.model_dump(mode="json"), choice).items():
-        write_json(run.folder / name, record)
+    Metrics(metrics).write(run.folder)
+    for record in trust_records(table, info.model_dump(mode="json"), choice):
+        record.write(run.folder)
     shown = "test" if "test" in parts else next(iter(parts))
     pictures = parts[shown]
     write_examples(run.folder, pictures, experiment.material.store.images, pictures["row"].to_numpy(), info.classes)
@@ -88,7 +86,7 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
 
 def calibrate(
     info: ModelInfo, recipe: Recipe, rows: pd.DataFrame, logits: np.ndarray
-) -> tuple[ModelInfo, pd.DataFrame, dict[str, Any]]:
+) -> tuple[ModelInfo, pd.DataFrame, Choice]:
     """Fit what the recipe asks for on the rows whose split is `calibration`, and apply it to all rows.
 
     Returns:
@@ -104,7 +102,7 @@ def calibrate(
     threshold = fit_threshold(label[chosen], probability[chosen], options.threshold)
 
     def conformal(coverage: float) -> Conformal:
-        return Conformal(**fit_conformal(label[chosen], probability[chosen], coverage, group))
+        return fit_conformal(label[chosen], probability[chosen], coverage, group)
 
     info = info.model_copy(
         update={

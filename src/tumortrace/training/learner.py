@@ -140,7 +140,7 @@ def scores(logits: Tensor, labels: np.ndarray) -> dict[str, float | None]:
     if not math.isfinite(loss):
         return {"loss": loss, **dict.fromkeys(MEASURES)}
     measured = classification(labels.astype(np.int64), torch.sigmoid(exact).numpy(), 0.5)
-    return {"loss": loss, **{name: measured[name] for name in MEASURES}}
+    return {"loss": loss, **measured.metrics}
 
 
 @torch.inference_mode()

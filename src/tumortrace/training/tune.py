@@ -239,8 +239,7 @@ def conclude(search: Search) -> None:
     if best is None:
         raise RunError("no trial was finished", where=run.folder, remedy="start a study with more epochs or trials")
     trial = Run(trial_folder(run.folder, best.number))
-    measured = evaluate_table(PREDICTIONS.read(trial.folder), 0.5)
-    Metrics.model_validate({"validation": measured}).write(run.folder)
+    Metrics({"validation": evaluate_table(PREDICTIONS.read(trial.folder), 0.5)}).write(run.folder)
     best_file = run.best_file
     write_text(best_file, _best_recipe(search, read_recipe(trial.recipe_file), best).to_yaml())
     arguments = search.experiment.arguments

@@ -10,7 +10,6 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.masks import read_masks
@@ -153,7 +152,7 @@ def _of_blank(model: Model, patches: np.ndarray, groups: list[str | None]) -> di
         name: [float(probability_of(model, fill(prepared_pixels(model, patch[None])))[0]) for patch in patches]
         for name, fill in {"the patch": lambda pixels: pixels, **BASELINES}.items()
     }
-    return {name: _mean(values, groups) for name, values in filled.items()}
+    return {name: mean_with_interval(values, groups) for name, values in filled.items()}
 
 
 def _allowed(model: Model) -> dict[str, Method]:
@@ -266,8 +265,8 @@ def summarise(table: pd.DataFrame) -> ExplanationMeasures:
     drawn = "whole groups" if whole else "single images, too narrow where several come from one slide or patient"
     return ExplanationMeasures(
         methods=methods,
-        random_order={key: _mean(first[f"random_{key}"], groups) for key in ("deletion", "insertion")},
-        chance=Chance(area=_mean(first["area"], groups) if "area" in first else None, mask_auc=0.5),
+        random_order={key: mean_with_interval(first[f"random_{key}"], groups) for key in ("deletion", "insertion")},
+        chance=Chance(area=mean_with_interval(first["area"], groups) if "area" in first else None, mask_auc=0.5),
         intervals=f"95 % intervals: percentile bootstrap of {drawn}, 1000 replicates",
     )
 
@@ -279,19 +278,15 @@ def _summary(part: pd.DataFrame) -> MeasuredMethod:
     stages = [
         Randomised(
             share=float(share),
-            rank_correlation=_mean(part[f"{prefix}{share}"], groups),
-            ssim=_mean(part[f"ssim_{share}"], groups),
+            rank_correlation=mean_with_interval(part[f"{prefix}{share}"], groups),
+            ssim=mean_with_interval(part[f"ssim_{share}"], groups),
         )
         for share in shares
     ]
-    means = {name: _mean(part[name], groups) for name in (*LOCALISATION, *PERTURBATION) if name in part}
+    means = {name: mean_with_interval(part[name], groups) for name in (*LOCALISATION, *PERTURBATION) if name in part}
     depends, without = _depends(stages), int((~part["heat"]).sum())
     counted = {"randomised": stages, "depends_on_weights": depends, "without_heat": without}
     return MeasuredMethod.model_validate({**means, **counted})
-
-
-def _mean(values: ArrayLike, groups: Sequence[str | None]) -> Mean:
-    return Mean.model_validate(mean_with_interval(values, groups))
 
 
 def _depends(stages: Sequence[Randomised]) -> str | None:

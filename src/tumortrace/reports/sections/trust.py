@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import expit
 
 from tumortrace.evaluation.abstention import MANY
-from tumortrace.evaluation.conformal import promise
+from tumortrace.evaluation.conformal import Conformal, promise
 from tumortrace.evaluation.curves import ReliabilityBins, reliability_bins
 from tumortrace.evaluation.intervals import share_with_interval
 from tumortrace.evaluation.reliability import CALIBRATION
@@ -134,18 +134,22 @@ def tell_decisions(records: Records) -> Context | None:
     rows: list[Context] = []
     for split, part in table.groupby("split", sort=False):
         group = part.get("group")
-        row = {key: share_with_interval(part["decision"] == key, group) for key in ("positive", "negative", "refer")}
+        row: Context = {
+            key: share_with_interval(part["decision"] == key, group) for key in ("positive", "negative", "refer")
+        }
         decided = part[part["decision"].isin(["positive", "negative"]) & part["label"].notna()]
         right = (decided["decision"] == "positive") == (decided["label"] == 1)
-        row["right"] = share_with_interval(right, decided.get("group"))
-        rows.append(row | {"split": split, "images": len(part)})
+        row = {**row, "right": share_with_interval(right, decided.get("group"))}
+        rows.append({**row, "split": split, "images": len(part)})
     record = AbstentionRecord.find(records.folder) or AbstentionRecord()
     conformal = records.model.conformal
     area = decimals(record.aurc.value)
     words = f"Share called wrongly against share of images kept, {records.split} split: area {area}"
     return {
         "decisions": rows,
-        "promised": promise(conformal, records.classes) if conformal and conformal.get("quantiles") else [],
+        "promised": promise(Conformal.model_validate(conformal), records.classes)
+        if conformal and conformal.get("quantiles")
+        else [],
         "reached": record.decisions,
         "triage": record.triage,
         "alt": {"risk_coverage": words},
