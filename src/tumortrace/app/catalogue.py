@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tumortrace.app.settings import Limits, Settings
 from tumortrace.errors import ServeError
 from tumortrace.inference.explain import allowed_methods
 from tumortrace.models.bundle import Model, find_bundle, load_model
+from tumortrace.records.run import RunRecord
 
 T = TypeVar("T")
 
@@ -191,13 +192,24 @@ def _load(run: Path, settings: Settings, observe: Callable[[str, int], None]) ->
     model = load_model(run, device=settings.device, backend="auto")
     model.require_preparation(None, "uploaded images")
     bundle = find_bundle(run).resolve()
-    folder = bundle.parent if (bundle.parent / "run.json").is_file() else bundle
+    folder = bundle.parent if RunRecord.exists(bundle.parent) else bundle
     name = folder.name
     batcher = Batcher(lambda images: assess(model, name, images), settings.limits, lambda size: observe(name, size))
     return Served(name, model, folder, batcher, tuple(allowed_methods(model)))
 
 
-def assess(model: Model, name: str, images: np.ndarray) -> list[dict[str, Any]]:
+class Said(TypedDict):
+    """What a model says of one image; see the API's `Prediction`."""
+
+    label: str
+    probability: float
+    decision: str
+    in_distribution: bool | None
+    model: str
+    ood_score: float | None
+
+
+def assess(model: Model, name: str, images: np.ndarray) -> list[Said]:
     """What a model says of each image, as the API answers it but for the file's name.
 
     Args:
@@ -205,15 +217,15 @@ def assess(model: Model, name: str, images: np.ndarray) -> list[dict[str, Any]]:
         name: Under which it is served.
         images: uint8, shape (N, H, W, 3); H and W are the bundle's `patch_size`.
     """
-    info, found = model.info, model.assess(images)
+    info, said = model.info, model.assess(images)
     return [
         {
-            "label": info.classes[int(found.prediction[row])],
-            "probability": float(found.probability[row]),
-            "decision": str(found.decision[row]),
-            "in_distribution": None if found.in_distribution is None else bool(found.in_distribution[row]),
+            "label": info.classes[int(said.prediction[row])],
+            "probability": float(said.probability[row]),
+            "decision": str(said.decision[row]),
+            "in_distribution": None if said.in_distribution is None else bool(said.in_distribution[row]),
             "model": name,
-            "ood_score": None if found.ood_score is None else float(found.ood_score[row]),
+            "ood_score": None if said.ood_score is None else float(said.ood_score[row]),
         }
         for row in range(len(images))
     ]

@@ -209,8 +209,12 @@ def _parse(content: bytes, file: Path) -> dict[str, Correction]:
     rows: dict[str, Correction] = {}
     for number, line in enumerate(lines[1:], 2):
         if len(line) != len(COLUMNS):
-            found = f"line {number} has {len(line)} fields"
-            raise DataError(found, where=file, expected=f"{len(COLUMNS)} as in the header", remedy=remedy)
+            raise DataError(
+                f"line {number} has {len(line)} fields",
+                where=file,
+                expected=f"{len(COLUMNS)} as in the header",
+                remedy=remedy,
+            )
         row = Correction(*line)
         rows.pop(row.id, None)
         rows[row.id] = row

@@ -168,7 +168,7 @@ class LimitBodies:
             await answer(400, "a Content-Length that is no number", "send a proper one")(scope, receive, send)
             return
         if int(declared) > limit.bytes:
-            await _too_long(limit)(scope, receive, send)
+            await _too_long(limit).answer(scope, receive, send)
             return
         counted = _Counted(receive, limit, self)
         try:
@@ -197,13 +197,13 @@ class _Counted:
         try:
             message = await asyncio.wait_for(self._receive(), self._ends - time.monotonic())
         except TimeoutError:
-            found = f"the body took more than {self._limit.seconds:g} s to come in"
-            raise Problem(408, found, "send it faster, or less at once", {"Connection": "close"}) from None
+            cause = f"the body took more than {self._limit.seconds:g} s to come in"
+            raise Problem(408, cause, "send it faster, or less at once", {"Connection": "close"}) from None
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         size = len(message.get("body", b""))
         self.taken += size
         if self.taken > self._limit.bytes:
-            raise _problem_too_long(self._limit)
+            raise _too_long(self._limit)
         if self._limit.streamed:
             return message
         self.held += size
@@ -213,18 +213,13 @@ class _Counted:
         return message
 
 
-def _problem_too_long(limit: BodyLimit) -> Problem:
+def _too_long(limit: BodyLimit) -> Problem:
     return Problem(
         413,
         f"the body has more than {limit.bytes:,} bytes",
         "send fewer or smaller files at once",
         {"Connection": "close"},
     )
-
-
-def _too_long(limit: BodyLimit) -> ASGIApp:
-    problem = _problem_too_long(limit)
-    return answer(problem.status_code, problem.cause, problem.remedy, problem.headers)
 
 
 log = logging.getLogger("tumortrace.app")
@@ -290,7 +285,8 @@ class Observe:
 
         self.under_way += 1
         try:
-            await (self.app if self.under_way <= self.most else _crowded)(scope, receive, watched)
+            crowded = busy("more requests are under way than can be").answer
+            await (self.app if self.under_way <= self.most else crowded)(scope, receive, watched)
         except Exception:
             log.exception("unforeseen error")
             if status == 0:
@@ -310,11 +306,6 @@ class Observe:
         if status == 503:
             self.meters.rejected.inc()
         log.info("%s %s %d %.0f ms", method, route, status, seconds * 1000)
-
-
-async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
-    problem = busy("more requests are under way than can be")
-    await answer(problem.status_code, problem.cause, problem.remedy, problem.headers)(scope, receive, send)
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}

@@ -15,8 +15,10 @@ from tumortrace.reports.records import Records, read_records
 from tumortrace.reports.story import story
 from tumortrace.reports.wording import called
 
+OnRecord = dict[str, Any]
 
-def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
+
+def on_record(name: str, folder: Path, model: Model) -> OnRecord:
     """All that the pages show of a model beyond what it predicts.
 
     Args:
@@ -28,14 +30,14 @@ def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
     conformal = info.conformal
     return {
         "name": name,
-        "classes": [called(each) for each in info.classes],
+        "classes": [called(known) for known in info.classes],
         "positive_class": called(info.positive_class),
         "patch_size": list(info.patch_size),
         "crop": info.preprocessing.crop,
         "threshold": info.threshold,
         "threshold_policy": info.threshold_policy,
         "coverage": None if conformal is None else conformal.coverage,
-        "calibration": _calibration(info.model_dump(mode="json")),
+        "calibration": _calibration(model),
         "symmetries": info.symmetries,
         "architecture": info.architecture.name,
         "recipe": info.training.recipe,
@@ -48,7 +50,7 @@ def on_record(name: str, folder: Path, model: Model) -> dict[str, Any]:
     }
 
 
-def reliability(table: pd.DataFrame) -> list[dict[str, Any]]:
+def reliability(table: pd.DataFrame) -> list[OnRecord]:
     """What probabilities meant, in the bins of the report, with the share of positives and its 95 % Wilson interval.
 
     Args:
@@ -79,7 +81,7 @@ def _records(folder: Path) -> Records | None:
         return None
 
 
-def _judged(records: Records) -> dict[str, Any]:
+def _judged(records: Records) -> OnRecord:
     judged = records.judged
     return {
         "split": records.split,
@@ -94,7 +96,7 @@ def _judged(records: Records) -> dict[str, Any]:
     }
 
 
-def _data(records: Records | None) -> dict[str, Any]:
+def _data(records: Records | None) -> OnRecord:
     if records is None:
         return {}
     data = records.run.data.as_json()
@@ -102,11 +104,10 @@ def _data(records: Records | None) -> dict[str, Any]:
     return kept | {"leakage": records.run.leakage or None}
 
 
-def _calibration(info: dict[str, Any]) -> str:
-    """How logits become probabilities, in words; older bundles hold a temperature alone."""
-    calibration = info.get("calibration") or {"method": "temperature", "slope": 1 / info.get("temperature", 1.0)}
-    method = str(calibration["method"])
-    return f"temperature {1 / calibration['slope']:.3f}" if method == "temperature" else method
+def _calibration(model: Model) -> str:
+    """How logits become probabilities, in words."""
+    calibration = model.info.calibration
+    return f"temperature {1 / calibration.slope:.3f}" if calibration.method == "temperature" else calibration.method
 
 
 def _card(file: Path) -> str | None:

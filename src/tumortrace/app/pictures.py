@@ -14,7 +14,6 @@ from PIL import Image
 
 from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
 from tumortrace.cohorts.synthetic.tissue import SCANNERS
-from tumortrace.errors import RunError
 from tumortrace.inference.explain import heat_map
 from tumortrace.models.bundle import Model
 from tumortrace.records.evaluation import ExamplesRecord
@@ -103,12 +102,12 @@ def examples(folder: Path) -> list[Example]:
     Args:
         folder: The run folder, or the bundle where there is no run around it.
     """
-    evaluations = [path for path in folder.glob("evaluations/*/examples/examples.json") if path.is_file()]
-    evaluations.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    own = _kept(folder / "examples", "test split")
-    for record in evaluations:
-        own = own or _kept(record.parent, f"evaluation {record.parents[1].name}")
-    return own or [Example(f"generated-{number}.png", "generated") for number in range(1, GENERATED + 1)]
+    evaluations = [path for path in folder.glob("evaluations/*") if ExamplesRecord.exists(path)]
+    evaluations.sort(key=lambda path: ExamplesRecord.file(path).stat().st_mtime, reverse=True)
+    kept = _kept(folder, "test split")
+    for evaluation in evaluations:
+        kept = kept or _kept(evaluation, f"evaluation {evaluation.name}")
+    return kept or [Example(f"generated-{number}.png", "generated") for number in range(1, GENERATED + 1)]
 
 
 def png(example: Example) -> bytes:
@@ -120,17 +119,15 @@ def png(example: Example) -> bytes:
     return example.file.read_bytes() if example.file else _generated(int(example.name.split("-")[1].split(".")[0]))
 
 
-def _kept(home: Path, source: str) -> list[Example]:
+def _kept(folder: Path, source: str) -> list[Example]:
     """The pictures that a record of examples names; none where it is damaged or of another split."""
-    try:
-        record = ExamplesRecord.read(home.parent)
-    except RunError:
+    record, home = ExamplesRecord.recognise(folder), ExamplesRecord.file(folder).parent
+    if record is None or record.split != "test":
         return []
-    shown = [example for outcome in record.outcomes.values() for example in outcome.shown]
-    kept = {example.picture for example in shown} if record.split == "test" else set()
+    kept = {shown.picture for outcome in record.outcomes.values() for shown in outcome.shown}
     names = [(outcome, f"{outcome}-{number}.png") for outcome in _ORDER for number in range(1, KEPT + 1)]
-    found = [(outcome, name) for outcome, name in names if name in kept and (home / name).is_file()]
-    return [Example(name, source, *OUTCOMES[outcome], home / name) for outcome, name in found]
+    there = [(outcome, name) for outcome, name in names if name in kept and (home / name).is_file()]
+    return [Example(name, source, *OUTCOMES[outcome], home / name) for outcome, name in there]
 
 
 @cache

@@ -44,6 +44,11 @@ class Problem(HTTPException):
         super().__init__(status, cause, dict(headers or {}))
         self.cause, self.remedy = cause, remedy
 
+    @property
+    def answer(self) -> JSONResponse:
+        """The answer that says so."""
+        return answer(self.status_code, self.cause, self.remedy, self.headers)
+
 
 def busy(cause: str) -> Problem:
     """503 with `Retry-After`: more is asked than can be done now."""
@@ -67,13 +72,13 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         >>> documented(503)[503]["description"]
         'Service Unavailable'
     """
-    found: dict[int | str, dict[str, Any]] = {}
+    told: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         cause, remedy = _EXAMPLES[status]
         example = {"error": {"cause": cause, "remedy": remedy}}
         body = {"application/json": {"schema": _BODY, "example": example}}  # a model would take the route's own type
-        found[status] = {"description": HTTPStatus(status).phrase, "content": body}
-    return found
+        told[status] = {"description": HTTPStatus(status).phrase, "content": body}
+    return told
 
 
 _EXAMPLES = {
@@ -116,7 +121,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> JSONResponse:
-        return answer(error.status_code, error.cause, error.remedy, error.headers)
+        return error.answer
 
     @app.exception_handler(PlainHTTPException)
     async def _plain(request: Request, error: PlainHTTPException) -> JSONResponse:

@@ -20,10 +20,12 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.app.corrections import Correction, Corrections
-from tumortrace.app.review_queue import Assess, Queue, key_of, open_queue
+from tumortrace.app.processes import Message
+from tumortrace.app.review_queue import Assess, Item, Queue, key_of, open_queue
 from tumortrace.errors import DataError, TumorTraceError
 from tumortrace.models.bundle import Model
 from tumortrace.records.run import now
+from tumortrace.records.tables import CORRECTIONS
 from tumortrace.reports.wording import called
 
 STOP_SECONDS = 10.0  # for which stopping waits at most
@@ -55,10 +57,10 @@ class Review:
         **reading: Any,
     ) -> None:
         self.folder = workspace / "review" / _name(data)
-        self.corrections = Corrections(self.folder / "corrections.csv")
+        self.corrections = Corrections(CORRECTIONS.file(self.folder))
         self._data, self._model, self._reading = data, model, reading
         self._assess = assess or model.assess
-        self._state: dict[str, Any] = {"state": "opening", "done": 0, "total": 0, "error": None}
+        self._state: Message = {"state": "opening", "done": 0, "total": 0, "error": None}
         self._opened: Queue | None = None
         self._held: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
@@ -80,7 +82,7 @@ class Review:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Message:
         """State (`opening`, `predicting`, `ready`, `failed`), progress, class names, counts, the latest labels."""
         opened = self._opened
         if opened is None:
@@ -105,7 +107,7 @@ class Review:
             ],
         }
 
-    def next(self, reader: str, limit: int = 4, without: Collection[str] = ()) -> list[dict[str, Any]]:
+    def next(self, reader: str, limit: int = 4, without: Collection[str] = ()) -> list[Item]:
         """The patches that this reader is to look at next, least sure first, without those labelled.
 
         Args:
@@ -133,7 +135,7 @@ class Review:
                     break
         return chosen
 
-    def item(self, key: str) -> dict[str, Any]:
+    def item(self, key: str) -> Item:
         """One patch: what is known and what the model says of it, and the label given.
 
         Raises:
@@ -154,7 +156,7 @@ class Review:
         opened = self._ready()
         return np.array(opened.store.images[opened.rows[key]])
 
-    def label(self, key: str, label: str, *, expected: str | None = "", reviewer: str = "") -> dict[str, Any]:
+    def label(self, key: str, label: str, *, expected: str | None = "", reviewer: str = "") -> Item:
         """Write a label down; it is on the disk when this returns.
 
         Args:
@@ -189,7 +191,7 @@ class Review:
         )
         return opened.item(row, self.corrections.give(correction, expected))
 
-    def take_back(self, key: str, *, expected: str | None = None) -> dict[str, Any]:
+    def take_back(self, key: str, *, expected: str | None = None) -> Item:
         """Remove a label; the patch is in the queue again.
 
         Raises:
@@ -219,13 +221,12 @@ class Review:
                 self._data, self._reading, self._model, self._assess, self.folder, self._note, self._stopping
             )
             if self._opened is not None:
-                self._state = self._state | {"state": "ready"}
+                self._note(state="ready")
         except (TumorTraceError, OSError) as error:
-            self._state = self._state | {"state": "failed", "error": str(error)}
+            self._note(state="failed", error=str(error))
         except Exception:  # whatever it is, the page must not wait for ever
             _LOG.exception("review")
-            found = "an error that was not foreseen; the server's log has more"
-            self._state = self._state | {"state": "failed", "error": found}
+            self._note(state="failed", error="an error that was not foreseen; the server's log has more")
 
 
 def _name(data: str) -> str:

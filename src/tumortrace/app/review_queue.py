@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,22 @@ KEEP_EVERY = 20.0  # seconds of predicting that a kill loses at most
 _RESEMBLES = {"True": True, "False": False, "": None}
 
 Assess = Callable[[np.ndarray, np.ndarray], Assessment]
+
+
+class Item(TypedDict):
+    """One patch: what is known and what the model says of it, and the label given."""
+
+    key: str
+    id: str
+    group: str | None
+    probability: float
+    decision: str
+    called: str
+    in_distribution: bool | None
+    label_in_data: str | None
+    proposed: str
+    given: str | None
+    given_by: str | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +88,7 @@ class Queue:
         for name, value in made.items():
             object.__setattr__(self, name, value)
 
-    def item(self, row: int, given: Correction | None) -> dict[str, Any]:
+    def item(self, row: int, given: Correction | None) -> Item:
         """One patch: what is known and what the model says of it, and the label given."""
         known, said = self.cohort.table.iloc[row], self.table.iloc[row]
         in_data = None if pd.isna(known["label"]) else self.classes[int(known["label"])]

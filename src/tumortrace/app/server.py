@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     service = Service(settings)
     modules = [
-        importlib.import_module(f"{routes.__name__}.{found.name}") for found in pkgutil.iter_modules(routes.__path__)
+        importlib.import_module(f"{routes.__name__}.{file.name}") for file in pkgutil.iter_modules(routes.__path__)
     ]
 
     @asynccontextmanager
@@ -152,8 +152,8 @@ def serve(
 
 def _listen(settings: Settings) -> socket.socket:
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
+        places = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = places[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import numpy as np
 from fastapi import Depends, Request, UploadFile
@@ -34,7 +35,7 @@ class Service:
         self.decoder = Decoder(settings.limits)
         self.review: Review | None = None  # where there are data to review, once started
         for served in self.catalogue.all:
-            self.meters.queue.labels(served.name).set_function(_waiting(served))
+            self.meters.queue.labels(served.name).set_function(partial(getattr, served.batcher, "waiting"))
         self.meters.decoding.set_function(lambda: self.decoder.waiting)
         folders = {served.name: served.folder for served in self.catalogue.all}
         self.slides = SlideJobs(
@@ -68,7 +69,7 @@ class Service:
             ImageError: It cannot be decoded.
             Problem: Too many images wait (503).
         """
-        decoded = await self.decoder.decode(upload.file, served.model.info.patch_size, shown_name(upload))
+        decoded = await self.decoder.decode(upload.file, served.model.info.patch_size, fit_to_show(upload.filename))
         return decoded.pixels
 
     async def patches(self, uploads: list[UploadFile], served: Served) -> np.ndarray:
@@ -85,41 +86,27 @@ class Service:
         step = 2 * self.settings.limits.decoders  # a request of many files leaves room for the others
         for start in range(0, len(uploads), step):
             part = (self.patch(upload, served) for upload in uploads[start : start + step])
-            found = await asyncio.gather(*part, return_exceptions=True)
-            for each in found:
-                if isinstance(each, BaseException):
-                    raise each
-                images.append(each)
+            for decoded in await asyncio.gather(*part, return_exceptions=True):
+                if isinstance(decoded, BaseException):
+                    raise decoded
+                images.append(decoded)
         return np.stack(images)
 
-    async def assess(self, images: np.ndarray, served: Served) -> list[dict[str, Any]]:
-        """What a model says of patches, as the API answers it but for the files' names."""
-        return await served.batcher.submit(images)
 
-
-def shown_name(upload: UploadFile) -> str:
-    """The name that came with an upload, fit to be shown: its last part, printable, of at most 200 characters."""
-    return fit_to_show(upload.filename or "")
-
-
-def fit_to_show(name: str) -> str:
+def fit_to_show(name: str | None) -> str:
     """The last part of a name that came with an upload, printable, of at most 200 characters.
 
     Example:
         >>> fit_to_show("../../etc/slide.svs"), fit_to_show("")
         ('slide.svs', 'upload')
     """
-    last = name.replace("\\", "/").rpartition("/")[2]
+    last = (name or "").replace("\\", "/").rpartition("/")[2]
     return "".join(letter for letter in last if letter.isprintable())[:200] or "upload"
 
 
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
-
-
-def _waiting(served: Served) -> Any:
-    return lambda: served.batcher.waiting
 
 
 TheService = Annotated[Service, Depends(_service)]

@@ -50,17 +50,17 @@ def check(
     if folder.resolve() == Path(data).resolve():
         raise RunError("is the folder of the data", where=folder, expected="another", remedy="choose another -o")
     doubted, doubtful = second_look(source.cohort, run) if run else (None, None)
-    found = audit(source, splits=lambda copies: _splits(source.cohort, split, seed, copies))
+    report = audit(source, splits=lambda copies: _splits(source.cohort, split, seed, copies))
     if probe:
-        found = found.extended(_probed(source.cohort, seed))
+        report = report.extended(_probed(source.cohort, seed))
     if doubtful is not None:
-        found = found.extended((doubtful,))
-    report = write_audit(found, folder)
+        report = report.extended((doubtful,))
+    page = write_audit(report, folder)
     if doubted is not None:
         SECOND_LOOK.write(folder, doubted)
-    _print(found)
-    say(f"check: {found.images:,} images opened; {_summary(found)}; {report}")
-    return 1 if found.errors or (strict and found.warnings) else 0
+    _print(report)
+    say(f"check: {report.images:,} images opened; {_summary(report)}; {page}")
+    return 1 if report.errors or (strict and report.warnings) else 0
 
 
 def _probed(cohort: Cohort, seed: int) -> tuple[Finding, ...]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from tumortrace.app.catalogue import Served
-from tumortrace.app.on_record import on_record
+from tumortrace.app.on_record import OnRecord, on_record
 from tumortrace.app.problems import documented
 from tumortrace.app.routes.patches import ModelName
 from tumortrace.app.service import TheService
 from tumortrace.inference.explain import METHODS
 from tumortrace.records.metrics import Metrics
 from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.record import Open
 
 router = APIRouter(prefix="/api", tags=["models"])
 
@@ -68,12 +69,12 @@ class Description(BaseModel):
     methods: list[str]
     architecture: str
     backend: str
-    preprocessing: dict[str, Any]
+    preprocessing: Open
     recipe: str
     training_fingerprint: str
     prevalence: float
     weights_sha256: str
-    metrics: dict[str, Any] | None
+    metrics: Open | None
     limits: dict[str, int]
     research_use: str = RESEARCH_USE
 
@@ -96,8 +97,7 @@ async def model(service: TheService, model: ModelName = None) -> Description:
 
 
 def _describe(served: Served, limits: dict[str, int]) -> Description:
-    info = served.model.info
-    metrics = Metrics.find(served.folder)
+    info, metrics = served.model.info, Metrics.find(served.folder)
     return Description(
         name=served.name,
         classes=list(info.classes),
@@ -121,10 +121,10 @@ def _describe(served: Served, limits: dict[str, int]) -> Description:
 
 
 @router.get("/records/{name}", responses=documented(404))
-async def records(service: TheService, name: str) -> dict[str, Any]:
+async def records(service: TheService, name: str) -> OnRecord:
     """Everything on record of a model: metrics with intervals, calibration curve, decision rule, data, model card."""
     served = service.catalogue.get(name)
-    found = await asyncio.to_thread(on_record, served.name, served.folder, served.model)
-    return found | {
+    record = await asyncio.to_thread(on_record, served.name, served.folder, served.model)
+    return record | {
         "methods": [{"name": key, "title": METHODS[key].title, "signed": METHODS[key].signed} for key in served.methods]
     }

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from tumortrace.app.pictures import Png, as_png, examples, heat_png, png, seen_png
 from tumortrace.app.problems import FORM, UPLOAD, Problem, documented
-from tumortrace.app.service import TheService, shown_name
+from tumortrace.app.service import TheService, fit_to_show
 from tumortrace.inference.explain import METHODS
 from tumortrace.reports.wording import called
 
@@ -46,8 +46,8 @@ async def predict(service: TheService, file: list[UploadFile], model: ModelName 
     """Predict one or many images, as `tumortrace predict` does; answers in their order."""
     served = service.catalogue.get(model)
     images = await service.patches(file, served)
-    answers = await service.assess(images, served)
-    return [Prediction(name=shown_name(each), **found) for each, found in zip(file, answers, strict=True)]
+    answers = await served.batcher.submit(images)
+    return [Prediction(name=fit_to_show(upload.filename), **said) for upload, said in zip(file, answers, strict=True)]
 
 
 MethodName = Annotated[
@@ -114,12 +114,12 @@ async def list_examples(service: TheService, model: ModelName = None) -> list[Ex
     classes = [called(name) for name in served.model.info.classes]
     return [
         Example(
-            name=each.name,
-            source=each.source,
-            truth=None if each.truth is None else classes[each.truth],
-            called=None if each.called is None else classes[each.called],
+            name=patch.name,
+            source=patch.source,
+            truth=None if patch.truth is None else classes[patch.truth],
+            called=None if patch.called is None else classes[patch.called],
         )
-        for each in await asyncio.to_thread(examples, served.folder)
+        for patch in await asyncio.to_thread(examples, served.folder)
     ]
 
 
@@ -127,10 +127,10 @@ async def list_examples(service: TheService, model: ModelName = None) -> list[Ex
 async def example(service: TheService, name: str, model: ModelName = None) -> Png:
     """A patch to try."""
     served = service.catalogue.get(model)
-    for each in await asyncio.to_thread(examples, served.folder):
-        if each.name == name:
+    for patch in await asyncio.to_thread(examples, served.folder):
+        if patch.name == name:
             try:
-                return Png(await asyncio.to_thread(png, each))
+                return Png(await asyncio.to_thread(png, patch))
             except OSError:
                 break
     raise Problem(404, "no such example", "choose one of /api/examples")

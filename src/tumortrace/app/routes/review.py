@@ -13,9 +13,12 @@ from pydantic import BaseModel, Field
 
 from tumortrace.app.pictures import Png, as_png, heat_png
 from tumortrace.app.problems import RETRY_SECONDS, Problem, documented
+from tumortrace.app.processes import Message
 from tumortrace.app.review import Review
+from tumortrace.app.review_queue import Item
 from tumortrace.app.service import Service, TheService
 from tumortrace.models.bundle import Assessment
+from tumortrace.records.tables import CORRECTIONS
 
 router = APIRouter(prefix="/api/review", tags=["review"])
 
@@ -72,12 +75,12 @@ def _review(service: TheService) -> Review:
 TheReview = Annotated[Review, Depends(_review)]
 
 
-def _status(service: Service, review: Review) -> dict[str, Any]:
+def _status(service: Service, review: Review) -> Message:
     return review.status() | {"threshold": service.catalogue.get().model.info.threshold}
 
 
 @router.get("")
-async def status(service: TheService) -> dict[str, Any]:
+async def status(service: TheService) -> Message:
     """How far the queue is: state (`none`, `opening`, `predicting`, `ready`, `failed`), counts, the latest labels."""
     if service.review is None:
         return {"state": "none"}
@@ -85,7 +88,7 @@ async def status(service: TheService) -> dict[str, Any]:
 
 
 @router.post("/next", responses=documented(404, 422))
-async def following(review: TheReview, asked: Next) -> list[dict[str, Any]]:
+async def following(review: TheReview, asked: Next) -> list[Item]:
     """The patches to look at next, least sure first; held back from other readers for two minutes."""
     return await asyncio.to_thread(review.next, asked.reader, asked.limit, asked.without)
 
@@ -104,7 +107,7 @@ async def heat(service: TheService, review: TheReview, key: str) -> Png:
 
 
 @router.put("/patches/{key}/label", responses=documented(404, 422, 507))
-async def label(service: TheService, review: TheReview, key: str, given: Label) -> dict[str, Any]:
+async def label(service: TheService, review: TheReview, key: str, given: Label) -> Message:
     """Label a patch; it is on the disk when this is answered. `patch.given` is another's where that stood already."""
     patch = await _found(review.label, key, given.label, expected=given.expected, reviewer=given.reviewer)
     return {"patch": patch, "status": await asyncio.to_thread(_status, service, review)}
@@ -116,7 +119,7 @@ async def take_back(
     review: TheReview,
     key: str,
     expected: Annotated[str | None, Query(max_length=200, description="The label believed to stand")] = None,
-) -> dict[str, Any]:
+) -> Message:
     """Take a label back; the patch is in the queue again."""
     patch = await _found(review.take_back, key, expected=expected)
     return {"patch": patch, "status": await asyncio.to_thread(_status, service, review)}
@@ -128,7 +131,7 @@ async def corrections(review: TheReview) -> FileResponse:
     file: Path = review.corrections.file
     if not file.is_file():
         raise Problem(404, "no label has been given yet", "label a patch first")
-    return FileResponse(file, media_type="text/csv", filename="corrections.csv")
+    return FileResponse(file, media_type="text/csv", filename=CORRECTIONS.name)
 
 
 async def _found(function: Any, key: str, *given: Any, **named: Any) -> Any:

@@ -283,8 +283,8 @@ class _Options(BaseModel):
 
 def _options(fields: dict[str, str]) -> dict[str, float]:
     try:
-        found = _Options.model_validate({name: fields[name] for name in _Options.model_fields if fields.get(name)})
+        given = _Options.model_validate({name: fields[name] for name in _Options.model_fields if fields.get(name)})
     except ValidationError as error:
         first = error.errors()[0]
         raise Problem(422, f"{first['loc'][0]}: {first['msg']}", "look at /docs for what it may be") from None
-    return found.model_dump(exclude_none=True)
+    return given.model_dump(exclude_none=True)
