@@ -44,7 +44,8 @@ class Review:
         **reading: Options of `open_cohort`.
 
     Raises:
-        DataError: The corrections there are damaged.
+        DataError: The corrections there are damaged; of a method, that the queue is not ready or a label is no class.
+        KeyError: Of a method, that there is no patch of this key.
     """
 
     def __init__(
@@ -114,9 +115,6 @@ class Review:
             reader: Tells one reader's browser from another's; a patch handed out is held back from the others.
             limit: How many at most.
             without: Keys to leave out, such as those skipped.
-
-        Raises:
-            DataError: The queue is not ready.
         """
         opened = self._ready()
         given, left, moment = self.corrections.given(), set(without), time.monotonic()
@@ -136,23 +134,13 @@ class Review:
         return chosen
 
     def item(self, key: str) -> Item:
-        """One patch: what is known and what the model says of it, and the label given.
-
-        Raises:
-            KeyError: There is no such patch.
-            DataError: The queue is not ready.
-        """
+        """One patch: what is known and what the model says of it, and the label given."""
         opened = self._ready()
         row = opened.rows[key]
         return opened.item(row, self.corrections.given().get(opened.ids[row]))
 
     def pixels(self, key: str) -> np.ndarray:
-        """The patch: uint8, shape (*patch_size, 3).
-
-        Raises:
-            KeyError: There is no such patch.
-            DataError: The queue is not ready.
-        """
+        """The patch: uint8, shape (*patch_size, 3)."""
         opened = self._ready()
         return np.array(opened.store.images[opened.rows[key]])
 
@@ -167,10 +155,6 @@ class Review:
 
         Returns:
             The patch as `item` tells it; its `given` is another label where that stood and was not expected.
-
-        Raises:
-            KeyError: There is no such patch.
-            DataError: The label is no class, or the queue is not ready.
         """
         opened = self._ready()
         row, classes = opened.rows[key], opened.classes
@@ -192,12 +176,7 @@ class Review:
         return opened.item(row, self.corrections.give(correction, expected))
 
     def take_back(self, key: str, *, expected: str | None = None) -> Item:
-        """Remove a label; the patch is in the queue again.
-
-        Raises:
-            KeyError: There is no such patch.
-            DataError: The queue is not ready.
-        """
+        """Remove a label; the patch is in the queue again."""
         opened = self._ready()
         self.corrections.take_back(opened.ids[opened.rows[key]], expected)
         return self.item(key)

@@ -65,6 +65,9 @@ class SlideFiles:
         workspace: Folder for all of them.
         slides: Folder whose slides can be chosen, or None.
         kept_bytes: Of uploaded slides together.
+
+    Raises:
+        LookupError: Of a method, that what is asked for is not there: not yet, or no longer.
     """
 
     def __init__(self, workspace: Path, slides: Path | None, kept_bytes: int) -> None:
@@ -122,11 +125,7 @@ class SlideFiles:
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
 
     def slide(self, job: ScanJob) -> Path:
-        """The file of a job's slide.
-
-        Raises:
-            LookupError: It is no longer there.
-        """
+        """The file of a job's slide."""
         if not job.uploaded:
             served = self._served()
             if job.name not in served:
@@ -151,11 +150,7 @@ class SlideFiles:
         raise SlideError("has been replaced or changed since it was scanned", where=job.name, remedy="scan it again")
 
     def result(self, job: ScanJob, name: str) -> Path:
-        """A file of a finished scan.
-
-        Raises:
-            LookupError: It is not finished, or deleted.
-        """
+        """A file of a finished scan."""
         if job.status != "done":
             raise LookupError(f"the scan is {job.status}")
         path = self.folder(job.id) / "scan" / name
@@ -164,11 +159,7 @@ class SlideFiles:
         return path
 
     def record(self, job: ScanJob) -> ScanRecord:
-        """What a finished scan found.
-
-        Raises:
-            LookupError: It is not finished, or deleted.
-        """
+        """What a finished scan found."""
         try:
             return ScanRecord.read(self.result(job, ScanRecord.FILE).parent)
         except RunError:  # deleted between the look and the reading

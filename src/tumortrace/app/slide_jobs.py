@@ -40,6 +40,10 @@ class SlideJobs:
         kept_bytes: Of uploaded slides together.
         run: Scans one slide: takes the arguments of `scan`, a function that is told tiles done and all tiles, and
             an event that asks it to stop; returns cause and remedy of a failure, or None.
+
+    Raises:
+        LookupError: Of a method, that there is no such job, slide or model.
+        Busy: Of a method, that as many scans wait as may.
     """
 
     def __init__(
@@ -114,20 +118,12 @@ class SlideJobs:
             return sorted(self._jobs.values(), key=lambda job: -job.created)
 
     def get(self, job_id: str) -> ScanJob:
-        """The job of this id.
-
-        Raises:
-            LookupError: There is none.
-        """
+        """The job of this id."""
         with self._changed:
             return self._jobs[job_id]
 
     def require_room(self) -> None:
-        """Refuse early what would be refused once it is here.
-
-        Raises:
-            Busy: As many scans wait as may.
-        """
+        """Refuse early what would be refused once it is here."""
         with self._changed:
             if sum(job.status == "queued" for job in self._jobs.values()) >= self._waiting:
                 raise Busy(f"{self._waiting} scans wait already")
@@ -183,11 +179,7 @@ class SlideJobs:
         return job
 
     def delete(self, job_id: str) -> None:
-        """Cancel a scan where it waits or runs, and remove all that is kept of it.
-
-        Raises:
-            LookupError: There is none of this id.
-        """
+        """Cancel a scan where it waits or runs, and remove all that is kept of it."""
         with self._changed:
             del self._jobs[job_id]
             if self._running == job_id:

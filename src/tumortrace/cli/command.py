@@ -33,7 +33,7 @@ NAMES = {
 }
 """Options that are called otherwise than the argument."""
 
-TYPES: dict[str, Any] = {
+TYPES: Mapping[str, Any] = {
     "split": Literal["group", "random"],
     "precision": Literal["auto", "32", "bf16"],
     "weights": str,
@@ -141,7 +141,7 @@ def converted(type_: Any, tokens: Sequence[Token]) -> Any:
 def _hint(annotation: Any, function: Callable[..., Any]) -> Any:
     """The annotation as an object; what is imported for type checkers alone stands for itself, as no word gives it."""
 
-    class Known(dict[str, Any]):
+    class Known(dict[str, object]):
         def __missing__(self, name: str) -> Any:
             return vars(sys.modules[function.__module__]).get(name, getattr(builtins, name, object))
 
@@ -161,7 +161,7 @@ def _typed(hint: Any) -> Any:
     return next((m for m in members if m in (str, int, float, bool) or get_origin(m) is Literal), None)
 
 
-def _beside(resume: Callable[..., Any], given: Mapping[str, Any], signature: inspect.Signature) -> dict[str, Any]:
+def _beside(resume: Callable[..., Any], given: Mapping[str, Any], signature: inspect.Signature) -> Mapping[str, Any]:
     """What may stand beside `--resume`; all else would be passed over, as everything comes from the record.
 
     Raises:
