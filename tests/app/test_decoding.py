@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tumortrace.app.decoding import Decoded, Decoder
+from tumortrace.app.decoding import Decoder
 from tumortrace.app.settings import Limits
 from tumortrace.app.slide_reader import SlideReader
 from tumortrace.errors import ImageError
@@ -19,10 +19,10 @@ from tumortrace.images.decoding import fit, read_image
 SIZE = (96, 80)
 
 
-def decode(contents: list[bytes], size: tuple[int, int] = SIZE) -> list[Decoded | BaseException]:
+def decode(contents: list[bytes], size: tuple[int, int] = SIZE) -> list[np.ndarray | BaseException]:
     """All at once, by two processes."""
 
-    async def main() -> list[Decoded | BaseException]:
+    async def main() -> list[np.ndarray | BaseException]:
         decoder = Decoder(Limits(decoders=2))
         await decoder.start()
         waiting = (decoder.decode(io.BytesIO(content), size) for content in contents)
@@ -51,8 +51,8 @@ def test_pixels_are_those_of_predict_bit_for_bit(tmp_path: Path) -> None:
     """Each upload gets its own pixels, as `read_image` and `fit` make them of the file."""
     paths = files(tmp_path) * 3
     for path, found in zip(paths, decode([path.read_bytes() for path in paths]), strict=True):
-        assert isinstance(found, Decoded), found
-        assert np.array_equal(found.pixels, fit(read_image(path), SIZE)), path
+        assert isinstance(found, np.ndarray), found
+        assert np.array_equal(found, fit(read_image(path), SIZE)), path
 
 
 def test_real_pixels_are_those_of_predict_bit_for_bit(real_data: Path) -> None:
@@ -60,8 +60,8 @@ def test_real_pixels_are_those_of_predict_bit_for_bit(real_data: Path) -> None:
     folders = ("kaggle/test", "pcam/valid/0", "idc/0", "mri/images")
     paths = [path for folder in folders for path in sorted((real_data / folder).glob("*.*"))[:5]]
     for path, found in zip(paths, decode([path.read_bytes() for path in paths]), strict=True):
-        assert isinstance(found, Decoded), found
-        assert np.array_equal(found.pixels, fit(read_image(path), SIZE)), path
+        assert isinstance(found, np.ndarray), found
+        assert np.array_equal(found, fit(read_image(path), SIZE)), path
 
 
 def test_bad_ones_among_good_ones_are_refused_alone(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_bad_ones_among_good_ones_are_refused_alone(tmp_path: Path) -> None:
     found = decode(contents)
     assert all(isinstance(each, ImageError) for each in found[::2])
     for each in found[1::2]:
-        assert isinstance(each, Decoded)
-        assert np.array_equal(each.pixels, fit(read_image(good), SIZE))
+        assert isinstance(each, np.ndarray)
+        assert np.array_equal(each, fit(read_image(good), SIZE))
 
 
 def test_who_gives_up_does_not_leave_the_answer_to_the_next(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_who_gives_up_does_not_leave_the_answer_to_the_next(tmp_path: Path) -> N
             await asyncio.wait_for(decoder.decode(io.BytesIO(large.read_bytes()), SIZE), 0.05)
         found = await decoder.decode(io.BytesIO(small.read_bytes()), SIZE)
         await decoder.stop()
-        return found.pixels
+        return found
 
     assert np.array_equal(asyncio.run(main()), read_image(small))
 
@@ -100,6 +100,6 @@ def test_what_lies_in_the_folder_of_the_start_is_not_imported(tmp_path: Path, mo
     Image.new("RGB", (20, 20), "purple").save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
     (found,) = decode([(tmp_path / "a.png").read_bytes()])
-    assert isinstance(found, Decoded), found
+    assert isinstance(found, np.ndarray), found
     with SlideReader(seconds=60) as reader:
         assert reader.facts(tmp_path / "a.png", "a.png")["width"] == 20

@@ -7,7 +7,6 @@ import secrets
 import shutil
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,21 +18,6 @@ from tumortrace.app.workers import Worker
 from tumortrace.errors import ImageError
 
 _RETIRE = 5000
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One upload as pixels.
-
-    Attributes:
-        pixels: uint8, shape (height, width, 3), of the size asked for; as `images.decoding.fit` makes it.
-        format: What the content is: `JPEG`, `PNG`, `TIFF`, ...
-        size: Height and width in pixels of the original.
-    """
-
-    pixels: np.ndarray
-    format: str
-    size: tuple[int, int]
 
 
 class Decoder:
@@ -66,8 +50,8 @@ class Decoder:
         await asyncio.gather(*(asyncio.to_thread(worker.close) for worker in self.workers))
         self._folder.cleanup()
 
-    async def decode(self, content: BinaryIO, size: tuple[int, int], name: str = "upload") -> Decoded:
-        """The pixels of an upload, resized to `size` (height, width) as `predict` resizes.
+    async def decode(self, content: BinaryIO, size: tuple[int, int], name: str = "upload") -> np.ndarray:
+        """The pixels of an upload as `predict` reads and resizes them: uint8, shape (*size, 3).
 
         Args:
             content: The file, open for reading at its beginning.
@@ -100,8 +84,7 @@ class Decoder:
             raise ImageError(
                 where=name, **{"remedy": "restore it from its source, or save it as a plain PNG"} | header["error"]
             )
-        array = np.frombuffer(pixels, np.uint8).reshape(*size, 3)
-        return Decoded(array, header["format"], tuple(header["size"]))
+        return np.frombuffer(pixels, np.uint8).reshape(*size, 3)
 
 
 def _copy(content: BinaryIO, path: Path) -> None:

@@ -70,10 +70,7 @@ def confine(extra: int) -> None:
 
 
 def decoder(rules: Message) -> Reply:
-    """Decodes the image at `path`, as `predict` does, to `size` (height, width); at most `pixels` and `pages` of it.
-
-    A header has its `format` and the `size` of the original; the content is its pixels.
-    """
+    """Decodes the image at `path`, as `predict` does, to `size` (height, width); at most `pixels` and `pages` of it."""
     from tumortrace.errors import ImageError
     from tumortrace.images.decoding import fit, read_with_facts
 
@@ -82,8 +79,7 @@ def decoder(rules: Message) -> Reply:
         if facts.frames > rules["pages"]:
             pages = f"{facts.frames} pages or frames"
             raise ImageError(pages, expected=f"at most {rules['pages']}", remedy="save one as PNG")
-        content = fit(image, tuple(request["size"])).tobytes()
-        return {"format": facts.format, "size": image.shape[:2]}, content
+        return {}, fit(image, tuple(request["size"])).tobytes()
 
     return reply
 

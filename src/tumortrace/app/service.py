@@ -69,8 +69,7 @@ class Service:
             ImageError: It cannot be decoded.
             Problem: Too many images wait (503).
         """
-        decoded = await self.decoder.decode(upload.file, served.model.info.patch_size, fit_to_show(upload.filename))
-        return decoded.pixels
+        return await self.decoder.decode(upload.file, served.model.info.patch_size, fit_to_show(upload.filename))
 
     async def patches(self, uploads: list[UploadFile], served: Served) -> np.ndarray:
         """Several uploads as `patch` makes them: uint8, shape (N, *patch_size, 3).

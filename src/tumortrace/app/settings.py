@@ -60,14 +60,7 @@ class Settings:
     """How a server is set up.
 
     Args:
-        runs: Run folders or bundles; the first is the model that is asked where none is named.
-        host: Address to listen on. Anything but loopback needs a token.
-        port: To listen on; 0 takes a free one.
-        token: What callers must send as `Authorization: Bearer TOKEN`, or None.
-        review: Data whose patches are queued for review, or None.
-        slides: Folder whose slides can be chosen, or None.
-        workspace: Folder for what must outlast a restart: scans, uploaded slides, corrections.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        runs, host, port, token, review, slides, workspace, device: As `tumortrace.serve` takes them.
         limits: What the server bears.
 
     Raises:
