@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from tumortrace.app.corrections import Correction
 from tumortrace.cohorts.cohort import Cohort
