@@ -72,9 +72,9 @@ def _fold_entries(folder: Path, recipe: RecipeResult) -> list[dict[str, Estimate
         recorded = (Metrics.find(folder / fold.run) or Metrics({})).get("test") or SplitMetrics()
         row = {}
         for name in prominent():
-            value, own = fold.metric(name), recorded.get(name) or Estimate()
-            same = value is not None and own.value is not None and abs(value - own.value) < 1e-9
-            row[name] = own if same else Estimate(value=value)
+            value, entry = fold.metric(name), recorded.get(name) or Estimate()
+            same = value is not None and entry.value is not None and abs(value - entry.value) < 1e-9
+            row[name] = entry if same else Estimate(value=value)
         entries.append(row)
     return entries
 

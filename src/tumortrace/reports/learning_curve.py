@@ -43,7 +43,7 @@ def write_learning_curve_report(folder: Path) -> Path:
         data=run.get("data", {}),
         outcome=outcome.as_json(),
         verdict=curve_verdict(outcome),
-        metric_names=prominent(),
+        metric_names=prominent() | {"brier": TITLES["brier"]},
         leakage_ruled_out=record.leakage.startswith("ruled out"),
     )
 
