@@ -16,7 +16,7 @@ from tumortrace import evaluate, explain, scan, synthesise
 from tumortrace.cli.main import run as command_line
 from tumortrace.inference import evaluate as measured
 from tumortrace.reports import report as told
-from tumortrace.reports.drawing import Drawn
+from tumortrace.reports.drawing import Drawn, draw_figures
 from tumortrace.reports.report import renew_report, write_report
 
 
@@ -144,3 +144,33 @@ def test_commands_that_end_together_are_all_in_the_report(
     text = (tmp_path / "report.html").read_text("utf-8")
     assert "first" in text
     assert "second" in text
+
+
+@pytest.mark.parametrize("fault", ["figure", "report"])
+def test_a_training_whose_report_fails_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    """It costs no record: the run is finished, one line says what failed and how to tell it anew, the exit code is 0."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("nothing to draw")
+
+    if fault == "figure":
+        monkeypatch.setattr(told, "draw_figures", draw_figures)
+        monkeypatch.setattr(told, "DRAWINGS", {"roc": fail})
+    else:
+        monkeypatch.setattr(told, "story", fail)
+    small = ["--recipe", "cnn-64", "--epochs", "1", "--set", "preprocessing.size=24"]
+    assert command_line(["train", "synthetic:patches?count=80", *small, "-o", str(tmp_path / "runs")]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    said = capsys.readouterr().err
+    if fault == "figure":
+        assert "note: the figure roc could not be drawn" in said
+        assert "The figure roc could not be drawn: ValueError: nothing to draw." in (run / "report.html").read_text()
+    else:
+        assert f"could not be told: ValueError: nothing to draw; `tumortrace report {run}` tells it anew" in said
+        assert not (run / "report.html").exists()
+    monkeypatch.undo()
+    assert command_line(["report", str(run)]) == 0
+    assert "could not be drawn" not in (run / "report.html").read_text()

@@ -49,7 +49,7 @@ def write_audit_report(folder: Path) -> Path:
         Path(folder) / "audit.html",
         "audit.html.j2",
         audit=audit.as_json() | {"findings": findings},
-        verdict=_verdict(audit),
+        verdict=[_verdict(audit)],
         kinds=[
             (kind, means, [told for told in findings if told.get("verdict") == kind]) for kind, means in _MEANS.items()
         ],
