@@ -150,7 +150,7 @@ def test_commands_that_end_together_are_all_in_the_report(
 def test_a_training_whose_report_fails_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
 ) -> None:
-    """It costs no record: the run is finished, one line says what failed and how to tell it anew, the exit code is 0."""
+    """It costs no record: the run is finished, one line says what failed and what to do, the exit code is 0."""
 
     def fail(*_: object) -> None:
         raise ValueError("nothing to draw")
