@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tumortrace.models.assessment import Assessment
 
 import tumortrace.slides.scan as scanning
 from tests.slides.test_scan import fake_model
@@ -19,6 +18,7 @@ from tumortrace import load_model, open_cohort
 from tumortrace.app import catalogue
 from tumortrace.inference.predict import predict
 from tumortrace.inference.stress import stress
+from tumortrace.models.bundle import Assessment
 from tumortrace.records.journal import Journal
 from tumortrace.records.tables import TILES
 from tumortrace.slides.scan import scan
