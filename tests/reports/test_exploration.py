@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tumortrace.errors import RunError
 from tumortrace.records.data import ExplorationRecord
@@ -105,6 +106,17 @@ def test_numbers_are_those_of_the_record(tmp_path: Path) -> None:
     for number in (*numbers, "31.2 %", "10.4 %", "3.0", "[2.5, 3.7]", "(12)", "seed 17", "1,876", "0.97 µm"):
         assert number in told, number
     assert "Not a medical device" in told
+
+
+def test_pictures_are_shown_as_what_they_are(tmp_path: Path) -> None:
+    """A browser shows no PNG that calls itself an SVG."""
+    page(tmp_path, statistics(), ("map_group",))
+    picture = tmp_path / "samples_0.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    told = write_exploration(tmp_path, Drawn({"samples_0": picture, "map_group": tmp_path / "figures/map_group.svg"}))
+    text = told.read_text("utf-8")
+    assert "data:image/png;base64,iVBOR" in text
+    assert "data:image/svg+xml;base64,PHN2Zy" in text
 
 
 def test_an_altered_record_alters_the_page(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tumortrace.reports.drawing import Drawn
 from tumortrace.reports.wording import decimals, interval, p_text, signed
 
 REPORT = "report.html"
+KINDS = {".svg": "image/svg+xml", ".png": "image/png"}
 #: Variables of a template.
 Context = dict[str, Any]
 
@@ -41,7 +42,7 @@ def write_page(path: Path, template: str, drawn: Drawn | None = None, **context:
 def embed_figures(drawn: Drawn) -> Context:
     """`figures`, the data URI of each by name, and `undrawn`, why others are left out."""
     return {
-        "figures": {name: data_uri(path.read_bytes(), "image/svg+xml") for name, path in drawn.files.items()},
+        "figures": {name: data_uri(path.read_bytes(), KINDS[path.suffix]) for name, path in drawn.files.items()},
         "undrawn": drawn.failed,
     }
 
