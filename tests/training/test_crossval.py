@@ -16,6 +16,7 @@ import torch
 
 from tests.conftest import SMALL, renew_no_part
 from tumortrace import load_model, load_recipe, open_cohort, synthesise
+from tumortrace.cohorts import material
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.seen import digests, read_seen
 from tumortrace.cohorts.store import open_store
@@ -80,10 +81,23 @@ def done(data: Path, slower: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
     patch.setattr(GradientLearner, "__init__", watched)
     patch.setattr(GradientLearner, "fit", finished)
-    out = tmp_path_factory.mktemp("runs")
+    out, calls = tmp_path_factory.mktemp("runs"), list[str]()
+    for name in ("open_cohort", "check"):
+        patch.setattr(material, name, counted(getattr(material, name), calls))
     folder = crossval(data, recipe=["tumortrace", slower], folds=2, changes=TINY, out=out, seed=5)
     patch.undo()
+    assert sorted(calls) == ["check", "open_cohort"], "data are opened and audited once for all folds and recipes"
     return folder, began
+
+
+def counted(function: Any, calls: list[str]) -> Any:
+    """The function, which tells its name to `calls` each time."""
+
+    def told(*args: Any, **options: Any) -> Any:
+        calls.append(function.__name__)
+        return function(*args, **options)
+
+    return told
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -169,6 +183,9 @@ def test_the_report_says_what_the_records_say(done: tuple[Path, list[dict[str, A
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "finished"
     assert "--folds 2" in record["command"]
+    kept = [json.loads((part / "run.json").read_text())["audit"] for part in folder.glob("folds/*/*/*")]
+    assert len(kept) == 4
+    assert all(audit == record["audit"] for audit in kept), "the audit and what was allowed stand in every record"
 
 
 def shown(value: float) -> str:

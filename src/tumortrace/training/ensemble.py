@@ -148,7 +148,7 @@ def ensemble(
     given = {name: getattr(record.arguments, name) for name in ("data", "split", "seed", *READING)}
     about = RunRecord(
         verb=VERB,
-        command=command_line(VERB, *runs, device=device),
+        command=command_line(VERB, *runs, device=None if device == "auto" else device),
         arguments=Arguments(**given, runs=[str(member.folder) for member in members], device=device),
         seed=record.seed,
         audit=opened.admission,

@@ -231,13 +231,15 @@ def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     if len(finished) < FEWEST_FOR_IMPORTANCE or len({trial.value for trial in finished}) < 2:
         return {}
     evaluators = {"fanova": FanovaImportanceEvaluator(seed=0), "ped_anova": PedAnovaImportanceEvaluator()}
-    found = {}
+    by_method = {}
     for name, evaluator in evaluators.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on few trials, which the report says itself
             shares = get_param_importances(study, evaluator=evaluator)
-        found[name] = {parameter: round(float(share), 6) for parameter, share in shares.items() if np.isfinite(share)}
-    return found
+        by_method[name] = {
+            parameter: round(float(share), 6) for parameter, share in shares.items() if np.isfinite(share)
+        }
+    return by_method
 
 
 def logarithmic(study: optuna.Study) -> list[str]:
