@@ -46,8 +46,7 @@ def abstention(
         threshold: An image is called positive where its probability is at or above it.
         conformal: Coverage and quantiles behind the decisions (`fit_conformal`); None where nothing is referred.
         triage: The same at coverage .95.
-        replicates: Number of bootstrap replicates.
-        seed: Of the replicates.
+        replicates: As for `evaluate_table`, like `seed`.
 
     Returns:
         Each share with its interval:

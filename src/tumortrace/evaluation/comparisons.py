@@ -109,9 +109,7 @@ def paired_differences(
     Args:
         tables: By name, the models' predictions of the same images: columns `id`, `label`, `probability`,
             `prediction` (0 or 1, the call at the model's own threshold) and optionally `group`.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the replicates; the order of the rows does not matter.
-        confidence: Share of intervals that should contain the truth, in (0, 1).
+        replicates: As for `evaluate_table`, like `seed` and `confidence`.
 
     Returns:
         Second minus first, by pair and metric; None where not defined.
@@ -266,9 +264,7 @@ def agreement(
         first: Calls, 0 or 1, shape (n,).
         second: The other calls of the same images.
         group: Slide or patient of each, shape (n,), or None.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the replicates.
-        confidence: Nominal coverage, in (0, 1).
+        replicates: As for `evaluate_table`, like `seed` and `confidence`.
 
     Raises:
         PredictionsError: The arrays differ in length, are empty or hold something else.

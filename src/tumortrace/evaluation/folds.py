@@ -92,8 +92,7 @@ def summarise_folds(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 
     Args:
         table: Columns `id`, `group`, `recipe`, `repeat`, `fold`, `label`, `probability` and `prediction`; each image
             once per recipe and repeat.
-        replicates: Bootstrap replicates of the pooled intervals.
-        seed: Their seed.
+        replicates: Of the pooled intervals, as for `evaluate_table`, like `seed`.
 
     Returns:
         `{"recipes": {name: {"folds": [{"repeat", "fold", "n", "n_groups", metric: value or None}], "summary": {metric:
@@ -166,11 +165,7 @@ def pooled(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> Spl
 
     Args:
         table: As for `summarise_folds`; repeats of an image are drawn together.
-        replicates: Number of bootstrap replicates.
-        seed: Their seed.
-
-    Returns:
-        As `evaluate_table`.
+        replicates: As for `evaluate_table`, like `seed`.
     """
     if table["repeat"].max() == table["repeat"].min() or table["group"].notna().all():
         return evaluate_calls(table, replicates=replicates, seed=seed)

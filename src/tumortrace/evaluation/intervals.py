@@ -304,8 +304,7 @@ def evaluate_calls(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0
 
     Args:
         table: Columns `label`, `probability`, `prediction` (0 or 1) and optionally `group`.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the replicates.
+        replicates: As for `evaluate_table`, like `seed`.
 
     Returns:
         As `evaluate_table`; `threshold` is None.
@@ -340,9 +339,7 @@ def share_with_interval(
     Args:
         holds: Whether it does, bool, shape (n,).
         group: Slide or patient of each image, shape (n,), or None.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the replicates.
-        confidence: Nominal coverage, in (0, 1).
+        replicates: As for `evaluate_table`, like `seed` and `confidence`.
 
     Returns:
         Value and interval None where there are no images.
@@ -378,8 +375,7 @@ def mean_with_interval(
     Args:
         values: One per image; NaN where it is not defined, which is left out.
         groups: Slide or patient of each image.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the replicates.
+        replicates: As for `evaluate_table`, like `seed`.
 
     Returns:
         The mean, its interval and the number of images that it is of. The mean is None where no value is defined, the

@@ -23,8 +23,7 @@ def before_and_after(table: pd.DataFrame, *, replicates: int = 1000, seed: int =
 
     Args:
         table: Columns `label`, `probability` and, for what was before, `logit`; optionally `group`.
-        replicates: Number of bootstrap replicates, of whole groups where every image has one.
-        seed: Of the replicates.
+        replicates: As for `evaluate_table`, like `seed`.
 
     Returns:
         `before` and `after`, estimates by name; `before` is None without logits.

@@ -40,11 +40,6 @@ def each_group(table: pd.DataFrame, threshold: float, *, seed: int = 0) -> list[
     Their intervals speak of further images of the same group: Wilson's for shares, and for `auroc` the bootstrap of its
     images (200 replicates).
 
-    Args:
-        table: Columns `label`, `probability` and `group`.
-        threshold: An image is called positive where its probability is at or above it.
-        seed: Seed of the replicates.
-
     Returns:
         In the order of the groups' names, with estimates of `auroc, accuracy, sensitivity, specificity` and
         `positive_share`, the share called positive. Empty where not every image has a group.
@@ -90,11 +85,9 @@ def each_subgroup(
     """Every metric on each level of the named columns, such as scanner, hospital or sex.
 
     Args:
-        table: Columns `label`, `probability`, those that are named, and optionally `group`.
-        threshold: An image is called positive where its probability is at or above it.
+        table: As for `evaluate_table`, with the columns that are named.
+        threshold: As for `evaluate_table`, like `replicates` and `seed`.
         columns: Names of columns with at most 50 levels; images without a value make up the level `not known`.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the replicates.
 
     Returns:
         `{column: {level: as evaluate_table}}`, levels by name.
@@ -147,9 +140,6 @@ def subgroup_levels(table: pd.DataFrame, column: str, where: object = None) -> p
     return levels
 
 
-# The classification report: precision, recall and F1 of each class, and their averages.
-
-
 SCORES = ("precision", "recall", "f1")
 CLASSES = ("negative", "positive")
 AVERAGES = ("macro", "weighted")
@@ -159,9 +149,6 @@ REPORT_NAMES = tuple((row, score) for row in ROWS for score in SCORES)
 
 def class_scores(calls: Confusion) -> Floats:
     """Precision, recall and F1 of each class, their plain mean and their mean weighted by support.
-
-    Args:
-        calls: The confusion matrix.
 
     Returns:
         In the order of `REPORT_NAMES`; NaN where not defined. A class without images has no weight in the weighted
@@ -272,9 +259,6 @@ def _classification_report(replicates: Replicates, threshold: float) -> dict[str
         )
         for row in ROWS
     }
-
-
-# The main figures of one split in one line.
 
 
 def headline(metrics: SplitMetrics) -> str:
