@@ -13,6 +13,9 @@ from scipy.stats import binomtest
 
 from tumortrace import load_model
 from tumortrace.app.on_record import on_record, reliability
+from tumortrace.evaluation.tally import BINS
+from tumortrace.reports.records import read_records
+from tumortrace.reports.sections.trust import draw_reliability
 
 
 @pytest.fixture
@@ -91,3 +94,12 @@ def test_an_unknown_model_is_not_found(client: TestClient) -> None:
     answer = client.get("/api/records/nothing")
     assert answer.status_code == 404
     assert "choose one of" in answer.json()["error"]["remedy"]
+
+
+def test_the_page_has_the_bins_of_the_report(shown: dict, small_run: Path) -> None:
+    """Means and shares of the page's bins are the points of the report's figure, as many as the calibration error's."""
+    figure = draw_reliability(read_records(small_run))
+    assert figure is not None
+    points = figure.axes[0].lines[1].get_xydata()
+    assert points == pytest.approx(np.array([[each["mean"], each["share"]] for each in shown["reliability"]]))
+    assert len(points) <= BINS

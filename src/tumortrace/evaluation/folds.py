@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.table import check_table
 from tumortrace.evaluation.tally import tally
 from tumortrace.records.metrics import SplitMetrics
+from tumortrace.records.plans import CrossvalRecord, FoldResult, FoldTest, RecipeComparison, RecipeResult, Spread
 
 #: Metrics whose difference between recipes is tested; of the others an interval is given.
 TESTED = ("auroc", "accuracy")
@@ -86,8 +86,8 @@ def corrected_t(values: Sequence[float], ratio: float, confidence: float = 0.95)
     return Corrected(mean, sd, n, (mean - half, mean + half), mean / error, p)
 
 
-def summarise_folds(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Everything that out-of-fold predictions say, ready for JSON.
+def summarise_folds(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> CrossvalRecord:
+    """Everything that out-of-fold predictions say.
 
     Args:
         table: Columns `id`, `group`, `recipe`, `repeat`, `fold`, `label`, `probability` and `prediction`; each image
@@ -95,10 +95,7 @@ def summarise_folds(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 
         replicates: Of the pooled intervals, as for `evaluate_table`, like `seed`.
 
     Returns:
-        `{"recipes": {name: {"folds": [{"repeat", "fold", "n", "n_groups", metric: value or None}], "summary": {metric:
-        {"mean", "sd", "n", "ci95"} or None}, "pooled": as `evaluate_table`}}, "comparisons": [{"first", "second",
-        "differences": {metric: {"mean": second - first, "sd", "n", "ci95"}}, "tests": {metric: {"t", "p",
-        "p_holm"}}}], "method"}`.
+        `recipes`, `comparisons` (second minus first), `ratio` and `method` of the record.
 
     Raises:
         PredictionsError: The table cannot be used.
@@ -106,18 +103,18 @@ def summarise_folds(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 
     ratio = _ratio(table)
     measured = {str(name): _per_fold(part) for name, part in table.groupby("recipe", sort=False)}
     recipes = {
-        name: {
-            "folds": _rows(folds),
-            "summary": {metric: _summary(folds[metric], ratio, metric) for metric in MEASURES},
-            "pooled": pooled(table[table["recipe"] == name], replicates=replicates, seed=seed).as_json(),
-        }
+        name: RecipeResult(
+            folds=_rows(folds),
+            summary={metric: _summary(folds[metric], ratio, metric) for metric in MEASURES},
+            pooled=pooled(table[table["recipe"] == name], replicates=replicates, seed=seed),
+        )
         for name, folds in measured.items()
     }
     comparisons = [_compared(first, second, measured, ratio) for first, second in combinations(measured, 2)]
-    tests = [test for comparison in comparisons for test in comparison["tests"].values()]
-    for test, corrected in zip(tests, holm([test["p"] for test in tests]), strict=True):
-        test["p_holm"] = corrected
-    return {"recipes": recipes, "comparisons": comparisons, "ratio": ratio, "method": METHOD}
+    tests = [test for comparison in comparisons for test in comparison.tests.values()]
+    for test, corrected in zip(tests, holm([test.p for test in tests]), strict=True):
+        test.p_holm = corrected
+    return CrossvalRecord(recipes=recipes, comparisons=comparisons, ratio=ratio, method=METHOD)
 
 
 def _ratio(table: pd.DataFrame) -> float:
@@ -137,27 +134,23 @@ def _per_fold(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["repeat", "fold"]).astype(dict.fromkeys(MEASURES, float))
 
 
-def _rows(folds: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for JSON: NaN becomes None, counts whole numbers."""
+def _rows(folds: pd.DataFrame) -> list[FoldResult]:
+    """The folds as records: NaN becomes None."""
     plain = folds.reset_index().astype(object)
-    records = plain.where(plain.notna(), None).to_dict("records")
-    return [
-        {str(name): int(value) if name == "n_groups" and value is not None else value for name, value in row.items()}
-        for row in records
-    ]
+    return [FoldResult.model_validate(row) for row in plain.where(plain.notna(), None).to_dict("records")]
 
 
-def _summary(values: pd.Series, ratio: float, metric: str, difference: bool = False) -> dict[str, Any] | None:
+def _summary(values: pd.Series, ratio: float, metric: str, difference: bool = False) -> Spread | None:
     """Mean, spread, and the interval cut off at the bounds of the metric, or of differences of it."""
     if values.isna().all():
         return None
-    found = corrected_t(values.tolist(), ratio)
-    ends = found.ci95
+    corrected = corrected_t(values.tolist(), ratio)
+    ends = corrected.ci95
     if ends:
         low, high = MEASURES[metric].bounds
         low, high = (low - high, high - low) if difference else (low, high)
         ends = max(low, ends[0]), min(high, ends[1])
-    return {"mean": found.mean, "sd": found.sd, "n": found.n, "ci95": list(ends) if ends else None}
+    return Spread(mean=corrected.mean, sd=corrected.sd, n=corrected.n, ci95=ends)
 
 
 def pooled(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> SplitMetrics:
@@ -174,16 +167,12 @@ def pooled(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> Spl
     return result.model_copy(update={"n_groups": None, "intervals": method})
 
 
-def _compared(first: str, second: str, measured: dict[str, pd.DataFrame], ratio: float) -> dict[str, Any]:
+def _compared(first: str, second: str, measured: dict[str, pd.DataFrame], ratio: float) -> RecipeComparison:
     differences = measured[second][list(MEASURES)] - measured[first][list(MEASURES)]
     tests = {}
     for metric in TESTED:
-        values = differences[metric].tolist()
-        found = None if differences[metric].isna().all() else corrected_t(values, ratio)
-        tests[metric] = {"t": found.t if found else None, "p": found.p if found else None}
-    return {
-        "first": first,
-        "second": second,
-        "differences": {metric: _summary(differences[metric], ratio, metric, difference=True) for metric in MEASURES},
-        "tests": tests,
-    }
+        defined = not differences[metric].isna().all()
+        corrected = corrected_t(differences[metric].tolist(), ratio) if defined else None
+        tests[metric] = FoldTest(t=corrected.t if corrected else None, p=corrected.p if corrected else None)
+    spreads = {metric: _summary(differences[metric], ratio, metric, difference=True) for metric in MEASURES}
+    return RecipeComparison(first=first, second=second, differences=spreads, tests=tests)

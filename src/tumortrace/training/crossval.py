@@ -261,10 +261,10 @@ def _conclude(experiment: Experiment, table: pd.DataFrame) -> Path:
     predictions = pd.concat(parts, ignore_index=True)
     PREDICTIONS.write(run.folder, predictions[["id", "group", "recipe", "repeat", "fold", *CALLS]])
     summary = summarise_folds(predictions, seed=record.seed)
-    for recipe, result in summary["recipes"].items():
-        result["folds"] = [row | about[recipe, row["repeat"], row["fold"]] for row in result["folds"]]
+    for recipe, result in summary.recipes.items():
+        result.folds = [row.model_copy(update=about[recipe, row.repeat, row.fold]) for row in result.folds]
     groups = table["group"]
-    outcome = CrossvalRecord(
+    whole = CrossvalRecord(
         folds=int(table["fold"].max()),
         repeats=arguments.repeats,
         split=arguments.split,
@@ -273,14 +273,17 @@ def _conclude(experiment: Experiment, table: pd.DataFrame) -> Path:
         groups_on_both_sides=groups_on_both_sides(table),
         copies=copies_apart(experiment.material, table),
         leakage=record.leakage,
-        **summary,
+        recipes=summary.recipes,
+        comparisons=summary.comparisons,
+        ratio=summary.ratio,
+        method=summary.method,
         research_use=RESEARCH_USE,
     )
-    outcome.write(run.folder)
+    whole.write(run.folder)
     lines = [
         f"{name}: AUROC {_spread(result.summary['auroc'])}, accuracy {_spread(result.summary['accuracy'])} "
         "(mean over folds, standard deviation, corrected interval)"
-        for name, result in outcome.recipes.items()
+        for name, result in whole.recipes.items()
     ]
     return experiment.finish(sum(row["seconds"] for row in about.values()), lines)
 
