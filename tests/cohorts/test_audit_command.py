@@ -36,7 +36,7 @@ def test_clean_data_pass(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["findings"] == []
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "check: 20 images opened; nothing found" in printed.err
+    assert "check: 20 images looked at; nothing found" in printed.err
 
 
 def test_warnings_fail_only_when_strict(data: Path, tmp_path: Path) -> None:

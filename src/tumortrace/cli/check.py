@@ -59,7 +59,7 @@ def check(
     if doubted is not None:
         SECOND_LOOK.write(folder, doubted)
     _print(report)
-    say(f"check: {report.images:,} images opened; {_summary(report)}; {page}")
+    say(f"check: {report.images:,} images looked at; {_summary(report)}; {page}")
     return 1 if report.errors or (strict and report.warnings) else 0
 
 

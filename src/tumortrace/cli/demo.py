@@ -46,7 +46,7 @@ def demo(*, out: Path = Path("tumortrace-demo"), seed: int = 0, quick: bool = Fa
     say(f"synth: {len(cohort):,} patches of {slides} slides in {data}; a whole slide in {slide}")
 
     audit = check(cohort, splits=assign_splits(cohort, seed=seed))
-    say(f"check: {audit.images:,} images opened, {len(audit.errors)} errors, {len(audit.findings)} findings")
+    say(f"check: {audit.images:,} images looked at, {len(audit.errors)} errors, {len(audit.findings)} findings")
 
     epochs = QUICK_EPOCHS if quick else EPOCHS
     run = train(data, out=out / "runs", seed=seed, epochs=epochs)

@@ -86,7 +86,10 @@ def check(
     looks: pd.DataFrame | None = None,
     workers: int | None = None,
 ) -> Audit:
-    """What is wrong with a data set, after opening every file of it.
+    """What is wrong with a data set, after a look at every picture of it.
+
+    What was seen of a picture before, here or while it was decoded for a training, is taken from the cache as long as
+    its file has the same size and time of change.
 
     Looked for are: files that are missing, unlabelled, cut off, unreadable or misnamed; odd sizes, kinds of pixels,
     EXIF orientations, masks; blank pictures, pictures out of focus, ink; ids and groups that repeat or differ in
