@@ -50,7 +50,9 @@ async def receive_form(
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        if "aximum" in error.message:  # of fields, of files, of a field's length
+        if error.message.startswith("Too many files"):
+            raise Problem(400, "more than one file", "send one slide in the field `file`") from error
+        if "aximum" in error.message:  # of fields, or of a field's length
             raise Problem(413, error.message.rstrip("."), "send one slide in the field `file`") from error
         raise Problem(400, "the body cannot be read as a form", "send multipart/form-data") from error
     except ClientDisconnect:
