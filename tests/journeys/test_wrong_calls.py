@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +13,7 @@ from PIL import Image
 
 from tumortrace.cli.main import run
 from tumortrace.inference.evaluate import evaluate
+from tumortrace.records.evaluation import EvaluationRecord
 
 Refused = Callable[..., str]
 
@@ -166,9 +166,8 @@ def test_evaluations_of_data_of_one_name_stand_side_by_side(
 ) -> None:
     """Two hospitals' folders named alike do not overwrite each other's evaluation; the same data take their place."""
 
-    def write(folder: Path, table: pd.DataFrame, threshold: float, about: dict[str, Any], **_: object) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "evaluation.json").write_text(json.dumps(about))
+    def write(folder: Path, table: pd.DataFrame, threshold: float, about: EvaluationRecord, **_: object) -> Path:
+        about.write(folder)
         return folder
 
     monkeypatch.setattr("tumortrace.inference.evaluate.write_evaluation", write)
