@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.table import Predictions, check_table
 from tumortrace.evaluation.tally import Floats, Tally, tally
 
-#: Numbers that are held at a time: counts of one block of replicates, and draws that are kept at all.
-BLOCK, KEPT = 2**18, 2**28
+#: Numbers that are held at a time: counts of one block of replicates, and counts and draws that are kept at all.
+BLOCK, KEPT_COUNTS, KEPT = 2**18, 2**24, 2**28
 
 
 def draws(units: int, number: int, seed: int) -> NDArray[np.uint16]:
@@ -69,6 +70,7 @@ class Replicates:
             self._unit = np.empty(self._units, dtype=np.int64)  # the order of the rows must not matter
             self._unit[np.lexsort((self.predictions.label, self.predictions.probability))] = np.arange(self._units)
         self._times: NDArray[np.uint16] | None = None
+        self._blocks: list[Tally] | None = None
 
     def of(self, table: pd.DataFrame | Predictions) -> Replicates:
         """The same draws of the same images, in the same order of rows, with other probabilities or calls."""
@@ -78,6 +80,16 @@ class Replicates:
 
     def tallies(self, number: int | None = None) -> Iterator[Tally]:
         """The first replicates in blocks, as tallies over the levels of the whole; `number` of them, or all."""
+        wanted = min(self.number, number or self.number)
+        if self._blocks is None and 2 * self.number * len(self.tally.probability) <= KEPT_COUNTS:
+            self._blocks = list(self._count(self.number))
+        for block in self._blocks or self._count(wanted):
+            if wanted <= 0:
+                return
+            yield replace(block, positive=block.positive[:wanted], negative=block.negative[:wanted])
+            wanted -= len(block.positive)
+
+    def _count(self, number: int) -> Iterator[Tally]:
         counts, predictions = self.tally, self.predictions
         level = np.searchsorted(counts.probability, predictions.probability)
         sides = []
@@ -86,7 +98,7 @@ class Replicates:
             rows = rows[np.argsort(level[rows], kind="stable")]
             levels, starts = np.unique(level[rows], return_index=True)
             sides.append((self._unit[rows], levels, starts))
-        for times in self._blocks(min(self.number, number or self.number), len(level)):
+        for times in self._drawn(number, len(level)):
             positive, negative = np.zeros((2, len(times), len(counts.probability)))
             for side, (unit, levels, starts) in zip((positive, negative), sides, strict=True):
                 if len(unit):
@@ -118,7 +130,7 @@ class Replicates:
             self._times = draws(self._units, self.number, self.seed)
         return self._times
 
-    def _blocks(self, number: int, levels: int) -> Iterator[NDArray[np.uint16]]:
+    def _drawn(self, number: int, levels: int) -> Iterator[NDArray[np.uint16]]:
         size, kept = max(1, BLOCK // max(levels, self._units)), self._draws()
         random = np.random.default_rng(self.seed)
         for start in range(0, number, size):
