@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cohorts.test_dicom import dicom
 
+from tests.images.test_dicom import dicom
 from tumortrace.app.routes.pages import LINKS
 from tumortrace.cli.main import run
 
