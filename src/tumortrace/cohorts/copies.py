@@ -1,4 +1,4 @@
-"""Exact copies: pictures that stand in several images, pixel for pixel, and have to stay on one side of a split."""
+"""Copies of pictures: exact ones, which have to stay on one side of a split, and near ones."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Preprocessing and augmentation of whole batches."""
+"""Pixels: decoding, slide readers, stain and ink, preprocessing, augmentation, corruptions."""

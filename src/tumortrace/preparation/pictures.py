@@ -1,4 +1,4 @@
-"""Prepared pictures of some images, made and written."""
+"""Prepared pictures: made, written, and shown before and after."""
 
 from __future__ import annotations
 

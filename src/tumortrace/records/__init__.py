@@ -1,1 +1,1 @@
-"""Run folders, provenance and crash-safe files."""
+"""Every file that the product writes, typed and under one name; run folders, locks, journals, crash-safe files."""

@@ -1,4 +1,4 @@
-"""Sobel edges: strength across, along and in any direction."""
+"""Gradients: Sobel edges, and the histogram of oriented gradients."""
 
 from __future__ import annotations
 

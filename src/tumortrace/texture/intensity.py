@@ -1,4 +1,4 @@
-"""Grey values of colour images, and what is told of each image's values: counts, shares, percentiles."""
+"""Grey values: their histogram and moments, and what other descriptors share of them: counts, shares, percentiles."""
 
 from __future__ import annotations
 

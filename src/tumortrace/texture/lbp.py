@@ -1,4 +1,4 @@
-"""What local binary patterns share: a pixel's eight neighbours, codes of eight bits, and kinds of codes.
+"""Local binary patterns of all kinds: codes of eight bits from a pixel's eight neighbours.
 
 Neighbour k lies at an angle of 45 k degrees, counter-clockwise from the right, and gives bit k.
 """

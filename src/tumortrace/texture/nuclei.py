@@ -1,4 +1,4 @@
-"""How much hematoxylin and eosin the tissue has taken."""
+"""Tissue: how much hematoxylin and eosin it has taken, and its nuclei."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files: missing, without a label, undecodable, of another format than their name says."""
+"""What can be wrong with the pictures themselves: files, form, quality, copies, and shortcuts past the tissue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels: missing, not binary, spelled in several ways, one class absent or rare."""
+"""What can be wrong with what is said of the pictures: labels, ids, slides or patients."""
 
 from __future__ import annotations
 
