@@ -81,7 +81,7 @@ def test_half_a_folder_is_not_taken_as_whole(tmp_path: Path, monkeypatch: pytest
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tumortrace.cohorts.synthetic.folder.write_csv", interrupted)
+    monkeypatch.setattr("tumortrace.records.tables.Table.write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         synthesise("patches", tmp_path / "a", count=16)
     assert not (tmp_path / "a" / "cohort.json").exists()

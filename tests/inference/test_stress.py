@@ -17,6 +17,7 @@ from tumortrace.cli.main import run as tumortrace
 from tumortrace.errors import CohortError, DataError, RunError
 from tumortrace.images.corruptions import corrupt
 from tumortrace.inference import stress as verb
+from tumortrace.records.evaluation import StressRecord
 from tumortrace.reports.stress import draw_loss
 
 NAMES = ("jpeg", "symmetry")
@@ -125,7 +126,7 @@ def test_the_run_report_tells_of_it(run: Path, folder: Path) -> None:
 
 def test_the_figure_of_losses_says_the_record(folder: Path) -> None:
     """Each cell is its strength's change of AUROC at three decimals, written down a second time."""
-    figure = draw_loss(record(folder))
+    figure = draw_loss(StressRecord.read(folder))
     assert figure is not None
     cells = [text.get_text() for text in figure.axes[0].texts]
     levels = record(folder)["corruptions"]["jpeg"]["levels"]

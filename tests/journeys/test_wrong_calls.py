@@ -194,3 +194,10 @@ def test_fewer_explanations_leave_no_pictures_of_earlier_ones(tissue: Path, smal
     Image.new("RGB", (8, 8)).save(tmp_path / "mine.png")
     assert run(["explain", str(small_run), images[0], "-o", str(tmp_path)]) == 0
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["000.png", "mine.png"]
+
+
+def test_words_may_stand_behind_options(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images, slides and runs are taken wherever they stand in a call, all of them."""
+    for verb, *options in (("explain", "--method", "occlusion"), ("scan", "--resolution", "0.5")):
+        assert run([verb, str(small_run), *options, "a", "b"]) == 1, verb
+        assert "tumortrace: " in capsys.readouterr().err

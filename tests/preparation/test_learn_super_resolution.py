@@ -57,7 +57,14 @@ def test_it_learns_and_is_loaded_again(patches: np.ndarray, tmp_path: Path) -> N
 
 def test_it_starts_as_bilinear_interpolation(patches: np.ndarray, tmp_path: Path) -> None:
     """Before the first step the network doubles twice by bilinear interpolation, away from the border."""
-    changes = {"scale": 4, "steps": 1, "blocks": 2, "learning_rate": 1e-3, "adversarial_share": 0.0}
+    changes = {
+        "scale": 4,
+        "steps": 1,
+        "blocks": 2,
+        "learning_rate": 1e-3,
+        "adversarial_share": 0.0,
+        "adversarial_weight": 0.1,
+    }
     settings = module.Settings(**{name: value for name, value in {**TINY, **changes}.items() if name != "device"})
     learner = Learner(patches, np.arange(24), tmp_path / "none", settings, torch.device("cpu"))
     small = torch.from_numpy(downsample(patches[:2], 4)).permute(0, 3, 1, 2) / 255

@@ -151,7 +151,7 @@ def test_outcome_without_images_has_no_sheet(tmp_path: Path) -> None:
 def test_figures_are_drawn_from_the_record(evaluated: Path, tmp_path: Path) -> None:
     """The decision curve, the dots before and after and the groups are the record's; ROC and PR curves have bands."""
     records = read_records(evaluated)
-    record = records.judged
+    record = records.judged.as_json()
     for draw in (draw_roc, draw_precision_recall):
         figure = draw(records)
         assert figure is not None

@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
 ) -> None:
     """In one line that names it, and nothing has been predicted by then."""
     (tmp_path / "taken").write_text("")
-    monkeypatch.setattr(measured, "predict_rows", None)
+    monkeypatch.setattr(measured, "predictions_table", None)
     assert command_line(["evaluate", str(small_run), str(tissue), "-o", str(tmp_path / "taken" / "new")]) == 1
     assert "taken" in capsys.readouterr().err.splitlines()[-1]
 

@@ -155,8 +155,8 @@ def test_folds_are_ordinary_runs_without_checkpoints(done: tuple[Path, list[dict
     for recipe in json.loads((folder / "crossval.json").read_text())["recipes"].values():
         for fold in recipe["folds"]:
             run = Run(folder / fold["run"])
-            assert run.read()["status"] == "finished"
-            assert run.read()["seed"] == fold["seed"]
+            assert run.record.status == "finished"
+            assert run.record.seed == fold["seed"]
             assert not run.checkpoints.exists()
             assert load_model(run.folder).info.threshold == fold["threshold"]
             tested = read(folder).query("recipe == @run.folder.parts[-3] and fold == @fold['fold']")
@@ -210,7 +210,7 @@ def test_interrupted_and_resumed_it_ends_the_same(
     with pytest.raises(RunError, match="crossval --resume"):
         crossval(data, folds=2, changes=TINY, out=tmp_path, seed=5)
     (folder,) = tmp_path.iterdir()
-    assert Run(folder).read()["status"] == "interrupted"
+    assert Run(folder).record.status == "interrupted"
     first = folder / "folds" / "tumortrace" / "1-1"
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     assert resume_crossval(folder) == folder
@@ -234,7 +234,7 @@ def test_a_random_split_says_that_it_leaks(data: Path, tmp_path: Path, monkeypat
     page = " ".join((folder / "report.html").read_text().split())
     assert f"{shared} of {table['group'].nunique()} groups stand on both sides" in page
     assert "flatter" in page
-    assert Run(folder).read()["leakage"].startswith("present")
+    assert Run(folder).record.leakage.startswith("present")
 
 
 def labelled(data: Path) -> Cohort:

@@ -109,9 +109,12 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
         text, listed = _PYTHON.sub("", told.get(name, "")), get_origin(kind) is list
         if listed and parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             text += " May be given several times."
-        elif listed:  # it takes all words, so that it and those before it have no names
+        elif listed:  # it takes all words, also those behind options, so that those before it have no names
             shown = [other.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for other in shown]
-            parameter = parameter.replace(kind=inspect.Parameter.POSITIONAL_ONLY)
+            option = Parameter(help=text, converter=converted, required=default is parameter.empty)
+            word = Annotated[get_args(kind)[0], option]
+            shown.append(inspect.Parameter(name, inspect.Parameter.VAR_POSITIONAL, annotation=word))
+            continue
         if listed and default is not parameter.empty:
             default = [default] if isinstance(default, str) else list(default or ()) or None
         option = Parameter(
