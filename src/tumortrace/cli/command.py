@@ -112,7 +112,7 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
         elif listed:  # it takes all words, also those behind options, so that those before it have no names
             shown = [other.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for other in shown]
             option = Parameter(help=text, converter=converted, required=default is parameter.empty)
-            word = Annotated[get_args(kind)[0], option]
+            word: Any = Annotated[get_args(kind)[0], option]
             shown.append(inspect.Parameter(name, inspect.Parameter.VAR_POSITIONAL, annotation=word))
             continue
         if listed and default is not parameter.empty:
