@@ -31,7 +31,7 @@ from tumortrace.records.files import replacing
 from tumortrace.records.progress import track
 
 SIDE = 32  # of the small picture
-VERSION = 1  # raised whenever a look shows something else
+VERSION = 2  # raised whenever a look shows something else
 NEARLY_BLANK = 4.0  # standard deviation of the liveliest channel, of 255; the faintest tissue of PCam has 9
 _BATCH = 64  # images per task
 _SMALL = 1 << 18  # bytes up to which images are looked at together

@@ -91,7 +91,8 @@ def find_ink(hsv: NDArray[np.floating]) -> Ink:
     return Ink(
         green=(hue > 65) & (hue <= 195) & (saturation > 0.06) & (value > 0.1),
         blue=(hue > 195) & (hue < 260) & (saturation > np.where(hue < 235, 0.5, 0.85)) & (value > 0.1),
-        black=(value < 0.35) & (saturation * value < 0.12),
+        # a dark nucleus is not black as long as it has some colour
+        black=(saturation * value < np.where(value < 0.2, 0.12, 0.05)) & (value < 0.35),
         red=((hue > 345) | (hue < 15)) & (saturation > 0.7) & (value > 0.45),
     )
 
