@@ -67,6 +67,7 @@ def command(verb: Verb) -> Callable[..., int]:
 
     def call(*words: Any, **options: Any) -> int:
         given = signature.bind(*words, **options).arguments
+        given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
         if "resume" in given:
             assert resume is not None
             result = resume(given.pop("resume"), **_beside(resume, given, signature))
