@@ -16,13 +16,13 @@ from typing import cast
 
 import numpy as np
 import torch
-from tumortrace.models.exported import Backend
 
 from tumortrace import export, load_model
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import build_network
 from tumortrace.models.bundle import Model, save_model
 from tumortrace.models.description import ModelInfo, TrainingData
+from tumortrace.models.runtimes import Backend
 from tumortrace.records.files import write_text
 from tumortrace.training.recipe import load_recipe
 
