@@ -1,4 +1,4 @@
-"""What users of this field bring, as a table: each row is a situation, what is typed, and what is right; its test is the function below it."""
+"""Situations that users of this field bring, as a table: what is there, what is typed, what is right; tests enter them."""
 
 from __future__ import annotations
 
