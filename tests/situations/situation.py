@@ -1,4 +1,4 @@
-"""Situations that users of this field bring, as a table: what is there, what is typed, what is right; tests enter them."""
+"""Situations that users of this field bring, as a table: what is there, what is typed, what is right."""
 
 from __future__ import annotations
 
