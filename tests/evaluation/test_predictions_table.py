@@ -48,18 +48,17 @@ def test_names_that_look_like_nothing_or_numbers_stay_names(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "cannot be read"),
-        ("label,probability\n", "no rows"),
+        ("", "a table without rows"),
+        ("label,probability\n", "a table without rows"),
         ("id,probability\na,0.5\n", "no column 'label'"),
-        ("id;label;probability\na;1;0.5\n", "no column 'label'"),
         ("id,label,probability\na,1,0.5\nb,0,\n", "row 2 (id b), column probability: found nothing"),
         ("id,label,probability\na,1,0.5\nb,0,high\n", "row 2 (id b), column probability: found high"),
-        ("id,label,probability\na,1,0.5\nb,0,nan\n", "row 2 (id b), column probability: found nothing"),
+        ("id,label,probability\na,1,0.5\nb,0,nan\n", "row 2 (id b), column probability: found nan"),
         ("id,label,probability\na,1,12\nb,0,55\n", "found 12.0 and 1 more such rows"),
         ("id,label,probability\na,benign,0.5\n", "row 1 (id a), column label: found benign"),
         ("id,label,probability\na,,0.5\n", "row 1 (id a), column label: found nothing"),
-        ("id,label,probability\na,1,0,5\nb,1,0,5\n", "cannot be read"),
-        ("id,label,probability\na,1,0.5\nb,1,0,5\n", "cannot be read"),
+        ("id,label,probability\na,1,0,5\nb,1,0,5\n", "line 2 has 4 fields"),
+        ("id,label,probability\na,1,0.5\nb,1,0,5\n", "line 3 has 4 fields"),
         ("label,probability\n1,0.5\n0.5,0.5\n", "row 2, column label: found 0.5"),
     ],
 )

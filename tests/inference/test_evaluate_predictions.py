@@ -242,5 +242,5 @@ def test_no_table_is_cut_short(tmp_path: Path) -> None:
     """A row longer than the header is refused, not cut."""
     path = tmp_path / "theirs.csv"
     path.write_text("label,probability\n0,.1\n1,.9,7\n")
-    with pytest.raises(PredictionsError, match="cannot be read"):
+    with pytest.raises(PredictionsError, match="line 3 has 3 fields"):
         evaluate_predictions(path, out=tmp_path / "out")

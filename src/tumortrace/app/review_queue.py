@@ -25,6 +25,7 @@ from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
 from tumortrace.models.bundle import Assessment, Model
 from tumortrace.records.files import write_csv
+from tumortrace.records.tables import read_table
 
 PIECE = 32  # images predicted at a time, so that requests in between do not wait long
 KEEP_EVERY = 20.0  # seconds of predicting that a kill loses at most
@@ -182,8 +183,8 @@ def _spelt(names: tuple[str, str]) -> tuple[str, str]:
 
 def _read(file: Path) -> pd.DataFrame:
     """Predictions kept, with every digit."""
-    text = {"id": str, "in_distribution": str}
-    return pd.read_csv(file, dtype=text, keep_default_na=False)
+    table = read_table(file)
+    return table.assign(in_distribution=table["in_distribution"].astype("string").fillna(""))
 
 
 def _told(said: Assessment, ids: pd.Series) -> pd.DataFrame:

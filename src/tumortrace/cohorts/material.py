@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
-import pandas as pd
-
 from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.copies import exact_copies
@@ -20,6 +18,7 @@ from tumortrace.errors import RecipeError, SplitError
 from tumortrace.evaluation.thresholds import require_enough
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.records.run import Admission, Told
+from tumortrace.records.user_tables import read_text
 
 
 class Material:
@@ -162,15 +161,14 @@ def without(cohort: Cohort, leave_out: str | None) -> Cohort:
     """
     if leave_out is None:
         return cohort
+    expected, remedy = "a CSV file with a column id", "mend leave_out in the recipe"
     try:
-        listed = set(pd.read_csv(leave_out, dtype=str)["id"])
-    except (OSError, ValueError, KeyError) as error:
-        raise RecipeError(
-            f"not readable as a list of ids ({error})",
-            where=leave_out,
-            expected="a CSV file with a column id",
-            remedy="mend leave_out in the recipe",
-        ) from error
-    kept = cohort.where(~cohort.table["id"].isin(listed))
+        listed, _ = read_text(Path(leave_out), RecipeError)
+    except OSError as error:
+        found = f"not readable as a list of ids ({error.strerror})"
+        raise RecipeError(found, where=leave_out, expected=expected, remedy=remedy) from None
+    if "id" not in listed:
+        raise RecipeError(f"columns {', '.join(map(str, listed))}", where=leave_out, expected=expected, remedy=remedy)
+    kept = cohort.where(~cohort.table["id"].isin(listed["id"]))
     note = f"{len(cohort) - len(kept):,} of {len(cohort):,} images are left out, as {Path(leave_out).name} says"
     return replace(kept, notes=(*kept.notes, note), source=cohort.source)

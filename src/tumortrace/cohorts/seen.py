@@ -12,6 +12,7 @@ from tumortrace.cohorts.looks import digest_of
 from tumortrace.cohorts.splits import Splits
 from tumortrace.cohorts.store import PatchStore
 from tumortrace.records.files import write_csv
+from tumortrace.records.tables import read_table
 
 
 def digests(images: np.ndarray, rows: np.ndarray) -> list[str]:
@@ -36,5 +37,5 @@ def read_seen(path: Path) -> dict[str, str]:
     """Split by digest, as `write_seen` wrote them; empty where there is no such file."""
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, dtype=str)
+    table = read_table(path)
     return dict(zip(table["digest"], table["split"], strict=True))

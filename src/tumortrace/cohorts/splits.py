@@ -14,6 +14,7 @@ from tumortrace.cohorts.cohort import SPLITS, Cohort
 from tumortrace.cohorts.copies import joined
 from tumortrace.cohorts.stratify import stratify
 from tumortrace.errors import SplitError
+from tumortrace.records.user_tables import read_text
 
 DEFAULT_FRACTIONS = {"train": 0.7, "validation": 0.1, "calibration": 0.1, "test": 0.1}
 NO_COPIES: Mapping[str, str] = MappingProxyType({})
@@ -103,9 +104,10 @@ def read_splits(path: Path, cohort: Cohort, *, by_group: bool = True) -> Splits:
             split, or leakage.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise SplitError(f"cannot be read ({error})", where=path, expected="a CSV file with id, group, split") from None
+        table, _ = read_text(path, SplitError)
+    except OSError as error:
+        found = f"cannot be read ({error.strerror})"
+        raise SplitError(found, where=path, expected="a CSV file with id, group, split") from None
     if missing := [column for column in ("id", "group", "split") if column not in table]:
         raise SplitError(f"no column {missing[0]!r}", where=path, expected="columns id, group, split")
     table = table[["id", "group", "split"]].astype("string")

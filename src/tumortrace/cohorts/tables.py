@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import unicodedata
@@ -16,16 +15,13 @@ from tumortrace.cohorts.cohort import COLUMNS, SPLITS
 from tumortrace.cohorts.files import SPLIT_NAMES, absolute_paths
 from tumortrace.errors import CohortError
 from tumortrace.images.reference import ImageRef
+from tumortrace.records.user_tables import numbers, read_text
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 _NUMBERS = ("x", "y", "width", "height")
 
 
 def read_table(path: Path, keep_repeats: bool = False) -> tuple[pd.DataFrame, list[str]]:
-    """A CSV (comma, semicolon or tab) or Parquet table, every value as text and blank where missing.
-
-    Column names are lower case without surrounding blanks; columns without a name are dropped, and so are rows that
-    repeat another exactly. The index is the row's line in the file, the header being line 1.
+    """A user's table as `records.user_tables.read_text` gives it, without rows that repeat another exactly.
 
     Args:
         path: The file.
@@ -45,40 +41,12 @@ def read_table(path: Path, keep_repeats: bool = False) -> tuple[pd.DataFrame, li
         >>> table.to_dict("index"), notes
         ({2: {'id': '007', 'label': '1'}}, ['labels.csv: column without a name dropped'])
     """
-    table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
-    notes = []
-    table.columns = [str(column).strip().lower() for column in table.columns]
-    if "" in table:
-        table = table.drop(columns="")
-        notes.append(f"{path.name}: column without a name dropped")
-    if table.columns.has_duplicates:
-        twice = table.columns[table.columns.duplicated()][0]
-        raise CohortError(f"two columns named {twice!r}", where=path, remedy="rename one")
-    if table.empty:
-        raise CohortError("a table without rows", where=path, expected="a header and at least one row")
-    if "id" in table:
-        table["id"] = table["id"].str.strip()
+    table, notes = read_text(path, CohortError)
     repeats = table.duplicated() & (not keep_repeats)
     if repeats.any():
         table = table[~repeats]
         notes.append(f"{path.name}: {int(repeats.sum())} rows that repeat another exactly dropped")
     return table, notes
-
-
-def read_header(path: Path) -> list[str]:
-    """Names of a table's columns as `read_table` gives them; none where it is no table."""
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            import pyarrow.parquet
-
-            names = pyarrow.parquet.read_schema(path).names
-        else:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                line = file.readline(65536)
-                names = next(csv.reader([line], delimiter=_separator(line)), [])
-    except (OSError, ValueError, csv.Error):  # pyarrow's errors are ValueErrors too
-        return []
-    return [str(name).strip().lower() for name in names]
 
 
 def refuse_repeats(table: pd.DataFrame, column: str, where: object) -> None:
@@ -119,9 +87,9 @@ def standard_columns(table: pd.DataFrame, where: object) -> pd.DataFrame:
     table["split"] = splits
     for column in _NUMBERS:
         if column in table:
-            numbers = pd.to_numeric(table[column], errors="coerce")
-            _refuse_value(table, column, numbers.isna(), "a number", where)
-            table[column] = numbers.convert_dtypes()
+            values = numbers(table[column])
+            _refuse_value(table, column, values.isna(), "a number", where)
+            table[column] = values.convert_dtypes()
     return table
 
 
@@ -131,47 +99,6 @@ def _refuse_value(table: pd.DataFrame, column: str, bad: pd.Series, expected: st
         line, value = next(iter(table[column][bad].items()))
         found = f"line {line}, column {column!r}: {value!r}"
         raise CohortError(found, where=where, expected=expected, remedy="correct it")
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    lines: list[int] = []
-    rows: list[list[str]] = []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            separator = _separator(file.readline(65536))
-            file.seek(0)
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            header = next(reader, [])
-            for row in reader:
-                if not any(row):
-                    continue
-                if len(row) != len(header):
-                    found = f"line {reader.line_num} has {len(row)} fields"
-                    raise CohortError(
-                        found, where=path, expected=f"{len(header)} as in the header", remedy="correct it"
-                    )
-                lines.append(reader.line_num)
-                rows.append(row)
-    except UnicodeDecodeError:
-        raise CohortError("not UTF-8 text", where=path, remedy="save it as CSV in UTF-8") from None
-    except csv.Error as error:
-        raise CohortError(f"not a CSV table ({error})", where=path, remedy="save it as CSV in UTF-8") from None
-    return pd.DataFrame(rows, columns=pd.Index(header), index=lines, dtype=object)
-
-
-def _separator(header: str) -> str:
-    return max(",;\t", key=header.count)
-
-
-def _parquet(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path)
-        table = table.reset_index(drop=all(name is None for name in table.index.names))
-        table = table.astype("string").fillna("").astype(object)
-    except (OSError, ValueError, TypeError) as error:
-        raise CohortError(f"not a Parquet table ({error})", where=path) from None
-    table.index = pd.RangeIndex(2, len(table) + 2)
-    return table
 
 
 # Identities, groups and labels from names: of files, and of columns.

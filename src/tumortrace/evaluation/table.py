@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tumortrace.errors import PredictionsError
+from tumortrace.records.user_tables import SUFFIXES, numbers, read_text
 
 TEXT_COLUMNS = ("id", "group", "split", "decision")
 
@@ -39,9 +38,9 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     """The predictions table in a CSV or Parquet file, checked.
 
     Args:
-        path: File with the columns `label` (0 or 1) and `probability` (of the positive class, in [0, 1]); `id`,
-            `group`, `split` and `decision`, where present, are read as text, so that `007` stays `007` and `NA` stays
-            `NA`; an empty cell is a missing value. Other columns are kept.
+        path: File with the columns `label` (0 or 1) and `probability` (of the positive class, in [0, 1]), in any form
+            that `records.user_tables.read_text` knows; `id`, `group`, `split` and `decision`, where present, are text,
+            so that `007` stays `007` and `NA` stays `NA`; an empty cell is a missing value. Other columns are kept.
 
     Returns:
         One row per image; `label` int64 and `probability` float64 with every digit of the file.
@@ -52,18 +51,18 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "predictions.csv"
-        >>> _ = file.write_text("id,group,label,probability\\n007,s1,1,0.75\\n008,,0,0.1\\n")
+        >>> _ = file.write_text("ID;group;Label;probability\\n007;s1;1;0,75\\n008;;0;0,1\\n")
         >>> table = read_predictions(file)
         >>> table["id"].tolist(), table["probability"].tolist(), int(table["group"].isna().sum())
         (['007', '008'], [0.75, 0.1], 1)
     """
-    table = read_predictions_file(path)
+    table, _ = read_predictions_file(path)
     checked = check_table(table, where=str(path))
     return table.assign(label=checked.label, probability=checked.probability)
 
 
-def read_predictions_file(path: Path | str) -> pd.DataFrame:
-    """The same table, its labels and probabilities as they stand in the file.
+def read_predictions_file(path: Path | str) -> tuple[pd.DataFrame, list[str]]:
+    """The same table, its labels as they stand in the file, and notes.
 
     Raises:
         PredictionsError: The file cannot be read, or lacks a column.
@@ -71,48 +70,34 @@ def read_predictions_file(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise PredictionsError("no such file", where=path, expected="a .csv or .parquet file", remedy="check the path")
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": pd.read_parquet}
-    if path.suffix.lower() not in readers:
+    if path.suffix.lower() not in SUFFIXES:
         raise PredictionsError(
             f"unknown kind of file {path.suffix!r}",
             where=path,
-            expected=" or ".join(readers),
+            expected=" or ".join(SUFFIXES),
             remedy="save the predictions as CSV",
         )
-    try:
-        table = readers[path.suffix.lower()](path)
-    except (OSError, ValueError, pd.errors.ParserWarning) as problem:  # parse errors of pandas, pyarrow: ValueErrors
-        raise PredictionsError(
-            f"cannot be read ({problem})",
-            where=path,
-            expected="a table with the columns label and probability",
-            remedy="open it and see whether it is whole",
-        ) from problem
-    table = table.astype({column: "string" for column in TEXT_COLUMNS if column in table})
+    table, notes = read_text(path, PredictionsError)
     _require_columns(table, str(path))
-    return table.reset_index(drop=True)
+    for column in table:
+        text = table[column].mask(table[column].str.strip() == "")
+        table[column] = text.astype("string") if column in (*TEXT_COLUMNS, "label") else _typed(text, str(column))
+    return table.reset_index(drop=True), notes
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # longer rows than the header would be cut off
-        return pd.read_csv(
-            path,
-            dtype=dict.fromkeys(TEXT_COLUMNS, "string"),
-            converters={"probability": _exact},
-            keep_default_na=False,
-            na_values=[""],
-            index_col=False,
-            low_memory=False,
-        )
-
-
-def _exact(text: str) -> float | str:
-    """The nearest float, which older pandas misses by a digit; other text stays, to be named."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _typed(text: pd.Series, column: str) -> pd.Series:
+    """A column as numbers or truths where all its values are; of probabilities, those that are, the others as text."""
+    known = text.dropna()
+    if len(known) and known.str.lower().isin(["true", "false"]).all():
+        truth = text.str.lower().map({"true": True, "false": False}).astype("boolean")
+        return truth.astype(bool) if truth.notna().all() else truth
+    values = numbers(text)
+    if column == "probability" and values[known.index].isna().any():
+        return values.astype(object).where(values.notna(), text)  # to be named by row when the table is checked
+    if values[known.index].isna().any() or known.str.match(r"\s*0\d").any():  # 007 is a name
+        return text.astype("string")
+    whole = len(known) == len(text) and known.str.fullmatch(r"\s*-?\d{1,15}\s*").all()
+    return values.astype("int64") if whole and column != "probability" else values
 
 
 def check_table(table: pd.DataFrame, where: str = "predictions") -> Predictions:

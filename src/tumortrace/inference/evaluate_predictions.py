@@ -40,8 +40,9 @@ def evaluate_predictions(
     """Measure the predictions of any model, with 95 % intervals, at a threshold that was chosen elsewhere.
 
     Args:
-        file: CSV or Parquet with the columns `label` (0 and 1, or the names of two classes) and `probability`, and
-            optionally `id`, `group` (slide or patient), `split` (each one is measured apart) and `decision`.
+        file: CSV (commas, semicolons or tabs; decimal commas) or Parquet with the columns `label` (0 and 1, or the
+            names of two classes) and `probability`, and optionally `id`, `group` (slide or patient), `split` (each one
+            is measured apart) and `decision`.
         out: Folder to write; default `<name of the file>-evaluation`.
         threshold: An image is called 1, or the class whose probability it is, at or above this probability.
         positive: Name of the positive class. Where it is the class that the probabilities are not of, they are turned
@@ -62,9 +63,10 @@ def evaluate_predictions(
     file = Path(file)
     folder = Path(out) if out is not None else Path(f"{file.stem}-evaluation")
     require_own_folder(folder)
-    table = read_predictions_file(file)
+    table, read = read_predictions_file(file)
+    subgroups = [name if name in table else name.lower() for name in subgroups]
     found = read_classes(table, positive, probability_of, where=str(file))
-    table, classes, notes = found.table, found.classes, found.notes
+    table, classes, notes = found.table, found.classes, [*read, *found.notes]
     check_table(table, where=str(file))
     table = _completed(table, str(file))
     for column in subgroups:
@@ -100,7 +102,7 @@ def evaluate_predictions(
         classes=list(classes),
         positive_class=classes[1],
         notes=notes,
-        subgroups=list(subgroups),
+        subgroups=subgroups,
     )
     return write_evaluation(folder, table, threshold, record)
 

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from tumortrace.cohorts.cache import cache_folder
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.store import PatchStore, open_store
-from tumortrace.errors import DataError
+from tumortrace.errors import DataError, RunError
 from tumortrace.records.data import FeaturesData, FeaturesRecord
 from tumortrace.records.files import replacing
 from tumortrace.records.lock import locked
@@ -28,6 +28,7 @@ from tumortrace.records.output import require_file
 from tumortrace.records.progress import say, track
 from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.record import Open
+from tumortrace.records.tables import read_table
 from tumortrace.texture.descriptor import SMALLEST, choose, describe
 
 FORMATS = (".parquet", ".csv")
@@ -114,12 +115,13 @@ def read_features(path: str | Path) -> tuple[pd.DataFrame, FeaturesRecord]:
     expected = "a table written by `tumortrace features`"
     try:
         if path.suffix.lower() == ".csv":
-            types: Any = {"id": "string", "group": "string", "split": "string", "label": "Int64"}
-            return pd.read_csv(path, dtype=types), FeaturesRecord.model_validate_json(Path(f"{path}.json").read_bytes())
+            table = read_table(path)
+            record = FeaturesRecord.model_validate_json(Path(f"{path}.json").read_bytes())
+            return table.astype({"label": "Int64"}), record
         return pd.read_parquet(path), FeaturesRecord.model_validate_json(
             (pq.read_schema(path).metadata or {})[_METADATA]
         )
-    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are among these
+    except (OSError, ValueError, KeyError, RunError) as error:  # Arrow's errors are among these
         raise DataError(f"cannot be read as features ({error})", where=path, expected=expected) from None
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, RunError
 from tumortrace.records.data import PreparedRecord
 from tumortrace.records.tables import LABELS
 
@@ -34,20 +32,17 @@ class Prepared(Layout):
                 "its preparation was not finished", where=path, remedy="call `tumortrace prepare` again as before"
             )
         try:
-            table = pd.read_csv(
-                LABELS.file(path), dtype="string", keep_default_na=False, na_values={"label": "", "group": ""}
-            )
-            table["label"] = pd.to_numeric(table["label"]).astype("Int64")
-            table["split"] = table["split"].mask(table["split"] == "")
+            table = LABELS.read(path)
+            table["label"] = table["label"].astype("Int64")
             for column in {"x", "y"} & set(table.columns):
-                table[column] = pd.to_numeric(table[column]).convert_dtypes()
+                table[column] = table[column].convert_dtypes()
             table["path"] = [str(path.absolute() / name) for name in table["path"]]
             negative, positive = record.classes
             source = record.source
             notes = (f"images prepared from {source.name}: {record.steps}", *source.notes, *record.notes)
             name, made = path.absolute().name, record.as_json()
             cohort = Cohort(name, "prepared", table, (negative, positive), record.resolution, notes, made)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (RunError, OSError, ValueError, KeyError, TypeError) as error:
             raise CohortError(
                 f"damaged ({error})",
                 where=path,

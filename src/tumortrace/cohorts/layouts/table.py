@@ -12,11 +12,9 @@ from tumortrace.cohorts.files import SPLIT_NAMES, flat_images, list_images, subf
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Listing
 from tumortrace.cohorts.tables import (
-    TABLE_SUFFIXES,
     examples,
     files_by_id,
     files_by_path,
-    read_header,
     read_table,
     refuse_repeats,
     standard_columns,
@@ -24,6 +22,7 @@ from tumortrace.cohorts.tables import (
     with_files,
 )
 from tumortrace.errors import CohortError
+from tumortrace.records.user_tables import SUFFIXES, read_header
 
 FILE_COLUMNS = ("path", "file", "image", "filename")
 """Columns that say where an image is, the first found being taken; without any, the id is its name."""
@@ -38,7 +37,7 @@ class Table(Layout):
     def recognises(self, path: Path) -> bool:
         """Whether it is a table, or a folder with exactly one of images: see `table_in`."""
         if path.is_file():
-            return path.suffix.lower() in TABLE_SUFFIXES
+            return path.suffix.lower() in SUFFIXES
         return table_in(path) is not None
 
     def read(self, path: Path, reading: Reading) -> Cohort:

@@ -10,9 +10,10 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import Listing, absolute_paths, has_images, is_image, list_images
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
-from tumortrace.cohorts.tables import read_header, unique_ids
+from tumortrace.cohorts.tables import unique_ids
 from tumortrace.errors import ImageError
 from tumortrace.images.decoding import read_image
+from tumortrace.records.user_tables import read_header
 
 
 class Unlabelled(Layout):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, RunError
 from tumortrace.records.data import SyntheticRecord
 from tumortrace.records.progress import track
 from tumortrace.records.tables import COHORT
@@ -141,7 +141,7 @@ def open_synthetic(folder: Path) -> Cohort:
     if made_by is None or made_by.layout != "synthetic":
         raise CohortError("no synthetic cohort", where=folder, expected=f"{RECORD} of layout synthetic", remedy=again)
     try:
-        table = pd.read_csv(COHORT.file(folder), dtype={"id": str, "group": str, "split": str})
+        table = COHORT.read(folder)
         for column in {"path", "mask"} & set(table.columns):
             table[column] = [str(folder / name) for name in table[column]]
         empty = [path for path in table["path"] if not Path(path).is_file() or Path(path).stat().st_size == 0]
@@ -155,5 +155,5 @@ def open_synthetic(folder: Path) -> Cohort:
             resolution=made_by.resolution,
             notes=("pictures were generated, not taken from patients",),
         )
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (RunError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise CohortError(f"damaged ({error})", where=folder, expected="a synthetic cohort", remedy=again) from error
