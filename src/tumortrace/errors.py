@@ -15,10 +15,69 @@
     ├── ServeError           a server that cannot be set up as asked
     └── MissingDependencyError   an optional library that is not installed
 
-Each carries what was found, where, what was expected and what to do, and prints as one line.
+Each carries what was found, where, what was expected and what to do, and prints as one line, in which no value takes
+more than 80 characters.
 """
 
 from __future__ import annotations
+
+import re
+
+LONGEST = 80
+"""Characters of a value that a message shows."""
+
+_PATH, _PART = 300, 2000  # characters of a path, and of one part of a message
+_LONG = f"{{{LONGEST + 1},}}+"
+_QUOTED = re.compile(  # the end closes too, so that one pass is enough
+    rf"""(?<!\w)(b?)('(?:[^'\\]|\\.?){_LONG}(?:'|\Z)|"(?:[^"\\]|\\.?){_LONG}(?:"|\Z))""",
+    re.DOTALL,
+)
+_WORD = re.compile(rf"\S{{{LONGEST + 1},}}")
+
+
+def shortened(text: str) -> str:
+    """A message in which quoted values, and words that are no path, are cut at `LONGEST` characters.
+
+    Whatever prints a message passes it through here, so that a value which is a picture or a whole document does not
+    bury what is said of it.
+
+    Example:
+        >>> shortened(f"no column {'x' * 200!r} there") == f"no column '{'x' * 80}...' there"
+        True
+    """
+    text = _QUOTED.sub(lambda match: f"{match[1]}{match[2][: LONGEST + 1]}...{match[2][0]}", text)
+    text = _WORD.sub(_cut_word, text)
+    return text if len(text) <= _PART else text[:_PART] + "..."
+
+
+def shown(value: object) -> str:
+    """A value of any type as a message shows it: quoted as Python does, one line, at most `LONGEST` characters of it.
+
+    Example:
+        >>> shown("a"), len(shown(list(range(100))))
+        ("'a'", 83)
+    """
+    text = repr(value)
+    if isinstance(value, str | bytes):
+        return shortened(text)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+
+
+def plain(value: object) -> str:
+    """A name or text as a message shows it without quotes: one line, at most `LONGEST` characters of it.
+
+    Example:
+        >>> plain("a  b"), len(plain("a b " * 100))
+        ('a b', 83)
+    """
+    text = " ".join(str(value).split())
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+
+
+def _cut_word(match: re.Match[str]) -> str:
+    word = match[0]
+    longest = _PATH if "/" in word or "\\" in word or "..." in word else LONGEST
+    return word if len(word) <= longest else word[:longest] + "..."
 
 
 class TumorTraceError(Exception):
@@ -38,16 +97,16 @@ class TumorTraceError(Exception):
     def __init__(
         self, found: str, *, where: object = None, expected: str | None = None, remedy: str | None = None
     ) -> None:
-        self.found = found
-        self.where = None if where is None else str(where)
-        self.expected = expected
-        self.remedy = remedy
-        line = f"{self.where}: {found}" if self.where else found
-        if expected:
-            line += f"; expected {expected}"
+        self.found = shortened(found)
+        self.where = None if where is None else shortened(str(where))
+        self.expected = None if expected is None else shortened(expected)
+        self.remedy = None if remedy is None else shortened(remedy)
+        line = f"{self.where}: {self.found}" if self.where else self.found
+        if self.expected:
+            line += f"; expected {self.expected}"
         line += "."
-        if remedy:
-            line += f" What to do: {remedy}."
+        if self.remedy:
+            line += f" What to do: {self.remedy}."
         super().__init__(" ".join(line.split()))
 
 

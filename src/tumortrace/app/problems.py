@@ -11,7 +11,7 @@ from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as PlainHTTPException
 
-from tumortrace.errors import DataError, ModelError, TumorTraceError
+from tumortrace.errors import DataError, ModelError, TumorTraceError, shortened
 
 RETRY_SECONDS = 2
 
@@ -156,4 +156,4 @@ _WORDS = {
 def _told(error: RequestValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {str(first['msg'])[:300]}"
+    return f"{place}: {shortened(str(first['msg']))[:300]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tumortrace
-from tumortrace.errors import CohortError, RecipeError, RunError
+from tumortrace.errors import CohortError, RecipeError, RunError, shown
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ def _preprocessing(recipe: str | None, steps: dict[str, object]) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         where = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
-        raise RecipeError(f"{first['msg']} (found {first['input']!r})", where=where) from error
+        raise RecipeError(f"{first['msg']} (found {shown(first['input'])})", where=where) from error
 
 
 def synth(kind: Literal["patches", "slide", "mri"], out: Path, *, count: int | None = None, seed: int = 0) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from tumortrace.errors import ModelError
+from tumortrace.errors import ModelError, shown
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.registry import Registry
 
@@ -144,7 +144,7 @@ def parse_argument(kind: type[Arguments], values: object, name: str, expected: s
         first = error.errors()[0]
         field = ".".join(str(part) for part in (name, *first["loc"]))
         raise ModelError(
-            f"{first['msg']} (found {first['input']!r})", where=f"model.arguments.{field}", expected=expected
+            f"{first['msg']} (found {shown(first['input'])})", where=f"model.arguments.{field}", expected=expected
         ) from error
 
 

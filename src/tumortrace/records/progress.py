@@ -7,16 +7,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from tumortrace.errors import shortened
+
 if TYPE_CHECKING:
     from rich.progress import Progress
-
 
 T = TypeVar("T")
 
 
 def say(line: str) -> None:
     """Print one line for the user on standard error, which leaves standard output to results."""
-    print(line, file=sys.stderr, flush=True)
+    print(shortened(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

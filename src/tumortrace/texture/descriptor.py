@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from tumortrace.errors import RecipeError
+from tumortrace.errors import RecipeError, shown
 from tumortrace.registry import Registry
 
 Described = tuple[list[str], np.ndarray]
@@ -102,4 +102,4 @@ def _validated(name: str, given: Options) -> Options:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in (name, *first["loc"]))
-        raise RecipeError(f"{first['msg']} (found {first['input']!r})", where=f"--set {field}") from None
+        raise RecipeError(f"{first['msg']} (found {shown(first['input'])})", where=f"--set {field}") from None

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tumortrace.errors import RecipeError
+from tumortrace.errors import RecipeError, shown
 
 Document = TypeVar("Document", bound="Part")
 
@@ -86,7 +86,7 @@ def validate(
             if near := meant(str(first["loc"][-1])):
                 remedy = f"is {near} meant? {remedy}"
         else:
-            fault = f"{first['msg'].removeprefix('Value error, ')} (found {first['input']!r})"
+            fault = f"{first['msg'].removeprefix('Value error, ')} (found {shown(first['input'])})"
         raise RecipeError(fault, where=f"{where}, field {field}" if field else where, remedy=remedy) from error
 
 
