@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-import tumortrace.slides.scan as scanning
 from tests.slides.test_scan import fake_model
 from tumortrace import load_model, open_cohort
 from tumortrace.app import catalogue
 from tumortrace.inference.predict import predict
 from tumortrace.inference.stress import stress
 from tumortrace.models.bundle import Assessment
-from tumortrace.records.journal import Journal
 from tumortrace.records.tables import TILES
 from tumortrace.slides.scan import scan
 
@@ -64,12 +60,7 @@ def test_a_scan_calls_it_ood_score(tmp_path: Path) -> None:
 
 
 def test_the_name_of_earlier_versions_is_read(tmp_path: Path) -> None:
-    """A table, and the journal of a scan that an earlier version left unfinished, call it `ood`."""
+    """A table that an earlier version wrote calls it `ood`."""
     rows = pd.DataFrame({"probability": [0.5], "ood": [0.25]})
     rows.to_csv(tmp_path / "tiles.csv", index=False)
     assert list(TILES.read(tmp_path)) == ["probability", "ood_score"]
-    journal = Journal[Any](tmp_path / "unfinished.jsonl", {"slide": "a"})
-    journal.append(rows.to_dict("list"))
-    tiles = pd.DataFrame({"x": [0], "y": [0], "width": [8], "height": [8]})
-    done = scanning._assess(fake_model(), SimpleNamespace(name="a"), tiles, 1, journal, None)  # type: ignore[arg-type]
-    assert done["ood_score"].tolist() == [0.25]

@@ -107,7 +107,8 @@ def test_a_slide_without_tissue_is_a_result(tmp_path: Path) -> None:
     assert (record.tiles, record.positive_tiles, record.tissue_mm2) == (0, 0, 0)
     assert record.max_probability is record.score.value is record.positive_share is None
     assert record.tumour.share.value is record.tumour.mm2.value is None
-    assert record.notes == ["no tissue found"]
+    assert record.notes == ["no tissue found: 100 % bare glass; --tissue-mask FILE says where tissue is"]
+    assert (record.tissue_by, record.left_out, record.no_tissue["glass"]) == ("darkness", 0, 1)
     assert (tmp_path / "out" / "heatmap.png").exists()
     assert pd.read_csv(tmp_path / "out" / "tiles.csv").empty
 
@@ -128,11 +129,11 @@ def test_an_unknown_resolution_is_refused_and_nothing_is_written(slide: Path, tm
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_model_without_resolution_reads_full_resolution_and_says_so(slide: Path, tmp_path: Path) -> None:
-    """Tiles are as many px of the slide as the patches had, and the notes tell."""
-    result = scan("run", slide, out=tmp_path / "out", model=fake_model(resolution=None))
-    assert set(result.tiles["width"]) == {32}
-    assert "full resolution" in result.record.notes[0]
+def test_a_model_without_resolution_is_refused_until_it_is_stated(slide: Path, tmp_path: Path) -> None:
+    """At the slide's own resolution there would be other tiles; the line names what was found and the remedy."""
+    with pytest.raises(SlideError, match=r"states no resolution.*slide's is 0.5 um/px.*--patch-resolution"):
+        scan("run", slide, out=tmp_path / "out", model=fake_model(resolution=None))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -59,7 +59,9 @@ class CountingSlide:
     def __init__(self) -> None:
         self.asked, self.lock = 0, threading.Lock()
 
-    def read_region(self, x: int, y: int, width: int, height: int, *, size: tuple[int, int]) -> np.ndarray:
+    def read_region(
+        self, x: int, y: int, width: int, height: int, *, size: tuple[int, int], level: object
+    ) -> np.ndarray:
         with self.lock:
             self.asked += 1
         time.sleep(0.002 * (x % 3))

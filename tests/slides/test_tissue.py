@@ -28,6 +28,12 @@ INKS = {
     "pure blue": (0, 0, 255),
     "red": (215, 35, 45),
     "dark red": (160, 20, 30),
+    "pure magenta": (255, 0, 255),
+    "pure yellow": (255, 255, 0),
+    "orange": (255, 128, 0),
+    "violet": (128, 0, 255),
+    "pure purple": (128, 0, 128),
+    "cyan": (0, 255, 255),
 }
 
 

@@ -71,6 +71,7 @@ class Ink(NamedTuple):
     blue: NDArray[np.bool_]
     black: NDArray[np.bool_]
     red: NDArray[np.bool_]
+    vivid: NDArray[np.bool_]
 
 
 def find_ink(hsv: NDArray[np.floating]) -> Ink:
@@ -78,7 +79,8 @@ def find_ink(hsv: NDArray[np.floating]) -> Ink:
 
     Haematoxylin and eosin, and DAB, have hues of 235 degrees up to 60. Beyond that blue, a pen is told by a saturation
     that haematoxylin does not reach, and red ink, which has the hue of blood, by one that eosin reaches only in single
-    pixels: `red` is meant for slides seen from afar. Pale red ink stays.
+    pixels: `red` is meant for slides seen from afar, and so is `vivid`, the nearly pure colours of any hue, such as
+    drawn bars have. Pale red ink stays.
 
     Args:
         hsv: float, shape (..., 3): hue, saturation and value in [0, 1], averaged over some micrometres.
@@ -94,6 +96,7 @@ def find_ink(hsv: NDArray[np.floating]) -> Ink:
         # a dark nucleus is not black as long as it has some colour
         black=(saturation * value < np.where(value < 0.2, 0.12, 0.05)) & (value < 0.35),
         red=((hue > 345) | (hue < 15)) & (saturation > 0.7) & (value > 0.45),
+        vivid=(saturation > 0.92) & (value > 0.45),
     )
 
 

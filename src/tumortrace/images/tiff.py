@@ -68,8 +68,11 @@ class Pixels:
             raise ImageError(found, where=path, expected="red, green and blue", remedy="save it as RGB")
         self._stack = [(name, size) for name, size in axes.items() if name not in "YXS"]
         self.levels = [self._pages(level) for level in series.levels]
+        alike = 1 if axes else sum(page.shape == self.page.shape for page in tiff.pages)
         if depth > 1:
-            self.note = f"the middle one of {depth} planes of focus was read"
+            self.note = f"plane {depth // 2 + 1}, the middle one of {depth} planes of focus, was read"
+        elif axes.get("T", 1) > 1 or alike > 1:
+            self.note = f"the first of {max(axes.get('T', 1), alike)} pictures of one size was read"
         self.top = self._white()
         self.usual = (
             not self.colour_pages
@@ -83,8 +86,7 @@ class Pixels:
     @property
     def orientation(self) -> int:
         """1 to 8; 1 is upright."""
-        tag = self.page.tags.get(_ORIENTATION)
-        return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+        return orientation_of(self.page)
 
     @property
     def resolution(self) -> tuple[float, float] | None:
@@ -207,7 +209,7 @@ def read_tiff(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.nd
             raw = pixels.whole()
             kinds = {"u2": "16 bit", "i2": "16 bit", "u1": "RGB" if raw.ndim == 3 else "grey"}
             kind = kinds.get(np.dtype(page.dtype).str[1:], "numbers of an unusual type")
-            note = pixels.note or doubtful_depth(raw, pixels.top)
+            note = "; ".join(filter(None, (pixels.note, doubtful_depth(raw, pixels.top))))
             return pixels.upright(pixels.to_rgb(raw)), kind, pixels.frames, note
         except ImageError:
             raise
@@ -225,6 +227,12 @@ def _refuse_slides(tiff: TiffFile, pixels: Pixels, max_pixels: int, slide: bool,
         raise ImageError(f"too many pixels ({size})", where=path, expected=expected, remedy=scan)
     if not slide and page.is_tiled and (len(pixels.levels) > 1 or tiff.is_svs):
         raise ImageError(f"a whole slide ({size} px, in levels)", where=path, expected="a patch", remedy=scan)
+
+
+def orientation_of(page: Any) -> int:
+    """How the picture of a page is to be turned, 1 to 8; 1 is upright."""
+    tag = page.tags.get(_ORIENTATION)
+    return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
 
 
 def to_eight_bit(values: np.ndarray, top: float, path: str | Path) -> np.ndarray:

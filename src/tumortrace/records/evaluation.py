@@ -307,10 +307,15 @@ class ScanRecord(Record):
         width: In pixels of level 0, like `height`.
         resolution: Micrometres per pixel of level 0, None where not known.
         level: Of the pyramid, from which tiles were read; `level_factor` is how many times smaller it is, and
-            `resampling` how its pixels became those of a tile.
+            `resampling` how its pixels became those of a tile; `read_level` is what was asked for.
+        content: By which the slide is known again, wherever it lies; `request` by which all that was asked is.
+        tissue_by: `colour`, `darkness` (of a grey slide), or `mask`.
+        left_out: Area that was left out as too pale though it is no glass, as a share of it and the tissue.
+        no_tissue: Shares of the slide that are no tissue, by their reason.
         tiles: How many were looked at; `positive_tiles`, `referred_tiles` and `unfamiliar_tiles` are some of them.
         score: Of the slide.
         outlines: Number of outlines.
+        seconds: Of all sittings, where it was interrupted.
         files: By what they are.
     """
 
@@ -324,6 +329,12 @@ class ScanRecord(Record):
     level: int | None = None
     level_factor: float | None = None
     resampling: str = ""
+    read_level: str = "auto"
+    content: str = ""
+    request: str = ""
+    tissue_by: str = "colour"
+    left_out: float | None = None
+    no_tissue: dict[str, float] = {}
     model: NamedModel = Field(default_factory=NamedModel)
     positive_class: str = ""
     overlap: float = 0.0

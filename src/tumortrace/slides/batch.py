@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
 from tumortrace.errors import RunError, SlideError, TumorTraceError
 from tumortrace.images.decoding import IMAGE_SUFFIXES
 from tumortrace.images.dicom import is_dicom, series_of
+from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.progress import say
 from tumortrace.reports.report import renew_report
-from tumortrace.slides.result import default_folder
+from tumortrace.slides.identity import content_of
+from tumortrace.slides.result import JOURNAL, default_folder, holds, same_slide
 from tumortrace.slides.scan import scan
 
 _SLIDES = IMAGE_SUFFIXES | {".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu", ".czi"}
@@ -27,34 +30,45 @@ def scan_slides(
     resolution: float | None = None,
     override_resolution: float | None = None,
     patch_resolution: float | None = None,
+    read_level: str = "auto",
+    tissue_mask: Path | None = None,
     device: str = "auto",
 ) -> int:
     """Run over whole slides: heat map, table of tiles, tumour outlines for QuPath, slide score.
 
-    Interrupted or killed, it goes on where it stopped when called again in the same way. A slide that cannot be
-    scanned is told at the end, and the others are scanned all the same.
+    Interrupted or killed, it goes on where it stopped when called again in the same way: slides that are complete
+    with the same content, model and settings are not scanned again. A slide that cannot be scanned is told at the end,
+    and the others are scanned all the same.
 
     Args:
         run: Run folder or bundle.
-        slides: Slides to scan, or folders of them; the files of a DICOM series are one slide.
-        out: Folder to write; default `scans` in the run folder; each slide gets a folder in it.
+        slides: Slides to scan, or folders of them at any depth; the files of a DICOM series are one slide.
+        out: Folder to write; default `scans` in the run folder; each slide gets a folder in it, named apart from those
+            of other slides of its name.
         overlap: Share of its side by which a tile overlaps the next, from 0 to 0.9.
         resolution: Micrometres per pixel of a slide that does not state it.
         override_resolution: Micrometres per pixel in place of what slides state.
         patch_resolution: Micrometres per pixel of the model's training patches, where it does not state it.
+        read_level: Number of the level from which tiles are read, 0 for full resolution; `auto` takes the coarsest that
+            is no coarser than the tiles.
+        tissue_mask: PNG or TIFF of any size that covers the whole slide, of one slide: what is not zero is tissue.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Returns:
         1 where a slide could not be scanned, else 0.
 
     Raises:
-        SlideError: There is no slide in a folder that is named.
+        SlideError: There is no slide in a folder that is named, or one mask is given for several.
         ModelError: The model cannot be loaded.
         RunError: Interrupted.
     """
     from tumortrace.models.bundle import load_model
 
     files = find_slides(slides)
+    if tissue_mask is not None and len(files) > 1:
+        raise SlideError(
+            f"one mask for {len(files)} slides", where=tissue_mask, expected="one slide", remedy="scan them one by one"
+        )
     folders = folders_for(run, files, out)
     model = load_model(run, device=device)
     model.require_preparation(None, files[0].name)
@@ -71,6 +85,8 @@ def scan_slides(
                     resolution=resolution,
                     override_resolution=override_resolution,
                     patch_resolution=patch_resolution,
+                    read_level=read_level,
+                    tissue_mask=tissue_mask,
                     model=model,
                     renew=False,
                 )
@@ -105,45 +121,73 @@ def find_slides(paths: Sequence[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(file for file in path.iterdir() if file.is_file() and _may_be_slide(file))
+        inside = list(_slides_in(path)) if path.is_dir() else [path]
         if not inside:
             raise SlideError("no slide in this folder", where=path, expected="slides", remedy="name the slides' files")
         files += inside
     kept: dict[object, Path] = {}
     for file in files:
-        series = series_of(file) if file.is_file() and is_dicom(str(file)) else None
+        series = _series(file)
         kept.setdefault((file.resolve().parent, series) if series else file.resolve(), file)
     return list(kept.values())
 
 
 def folders_for(run: Path, files: Sequence[Path], out: Path | None) -> list[Path]:
-    """A folder for each slide, named by its file, and where several bear one name by their folders too.
+    """A folder for each slide, named by its file, and where another slide has that name, by more of its path.
+
+    Names that differ only in capitals count as one, as they are on many disks. A folder that holds the scan of another
+    slide, by its content, is left as it is.
 
     Example:
         >>> [folder.name for folder in folders_for(Path("r"), [Path("a/x.svs"), Path("b/x.svs")], Path("out"))]
         ['a-x', 'b-x']
+        >>> [folder.name for folder in folders_for(Path("r"), [Path("a/x.svs"), Path("a/x.tif")], Path("out"))]
+        ['x-svs', 'x-tif']
     """
-    homes = [default_folder(run, file) if out is None else out / file.stem for file in files]
-    several = {home for home, count in Counter(homes).items() if count > 1}
-    apart = [
-        home.with_name(home.name.removesuffix(file.stem) + f"{file.resolve().parent.name}-{file.stem}")
-        if home in several
-        else home
-        for home, file in zip(homes, files, strict=True)
-    ]
-    still = {home for home, count in Counter(apart).items() if count > 1}
-    return [
-        home.with_name(f"{home.name}-{blake2b(str(file.resolve()).encode(), digest_size=3).hexdigest()}")
-        if home in still
-        else home
-        for home, file in zip(apart, files, strict=True)
-    ]
+    names = [_names(file) for file in files]
+    counts = [Counter(name.casefold() for name in set_) for set_ in zip(*names, strict=True)]
+    used: set[str] = set()
+    folders = []
+    for file, candidates in zip(files, names, strict=True):
+        home, content = default_folder(run, file) if out is None else out / file.stem, content_of(file)
+        for name, count in zip(candidates, counts, strict=True):
+            folder = home.with_name(home.name.removesuffix(file.stem) + name)
+            if count[name.casefold()] > 1 or name.casefold() in used:
+                continue
+            holder = holds(folder)
+            if holder is None or not content or same_slide(holder, (file.name, content)):
+                break
+            say(f"scan: {folder} holds the scan of another slide, {holder[0]}, and is left as it is")
+        used.add(name.casefold())
+        folders.append(folder)
+    return folders
 
 
-def _may_be_slide(file: Path) -> bool:
-    return not file.name.startswith(".") and (
-        file.suffix.lower() in _SLIDES or (not file.suffix and is_dicom(str(file)))
-    )
+def _names(file: Path) -> list[str]:
+    """What a slide's folder can be called, the shortest first; the last is of this file and content alone."""
+    stem, parent, ending = file.stem, file.resolve().parent.name, file.suffix.lstrip(".")
+    unique = blake2b(f"{file.resolve()} {content_of(file)}".encode(), digest_size=4).hexdigest()
+    return [stem, f"{parent}-{stem}", f"{stem}-{ending}", f"{parent}-{stem}-{ending}", f"{stem}-{unique}"]
+
+
+def _slides_in(folder: Path) -> Iterator[Path]:
+    """Slides below a folder at any depth, without hidden ones and what scans have left."""
+    inside = sorted(folder.iterdir())
+    if any(path.name in (ScanRecord.FILE, JOURNAL) for path in inside):
+        return
+    indices = tuple(path.stem for path in inside if path.suffix.lower() in (".vms", ".vmu"))  # of pictures beside them
+    for path in inside:
+        if path.name.startswith((".", "@")) or (path.suffix.lower() == ".jpg" and path.name.startswith(indices)):
+            continue
+        if path.is_dir():
+            if not folder.resolve().is_relative_to(path.resolve()):  # a link upwards would go round in circles
+                yield from _slides_in(path)
+        elif path.is_file() and (path.suffix.lower() in _SLIDES or (not path.suffix and _series(path))):
+            yield path
+
+
+def _series(file: Path) -> str | None:
+    """The DICOM series of a file; None for other files, and for those that cannot be read, which the scan tells."""
+    with suppress(OSError):
+        return series_of(file) if file.is_file() and is_dicom(str(file)) else None
+    return None

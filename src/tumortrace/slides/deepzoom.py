@@ -50,7 +50,7 @@ class DeepZoom:
         self._slide, self._overview = slide, overview
         longest = max(slide.width, slide.height)
         self.levels = math.ceil(math.log2(longest)) + 1
-        self.lacks_levels = not slide.in_memory and longest / slide.coarsest > _LARGER
+        self.lacks_levels = slide.lacks_levels
         self._longest_base = _LARGER if self.lacks_levels else _BASE
         self._base: np.ndarray | None = None
         self._lock = threading.Lock()

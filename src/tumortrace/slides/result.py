@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from tumortrace.errors import RunError
@@ -16,9 +15,11 @@ from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import TILES
+from tumortrace.slides.identity import digest_of
 from tumortrace.slides.score import slide_score, tumour_area
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import cells
+from tumortrace.slides.tissue import NOTABLE, Tissue
 
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
@@ -37,11 +38,13 @@ class ScanResult:
             positive class), `prediction` (1 where the probability reaches the threshold, else 0), `decision`
             (`positive`, `negative` or `refer`), and `ood_score` and `in_distribution` where the model judges them.
         record: Of the scan.
+        kept: Whether it was complete already, so that nothing was computed.
     """
 
     folder: Path
     tiles: pd.DataFrame
     record: ScanRecord
+    kept: bool = False
 
     @property
     def summary(self) -> str:
@@ -50,6 +53,10 @@ class ScanResult:
         told = f"{record.positive_tiles} of {record.tiles} tiles positive" if record.tiles else "no tiles"
         if record.unfamiliar_tiles:
             told += f", {record.unfamiliar_tiles} unlike the training images"
+        if record.left_out and record.left_out >= NOTABLE:
+            told += f", {record.left_out:.0%} of what may be tissue left out as too pale"
+        if self.kept:
+            told += ", complete already with the same slide, model and settings"
         return f"{record.slide}: {told}; {self.folder / 'heatmap.png'}; {RESEARCH_USE}"
 
 
@@ -57,16 +64,20 @@ def describe(
     slide: Slide,
     model: Model,
     tiles: pd.DataFrame,
-    mask: np.ndarray,
+    tissue: Tissue,
     *,
     resolution: float | None,
     level: int,
+    read_level: str,
     overlap: float,
     outlines: int,
     notes: list[str],
+    content: str,
+    request: str,
     seconds: float,
 ) -> ScanRecord:
     """The record of a scan; values that do not exist are None."""
+    mask = tissue.mask
     positive = int(tiles["prediction"].sum())
     coverage = None if model.info.conformal is None else model.info.conformal.coverage
     area = None if resolution is None else mask.mean() * slide.width * slide.height * resolution**2 / 1e6
@@ -78,6 +89,14 @@ def describe(
         level=level,
         level_factor=round(slide.reader.levels[level].across, 4),
         resampling=RESAMPLING,
+        read_level=read_level,
+        content=content,
+        request=request,
+        tissue_by=tissue.told_by,
+        left_out=tissue.pale if tissue.pale is None else round(tissue.pale, 4),
+        no_tissue={}
+        if tissue.rest is None
+        else {name: round(share, 4) for name, share in tissue.rest._asdict().items()},
         model=NamedModel(name=model.info.name, weights_sha256=model.info.weights_sha256),
         positive_class=model.info.classes[1],
         overlap=overlap,
@@ -104,8 +123,13 @@ def default_folder(run: Path, slide: Path) -> Path:
     return run / "scans" / slide.stem if (run / "model").is_dir() else Path.cwd() / f"scan-{slide.stem}"
 
 
-def claim(folder: Path, slide: Slide) -> Path:
+def claim(folder: Path, name: str, content: str) -> Path:
     """Make the folder to write to; an earlier scan of the same slide in it may be replaced, nothing else.
+
+    Args:
+        folder: To write to.
+        name: Of the slide.
+        content: Its digest, from `content_of`.
 
     Raises:
         RunError: The folder cannot be made or holds something else under the names of a scan's files.
@@ -116,20 +140,40 @@ def claim(folder: Path, slide: Slide) -> Path:
         raise RunError(
             f"cannot be made ({error.strerror})", where=folder, expected="a folder", remedy="choose another with -o"
         ) from error
-    taken = [name for name in _FILES if (folder / name).exists()]
-    unfinished = Journal.request_of(folder / JOURNAL)
-    if not taken or (isinstance(unfinished, dict) and unfinished.get("slide") == slide.name):
-        return folder
-    earlier = ScanRecord.recognise(folder)
-    same = (slide.name, slide.width, slide.height)
-    if earlier is None or (earlier.slide, earlier.width, earlier.height) != same:
+    taken = [file for file in _FILES if (folder / file).exists()]
+    holder = holds(folder)
+    if taken and (holder is None or not same_slide(holder, (name, content))):
+        what = f"{taken[0]} that is not an earlier scan of {name}"
+        what = f"the scan of another {name}" if holder is not None and holder[0] == name else what
         raise RunError(
-            f"holds {taken[0]} that is not an earlier scan of {slide.name}",
-            where=folder,
-            expected="an empty folder",
-            remedy="choose another with -o",
+            f"holds {what}", where=folder, expected="an empty folder", remedy="choose another with -o, or remove it"
         )
     return folder
+
+
+def holds(folder: Path) -> tuple[str, str] | None:
+    """Name and content of the slide whose scan, finished or not, a folder holds; None where it holds none."""
+    unfinished = Journal.request_of(folder / JOURNAL)
+    if isinstance(unfinished, dict) and "slide" in unfinished:
+        return str(unfinished["slide"]), str(unfinished.get("content", ""))
+    earlier = ScanRecord.recognise(folder)
+    return None if earlier is None else (earlier.slide, earlier.content)
+
+
+def same_slide(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether name and content are the same; what an older version wrote says nothing of the content."""
+    return one[0] == other[0] and (one[1] == other[1] or not one[1] or not other[1])
+
+
+def finished(folder: Path, asked: object) -> ScanResult | None:
+    """The scan in a folder, where it is complete and is what is asked for."""
+    record = ScanRecord.recognise(folder)
+    if record is None or record.request != digest_of(asked):
+        return None
+    if not all((folder / name).is_file() for name in record.files.values()):
+        return None
+    (folder / JOURNAL).unlink(missing_ok=True)
+    return ScanResult(folder, TILES.read(folder), record, kept=True)
 
 
 def only_scan(folder: Path) -> AbstractContextManager[None]:

@@ -32,14 +32,18 @@ def tile_scale(
         slide: The slide.
         resolution: Its um per px, or None.
         notes: Of the scan.
+
+    Raises:
+        SlideError: The patches' resolution is not known, or the slide's.
     """
     wanted = given or trained
     if wanted is None:
-        notes.append(
-            "the model states no resolution; tiles were taken at the slide's full resolution (--patch-resolution says "
-            "what its patches had)"
+        raise SlideError(
+            f"the model states no resolution of its training patches, and {_states(resolution)}",
+            where=slide.path,
+            expected="um per pixel of both, as tiles of another size than the patches give other answers",
+            remedy="state the patches' with --patch-resolution, such as --patch-resolution 0.5 for 20x",
         )
-        return 1.0
     if trained is None:
         notes.append(f"the model states no resolution; its patches were taken to have {wanted:g} um/px, as was asked")
     elif given is not None and given != trained:
@@ -57,6 +61,47 @@ def tile_scale(
             "enlarged and probabilities are less reliable"
         )
     return wanted / resolution
+
+
+def level_to_read(slide: Slide, scale: float, asked: str | int, notes: list[str]) -> int:
+    """Number of the level from which tiles are read; `notes` says where tiles are enlarged from it.
+
+    Args:
+        slide: The slide.
+        scale: Level-0 px per px of a tile.
+        asked: `auto` for the coarsest level that is no coarser than tiles, or a number.
+        notes: Of the scan.
+
+    Raises:
+        SlideError: The slide has no such level.
+    """
+    best, levels = slide.level_for(scale), slide.reader.levels
+    if asked == "auto":
+        return best
+    try:
+        number = int(asked)
+    except ValueError:
+        number = -1
+    if not 0 <= number < len(levels):
+        sizes = ", ".join(f"{number} ({level.across:g} times smaller)" for number, level in enumerate(levels))
+        raise SlideError(
+            f"--read-level {asked}",
+            where=slide.path,
+            expected=f"auto or one of its levels: {sizes}",
+            remedy="change it",
+        )
+    if levels[number].across > scale * 1.01:
+        notes.append(
+            f"level {number} was read, as was asked, which is {levels[number].across / scale:.3g} times coarser than "
+            "tiles; they were enlarged and probabilities are less reliable"
+        )
+    elif number != best:
+        notes.append(f"level {number} was read, as was asked, in place of level {best}")
+    return number
+
+
+def _states(resolution: float | None) -> str:
+    return "the slide states none" if resolution is None else f"the slide's is {resolution:.3g} um/px"
 
 
 def check_arguments(

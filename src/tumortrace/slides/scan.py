@@ -5,35 +5,55 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
-from tumortrace.errors import ModelError
+from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.files import write_text
 from tumortrace.records.journal import Journal
-from tumortrace.records.progress import progress_bar
-from tumortrace.records.tables import RENAMED, TILES
+from tumortrace.records.progress import progress_bar, say
+from tumortrace.records.tables import TILES
 from tumortrace.reports.report import renew_report
 from tumortrace.reports.wording import called
+from tumortrace.slides.assess import Progress, assess
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
+from tumortrace.slides.identity import content_of, digest_of
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
-from tumortrace.slides.result import HEATMAP, JOURNAL, OUTLINES, ScanResult, claim, default_folder, describe, only_scan
-from tumortrace.slides.scale import check_arguments, slide_resolution, tile_scale
+from tumortrace.slides.result import (
+    HEATMAP,
+    JOURNAL,
+    OUTLINES,
+    ScanResult,
+    claim,
+    default_folder,
+    describe,
+    finished,
+    only_scan,
+)
+from tumortrace.slides.scale import check_arguments, level_to_read, slide_resolution, tile_scale
 from tumortrace.slides.slide import RESAMPLING, Slide
-from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
-from tumortrace.slides.tissue import find_tissue, overview
+from tumortrace.slides.tiling import cells, tile_tissue
+from tumortrace.slides.tissue import Tissue, overview, tell_tissue
+from tumortrace.slides.tissue_mask import at_size, read_tissue_mask
 
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
 
-Progress = Callable[[int, int], None]
+PROCEDURE = 2  # raised whenever the same arguments give other tiles
+_DECIDING = (
+    "name",
+    "patch_size",
+    "classes",
+    "symmetries",
+    "preprocessing",
+    "calibration",
+    "threshold",
+    "conformal",
+    "ood",
+)
 
 
 def scan(
@@ -49,6 +69,8 @@ def scan(
     resolution: float | None = None,
     override_resolution: float | None = None,
     patch_resolution: float | None = None,
+    read_level: str | int = "auto",
+    tissue_mask: str | Path | None = None,
     name: str | None = None,
     progress: Progress | None = None,
     renew: bool = True,
@@ -57,7 +79,8 @@ def scan(
 
     Tiles have the size and the resolution of the patches that the model was trained on. A model whose label
     concerns the centre of a patch sees every spot in a centre only with an `overlap`. What is interrupted or killed
-    goes on where it stopped when called again with the same arguments, and ends with the same files.
+    goes on where it stopped when called again with the same arguments, and ends with the same files. What is complete
+    with the same arguments, model and slide is given back as it is.
 
     Args:
         run: Run folder or bundle; only names the default of `out` when `model` is given.
@@ -71,6 +94,10 @@ def scan(
         resolution: Um per px at full resolution, where the file states none.
         override_resolution: Um per px at full resolution, in place of what the file states; goes on record.
         patch_resolution: Um per px of the patches that the model was trained on, in place of what the model states.
+        read_level: Number of the level from which tiles are read and resampled, 0 for full resolution; `auto` takes the
+            coarsest that is no coarser than the tiles. Probabilities depend on it: see docs/slides.md.
+        tissue_mask: A PNG or TIFF of any size that covers the whole slide; what is not zero is tissue, in place of what
+            the slide's colours tell.
         name: What to call the slide, in place of its file's name.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
@@ -80,7 +107,8 @@ def scan(
         The scan. A slide without tissue is a result too, with no tiles.
 
     Raises:
-        SlideError: The slide cannot be read, its resolution is needed and not known, or a value is out of range.
+        SlideError: The slide or the mask cannot be read or does not fit, the resolution of the slide or of the
+            model's patches is not known, or a value is out of range.
         RunError: The folder to write to cannot be made, holds another slide's scan, or is being written.
         ModelError: The model cannot be loaded or returns something other than probabilities.
         MissingDependencyError: OpenSlide is not installed.
@@ -118,25 +146,38 @@ def scan(
         notes = list(opened.notes)
         resolution = slide_resolution(opened, resolution, override_resolution, notes)
         scale = tile_scale(model.info.resolution, patch_resolution, opened, resolution, notes)
-        folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened)
+        level = level_to_read(opened, scale, read_level, notes)
+        marked = None if tissue_mask is None else read_tissue_mask(Path(tissue_mask), opened)
+        content = content_of(opened.path)
+        asked = _request(model, opened, content, batch_size) | {
+            "tissue": None if marked is None else [marked.shape, zlib.crc32(marked.tobytes())],
+            "tiles": [overlap, minimum_tissue, resolution, scale, level, RESAMPLING],
+        }
+        folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
         with only_scan(folder):
-            thumbnail = overview(opened, resolution)
+            if (complete := finished(folder, asked)) is not None:
+                return complete
+            thumbnail = _overview(opened, resolution)
             reduction = opened.width / thumbnail.shape[1]
-            mask = find_tissue(thumbnail, resolution and resolution * reduction)
-            if not mask.any():
-                notes.append("no tissue found")
+            if marked is not None:
+                tissue = Tissue(at_size(marked, thumbnail.shape[:2]), "mask")
+            else:
+                tissue = tell_tissue(thumbnail, resolution and resolution * reduction)
+            mask = tissue.mask
+            notes += tissue.notes
             height, width = model.info.patch_size
             size = (opened.width, opened.height)
             tile = (width * scale, height * scale)
             tiles = tile_tissue(mask, size, tile, overlap=overlap, minimum_tissue=minimum_tissue)
             if mask.any() and tiles.empty:
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
-            level = opened.level_for(scale)
-            journal = Journal[Any](folder / JOURNAL, _request(model, opened, tiles, batch_size, resolution, level))
-            tiles = _assess(model, opened, tiles, batch_size, journal, progress)
+            places = tiles[["x", "y", "width", "height"]].to_numpy(np.int64)
+            journal = Journal[Any](folder / JOURNAL, asked | {"places": [len(tiles), zlib.crc32(places.tobytes())]})
+            tiles, before = assess(model, opened, tiles, level, batch_size, journal, started, progress)
             shown = cells(tiles, overlap)
             polygons = tumour_polygons(shown, size)
             positive_class = called(model.info.classes[1])
+            ScanRecord.file(folder).unlink(missing_ok=True)  # an earlier one would vouch for the files to come
             draw_heatmap(
                 folder / HEATMAP,
                 thumbnail,
@@ -157,13 +198,16 @@ def scan(
                 opened,
                 model,
                 tiles,
-                mask,
+                tissue,
                 resolution=resolution,
                 level=level,
+                read_level=str(read_level),
                 overlap=overlap,
                 outlines=len(polygons),
                 notes=notes,
-                seconds=time.monotonic() - started,
+                content=content,
+                request=digest_of(asked),
+                seconds=before + time.monotonic() - started,
             )
             record.write(folder)  # last: where it lies, the scan is complete
             journal.remove()
@@ -172,66 +216,24 @@ def scan(
     return ScanResult(folder, tiles, record)
 
 
-def _assess(
-    model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, journal: Journal[Any], progress: Progress | None
-) -> pd.DataFrame:
-    """The tiles with what the model says of each; batches that the journal holds already are not read again."""
-    height, width = model.info.patch_size
-    parts = [pd.DataFrame(entry).rename(columns=RENAMED) for entry in journal.entries]
-    done, total = sum(map(len, parts)), len(tiles)
-    images = read_tiles(slide, tiles.iloc[done:], (width, height), ahead=2 * batch_size)
-    with closing(images), progress_bar() as bar:
-        task = bar.add_task(f"scanning {slide.name}", total=total, completed=done)
-        if progress is not None:
-            progress(done, total)
-        while batch := list(islice(images, batch_size)):
-            rows = _rows(model, np.stack(batch))
-            journal.append(rows.to_dict("list"))
-            parts.append(rows)
-            done += len(rows)
-            bar.update(task, completed=done)
-            if progress is not None:
-                progress(done, total)
-    said = pd.concat(parts, ignore_index=True) if total else _NOTHING
-    return pd.concat([tiles, said], axis=1)
+def _overview(slide: Slide, resolution: float | None) -> np.ndarray:
+    """The picture on which tissue is sought; a slide without small levels is read for it, which is told."""
+    if slide.lacks_levels:
+        say(f"scan: {slide.name} has no small levels; all of it is read to find the tissue")
+    with progress_bar() as bar:
+        task = bar.add_task(f"overview of {slide.name}", total=None)
+        return overview(slide, resolution, lambda done, total: bar.update(task, completed=done, total=total))
 
 
-_NOTHING = pd.DataFrame(
-    {"probability": np.empty(0), "prediction": np.empty(0, np.int64), "decision": np.empty(0, object)}
-)
-
-
-def _rows(model: Model, images: np.ndarray) -> pd.DataFrame:
-    """What the model says of each image of a batch: columns of tiles.csv."""
-    said = model.assess(images)
-    probability = np.asarray(said.probability, dtype=np.float64)
-    if probability.shape != (len(images),) or not ((probability >= 0) & (probability <= 1)).all():
-        raise ModelError(
-            "the model returned something other than one probability per tile",
-            where=model.info.name,
-            remedy="evaluate the model on patches first; its weights may be damaged",
-        )
-    rows = pd.DataFrame({"probability": probability, "prediction": said.prediction, "decision": said.decision})
-    if said.ood_score is not None and said.in_distribution is not None:
-        rows["ood_score"], rows["in_distribution"] = said.ood_score, said.in_distribution
-    return rows
-
-
-def _request(
-    model: Model, slide: Slide, tiles: pd.DataFrame, batch_size: int, resolution: float | None, level: int
-) -> dict[str, object]:
-    """All that the rows of tiles.csv depend on, to the last bit: a scan goes on only where nothing has changed."""
-    file = slide.path.stat()
+def _request(model: Model, slide: Slide, content: str, batch_size: int) -> dict[str, object]:
+    """Slide, model and device: with the tiles, all that the results depend on, to the last bit."""
+    info = {name: str(getattr(model.info, name, None)) for name in _DECIDING}
     return {
+        "procedure": PROCEDURE,
         "slide": slide.name,
         "size": [slide.width, slide.height],
-        "file": [file.st_size, file.st_mtime_ns],
-        "model": model.info.weights_sha256,
-        "threshold": model.info.threshold,
-        "patch": list(model.info.patch_size),
+        "content": content,
+        "model": [model.info.weights_sha256, digest_of(info)],
         "device": str(getattr(model, "device", None)),
         "batch_size": batch_size,
-        "resolution": resolution,
-        "level": [level, RESAMPLING],
-        "tiles": [len(tiles), zlib.crc32(tiles[["x", "y", "width", "height"]].to_numpy(np.int64).tobytes())],
     }

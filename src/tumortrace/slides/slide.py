@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import pairwise, product
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -18,6 +19,7 @@ _CONFIRMED = 2.0  # um/px from which on a resolution has to be confirmed: 2,400 
 RESAMPLING = "lanczos, exact box"
 _SQUARE = 0.1  # sides of a pixel may differ by this much before the resolution counts as unknown
 _BLOCK = 4096  # largest square, in pixels of a level, that is decoded at once
+_SMALL = 4096  # px; a level with no longer side is small
 _LOBES = 3  # of Lanczos: how far it looks around, in px of the result
 
 
@@ -64,7 +66,17 @@ class Slide:
         # A file can open and still hold nothing readable; better said now than after the model has loaded.
         self.read_region(self.width // 2, self.height // 2, 1, 1, size=(1, 1))
 
-    def read_region(self, x: int, y: int, width: int, height: int, *, size: tuple[int, int]) -> np.ndarray:
+    def read_region(
+        self,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        *,
+        size: tuple[int, int],
+        level: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
         """Pixels of a rectangle, read from the best level and resampled once, with antialiasing (Lanczos).
 
         Whole pixels of the level are read with a margin, and resampled with the exact box, so that a region comes out
@@ -74,6 +86,8 @@ class Slide:
             x, y: Upper left corner in level-0 px; what lies outside the slide is white.
             width, height: Size in level-0 px.
             size: Width and height of the result in px.
+            level: Number of the level to read; None takes that of `level_for`.
+            progress: Called with the blocks read so far and all blocks.
 
         Returns:
             uint8 array of shape (size[1], size[0], 3), RGB, transparency laid over white.
@@ -81,17 +95,19 @@ class Slide:
         Raises:
             SlideError: The file is damaged there.
         """
-        number = self.level_for(min(width / size[0], height / size[1]))
-        level = self.reader.levels[number]
+        number = self.level_for(min(width / size[0], height / size[1])) if level is None else level
+        wide, high, across, down = self.reader.levels[number]
         result = np.empty((size[1], size[0], 3), np.uint8)
-        for top, bottom in pairwise(_edges(size[1], height / level.down)):
-            for left, right in pairwise(_edges(size[0], width / level.across)):
-                columns = _Span.of(x, width, size[0], left, right, self._left, level.across, level.width)
-                rows = _Span.of(y, height, size[1], top, bottom, self._top, level.down, level.height)
-                block = self.reader.read_region(number, columns.start, rows.start, columns.length, rows.length)
-                box = (columns.near, rows.near, columns.far, rows.far)
-                resampled = Image.fromarray(block).resize((right - left, bottom - top), Image.Resampling.LANCZOS, box)
-                result[top:bottom, left:right] = np.asarray(resampled)
+        blocks = list(product(pairwise(_edges(size[1], height / down)), pairwise(_edges(size[0], width / across))))
+        for done, ((top, bottom), (left, right)) in enumerate(blocks, 1):
+            columns = _Span.of(x, width, size[0], left, right, self._left, across, wide)
+            rows = _Span.of(y, height, size[1], top, bottom, self._top, down, high)
+            block = self.reader.read_region(number, columns.start, rows.start, columns.length, rows.length)
+            box = (columns.near, rows.near, columns.far, rows.far)
+            resampled = Image.fromarray(block).resize((right - left, bottom - top), Image.Resampling.LANCZOS, box)
+            result[top:bottom, left:right] = np.asarray(resampled)
+            if progress is not None:
+                progress(done, len(blocks))
         return result
 
     def level_for(self, factor: float) -> int:
@@ -100,11 +116,16 @@ class Slide:
         fine = [number for number, level in enumerate(levels) if max(level.across, level.down) <= factor * 1.01]
         return max(fine, key=lambda number: levels[number].across, default=0)
 
-    def thumbnail(self, longest: int) -> np.ndarray:
+    def thumbnail(self, longest: int, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """The whole slide as uint8 RGB whose longer side has `longest` px (fewer when the slide itself has)."""
         factor = min(1.0, longest / max(self.width, self.height))
         size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
-        return self.read_region(0, 0, self.width, self.height, size=size)
+        return self.read_region(0, 0, self.width, self.height, size=size, progress=progress)
+
+    @property
+    def lacks_levels(self) -> bool:
+        """Whether looking at all of it means reading nearly all of it at full resolution."""
+        return not self.in_memory and max(self.width, self.height) / self.coarsest > _SMALL
 
     @property
     def in_memory(self) -> bool:

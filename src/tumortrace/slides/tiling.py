@@ -86,7 +86,7 @@ def cells(tiles: pd.DataFrame, overlap: float) -> pd.DataFrame:
 
 
 def read_tiles(
-    slide: Slide, tiles: pd.DataFrame, size: tuple[int, int], *, ahead: int
+    slide: Slide, tiles: pd.DataFrame, size: tuple[int, int], *, ahead: int, level: int | None = None
 ) -> Generator[np.ndarray, None, None]:
     """Yield the pixels of each tile in order, read by several threads at most `ahead` tiles in advance.
 
@@ -95,13 +95,14 @@ def read_tiles(
         tiles: Columns `x`, `y`, `width`, `height` in level-0 px.
         size: Width and height of the results in px.
         ahead: Tiles that may wait in memory.
+        level: Of the slide; None takes the best one for each tile.
 
     Yields:
         uint8 arrays (size[1], size[0], 3).
     """
 
     def read(x: int, y: int, width: int, height: int) -> np.ndarray:
-        return slide.read_region(x, y, width, height, size=size)
+        return slide.read_region(x, y, width, height, size=size, level=level)
 
     pending: deque[Future[np.ndarray]] = deque()
     rows: Iterable[tuple[int, ...]] = tiles[["x", "y", "width", "height"]].itertuples(index=False, name=None)

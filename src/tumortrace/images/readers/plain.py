@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from tumortrace.errors import ImageError, SlideError
-from tumortrace.images.decoding import read_with_facts
+from tumortrace.images.decoding import Facts, read_with_facts
 from tumortrace.images.readers import cut, levels_of
 from tumortrace.images.tiff import MAX_PIXELS, Pixels, is_tiff
 
@@ -20,10 +20,12 @@ class PlainReader:
     """See `Reader`; decoded once, with full resolution as its only level."""
 
     in_memory = True
-    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
-        self._pixels = _decoded(path)
+        self._pixels, facts = _decoded(path)
+        several = f"the first of {facts.frames} pictures in the file was read" if facts.frames > 1 else ""
+        turned = f"turned as its orientation tag ({facts.orientation}) says" if facts.orientation != 1 else ""
+        self.notes = tuple(note for note in (facts.note or several, turned) if note)
         height, width = self._pixels.shape[:2]
         self.levels = levels_of([(width, height)])
         self.part = (0, 0, width, height)
@@ -47,9 +49,9 @@ def open_reader(path: Path) -> PlainReader:
     return PlainReader(path)
 
 
-def _decoded(path: Path) -> np.ndarray:
+def _decoded(path: Path) -> tuple[np.ndarray, Facts]:
     try:
-        return read_with_facts(path, slide=True)[0]
+        return read_with_facts(path, slide=True)
     except ImageError as error:
         raise SlideError(
             error.found,

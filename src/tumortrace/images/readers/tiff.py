@@ -13,8 +13,8 @@ import tifffile
 
 from tumortrace.errors import ImageError, SlideError
 from tumortrace.images.decoding import MAX_PIXELS
-from tumortrace.images.readers import levels_of
-from tumortrace.images.tiff import Pixels, is_tiff, refuse_incomplete
+from tumortrace.images.readers import Level, levels_of
+from tumortrace.images.tiff import Pixels, is_tiff, orientation_of, refuse_incomplete
 
 _GENERIC = "generic-tiff"  # OpenSlide's name for tiled TIFFs of no vendor
 
@@ -26,14 +26,14 @@ class TiffReader:
 
     def __init__(self, path: Path, tiff: tifffile.TiffFile, pixels: Pixels) -> None:
         self._path, self._tiff, self._pixels, self._lock = path, tiff, pixels, threading.Lock()
-        self.levels = levels_of([(pages[0].imagewidth, pages[0].imagelength) for pages in pixels.levels])
+        self._lies = pixels.orientation >= 5
+        turned = slice(None, None, -1) if self._lies else slice(None)
+        self.levels = levels_of([(pages[0].imagewidth, pages[0].imagelength)[turned] for pages in pixels.levels])
         self.part = (0, 0, self.levels[0].width, self.levels[0].height)
-        self.resolution = pixels.resolution
+        self.resolution = pixels.resolution and (pixels.resolution[self._lies], pixels.resolution[not self._lies])
         self.properties: Mapping[str, str] = {"description": pixels.page.description}
-        notes = [pixels.note] if pixels.note else []
-        if pixels.orientation != 1:
-            notes.append(f"its orientation tag ({pixels.orientation}) is not applied")
-        self.notes = tuple(notes)
+        turned_so = f"turned as its orientation tag ({pixels.orientation}) says: x and y count in the upright picture"
+        self.notes = tuple(note for note in (pixels.note, turned_so if pixels.orientation != 1 else "") if note)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """See `Reader`."""
@@ -43,10 +43,10 @@ class TiffReader:
         left, top, right, bottom = inside
         if left >= right or top >= bottom:
             return result
-        pages = self._pixels.levels[level]
+        stored = self._stored(self.levels[level], left, top, right, bottom)
         try:
-            planes = [self._samples(page, left, top, right, bottom) for page in pages]
-            rgb = self._pixels.to_rgb(np.concatenate(planes, axis=2))
+            planes = [self._samples(page, *stored) for page in self._pixels.levels[level]]
+            rgb = self._pixels.upright(self._pixels.to_rgb(np.concatenate(planes, axis=2)))
         except ImageError as error:
             raise SlideError(error.found, where=self._path, expected=error.expected, remedy=error.remedy) from error
         except Exception as error:  # damaged files make decoders raise nearly anything
@@ -58,6 +58,14 @@ class TiffReader:
     def close(self) -> None:
         """See `Reader`."""
         self._tiff.close()
+
+    def _stored(self, level: Level, left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
+        """Where a region of the upright picture lies in the stored one: what `Pixels.upright` does, backwards."""
+        if self._pixels.orientation in (2, 3, 6, 7):
+            left, right = level.width - right, level.width - left
+        if self._pixels.orientation in (3, 4, 7, 8):
+            top, bottom = level.height - bottom, level.height - top
+        return (top, left, bottom, right) if self._lies else (left, top, right, bottom)
 
     def _samples(self, page: Any, left: int, top: int, right: int, bottom: int) -> np.ndarray:
         """Stored samples of a region of one page, shape (height, width, samples)."""
@@ -109,6 +117,7 @@ def open_reader(path: Path) -> TiffReader | None:
     try:
         if vendor not in (None, _GENERIC):
             _refuse_cut_off(tiff, path)
+            _refuse_turned(tiff, path)
             return None
         pixels = Pixels(tiff, path)
         refuse_incomplete([page for pages in pixels.levels for page in pages], path)
@@ -116,7 +125,8 @@ def open_reader(path: Path) -> TiffReader | None:
         large = page.is_tiled or len(pixels.levels) > 1 or page.imagewidth * page.imagelength > MAX_PIXELS
         whole_strips = page.is_tiled or page.rowsperstrip * page.imagewidth <= MAX_PIXELS
         ome = tiff.is_ome and (len(pixels.levels) > 1 or pixels.resolution is not None) and page.is_tiled
-        taken = large and whole_strips and (vendor is None or ome or not pixels.usual)
+        other = pixels.orientation != 1 or pixels.note or not pixels.usual  # OpenSlide does not look at these
+        taken = large and whole_strips and (vendor is None or ome or bool(other))
         return TiffReader(path, tiff, pixels) if taken else None
     except ImageError as error:
         raise SlideError(error.found, where=path, expected=error.expected, remedy=error.remedy) from error
@@ -147,3 +157,15 @@ def _refuse_cut_off(tiff: tifffile.TiffFile, path: Path) -> None:
         if lost:
             found = f"incomplete: {lost} of {number} tiles lie beyond the end of the file"
             raise SlideError(found, where=path, expected="a complete file", remedy="copy it again")
+
+
+def _refuse_turned(tiff: tifffile.TiffFile, path: Path) -> None:
+    """Refuse a vendor's file whose tag says that it is to be turned: OpenSlide does not, nor do viewers that use it."""
+    number = orientation_of(tiff.pages.first)
+    if number != 1:
+        raise SlideError(
+            f"its orientation tag ({number}) says that the picture is to be turned, which OpenSlide does not do",
+            where=path,
+            expected="an upright slide",
+            remedy="take the tag away (`tiffset -s 274 1 FILE`) where viewers show it upright, or convert it",
+        )
