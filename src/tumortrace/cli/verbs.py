@@ -106,13 +106,18 @@ def train(
     return train(distil=distil, **options)
 
 
-def resume(folder: Path) -> Path:
-    """Run folder to continue instead of starting a new one, also one that `--members` or `--fractions` made."""
+def resume(folder: Path, data: str | None = None) -> Path:
+    """Run folder to continue instead of starting a new one, also one that `--members` or `--fractions` made.
+
+    Args:
+        folder: The folder.
+        data: Where the data are now, if they were moved.
+    """
     from tumortrace.records.run import RunRecord
     from tumortrace.training import ensemble, learning_curve, train
 
     others = {learning_curve.VERB: learning_curve.resume_learning_curve, ensemble.VERB: ensemble.resume_ensemble}
-    return others.get(RunRecord.read(folder).verb, train.resume)(folder)
+    return others.get(RunRecord.read(folder).verb, train.resume)(folder, data)
 
 
 def evaluate(

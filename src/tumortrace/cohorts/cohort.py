@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypedDict
@@ -175,8 +175,11 @@ class Cohort:
                 stats[file] = (os.path.basename(file), stat.st_size, stat.st_mtime_ns)
             except OSError:
                 stats[file] = (os.path.basename(file), -1, -1)
-        rest = ("id", "label", "group", "split")
-        columns = [self.table[column].astype(object).where(self.table[column].notna(), None) for column in rest]
-        for image, identity, label, group, split in zip(self.images, *columns, strict=True):
-            digest.update(repr((identity, stats[image.file], image.part, label, group, split)).encode())
+        for image, (identity, *rest) in zip(self.images, self.rows(), strict=True):
+            digest.update(repr((identity, stats[image.file], image.part, *rest)).encode())
         return digest.hexdigest()
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """`id, label, group, split` of each image; None where one is missing."""
+        columns = [self.table[column] for column in ("id", "label", "group", "split")]
+        yield from zip(*(column.astype(object).where(column.notna(), None) for column in columns), strict=True)

@@ -83,7 +83,7 @@ class OpenVino:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         try:
             self.compiled = library.Core().compile_model(str(file), "CPU", settings)
-        except RuntimeError as error:  # 2026.4 fails on some chains of resize, normalisation and blue first
+        except RuntimeError as error:
             line = str(error).strip().splitlines()[-1].strip()
             raise ModelError(f"OpenVINO cannot run it ({line})", where=file, remedy="use backend onnx") from error
 

@@ -85,13 +85,26 @@ class Share(Part):
     groups: int | None = None
 
 
+class Contents(Part):
+    """Digests of what data hold, by which a run knows them again though their files were put elsewhere, or anew.
+
+    Attributes:
+        rows: Of ids, labels, groups, splits, class names and resolution; empty in older runs.
+        pictures: Of the sizes of the files and the pixels.
+    """
+
+    rows: str = ""
+    pictures: str = ""
+
+
 class Data(Part):
     """The data of a run or of an evaluation.
 
     Attributes:
         name: Of the cohort.
         layout: As it was recognised.
-        fingerprint: Of its images and labels.
+        fingerprint: Of its images and labels, and of the times at which files changed.
+        contents: Of its images and labels alone; of a run that can be resumed.
         images: How many.
         groups: Slides or patients, None where not known.
         classes: The negative and the positive one.
@@ -105,6 +118,7 @@ class Data(Part):
     name: str = ""
     layout: str = ""
     fingerprint: str = ""
+    contents: Contents = Contents()
     images: int = 0
     groups: int | None = None
     classes: list[str] = []
@@ -113,6 +127,11 @@ class Data(Part):
     split: str | None = None
     notes: list[str] = []
     splits: dict[str, Share] = {}
+
+    def same(self, other: Data) -> bool:
+        """Whether both are of the same images and labels, at whatever place and time their files were put there."""
+        alike = bool(self.contents.rows) and self.contents == other.contents
+        return alike or self.fingerprint == other.fingerprint
 
 
 class Weights(Part):

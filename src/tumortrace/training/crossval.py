@@ -124,12 +124,12 @@ def crossval(
     return _carry_out(experiment)
 
 
-def resume_crossval(folder: str | Path, data: Cohort | None = None) -> Path:
+def resume_crossval(folder: str | Path, data: str | Path | Cohort | None = None) -> Path:
     """Go on with a cross-validation that was interrupted or killed: finished folds stay, one that was begun is resumed.
 
     Args:
         folder: Its folder.
-        data: The cohort, where `crossval` was given one that was opened already.
+        data: Where the data are now, if they were moved; the cohort, where one was given that was opened already.
 
     Raises:
         RunError: The folder is no cross-validation, or the data have changed since.

@@ -102,12 +102,12 @@ def train_members(
     return _carry_out(experiment)
 
 
-def resume_ensemble(folder: str | Path, data: Cohort | None = None) -> Path:
+def resume_ensemble(folder: str | Path, data: str | Path | Cohort | None = None) -> Path:
     """Go on with an ensemble that was interrupted or killed: members that are finished stay, the rest is trained.
 
     Args:
         folder: Its run folder.
-        data: The cohort, where `train_members` or `ensemble` was given one that was opened already.
+        data: Where the data are now, if they were moved; the cohort, where one was given that was opened already.
 
     Raises:
         RunError: The folder is no ensemble, or the data have changed since.
@@ -143,16 +143,17 @@ def ensemble(
         raise RunError("the same run twice", expected="different runs", remedy="name each once")
     members = [Run(Path(folder)) for folder in runs]
     _require_alike(members, [load_model(member.folder).info for member in members])
-    first, record = members[0], members[0].record
+    first = members[0]
     opened = Experiment.reopen(first, read_recipe(first.recipe_file), data, "ensemble(runs, data=cohort)")
+    record = first.record
     given = {name: getattr(record.arguments, name) for name in ("data", "split", "seed", *READING)}
     about = RunRecord(
         verb=VERB,
         command=command_line(VERB, *runs, device=None if device == "auto" else device),
-        arguments=Arguments(**given, runs=[str(member.folder) for member in members], device=device),
+        arguments=Arguments(**given, runs=[str(member.folder.resolve()) for member in members], device=device),
         seed=record.seed,
         audit=opened.admission,
-        **describe_data(opened.cohort, opened.splits),
+        **describe_data(opened.material, opened.splits),
         **describe_machine(),
     )
     run = create_run(Path(out), VERB, about)
@@ -207,7 +208,7 @@ def _require_alike(members: Sequence[Run], infos: Sequence[ModelInfo]) -> None:
     splits = [SPLITS.read(member.folder).sort_values("id").reset_index(drop=True) for member in members]
     for member, record, info, table in zip(members[1:], records[1:], infos[1:], splits[1:], strict=True):
         same = {
-            "trained on other data": record.data.fingerprint == records[0].data.fingerprint,
+            "trained on other data": record.data.same(records[0].data),
             "split otherwise": table.equals(splits[0]),
             "made for other classes": info.classes == first.classes,
             "made for patches of another size": info.patch_size == first.patch_size,

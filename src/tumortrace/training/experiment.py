@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions, Source
+from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
+from tumortrace.cohorts.contents import contents
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.material import Divide, Material, admit, without
 from tumortrace.cohorts.splits import Splits, read_splits
@@ -29,10 +30,9 @@ from tumortrace.reports.page import REPORT
 from tumortrace.reports.report import renew_report
 from tumortrace.training.learner import Learner
 from tumortrace.training.recipe import Recipe, parse_recipe
+from tumortrace.training.resumption import recognise, resumed_by, source_of
 from tumortrace.training.task import Task, split_patches
 
-#: Verbs whose `--resume` is another's.
-RESUMED_BY = {"learning-curve": "train", "ensemble": "train"}
 #: What follows the command of a training whose splits were made otherwise.
 ON_GIVEN_SPLITS = "  # on the splits.csv and with the recipe.yaml of this folder"
 
@@ -107,50 +107,39 @@ class Experiment:
         source = material.cohort.source
         where = {"data": None} if source is None else source.arguments()
         given = {**arguments, "split": split, "allow": list(allow), **where}
-        line = command_line(RESUMED_BY.get(verb, verb), given["data"], **{**given, "data": None, **told})
+        line = command_line(resumed_by(verb), given["data"], **{**given, "data": None, **told})
         record = RunRecord(
             verb=verb,
             command=line + remark,
             arguments=Arguments(**given),
             seed=arguments["seed"],
             audit=admission,
-            **describe_data(material.cohort, splits),
+            **describe_data(material, splits),
             **describe_machine(),
         )
         return cls(create_run(Path(out), name, record), chosen, material, splits)
 
     @classmethod
     def reopen(
-        cls, run: Run, recipe: Recipe, data: Cohort | None, call: str, divide: Divide | None = None
+        cls, run: Run, recipe: Recipe, data: str | Path | Cohort | None, call: str, divide: Divide | None = None
     ) -> Experiment:
-        """The experiment of a run folder, on the data that it began with.
+        """The experiment of a run folder, on the data that it began with, wherever they are now.
 
         Args:
-            run: The run folder.
+            run: The run folder; its record is renewed where the data were moved, or put there anew.
             recipe: Its recipe.
-            data: The cohort, where it was given one that was opened already.
+            data: Where the data are now, None if they were not moved; the cohort, where one was given.
             call: How to give it, for the message.
             divide: How it divided the images, where `splits.csv` does not say.
 
         Raises:
-            RunError: The cohort was not given, or the data have changed since.
+            RunError: The data are not to be had, or are not what they were.
         """
-        record = run.record
-        if data is None:
-            source = Source.recorded(record.arguments.model_dump())
-            if source is None:
-                raise RunError("it was given an opened cohort", where=run.folder, remedy=f"call {call}")
-            data = open_cohort(source)
-        cohort = without(data.labelled, recipe.leave_out)
-        if cohort.fingerprint != record.data.fingerprint:
-            raise RunError(
-                "the data have changed since the run began",
-                where=record.arguments.data or data.name,
-                expected=f"fingerprint {record.data.fingerprint[:12]}",
-                remedy="restore the files, or start anew",
-            )
+        opened = data if isinstance(data, Cohort) else open_cohort(source_of(run, data, call))
+        cohort = without(opened.labelled, recipe.leave_out)
         material = Material(cohort)
-        by_group = record.arguments.split == "group"
+        recognise(run, material)
+        by_group = run.record.arguments.split == "group"
         splits = divide(material) if divide else read_splits(run.splits_file, cohort, by_group=by_group)
         return cls(run, recipe, material, splits)
 
@@ -194,7 +183,7 @@ class Experiment:
             arguments=Arguments(**given),
             seed=seed,
             audit=self.admission,
-            **describe_data(self.cohort, splits),
+            **describe_data(self.material, splits),
             **describe_machine(),
         )
         part = Experiment(create_run(place, recipe.name, record), recipe, self.material, splits)
@@ -245,8 +234,7 @@ class Experiment:
             # the record of a part turns the keyboard's interrupt into a RunError of that name
             if isinstance(error, KeyboardInterrupt) or getattr(error, "found", None) == "interrupted":
                 record(status="interrupted", finished=now())
-                verb = run.record.verb
-                remedy = f"continue with `{command_line(RESUMED_BY.get(verb, verb), resume=run.folder)}`"
+                remedy = f"continue with `{command_line(resumed_by(run.record.verb), resume=run.folder)}`"
                 raise RunError("interrupted", where=run.folder, remedy=remedy) from None
             reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
             record(status="failed", finished=now(), error=reason)
@@ -290,7 +278,7 @@ def take_up(
     folder: str | Path,
     verb: str,
     called: str,
-    data: Cohort | None,
+    data: str | Path | Cohort | None,
     call: str,
     *,
     recipe: Callable[[Run], Recipe] | None = None,
@@ -302,18 +290,18 @@ def take_up(
         folder: The run folder.
         verb: Which it must be of.
         called: That in words, as in "a run of `train`".
-        data: The cohort, where it was given one that was opened already.
+        data: Where the data are now, None if they were not moved; the cohort, where one was given.
         call: How to give it, for the message.
         recipe: Its recipe; None reads `recipe.yaml`.
         divide: As for `Experiment.reopen`.
 
     Raises:
-        RunError: It is of another verb, the cohort was not given, or the data have changed since.
+        RunError: It is of another verb, or the data are not to be had, or are not what they were.
     """
     run = Run(Path(folder))
     record = run.record
     if record.verb != verb:
-        other = RESUMED_BY.get(record.verb, record.verb)
+        other = resumed_by(record.verb)
         remedy = f"`tumortrace {other} --resume {run.folder}`" if other in ("train", "crossval", "tune") else None
         raise RunError(f"a run of {record.verb!r}", where=run.folder, expected=called, remedy=remedy)
     if record.status == "finished":
@@ -338,8 +326,9 @@ def read_recipe(file: Path) -> Recipe:
     return parse_recipe(file.read_text(encoding="utf-8"), str(file))
 
 
-def describe_data(cohort: Cohort, splits: Splits) -> dict[str, Any]:
+def describe_data(material: Material, splits: Splits) -> dict[str, Any]:
     """Fields `data` and `leakage` of a record."""
+    cohort = material.cohort
     rows = splits.table.merge(cohort.table[["id", "label"]], on="id", how="left")
     parts = {str(name): part for name, part in rows.groupby("split", sort=False)}
     shares = {
@@ -355,6 +344,7 @@ def describe_data(cohort: Cohort, splits: Splits) -> dict[str, Any]:
         name=cohort.name,
         layout=cohort.layout,
         fingerprint=cohort.fingerprint,
+        contents=contents(cohort, material.store),
         images=len(cohort),
         groups=int(cohort.table["group"].nunique()) if cohort.has_groups else None,
         classes=list(cohort.classes),

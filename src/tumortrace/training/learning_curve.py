@@ -129,12 +129,12 @@ def learning_curve(
     return _carry_out(experiment)
 
 
-def resume_learning_curve(folder: str | Path, data: Cohort | None = None) -> Path:
+def resume_learning_curve(folder: str | Path, data: str | Path | Cohort | None = None) -> Path:
     """Go on with a learning curve that was interrupted or killed: finished models stay, one that was begun is resumed.
 
     Args:
         folder: Its folder.
-        data: The cohort, where `learning_curve` was given one that was opened already.
+        data: Where the data are now, if they were moved; the cohort, where one was given that was opened already.
 
     Raises:
         RunError: The folder is no learning curve, or the data have changed since.

@@ -100,12 +100,12 @@ def train(
     return fit(experiment)
 
 
-def resume(run_folder: str | Path, data: Cohort | None = None) -> Path:
+def resume(run_folder: str | Path, data: str | Path | Cohort | None = None) -> Path:
     """Continue a training that was interrupted or killed; it ends as if nothing had happened.
 
     Args:
         run_folder: The run folder.
-        data: The cohort, where `train` was given one that was opened already.
+        data: Where the data are now, if they were moved; the cohort, where one was given that was opened already.
 
     Raises:
         RunError: The folder is no run, or the data have changed since.

@@ -128,18 +128,18 @@ def tune(
     return _carry_out(experiment, workers)
 
 
-def resume_tuning(run_folder: str | Path, data: Cohort | None = None, *, workers: int = 1) -> Path:
+def resume_tuning(run_folder: str | Path, data: str | Path | Cohort | None = None, *, workers: int = 1) -> Path:
     """Go on with a search that was interrupted or killed, or join one that is under way; trials begun are continued.
 
     Args:
         run_folder: The study's folder.
-        data: The cohort, where `tune` was given one that was opened already.
+        data: Where the data are now, if they were moved; the cohort, where one was given that was opened already.
         workers: Processes that search at the same time.
 
     Raises:
         RunError: The folder is no study, or the data have changed since.
     """
-    if data is not None and workers > 1:
+    if isinstance(data, Cohort) and workers > 1:
         raise RunError("several workers, which cannot share an opened cohort", remedy="use one")
     called, call = "a study of `tune`", "resume_tuning(folder, data=cohort)"
     experiment = take_up(run_folder, "tune", called, data, call)

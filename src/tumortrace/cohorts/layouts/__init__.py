@@ -136,7 +136,7 @@ def open_cohort(
         cohort,
         table=cohort.table[[*COLUMNS, *own]],
         resolution=reading.resolution or cohort.resolution,
-        source=Source(os.fspath(data), reading),
+        source=Source(os.path.abspath(path) if path.exists() else os.fspath(data), reading),
     )
 
 
