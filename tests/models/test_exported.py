@@ -13,13 +13,14 @@ import torch
 
 from tumortrace.errors import ModelError
 from tumortrace.evaluation.calibration import Calibrator
-from tumortrace.images.preprocessing import Normalisation, Preprocessing
+from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.images.resampling import as_products, resize
 from tumortrace.models.architecture import ARCHITECTURES, build_network
 from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 from tumortrace.models.graph import CalibrationGraph, export_graph
 from tumortrace.models.runtimes import OnnxRuntime, OpenVino
+from tumortrace.training.recipe import load_recipe
 
 SIDE = 32
 BENT = Calibrator(method="isotonic", slope=0.7, knots=(-1.0, 0.2, 0.9), values=(-0.5, 0.1, 2.0))
@@ -116,6 +117,21 @@ def test_preprocessing_is_inside_but_for_what_works_on_whole_patches(
     assert session.get_modelmeta().custom_metadata_map["prepared"] == json.dumps(prepares)
     assert session.get_inputs()[0].shape[1:] == [*one.info.graph_size, 3]
     assert one.info.graph_size == ((48, 48) if prepares else size)
+
+
+@pytest.mark.parametrize("name", ["cnn-64", "efficientnet-b0-96", "probe", "mri-resnet18", "resnet50-64"])
+def test_recipes_that_resize_are_computed_by_every_runtime(name: str, tmp_path: Path) -> None:
+    """From patches of another size and shape, as torch to 4e-6."""
+    size = (60, 41)
+    steps = load_recipe(name).preprocessing.model_dump(mode="json")
+    assert steps["size"]
+    one = model("plain-cnn", {"blocks": [4]}, steps, patch_size=size)
+    export_graph(one.info, one.network, tmp_path / "model.onnx")
+    images = np.random.default_rng(1).integers(0, 256, (3, *size, 3), dtype=np.uint8)
+    said = one.assess(images).probability
+    for runtime in (OnnxRuntime, OpenVino):
+        logit, _ = runtime(tmp_path / "model.onnx")(one.info.prepare(images))
+        np.testing.assert_allclose(one.info.calibration.apply(logit), said, atol=4e-6)
 
 
 def test_descriptors_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def resize(images: Tensor, size: tuple[int, int], filter: Filter = "bilinear") -
 @lru_cache(maxsize=32)
 def _weights(length: int, wanted: int, filter: Filter) -> Tensor:
     """Weights (wanted, length) of the pixels of a line, found by resizing lines that have one pixel each."""
-    lines = torch.eye(length, dtype=torch.float64)[None, None]
+    lines = torch.eye(length)[None, None]  # single precision, as the weights that torch makes of such images
     if filter == "nearest":
         return functional.interpolate(lines, (length, wanted), mode="nearest-exact")[0, 0].T.contiguous()
     resized = functional.interpolate(lines, (length, wanted), mode=filter, antialias=True, align_corners=False)
