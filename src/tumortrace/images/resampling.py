@@ -53,7 +53,7 @@ def resize(images: Tensor, size: tuple[int, int], filter: Filter = "bilinear") -
         rows, columns = (
             _weights(*lengths, filter).to(images.dtype) for lengths in zip(images.shape[-2:], size, strict=True)
         )
-        # in this order: after a product with the batch left open, OpenVINO 2026.4 adds channels' means along the last axis
+        # in this order, as OpenVINO 2026.4 subtracts means along the last axis after a product of an open batch
         return (rows @ (images @ columns.T)).clamp(0, 1)
     if filter == "nearest":
         return functional.interpolate(images, size, mode="nearest-exact")
