@@ -76,7 +76,7 @@ def test_clutter_is_passed_over_and_other_files_are_noted(tmp_path):
 
 def test_three_class_folders_are_refused(tmp_path):
     """The refusal names them."""
-    with pytest.raises(CohortError, match=r"3 class folders \(a, b, c\); expected two"):
+    with pytest.raises(CohortError, match=r"3 classes \(a, b, c\); expected two.*--positive"):
         open_cohort(touch(tmp_path, "a/1.png", "b/1.png", "c/1.png"))
 
 

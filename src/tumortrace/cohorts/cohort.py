@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypedDict
@@ -26,6 +26,7 @@ class ReadingOptions(TypedDict, total=False):
     group_from_name: str | None
     label_from_name: str | None
     resolution: float | None
+    merge: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Reading:
     """How data are to be read: what the user says of them beyond where they are.
 
     Attributes:
-        positive: Name of the positive class, where its spelling does not tell.
+        positive: Name of the positive class, where its spelling does not tell; of more than two classes all that count
+            as tumour, such as `invasive,insitu`.
         group_column: Column of the user's table that names the slide or patient.
         group_from_name: Regular expression that finds the slide or patient in each file's name (without extension):
             its one capturing group, or else all that it matches.
         label_from_name: The same for the class; it replaces labels found otherwise.
         resolution: Micrometres per pixel, where the data do not say; it replaces what they say.
+        merge: Classes to take for one, such as `normal=benign,normal`.
 
     Raises:
         CohortError: The resolution is out of range.
@@ -49,8 +52,10 @@ class Reading:
     group_from_name: str | None = None
     label_from_name: str | None = None
     resolution: float | None = None
+    merge: tuple[str, ...] = field(default=(), kw_only=True)  # a list, as the command line takes it
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "merge", tuple(self.merge or ()))  # lists from records and callers compare alike
         if self.resolution is not None and not 0 < self.resolution < 1000:
             found = f"--resolution {self.resolution}"
             raise CohortError(found, expected="micrometres per pixel, such as 0.5 or 0.97")
@@ -77,9 +82,9 @@ class Source:
     path: str
     reading: Reading = Reading()
 
-    def arguments(self) -> dict[str, str | float | None]:
+    def arguments(self) -> dict[str, str | float | list[str] | None]:
         """`data` and every option, as a run records them among its arguments."""
-        return {"data": self.path, **asdict(self.reading)}
+        return {"data": self.path, **asdict(self.reading), "merge": list(self.reading.merge)}
 
     @classmethod
     def recorded(cls, arguments: Mapping[str, Any]) -> Source | None:
@@ -98,13 +103,15 @@ class Cohort:
         table: Columns `id` (str, unique unless the audit says otherwise), `path` (str; absolute file, or
             `file.h5::row` for a row of an HDF5 array), `label` (Int64: 1 positive, 0 negative, missing unlabelled),
             `group` (string: slide or patient, missing when not known) and `split` (string: one of `SPLITS`, missing
-            when the data do not say); then `x`, `y`, `width`, `height` in pixels where known, and columns of the
-            user's own.
-        classes: Names of the negative and of the positive class, in this order.
+            when the data do not say); then `x`, `y`, `width`, `height` in pixels where known, `class_name` where there
+            are more than two classes, and columns of the user's own.
+        classes: Names of the negative and of the positive class, in this order; of several the names joined by `+`.
         resolution: Micrometres per pixel, or None when not known.
         notes: What was assumed while opening, to be said aloud.
         preparation: The record of what was done to the images by `tumortrace prepare`, or None.
         source: What it was opened from; None where it was made otherwise, or is a choice of rows.
+        class_names: Names of all classes where there are more than two, negative ones first; else empty.
+        positive_names: Those of `class_names` that count as positive.
 
     Example:
         >>> table = pd.DataFrame({"id": ["a"], "path": ["a.png"], "label": [1], "group": [None], "split": [None]})
@@ -121,6 +128,8 @@ class Cohort:
     notes: tuple[str, ...] = field(default=())
     preparation: dict[str, Any] | None = None
     source: Source | None = None
+    class_names: tuple[str, ...] = ()
+    positive_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.table]
@@ -163,11 +172,13 @@ class Cohort:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, labels, groups, splits, class names and each file's name, size and time of change.
+        """SHA-256 over ids, labels, groups, splits, classes, their names and each file's name, size and time of change.
 
         It changes when a file is edited, added or removed and when a label changes; contents are not read.
         """
         digest = hashlib.sha256(repr((self.classes, self.resolution)).encode())
+        if self.class_names:
+            digest.update(repr((self.class_names, self.positive_names)).encode())
         stats: dict[str, tuple[str, int, int]] = {}
         for file in {image.file for image in self.images}:
             try:
@@ -180,6 +191,7 @@ class Cohort:
         return digest.hexdigest()
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """`id, label, group, split` of each image; None where one is missing."""
-        columns = [self.table[column] for column in ("id", "label", "group", "split")]
+        """`id, label, group, split` of each image, and of more than two classes its own; None where one is missing."""
+        names = ("id", "label", "group", "split", *(["class_name"] if self.class_names else []))
+        columns = [self.table[column] for column in names]
         yield from zip(*(column.astype(object).where(column.notna(), None) for column in columns), strict=True)

@@ -176,7 +176,7 @@ def finish(
     _write_failed(folder.folder, cohort, outcomes)
     if before_after:
         _draw(folder, cohort, names, examples(cohort.table["label"], rows, before_after), size, steps.crop)
-    columns = [*COLUMNS, *(column for column in ("x", "y") if column in cohort.table)]
+    columns = [*COLUMNS, *(column for column in ("x", "y", "class_name") if column in cohort.table)]
     table = cohort.table.loc[rows, columns]
     table = table.assign(path=["images/" + names[row] for row in rows])
     if steps.stain != "none":
@@ -200,6 +200,8 @@ def finish(
             super_resolution=None if steps.super_resolution is None else steps.super_resolution.describe(),
             classes=list(cohort.classes),
             positive_class=cohort.positive_class,
+            class_names=list(cohort.class_names),
+            positive_names=list(cohort.positive_names),
             resolution=resolution,
             size=list(steps.output_size(size)),
             counts=counts,

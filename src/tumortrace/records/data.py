@@ -270,6 +270,8 @@ class PreparedRecord(Record):
     super_resolution: Open | None = None
     classes: list[str] = []
     positive_class: str = ""
+    class_names: list[str] = []
+    positive_names: list[str] = []
     resolution: float | None = None
     size: list[int] = []
     counts: dict[str, int] = {}

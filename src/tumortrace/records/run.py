@@ -50,6 +50,7 @@ class Arguments(Part):
     repeats: int = 1
     keep_test: bool = False
     positive: str | None = None
+    merge: list[str] = []
     group_column: str | None = None
     group_from_name: str | None = None
     label_from_name: str | None = None

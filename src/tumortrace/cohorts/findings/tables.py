@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from tumortrace.cohorts.findings import EXAMPLES, FINDERS, Evidence, Example, Finding, Verdict, count, examples, several
-from tumortrace.cohorts.labels import is_blank, read_alone
+from tumortrace.cohorts.labels import class_of, is_blank
 
 RARE = 0.1  # share of the smaller class below which accuracy and thresholds need care
 
@@ -23,21 +23,26 @@ def find(evidence: Evidence) -> Iterator[Finding]:
 
 def _unread(evidence: Evidence) -> Iterator[Finding]:
     """Texts that are no label, and labels spelled in several ways."""
-    listed, classes = evidence.listed, evidence.cohort.classes
+    listed, cohort = evidence.listed, evidence.cohort
+    classes = cohort.class_names or cohort.classes
+    merge = cohort.source.reading.merge if cohort.source else ()
     texts = _texts(listed)
-    read = {text: read_alone(text, classes) for text in texts.unique()}
-    bad = listed[texts.map({text: label is None for text, label in read.items()}).astype(bool) & (texts != "")]
+    read = {text: class_of(text, classes, merge) for text in texts.unique()}
+    bad = listed[texts.map({text: name is None for text, name in read.items()}).astype(bool) & (texts != "")]
     if len(bad):
         counts = texts[bad.index].value_counts()
         names = ", ".join(f"{text!r} ({number:,})" for text, number in counts.head(5).items())
-        message = f"{count(len(bad), 'label')} that name neither {classes[0]} nor {classes[1]}: {names}"
+        known = f"neither {classes[0]} nor {classes[1]}" if len(classes) == 2 else "none of the classes"
+        message = f"{count(len(bad), 'label')} that name {known}: {names}"
         shown = _rows(bad)
         remedy = "correct them, remove these rows, or keep two classes; --positive NAME names the positive one"
         yield Finding("labels-not-binary", "error", len(bad), message, remedy, shown)
-    spellings = {label: [text for text in texts.unique() if text and read[text] == label] for label in (0, 1)}
+    if merge:
+        return  # several spellings of a class are what was asked for
+    spellings = {name: [text for text in texts.unique() if text and read[text] == name] for name in classes}
     if max(map(len, spellings.values())) > 1:
-        told = [f"{', '.join(map(repr, spellings[label]))} as {classes[label]}" for label in (0, 1) if spellings[label]]
-        usual = {texts[texts.isin(spellings[label])].mode()[:1].squeeze() for label in (0, 1) if spellings[label]}
+        told = [f"{', '.join(map(repr, spellings[name]))} as {name}" for name in classes if spellings[name]]
+        usual = {texts[texts.isin(spellings[name])].mode()[:1].squeeze() for name in classes if spellings[name]}
         odd = listed[(texts != "") & ~texts.isin(usual) & ~listed.index.isin(bad.index)]
         shown = _rows(odd)
         message = f"labels are spelled in several ways: {' and '.join(told)}"

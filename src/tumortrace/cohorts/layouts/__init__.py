@@ -240,11 +240,12 @@ def _with_labels(cohort: Cohort, reading: Reading) -> Cohort:
     if reading.label_from_name is None:
         return cohort
     names = parts_of_names(cohort.table, reading.label_from_name, "--label-from-name")
-    labels = binary_labels(names.tolist(), positive=reading.positive, where=f"labels in file names of {cohort.name}")
+    where = f"labels in file names of {cohort.name}"
+    labels = binary_labels(names.tolist(), positive=reading.positive, merge=reading.merge, where=where)
     notes = (*cohort.notes, f"labels come from file names ({reading.label_from_name})")
     if labels.note:
         notes += (labels.note,)
-    return replace(cohort, table=cohort.table.assign(label=labels.numbers), classes=labels.classes, notes=notes)
+    return replace(cohort, table=labels.into(cohort.table), notes=notes, **labels.naming)
 
 
 def _with_groups(cohort: Cohort, reading: Reading) -> Cohort:

@@ -39,23 +39,15 @@ class ClassFolders(Layout):
         images, splits, names = (list(column) for column in zip(*rows, strict=True))
         if reading.label_from_name is not None:
             names = [""] * len(images)
-        classes = sorted(set(names) - {""})
-        if len(classes) > 2:
-            raise CohortError(
-                f"{len(classes)} class folders ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})",
-                where=path,
-                expected="two",
-                remedy="point to the folder that holds two class folders, or say --label-from-name REGEX",
-            )
-        labels = binary_labels(names, positive=reading.positive, where=path)
+        labels = binary_labels(names, positive=reading.positive, merge=reading.merge, where=path)
         ids, repeats = unique_ids(images)
         table = pd.DataFrame({"id": ids, "path": absolute_paths(path, images)})
-        table = table.assign(label=labels.numbers, group=None, split=splits)
+        table = labels.into(table).assign(group=None, split=splits)
         notes = [*listing.notes(), *([labels.note] if labels.note else []), *repeats]
         if strays := sorted(set(listing.images) - set(images)):
             notes.append(f"left out {len(strays)} images outside the class folders, such as {strays[0]}")
         name = os.path.basename(os.path.abspath(path))
-        return Cohort(name, "class-folders", table, labels.classes, notes=tuple(notes))
+        return Cohort(name, "class-folders", table, notes=tuple(notes), **labels.naming)
 
     def listing(self, path: Path) -> Listing:
         """No rows, and the images outside the class folders."""

@@ -55,9 +55,9 @@ class Kaggle(Layout):
             notes.append(f"{file.name}: further columns {', '.join(own)}")
         refuse_repeats(table, "id", file)
         train, more = _train_rows(standard_columns(table, file), folder / "train")
-        labels = binary_labels(train["label"].tolist(), positive=reading.positive, where=file)
+        labels = binary_labels(train["label"].tolist(), positive=reading.positive, merge=reading.merge, where=file)
         test = _test_rows(folder / "test")
-        train = train.assign(label=labels.numbers.to_numpy())
+        train = labels.into(train)
         rows = pd.concat([train, test], ignore_index=True) if len(test) else train
         if rows["id"].duplicated().any():
             raise CohortError(
@@ -67,7 +67,7 @@ class Kaggle(Layout):
         resolution = PCAM_RESOLUTION if all(re.fullmatch("[0-9a-f]{40}", identity) for identity in rows["id"]) else None
         if resolution:
             notes.append(f"ids like the Kaggle competition's: taken for PatchCamelyon at {resolution} um per pixel")
-        return Cohort(folder.name, "kaggle", rows, labels.classes, resolution, tuple(notes))
+        return Cohort(folder.name, "kaggle", rows, resolution=resolution, notes=tuple(notes), **labels.naming)
 
     def listing(self, path: Path) -> Listing:
         """All rows of the label table, and the images in `train/` that none names."""

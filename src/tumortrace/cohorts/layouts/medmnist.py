@@ -20,10 +20,38 @@ from tumortrace.images.reference import ImageRef
 
 _SPLITS = ("train", "val", "test")
 _NEEDED = frozenset(f"{split}_{what}.npy" for split in _SPLITS for what in ("images", "labels"))
-# What 0 and 1 stand for, and which of them is positive, by the start of the file's name: in BreastMNIST it is 0.
-_CLASSES = {
+# What the numbers stand for and which is positive, by the start of the file's name, as `medmnist/info.py` has them; in
+# BreastMNIST it is 0. Of more than two classes the user says which are positive.
+_CLASSES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "breastmnist": (("malignant", "normal or benign"), "malignant"),
     "pneumoniamnist": (("normal", "pneumonia"), "pneumonia"),
+    "pathmnist": (
+        (
+            "adipose",
+            "background",
+            "debris",
+            "lymphocytes",
+            "mucus",
+            "smooth muscle",
+            "normal colon mucosa",
+            "cancer-associated stroma",
+            "colorectal adenocarcinoma epithelium",
+        ),
+        None,
+    ),
+    "dermamnist": (
+        (
+            "actinic keratoses and intraepithelial carcinoma",
+            "basal cell carcinoma",
+            "benign keratosis-like lesions",
+            "dermatofibroma",
+            "melanoma",
+            "melanocytic nevi",
+            "vascular lesions",
+        ),
+        None,
+    ),
+    "octmnist": (("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"), None),
 }
 
 
@@ -48,15 +76,16 @@ class MedMnist(Layout):
         tables = [_read_split(path, split) for split in _SPLITS]
         table = pd.concat(tables, ignore_index=True)
         known = next((_CLASSES[start] for start in _CLASSES if path.name.lower().startswith(start)), None)
-        if known is None and reading.positive is None and reading.label_from_name is None:
+        two = table["label"].isin((0, 1)).all()
+        if known is None and two and reading.positive is None and reading.label_from_name is None:
             found = "which label is positive is not known of this file: in some of MedMNIST's 0 is the disease"
             raise CohortError(found, where=path, remedy="name it with --positive 0 or --positive 1")
-        names, positive = known or (("0", "1"), None)
-        texts = [names[label] if label in (0, 1) else str(label) for label in table["label"]]
-        labels = binary_labels(texts, positive=reading.positive or positive, where=path)
-        table = table.assign(label=labels.numbers, group=None)
+        names, positive = known or ((), None)
+        texts = [names[label] if 0 <= label < len(names) else str(label) for label in table["label"]]
+        labels = binary_labels(texts, positive=reading.positive or positive, merge=reading.merge, where=path)
+        table = labels.into(table).assign(group=None)
         notes = (*([labels.note] if labels.note else []), "MedMNIST does not say which patient an image is of")
-        return Cohort(path.stem, "medmnist", table, labels.classes, notes=notes)
+        return Cohort(path.stem, "medmnist", table, notes=notes, **labels.naming)
 
 
 def _read_split(path: Path, split: str) -> pd.DataFrame:
@@ -72,7 +101,10 @@ def _read_split(path: Path, split: str) -> pd.DataFrame:
         raise CohortError(f"cannot be unpacked ({error})", where=path, remedy="download it again") from None
     if labels.size != len(labels):
         found = f"labels of shape {labels.shape}: several for each image"
-        raise CohortError(found, where=path, expected="one of two for each image, as in BreastMNIST")
+        raise CohortError(found, where=path, expected="one for each image, as in BreastMNIST")
+    if (len(shape) == 4 and len(set(shape[1:])) == 1) or len(shape) == 5:
+        found = f"{split} images of shape {shape}: volumes"
+        raise CohortError(found, where=path, expected="pictures of two dimensions", remedy="use a file without 3d")
     if kind != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] != 3) or shape[0] != len(labels):
         found = f"{split} images of {kind}, shape {shape}, and {len(labels)} labels"
         raise CohortError(found, where=path, expected="uint8 (count, height, width) or (count, height, width, 3)")

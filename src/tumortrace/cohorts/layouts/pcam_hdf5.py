@@ -19,6 +19,7 @@ import pandas as pd
 from tumortrace.cohorts.cache import cache_folder, unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import SPLIT_NAMES
+from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.tables import read_table, standard_columns
 from tumortrace.errors import CohortError
@@ -50,10 +51,7 @@ class PcamHdf5(Layout):
         tables = [_open_split(file, notes) for file in files]
         table = pd.concat([table.astype(object) for table in tables], ignore_index=True)
         classes = ("0", "1")
-        if reading.positive not in (None, "1"):
-            raise CohortError(
-                f"no class named {reading.positive!r}", where=path, expected="1, as PatchCamelyon defines it"
-            )
+        refuse_options(reading.positive, reading.merge, classes, path)
         return Cohort(path.name, "pcam-hdf5", table, classes, RESOLUTION, tuple(notes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.errors import CohortError, RunError
 from tumortrace.records.data import PreparedRecord
@@ -41,7 +42,17 @@ class Prepared(Layout):
             source = record.source
             notes = (f"images prepared from {source.name}: {record.steps}", *source.notes, *record.notes)
             name, made = path.absolute().name, record.as_json()
-            cohort = Cohort(name, "prepared", table, (negative, positive), record.resolution, notes, made)
+            cohort = Cohort(
+                name,
+                "prepared",
+                table,
+                (negative, positive),
+                record.resolution,
+                notes,
+                made,
+                class_names=tuple(record.class_names),
+                positive_names=tuple(record.positive_names),
+            )
         except (RunError, OSError, ValueError, KeyError, TypeError) as error:
             raise CohortError(
                 f"damaged ({error})",
@@ -49,8 +60,7 @@ class Prepared(Layout):
                 expected=FILES,
                 remedy="prepare the images again",
             ) from None
-        if reading.positive not in (None, positive):
-            raise CohortError(f"no positive class {reading.positive!r}", where=path, expected=positive)
+        refuse_options(reading.positive, reading.merge, cohort.classes, path)
         return cohort
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
-from tumortrace.errors import CohortError
 from tumortrace.records.data import SyntheticRecord
 
 
@@ -31,9 +31,7 @@ class Synthetic(Layout):
             kind, count, seed = parse_synthetic(str(path))
             path = cached_synthetic(kind, count, seed)
         cohort = open_synthetic(path)
-        if reading.positive not in (None, cohort.positive_class):
-            found = f"no positive class {reading.positive!r}"
-            raise CohortError(found, where=cohort.name, expected=cohort.positive_class, remedy="leave --positive out")
+        refuse_options(reading.positive, reading.merge, cohort.classes, cohort.name)
         return cohort
 
 

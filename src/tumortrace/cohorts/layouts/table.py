@@ -58,10 +58,10 @@ class Table(Layout):
         if "label" not in table:
             notes.append("no column 'label' in the table: all images are unlabelled")
             table = table.assign(label="")
-        labels = binary_labels(table["label"].tolist(), positive=reading.positive, where=file)
-        table = table.assign(label=labels.numbers.to_numpy())
+        labels = binary_labels(table["label"].tolist(), positive=reading.positive, merge=reading.merge, where=file)
+        table = labels.into(table)
         notes += [labels.note] if labels.note else []
-        return Cohort(file.stem, "table", table, labels.classes, notes=tuple(notes))
+        return Cohort(file.stem, "table", table, notes=tuple(notes), **labels.naming)
 
     def listing(self, path: Path) -> Listing:
         """All rows of the table, and the images in the folders of theirs that none names."""
