@@ -52,7 +52,7 @@ class Reading:
     group_from_name: str | None = None
     label_from_name: str | None = None
     resolution: float | None = None
-    merge: tuple[str, ...] = field(default=(), kw_only=True)  # a list, as the command line takes it
+    merge: Sequence[str] = field(default=(), kw_only=True)  # a list, as the command line takes it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "merge", tuple(self.merge or ()))  # lists from records and callers compare alike
@@ -90,7 +90,11 @@ class Source:
     def recorded(cls, arguments: Mapping[str, Any]) -> Source | None:
         """The source that a run's arguments name; None where it was given a cohort that nothing was opened for."""
         path = arguments.get("data")
-        return None if path is None else cls(path, Reading(**{name: arguments.get(name) for name in READING}))
+        return (
+            None
+            if path is None
+            else cls(path, Reading(**{name: arguments[name] for name in READING if name in arguments}))
+        )
 
 
 @dataclass(frozen=True)
