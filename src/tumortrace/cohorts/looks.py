@@ -25,6 +25,7 @@ from tumortrace.cohorts.cache import store_folder
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import ImageError
 from tumortrace.images.decoding import Facts, read_with_facts
+from tumortrace.images.parts import content_of
 from tumortrace.images.reference import ImageRef
 from tumortrace.images.stain import find_ink
 from tumortrace.records.files import replacing
@@ -351,8 +352,7 @@ def look_of(paths: Sequence[str], images: np.ndarray, facts: Sequence[Facts]) ->
 
 def _damaged_chunk(path: str) -> str:
     """The first part of a PNG whose checksum is wrong, or nothing; decoders may pass over it and make up pixels."""
-    with open(path, "rb") as file:
-        content = file.read()
+    content = content_of(ImageRef.parse(path))
     start = 8
     while start + 12 <= len(content):
         end = start + 8 + int.from_bytes(content[start : start + 4])
@@ -370,6 +370,8 @@ def _problem(path: str, reason: str) -> str:
     file = ImageRef.parse(path).file
     if not os.path.exists(file):
         return "missing"
+    if ImageRef.parse(path).part:
+        return "unreadable"
     if re.search(r"\(.*truncated", reason, re.IGNORECASE):
         return "truncated"
     try:

@@ -9,9 +9,9 @@ import ctypes
 import logging
 import os
 import stat
+import tempfile
 import warnings
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tumortrace.errors import ImageError
 from tumortrace.images.dicom import is_dicom, read_dicom
+from tumortrace.images.parts import content_of, row_of
 from tumortrace.images.reference import ImageRef
 from tumortrace.images.tiff import MAX_PIXELS, doubtful_depth, is_tiff, read_tiff, to_eight_bit
 
@@ -74,7 +75,9 @@ def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
     their window (`tumortrace.images.dicom`).
 
     Args:
-        path: An image file, or `file::row` for a row of an array of images (HDF5, or NumPy's `.npy`).
+        path: An image file, or a part of a file that holds many (`ImageRef`): `file::row` for a row of an array of
+            images (HDF5, NumPy's `.npy`) or of a Parquet table, `file::OFFSET+LENGTH` for an encoded image within a
+            tar archive or TFRecord file.
 
     Returns:
         uint8 array of shape (height, width, 3).
@@ -99,7 +102,7 @@ def read_with_facts(
     """Pixels of one image as `read_image` gives them, and how the file stores them, in one reading.
 
     Args:
-        path: An image file, or `file::row`.
+        path: An image file, or a part of one.
         max_pixels: Pixels beyond which an image file is refused before it is decoded.
         slide: Whether a whole slide with levels is wanted too, which is no patch.
 
@@ -116,8 +119,11 @@ def read_with_facts(
     ref = ImageRef.parse(path)
     path = ref.file
     _check_file(path)
+    if ref.is_row:
+        pixels, form = row_of(ref)
+        return (_grey(pixels), Facts(form, "grey")) if pixels.ndim == 2 else (pixels, Facts(form))
     if ref.part:
-        return _row(ref)
+        return _part(ref, max_pixels)
     try:
         pixels, facts = _decoded(path, max_pixels, slide)
     except ImageError:
@@ -133,6 +139,18 @@ def read_with_facts(
     if pixels.size == 0:
         raise ImageError("an image without pixels", where=path)
     return pixels, facts
+
+
+def _part(ref: ImageRef, max_pixels: int) -> tuple[np.ndarray, Facts]:
+    """An encoded image within a file, read from a copy: decoders, of which some are C libraries, want a file."""
+    with tempfile.TemporaryDirectory(prefix="tumortrace-") as folder:
+        copy = os.path.join(folder, "image")
+        with open(copy, "wb") as file:
+            file.write(content_of(ref))
+        try:
+            return read_with_facts(copy, max_pixels=max_pixels)
+        except ImageError as error:
+            raise ImageError(error.found, where=ref, expected=error.expected, remedy=error.remedy) from None
 
 
 def _decoded(path: str, max_pixels: int, slide: bool) -> tuple[np.ndarray, Facts]:
@@ -270,36 +288,3 @@ def _with_exif(rgb: np.ndarray, image: Image.Image) -> Image.Image:
     with suppress(Exception):  # a damaged EXIF block says nothing about orientation
         picture.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
     return picture
-
-
-def _row(ref: ImageRef) -> tuple[np.ndarray, Facts]:
-    """A row of an array of images: uint8, shape (count, height, width, 3), or (count, height, width) for grey ones."""
-    open_array, form = (_numpy_images, "NumPy") if ref.suffix == ".npy" else (_hdf5_images, "HDF5")
-    try:
-        images = open_array(ref.file, os.stat(ref.file).st_mtime_ns, os.getpid())
-        pixels = np.asarray(images[int(ref.part)]) if int(ref.part) < len(images) else None
-    except Exception as error:  # damaged files make HDF5 raise nearly anything
-        raise ImageError(f"cannot be read as {form} ({error})", where=ref, remedy=_RESTORE) from None
-    if pixels is None:
-        raise ImageError(f"no row {ref.part}", where=ref.file, expected=f"0 to {len(images) - 1}")
-    if pixels.dtype != np.uint8 or (pixels.ndim != 2 and pixels.shape[2:] != (3,)):
-        found = f"{pixels.dtype} of shape {pixels.shape}"
-        raise ImageError(found, where=ref, expected="uint8 (height, width, 3) or (height, width)")
-    if pixels.ndim == 2:
-        return np.repeat(pixels[..., None], 3, axis=2), Facts(form, "grey")
-    return pixels, Facts(form)
-
-
-# Arrays are kept open: opening costs more than reading a row. A file that has changed, and a forked process, get a
-# handle of their own.
-@lru_cache(maxsize=16)
-def _hdf5_images(file: str, changed: int, process: int) -> Any:
-    import h5py
-
-    handle = h5py.File(file, "r")
-    return handle["x" if "x" in handle else next(iter(handle), "x")]
-
-
-@lru_cache(maxsize=16)
-def _numpy_images(file: str, changed: int, process: int) -> Any:
-    return np.load(file, mmap_mode="r")

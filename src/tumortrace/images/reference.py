@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
+
+_PART = re.compile(r"[0-9]+(\+[0-9]+)?")
 
 
 class ImageRef(NamedTuple):
@@ -12,12 +15,15 @@ class ImageRef(NamedTuple):
     Attributes:
         file: Path of the file.
         part: Which of the images that the file holds: the number of a row, in decimal digits, of an array of images
-            (HDF5, NumPy); blank where the file is the image.
+            (HDF5, NumPy) or of a table with encoded ones (Parquet); `OFFSET+LENGTH`, the bytes of an encoded image
+            within the file (an entry of a tar archive, a record of a TFRecord file); blank where the file is the image.
 
     Example:
         >>> ref = ImageRef.parse("/data/patches.h5::12")
         >>> ref.file, ref.part, str(ref), ImageRef.parse("/data/a::b.png").part
         ('/data/patches.h5', '12', '/data/patches.h5::12', '')
+        >>> ImageRef.parse("/data/train-0.tar::512+20481").part
+        '512+20481'
     """
 
     file: str
@@ -30,10 +36,15 @@ class ImageRef(NamedTuple):
             return text
         path = os.fspath(text)
         file, _, part = path.rpartition("::")
-        return cls(file, part) if file and part.isdecimal() else cls(path)
+        return cls(file, part) if file and _PART.fullmatch(part) else cls(path)
 
     def __str__(self) -> str:
         return f"{self.file}::{self.part}" if self.part else self.file
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is a row of an array, which holds pixels; other parts hold encoded images, as files do."""
+        return self.part.isdecimal() and self.suffix not in (".parquet", ".pq")
 
     @property
     def suffix(self) -> str:
