@@ -35,7 +35,7 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("rows_a_group", [7, 10_000])
 @pytest.mark.parametrize("struct", [True, False])
 def test_cells_of_parquet_in_any_order(rows_a_group: int, struct: bool, tmp_path: Path) -> None:
-    """From several threads, in small groups of rows and in one that holds all; a struct as of Hugging Face, or binary."""
+    """From several threads, in groups of 7 rows and in one of all; structs as of Hugging Face, or binary."""
     images = pictures(300)
     cells = [{"bytes": encoded(image), "path": None} if struct else encoded(image) for image in images]
     file = tmp_path / "train.parquet"
