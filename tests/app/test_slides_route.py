@@ -227,6 +227,21 @@ def test_a_scan_that_fails_says_why(server: TestClient) -> None:
     assert server.get(f"/api/slides/{job}").status_code == 404
 
 
+def test_a_model_without_resolution_asks_for_that_of_its_patches(
+    server: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, before the slide is queued, by the field's name; with it, the scan is queued."""
+    model = server.app.state.service.catalogue.get().model  # type: ignore[attr-defined]
+    monkeypatch.setattr(model, "info", model.info.model_copy(update={"resolution": None}))
+    answer = server.post("/api/slides", files={"name": (None, "tissue.png")})
+    assert answer.status_code == 422
+    assert "`patch_resolution`" in answer.json()["error"]["remedy"]
+    fields = {"name": "tissue.png", "resolution": "1.0", "patch_resolution": "1.0"}
+    job = started(server, files={name: (None, value) for name, value in fields.items()})
+    assert finished(server, job)["status"] == "done"
+    server.delete(f"/api/slides/{job}")
+
+
 def test_a_finished_scan_outlasts_a_restart(
     server: TestClient, scanned: str, settings: Settings, small_run: Path, tmp_path: Path
 ) -> None:

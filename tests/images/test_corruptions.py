@@ -38,11 +38,11 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one.astype(int) - other.astype(int)).mean())
 
 
-def test_every_corruption_has_five_strengths_that_grow() -> None:
-    """Five amounts each that go one way; the symmetries are the seven that are not the identity."""
+def test_every_corruption_has_strengths_that_grow() -> None:
+    """Five amounts each that go one way, of levels three; the symmetries are the seven that are not the identity."""
     for name in ORDERED:
         amounts = CORRUPTIONS[name].amounts
-        assert len(amounts) == 5
+        assert len(amounts) == (3 if name == "read-level" else 5)
         assert list(amounts) in (sorted(set(amounts)), sorted(set(amounts), reverse=True))
     assert CORRUPTIONS["symmetry"].amounts == tuple(range(1, 8))
 
@@ -56,7 +56,9 @@ def test_strength_0_changes_no_byte(name: str, images: np.ndarray) -> None:
 @pytest.mark.parametrize("name", ORDERED)
 def test_a_higher_strength_goes_further_from_the_original(name: str, images: np.ndarray) -> None:
     """Mean distance in grey levels grows strictly from strength to strength."""
-    distances = [distance(corrupt(images, IDS, name, strength), images) for strength in range(6)]
+    distances = [
+        distance(corrupt(images, IDS, name, strength), images) for strength in (0, *CORRUPTIONS[name].strengths)
+    ]
     assert distances[0] == 0
     assert (np.diff(distances) > 0).all(), distances
 
@@ -69,8 +71,30 @@ def test_an_image_is_corrupted_alike_in_any_company_and_order(name: str, images:
     assert (backwards[::-1] == together).all()
     for k in range(2):
         assert (corrupt(images[k : k + 1], [IDS[k]], name, 3, seed=5)[0] == together[k]).all()
-    drawn = {"stain-balance", "stain-hue", "scanner", "noise", "jpeg", "rotation", "shift", "fold", "bubble"}
+    drawn = {
+        "stain-balance",
+        "stain-hue",
+        "scanner",
+        "read-level",
+        "noise",
+        "jpeg",
+        "rotation",
+        "shift",
+        "fold",
+        "bubble",
+    }
     assert (not (corrupt(images, IDS, name, 3, seed=6) == together).all()) == (name in drawn)
+
+
+@pytest.mark.parametrize("strength", [1, 2, 3])
+def test_a_level_is_block_means_of_finer_pixels_on_a_drawn_grid(strength: int) -> None:
+    """The mean over a px of the level keeps sinc(px / length) of a wave and moves it nowhere."""
+    size = CORRUPTIONS["read-level"].amounts[strength - 1]
+    wave = np.repeat(100 * np.sin(2 * np.pi * np.arange(SIDE) / 10)[None, :, None], SIDE, 0).repeat(3, 2)
+    changed = corrupt(np.rint(127 + wave).astype(np.uint8)[None], ["a"], "read-level", strength)[0].astype(float)
+    off = changed - 127 - wave * np.sinc(size / 10)
+    assert np.abs(off[12:-12, 12:-12]).max() < 3
+    assert strength < 3 or np.abs(changed - 127 - wave)[12:-12, 12:-12].max() > 5
 
 
 def test_jpeg_is_pillows_on_a_drawn_grid(images: np.ndarray) -> None:

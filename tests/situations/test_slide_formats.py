@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from tests.situations.situation import situation
 from tumortrace.errors import SlideError
 from tumortrace.slides.slide import Slide
 
@@ -111,3 +113,65 @@ def test_levels_that_lack_tiles_are_refused_too(tmp_path: Path, pixels: np.ndarr
         tag.overwrite([0, *tag.value[1:]])
     with pytest.raises(SlideError, match="1 of 12 tiles are missing"):
         Slide(tmp_path / "a.tif")
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """As stored with an orientation tag, upright when the tag is heeded; by Pillow's table, backwards."""
+    ways = [None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM]
+    ways += [Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_90, Image.Transpose.TRANSVERSE]
+    way = [*ways, Image.Transpose.ROTATE_270][orientation - 1]
+    return pixels if way is None else np.asarray(Image.fromarray(pixels).transpose(way))
+
+
+@situation(
+    "slides",
+    there="a TIFF slide whose orientation tag says that it lies on its side",
+    typed="tumortrace scan RUN SLIDE",
+    right="it is read upright, and a note says so; a vendor's format is refused",
+)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("tiled", [True, False])
+def test_the_orientation_tag_is_heeded(orientation: int, tiled: bool, tmp_path: Path, pixels: np.ndarray) -> None:
+    """Tiled, as OpenSlide would read it, or in strips: every region is that of the upright picture."""
+    options: dict[str, Any] = {"photometric": "rgb", "metadata": None} | ({"tile": (64, 64)} if tiled else {})
+    tag = [(274, "H", 1, orientation, True)]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(turned(pixels, orientation), extratags=tag, **options)
+        if tiled:
+            file.write(turned(pixels[::2, ::2], orientation), extratags=tag, subfiletype=1, **options)
+    with Slide(tmp_path / "a.tif") as slide:
+        assert (slide.width, slide.height) == (400, 300)
+        assert np.array_equal(slide.read_region(37, 61, 150, 130, size=(150, 130)), pixels[61:191, 37:187])
+        assert (slide.read_region(390, -10, 20, 20, size=(20, 20))[:10] == 255).all()
+        assert any("orientation tag" in note for note in slide.notes) == (orientation != 1)
+
+
+def test_a_vendors_slide_with_an_orientation_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    """OpenSlide passes over the tag, and so do the viewers in which outlines are looked at."""
+    tag = [(274, "H", 1, 6, True)]
+    told = "Aperio Image Library v1\n400x300 |MPP = 0.5"
+    tifffile.imwrite(tmp_path / "a.svs", pixels, extratags=tag, description=told, metadata=None, **TILES)
+    with pytest.raises(SlideError, match=r"orientation tag \(6\).*tiffset"):
+        Slide(tmp_path / "a.svs")
+
+
+@situation(
+    "slides",
+    there="a stack of planes of focus",
+    typed="tumortrace scan RUN SLIDE",
+    right="the middle plane is read, and a note says which",
+)
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_the_plane_of_focus_is_told(kind: str, tmp_path: Path, pixels: np.ndarray) -> None:
+    """Where the file says that its pages are planes; of pages alone, the first is read and that is said."""
+    stack = np.stack([pixels * 0, pixels * 0 + 9, pixels, pixels * 0, pixels * 0])
+    options: dict[str, Any] = {"photometric": "rgb", "metadata": {"axes": "ZYXS"}}
+    options |= {"ome": True, "tile": (64, 64)} if kind == "ome" else {"imagej": True}
+    tifffile.imwrite(tmp_path / "a.tif", stack, **options)
+    with Slide(tmp_path / "a.tif") as slide:
+        assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300)), pixels)
+        assert "plane 3, the middle one of 5 planes of focus" in slide.notes[0]
+    tifffile.imwrite(tmp_path / "b.tif", stack[::-1][2:], metadata=None, **TILES)
+    with Slide(tmp_path / "b.tif") as slide:
+        assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300)), pixels)
+        assert "first of 3 pictures of one size" in slide.notes[0]

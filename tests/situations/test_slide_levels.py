@@ -10,6 +10,13 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from tests.situations.situation import situation
+from tests.slides.test_scan import fake_model
+from tumortrace.cli.main import run
+from tumortrace.errors import SlideError
+from tumortrace.records.evaluation import ScanRecord
+from tumortrace.slides.result import JOURNAL
+from tumortrace.slides.scan import scan
 from tumortrace.slides.slide import Slide
 
 TILED = {"tile": (256, 256), "photometric": "rgb", "metadata": None}
@@ -86,3 +93,104 @@ def test_tiles_are_what_area_resampling_of_full_resolution_gives(tmp_path: Path)
             off = np.abs(tile.astype(int) - wanted)
             assert np.quantile(off, 0.999) <= 2, (left, top)
             assert off.max() <= 3, (left, top)
+
+
+def pyramid(file: Path) -> Path:
+    """Tissue at .25 um, whose levels of factor 2 and 4 are much darker, so that one sees which was read."""
+    with tifffile.TiffWriter(file) as tiff:
+        for number, side in enumerate((512, 256, 128)):
+            level = np.full((side, side, 3), (200 - 60 * number, 110 - 40 * number, 170 - 40 * number), np.uint8)
+            tiff.write(
+                level,
+                subfiletype=int(number > 0),
+                resolution=(4e4, 4e4),
+                resolutionunit=3,
+                **{**TILED, "tile": (64, 64)},
+            )
+    return file
+
+
+@situation(
+    "resolution",
+    there="a slide with levels",
+    typed="tumortrace scan RUN SLIDE --read-level 0",
+    right="tiles come from that level, which `scan.json` names; a missing level is refused",
+)
+def test_the_level_that_is_read_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the command line; the note tells of another than the usual one, and of tiles that were enlarged."""
+    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
+    seen: list[int] = []
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        seen.append(int(np.median(images[..., 0])))
+        return np.zeros(len(images))
+
+    model = fake_model(predict, resolution=0.5)
+    model.require_preparation = lambda *_: None
+    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
+    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+    slide = str(pyramid(tmp_path / "a.tiff"))
+    told = []
+    for asked in ("auto", "0", "2"):
+        assert run(["scan", "run", slide, "-o", str(tmp_path / asked), "--read-level", asked]) == 0
+        told.append(ScanRecord.read(tmp_path / asked / "a"))
+    assert seen == [140, 200, 80]
+    assert [(record.read_level, record.level, record.level_factor) for record in told] == [
+        ("auto", 1, 2.0),
+        ("0", 0, 1.0),
+        ("2", 2, 4.0),
+    ]
+    assert told[0].notes == []
+    assert "level 0 was read, as was asked" in told[1].notes[0]
+    assert "2 times coarser than tiles" in told[2].notes[0]
+    capsys.readouterr()
+    for wrong in ("3", "-1", "fine", "1.5"):
+        assert run(["scan", "run", slide, "-o", str(tmp_path / "no"), f"--read-level={wrong}"]) == 1
+        assert "levels: 0 (1 times smaller), 1 (2 times" in capsys.readouterr().err
+
+
+def test_another_level_is_not_resumed(tmp_path: Path) -> None:
+    """Tiles that were predicted from one level are not continued from another."""
+    calls: list[int] = []
+
+    def stopping(images: np.ndarray) -> np.ndarray:
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise SlideError("stop")
+        return np.zeros(len(images))
+
+    model, slide = fake_model(stopping, resolution=0.5), pyramid(tmp_path / "a.tiff")
+    with pytest.raises(SlideError, match="stop"):
+        scan("run", slide, out=tmp_path / "out", model=model, batch_size=8)
+    assert (tmp_path / "out" / JOURNAL).exists()
+    first: list[int] = []
+    options = {"out": tmp_path / "out", "model": model, "batch_size": 8, "progress": lambda done, _: first.append(done)}
+    scan("run", slide, read_level=0, **options)  # type: ignore[arg-type]
+    assert first[0] == 0
+
+
+@situation(
+    "resolution",
+    there="a model whose training data stated no resolution",
+    typed="tumortrace scan RUN SLIDE",
+    right="refused until `--patch-resolution` states it",
+)
+def test_a_model_without_resolution_is_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where --resolution is given, which is the slide's; nothing is written."""
+    model = fake_model(resolution=None)
+    model.require_preparation = lambda *_: None
+    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
+    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+    command = ["scan", "run", str(pyramid(tmp_path / "a.tiff")), "-o", str(tmp_path / "out")]
+    for more in ([], ["--resolution", "0.25"]):
+        assert run([*command, *more]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert "states no resolution" in lines[0]
+        assert "--patch-resolution" in lines[0]
+    assert run([*command, "--patch-resolution", "0.5"]) == 0
+    assert "taken to have 0.5 um/px, as was asked" in capsys.readouterr().err

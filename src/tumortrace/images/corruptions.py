@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -81,7 +82,7 @@ def _sign(random: np.random.Generator) -> float:
     return 1.0 if random.random() < 0.5 else -1.0
 
 
-# Lens, sensor and file: blur, focus, resolution, noise, JPEG.
+# Lens, sensor and file: blur, focus, resolution, level, noise, JPEG.
 
 
 BLOCK = 16  # side of what JPEG with 4:2:0 compresses together, px
@@ -126,6 +127,32 @@ def resolution(image: Tensor, factor: float, random: np.random.Generator) -> Ten
     height, width = image.shape[2:]
     small = resize(image, (max(1, round(height / factor)), max(1, round(width / factor))))
     return resize(small, (height, width))
+
+
+FINE = 4  # px of the stand-in for full resolution along one px of the patch
+_RIM = 8  # px of the patch repeated around it, beyond which Lanczos does not look
+
+
+def read_level(image: Tensor, size: float, random: np.random.Generator) -> Tensor:
+    """Read from a level of a slide whose px are `size` px of the patch, on a grid at a drawn place.
+
+    As scanners make it, a px of the level is the mean of the px of full resolution in it, for which the patch enlarged
+    fourfold stands; as `scan` reads it, the level is resampled by Lanczos to the patch's px, with the exact box. Below
+    1 the level is finer than the tiles, which `scan` prefers; at 2 it is coarser, and the tiles are enlarged.
+    """
+    height, width = image.shape[2:]
+    pixels = (image[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    around = Image.fromarray(np.pad(pixels, ((_RIM, _RIM), (_RIM, _RIM), (0, 0)), "edge"))
+    fine = around.resize((around.width * FINE, around.height * FINE), Image.Resampling.LANCZOS)
+    step = round(size * FINE)
+    left, top = (int(place * step) for place in random.random(2))
+    columns, rows = (fine.width - left) // step, (fine.height - top) // step
+    grid = (left, top, left + columns * step, top + rows * step)
+    level = fine.resize((columns, rows), Image.Resampling.BOX, grid)
+    near = (_RIM * FINE - left) / step, (_RIM * FINE - top) / step
+    box = (*near, near[0] + width * FINE / step, near[1] + height * FINE / step)
+    tile = np.array(level.resize((width, height), Image.Resampling.LANCZOS, box))
+    return torch.from_numpy(tile).permute(2, 0, 1)[None].to(image.dtype) / 255
 
 
 def noise(image: Tensor, deviation: float, random: np.random.Generator) -> Tensor:
@@ -277,6 +304,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "blur": Corruption("Blur", "sigma, px", (0.5, 1.0, 1.5, 2.5, 4.0), blur),
     "defocus": Corruption("Defocus", "radius, px", (1.0, 1.5, 2.2, 3.2, 4.5), defocus),
     "resolution": Corruption("Lower resolution", "factor", (1.5, 2.0, 3.0, 4.0, 6.0), resolution),
+    "read-level": Corruption("Read from a level", "its px, in px of the patch", (0.5, 1.0, 2.0), read_level),
     "noise": Corruption("Noise", "deviation, grey levels", (4.0, 8.0, 14.0, 22.0, 32.0), noise),
     "jpeg": Corruption("JPEG", "quality", (80.0, 60.0, 40.0, 20.0, 10.0), jpeg),
     "rotation": Corruption("Rotation", "degrees", (2.0, 5.0, 10.0, 20.0, 40.0), rotation),

@@ -169,10 +169,12 @@ def _thresholds(strength: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def _pale_from(values: np.ndarray, limit: float) -> float:
     """A lower threshold where what lies below `limit` is of two kinds, glass and pale tissue; else `limit`."""
     values = values[values <= limit]
-    if limit <= _LIMITS[0] or len(values) < 2 or not (spread := float(values.var())):
+    if limit <= _LIMITS[0] or len(values) < 2:
         return limit
-    cut = float(threshold_otsu(values))
+    cut, spread = float(threshold_otsu(values)), float(values.var())
     pale = values > cut
+    if pale.all() or not pale.any():
+        return limit
     share, apart = float(pale.mean()), float(values[pale].mean() - values[~pale].mean())
     if apart < _APART or share * (1 - share) * apart**2 < _TWO_KINDS * spread:
         return limit

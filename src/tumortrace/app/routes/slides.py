@@ -150,6 +150,7 @@ _FORM = {
         "model": {"type": "string", "description": "Name of a model as in /api/models; default the first"},
         "overlap": {"type": "number", "minimum": 0, "maximum": 0.9, "description": "Of neighbouring tiles"},
         "resolution": {"type": "number", "description": "Um per px of a slide that does not state it"},
+        "patch_resolution": {"type": "number", "description": "Um per px of the patches of a model that states none"},
     },
 }
 
@@ -176,6 +177,9 @@ async def start_scan(request: Request, service: TheService) -> Started:
             form = await receive_form(request.headers.get("content-type", ""), request.stream(), target, fits)
             options = _options(form.fields)
             name, model = form.fields.get("name"), form.fields.get("model")
+            if service.catalogue.get(model).model.info.resolution is None and "patch_resolution" not in options:
+                cause = "the model states no resolution of its training patches"
+                raise Problem(422, cause, "state it in the field `patch_resolution`, in um per pixel")
             if (name is None) == (form.file_name is None):
                 raise Problem(422, "neither a file nor a name, or both", "send a slide in `file`, or `name` one")
             shown = name if form.file_name is None else fit_to_show(form.file_name)
@@ -279,6 +283,7 @@ class _Options(BaseModel):
 
     overlap: float | None = Field(None, ge=0, le=0.9)
     resolution: float | None = Field(None, ge=RESOLUTIONS[0], le=RESOLUTIONS[1])
+    patch_resolution: float | None = Field(None, ge=RESOLUTIONS[0], le=RESOLUTIONS[1])
 
 
 def _options(fields: dict[str, str]) -> dict[str, float]:

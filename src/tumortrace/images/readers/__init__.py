@@ -79,10 +79,14 @@ def open_reader(path: Path) -> Reader:
     """
     if not path.is_file():
         raise SlideError("no such file", where=path, expected="a slide", remedy="check the path")
-    for name in READERS:
-        reader: Reader | None = import_module(f"{__name__}.{name}").open_reader(path)
-        if reader is not None:
-            return reader
+    try:
+        for name in READERS:
+            reader: Reader | None = import_module(f"{__name__}.{name}").open_reader(path)
+            if reader is not None:
+                return reader
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or error})"
+        raise SlideError(found, where=path, expected="a slide", remedy="check the rights and the disk") from error
     raise SlideError("no reader knows this file", where=path, expected="a slide or an image", remedy="convert it")
 
 
