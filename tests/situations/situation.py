@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-Subject = Literal["pixels", "slides", "resolution", "folders", "tables", "runs"]
+Subject = Literal["pixels", "slides", "resolution", "folders", "tables", "layouts", "runs"]
 Test = TypeVar("Test", bound=Callable[..., None])
 
 

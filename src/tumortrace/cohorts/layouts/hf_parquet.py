@@ -1,0 +1,128 @@
+"""Parquet files with images in them, as Hugging Face distributes data sets.
+
+Shards `data/train-00000-of-00001.parquet`, or `train.parquet`; a column of images (a struct of `bytes` and `path`, or
+plain binary) and one of labels: bool, text, or a whole number whose names stand in the schema's metadata under
+`huggingface` (https://huggingface.co/docs/datasets/image_load and /about_dataset_features).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.layouts import LAYOUTS, Layout
+from tumortrace.cohorts.shards import cohort_of_shards, label_field, plain_text, shards_of, with_split
+from tumortrace.errors import CohortError
+from tumortrace.images.parts import image_column
+from tumortrace.images.reference import ImageRef
+
+_NAMES = re.compile(r".+\.(parquet|pq)", re.IGNORECASE)
+
+
+class HuggingFaceParquet(Layout):
+    """Encoded images and labels in the columns of Parquet files."""
+
+    rank = 26
+    looks_like = "Parquet files with images in them (Hugging Face: data/train-00000-of-00001.parquet)"
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the first Parquet file there holds a column of encoded images."""
+        if path.suffix.lower() not in (".parquet", ".pq", "") and path.is_file():
+            return False
+        shards = shards_of(path, _NAMES)
+        return bool(shards) and (schema := _schema(shards[0])) is not None and image_column(schema) is not None
+
+    def read(self, path: Path, reading: Reading) -> Cohort:
+        """The cohort of all rows of all shards; the split of a shard is what its name says."""
+        shards = shards_of(path, _NAMES)
+        first = _schema(shards[0])
+        assert first is not None  # as `recognises` has found
+        notes = [f"images are the column {str(image_column(first)).removesuffix('.bytes')!r} of {_count(len(shards))}"]
+        tables = [_rows(shard, path, first, reading) for shard in shards]
+        rows = pd.concat(tables, ignore_index=True)
+        column = label_field([field.name for field in first], path, reading)
+        notes.append(
+            f"labels are the column {column!r}" if column else "no column of labels: all images are unlabelled"
+        )
+        return cohort_of_shards(path, "hf-parquet", rows, reading, notes)
+
+
+LAYOUTS.register("hf-parquet")(HuggingFaceParquet())
+
+
+def _count(shards: int) -> str:
+    return "a Parquet file" if shards == 1 else f"{shards} Parquet files"
+
+
+def _schema(shard: Path) -> Any:
+    """The schema of a Parquet file, or None where it is none."""
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_schema(shard)
+    except (OSError, ValueError):  # pyarrow's errors are ValueErrors too
+        return None
+
+
+def _rows(shard: Path, root: Path, first: Any, reading: Reading) -> pd.DataFrame:
+    """Id, path, label, split and plain columns of each row of a shard; images are not read."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    schema = _schema(shard)
+    if schema is None:
+        raise CohortError("not a Parquet file", where=shard, remedy="download it again")
+    if image_column(schema) != image_column(first):
+        found = f"columns {', '.join(schema.names)[:160]}"
+        raise CohortError(found, where=shard, expected=f"{', '.join(first.names)[:160]}, as in the others")
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_boolean, pa.types.is_integer)
+    plain = [field.name for field in schema if any(is_kind(field.type) for is_kind in (*kinds, pa.types.is_floating))]
+    label = label_field([field.name for field in schema], shard, reading)
+    if label is not None and label not in plain:
+        found = f"labels of type {str(schema.field(label).type)[:80]} in column {label!r}"
+        raise CohortError(found, where=shard, expected="one text, truth value or whole number for each image")
+    try:
+        file = pyarrow.parquet.ParquetFile(shard)
+        columns = {name: file.read(columns=[name]).column(0).to_pylist() for name in plain}
+        count = file.metadata.num_rows
+    except (OSError, ValueError) as error:
+        raise CohortError(f"not a Parquet file ({error})", where=shard, remedy="download it again") from None
+    names = _class_names(schema, label)
+    texts = {name: [None if value is None else plain_text(value) for value in columns[name]] for name in plain}
+    stem = re.sub(r"-of-\d+$", "", shard.stem)
+    further = {name.lower(): texts[name] for name in plain if name != label and name.lower() not in ("id", "path")}
+    values: list[Any] = columns[label] if label else [None] * count
+    rows = pd.DataFrame(
+        {
+            **further,
+            "id": [f"{stem}-{row:06d}" for row in range(count)],
+            "path": [str(ImageRef(str(shard.absolute()), str(row))) for row in range(count)],
+            "label": [_label(value, names, shard) for value in values],
+        },
+        dtype=object,
+    )
+    return with_split(rows, shard, root)
+
+
+def _class_names(schema: Any, label: str | None) -> list[str]:
+    """Names of a `ClassLabel` by number, from the schema's metadata; none where it has none."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return [str(name) for name in features[label]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _label(value: object, names: list[str], shard: Path) -> str | None:
+    if value is None or not names or isinstance(value, bool | str):
+        return None if value is None else plain_text(value)
+    if isinstance(value, int) and value == -1:  # how Hugging Face writes that there is no label
+        return None
+    if isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    raise CohortError(f"label {value!r}", where=shard, expected=f"0 to {len(names) - 1}, as its metadata name them")

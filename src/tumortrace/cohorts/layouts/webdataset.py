@@ -1,0 +1,120 @@
+"""WebDataset: tar archives of files that belong together by name: `key.png` with `key.cls`, `key.json` or `key.txt`.
+
+Aizman et al., "High performance I/O for large scale deep learning", 2019; https://github.com/webdataset/webdataset. The
+part of a name before its first dot is the key. Archives are gone through once; where each image lies is kept in the
+cache.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import BinaryIO
+
+import pandas as pd
+
+from tumortrace.cohorts.cache import unpacked
+from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.files import is_image
+from tumortrace.cohorts.layouts import LAYOUTS, Layout
+from tumortrace.cohorts.shards import cohort_of_shards, label_field, plain_text, shards_of, with_split
+from tumortrace.errors import CohortError
+from tumortrace.images.reference import ImageRef
+from tumortrace.records.progress import track
+
+_NAMES = re.compile(r".+\.(tar|tar\.gz|tgz)", re.IGNORECASE)
+_VERSION = 1  # raised whenever the index holds something else
+_MOST = 1 << 20  # bytes of a label or of metadata
+_IMAGE = "/image"  # columns of the index that no file beside an image can have
+_TEXT = "/text"
+
+
+class WebDataset(Layout):
+    """Images and their labels side by side in tar archives."""
+
+    rank = 27
+    looks_like = "WebDataset's shards (train-000000.tar of key.png and key.cls or key.json)"
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is a tar archive, or a folder with some and without images of its own."""
+        if path.is_file():
+            return _NAMES.fullmatch(path.name) is not None
+        return bool(shards_of(path, _NAMES, depth=1)) and not any(is_image(entry.name) for entry in path.iterdir())
+
+    def read(self, path: Path, reading: Reading) -> Cohort:
+        """The cohort of all images in all archives, with what stands beside each as its label and columns."""
+        shards = shards_of(path, _NAMES, depth=1)
+        tables = [
+            with_split(_index(shard), shard, path).assign(shard=str(shard.absolute()))
+            for shard in track(shards, "going through archives", total=len(shards))
+        ]
+        rows = pd.concat(tables, ignore_index=True)
+        if rows.empty:
+            raise CohortError("no images in its archives", where=path, expected="images such as key.png and key.cls")
+        fields = [str(name) for name in rows if name not in ("key", "shard", "split", _IMAGE)]
+        column = label_field(fields, path, reading) or (_TEXT if _TEXT in fields else None)
+        told = {None: "nothing beside the images says a class: they are unlabelled", _TEXT: "labels are the .txt files"}
+        notes = [told.get(column, f"labels are the field {column!r}")]
+        rows["id"] = rows.pop("key")
+        rows["path"] = [str(ImageRef(*row)) for row in zip(rows.pop("shard"), rows.pop(_IMAGE), strict=True)]
+        rows["label"] = rows[column] if column else None
+        further = rows.drop(columns=[name for name in (column, _TEXT) if name in rows and name != "label"])
+        return cohort_of_shards(path, "webdataset", further, reading, notes)
+
+
+LAYOUTS.register("webdataset")(WebDataset())
+
+
+def _index(shard: Path) -> pd.DataFrame:
+    """Key, place of the image, and label and metadata of each sample of an archive, as text."""
+    if not shard.name.lower().endswith(".tar"):
+        found = "a compressed archive, of which no image can be read by itself"
+        raise CohortError(found, where=shard, expected=".tar", remedy=f"unpack it: gunzip {shard.name}")
+
+    def write(copy: BinaryIO) -> None:
+        pd.DataFrame(_samples(shard)).to_parquet(copy)
+
+    return pd.read_parquet(unpacked(shard, f"{shard.stem}.index-{_VERSION}.parquet", write))
+
+
+def _samples(shard: Path) -> list[dict[str, str]]:
+    samples: dict[str, dict[str, str]] = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for entry in archive:
+                folder, _, name = entry.name.rpartition("/")
+                stem, _, kind = name.partition(".")
+                if not entry.isfile() or not stem or not kind:
+                    continue
+                sample = samples.setdefault(f"{folder}/{stem}".strip("/."), {})
+                if is_image(name):
+                    if "mask" in kind.split("."):
+                        continue
+                    if _IMAGE in sample:
+                        found = f"two images of the key {stem!r}"
+                        raise CohortError(found, where=shard, expected="one for each key", remedy="name it anew")
+                    sample[_IMAGE] = f"{entry.offset_data}+{entry.size}"
+                elif entry.size <= _MOST and (file := archive.extractfile(entry)) is not None:
+                    sample |= _beside(kind, file.read(), f"{shard.name}: {entry.name}")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise CohortError(f"not a complete tar archive ({error})", where=shard, remedy="download it again") from None
+    return [{"key": key, **sample} for key, sample in samples.items() if _IMAGE in sample]
+
+
+def _beside(kind: str, content: bytes, where: str) -> dict[str, str]:
+    """What a file beside an image says, by field."""
+    kind = kind.lower()
+    if kind == "json":
+        try:
+            fields = json.loads(content)
+        except ValueError as error:
+            raise CohortError(f"not JSON ({error})", where=where, remedy="write the archive anew") from None
+        pairs = fields.items() if isinstance(fields, dict) else [("label", fields)]
+        texts = {str(name).lower(): plain_text(value) for name, value in pairs}
+        return {name: text for name, text in texts.items() if text is not None and name not in ("key", "id", "path")}
+    text = plain_text(content.strip())
+    if text is None or kind.split(".")[0] not in ("cls", "label", "class", "txt", "text", "target"):
+        return {}
+    return {_TEXT if kind in ("txt", "text") else kind.split(".")[0]: text}
