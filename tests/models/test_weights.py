@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tumortrace.errors import ModelError
+from tumortrace.models import hub
 from tumortrace.models.architecture import build_network
-from tumortrace.models.families import backbone
 from tumortrace.models.weights import load_weights, read_weights
 
 
@@ -135,7 +135,7 @@ def test_without_a_network_it_says_which_file_to_fetch(tmp_path: Path, monkeypat
     def unreachable(request: object, timeout: float) -> None:
         raise OSError("no route")
 
-    monkeypatch.setattr(backbone.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(hub.urllib.request, "urlopen", unreachable)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setenv("TUMORTRACE_WEIGHTS", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
@@ -149,19 +149,6 @@ def test_without_a_network_it_says_which_file_to_fetch(tmp_path: Path, monkeypat
     assert load_weights(resnet(), "imagenet")["origin"] == "published weights of resnet18, resnet18.safetensors"
     with pytest.raises(ModelError, match=r"config\.json"):
         build_network("backbone", (32, 32), {"body": "hf-hub:owner/name"})
-
-
-def test_a_hubs_name_is_resolved_for_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bundle names the architecture and its options, so that it loads without any hub."""
-    monkeypatch.setattr(backbone, "require_connection", lambda address, what: None)
-    monkeypatch.setattr(
-        timm.models, "load_model_config_from_hf", lambda hub: ({}, "vit_tiny_patch16_224", {"img_size": 32})
-    )
-    network = build_network("backbone", (32, 32), {"body": "hf-hub:owner/name", "pooling": "own"})
-    resolved = network.resolved_arguments
-    assert resolved == {"body": "vit_tiny_patch16_224", "options": {"img_size": 32}}
-    again = build_network("backbone", (32, 32), {"pooling": "own", **resolved})  # type: ignore[dict-item]
-    again.load_state_dict(network.state_dict())
 
 
 def test_imagenet_weights_need_a_body() -> None:

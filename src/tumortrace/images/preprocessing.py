@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from skimage.color import lab2rgb, rgb2lab
 from skimage.exposure import equalize_adapthist, equalize_hist
 from torch import Tensor
@@ -77,6 +77,8 @@ class Preprocessing(BaseModel):
         equalisation: Equalisation of lightness; see `tumortrace.images.preprocessing`.
         super_resolution: Enlargement of the square by a generator or by Lanczos, or None.
         size: Side in pixels to which the result is resized, or None to leave it.
+        frame: Side in pixels of a larger square to which it is resized first, whose centre of `size` is taken, as some
+            published bodies ask for; None resizes to `size` itself.
         filter: Interpolation of the resize; antialiased but for "nearest".
         normalisation: "unit" leaves [0, 1]; "centred" maps it to [-2, 2] and "inception" to [-1, 1] (also MobileNet
             and Xception in Keras); "imagenet" uses the ImageNet mean and standard deviation, "dpn" and "openai_clip"
@@ -96,10 +98,16 @@ class Preprocessing(BaseModel):
     equalisation: Literal["none", "histogram", "clahe"] = "none"
     super_resolution: SuperResolution | None = None
     size: int | None = Field(default=None, ge=8)
+    frame: int | None = Field(default=None, ge=8)
     filter: Filter = "bilinear"
     normalisation: Annotated[
         Annotated[_Name, Tag("name")] | Annotated[Normalisation, Tag("values")], Discriminator(_kind)
     ] = "unit"
+
+    @property
+    def framed(self) -> float:
+        """Share of each side that is left of what is resized: 1 without a `frame`."""
+        return self.size / self.frame if self.size and self.frame else 1.0
 
     @property
     def prepares(self) -> bool:
@@ -167,7 +175,17 @@ class Preprocessing(BaseModel):
         rows, columns = (_centre(length, side) for length in images.shape[-2:])
         images = images[..., rows, columns]
         scaled = images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
-        return resize(scaled, (self.size, self.size), self.filter) if self.size else scaled
+        if not self.size:
+            return scaled
+        side = self.frame or self.size
+        kept = _centre(side, self.size)
+        return resize(scaled, (side, side), self.filter)[..., kept, kept]
+
+    @model_validator(mode="after")
+    def _framed(self) -> Preprocessing:
+        if self.frame is not None and (self.size is None or self.frame < self.size):
+            raise ValueError(f"frame {self.frame} without a size that fits into it")
+        return self
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Subtract the mean of `normalisation` and divide by its standard deviation, channel by channel."""

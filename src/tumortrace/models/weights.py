@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,18 @@ import torch
 import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tumortrace.cohorts.cache import cache_folder
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import Network
+from tumortrace.models.bodies import TORCHVISION
 from tumortrace.models.checkpoint import tensors_sha256
-from tumortrace.models.families.backbone import HUB, TORCHVISION, require_connection
+from tumortrace.models.foundation import HUB, FoundationModel, foundation_model
+from tumortrace.models.hub import USUAL, hub_weights, require_connection
 from tumortrace.records.files import sha256
 
 #: Prefixes under which published files keep a body's tensors.
@@ -38,11 +45,12 @@ def load_weights(network: Network, source: str) -> dict[str, Any]:
     Args:
         network: A freshly built network; changed in place.
         source: "random" leaves it as it is; "imagenet" takes the weights that timm or torchvision publish for the
-            body (a hub's name, the hub's); anything else is a file: safetensors, or `.pth` read without running code.
+            body (a hub's name, the hub's); anything else is a file, safetensors, or `.pth` read without running code,
+            or a folder that holds one, as the hub's cache does.
 
     Returns:
-        `origin` (one line), `sha256` of the file or, for published weights, of the tensors, and `unused`, the number
-        of tensors in the file that were not needed.
+        `origin` (one line), `sha256` of the file or, where libraries fetched them, of the tensors, `unused`, the number
+        of tensors in the file that were not needed, and `licence` where the table of foundation models has it.
 
     Raises:
         ModelError: There is no such file, it does not fit, or published weights cannot be fetched: the message says
@@ -52,23 +60,25 @@ def load_weights(network: Network, source: str) -> dict[str, Any]:
         return {"origin": "random initialisation", "sha256": None, "unused": 0}
     body = network.published
     target = network if body is None else network.body
-    if source != "imagenet":
-        path = Path(source).expanduser()
-        unused = _fill(target, read_weights(path), str(path))
-        return {"origin": f"file {path.name}", "sha256": sha256(path), "unused": unused}
-    if body is None:
+    if body is None and source == "imagenet":
         raise ModelError(
             "weights: imagenet for a network without a published body",
             expected="model.name: backbone",
             remedy="set weights to random or to a file",
         )
-    kept = [path for suffix in _SUFFIXES if (path := _weights_folder() / (_file_name(body) + suffix)).is_file()]
-    if kept:
-        unused = _fill(target, read_weights(kept[0]), str(kept[0]))
-        return {"origin": f"published weights of {body}, {kept[0].name}", "sha256": sha256(kept[0]), "unused": unused}
-    tensors, address = _fetch(body)
-    unused = _fill(target, tensors, address)
-    return {"origin": f"published weights of {body}, {address}", "sha256": tensors_sha256(tensors), "unused": unused}
+    row = None if body is None else foundation_model(body)
+    path = _published_file(body, row) if body is not None and source == "imagenet" else _file_of(Path(source), row)
+    if path is None:
+        assert body is not None
+        tensors, place = _fetch(body)
+        digest = tensors_sha256(tensors)
+    else:
+        tensors, place, digest = read_weights(path), str(path), sha256(path)
+    unused, told = _fill(target, tensors, place)
+    published = f"published weights of {body}, {place if path is None else path.name}"
+    origin = (published if source == "imagenet" else f"file {Path(place).name}") + told
+    licence = {} if row is None else {"licence": f"{row.licence}, {row.hub}"}
+    return {"origin": origin, "sha256": digest, "unused": unused, **licence}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -106,7 +116,7 @@ def _unpickled(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on old pickle protocols
-            return torch.load(path, "cpu", weights_only=True)
+            return torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None:
@@ -121,8 +131,31 @@ def _unpickled(path: Path) -> Any:
         ) from error
 
 
-def _fill(target: nn.Module, tensors: dict[str, Tensor], where: str) -> int:
+def _file_of(path: Path, row: FoundationModel | None) -> Path:
+    """The file that is named, or the one in a folder: of weights, or of a repository as the hub's cache keeps it.
+
+    Raises:
+        ModelError: The folder holds none, or several.
+    """
+    path = path.expanduser()
+    if not path.is_dir():
+        return path
+    revision = path / "refs" / "main"
+    snapshots = [path / "snapshots" / revision.read_text("utf-8").strip()] if revision.is_file() else []
+    folder = next((place for place in snapshots if place.is_dir()), path)
+    usual = [folder / name for name in (*([row.file] if row and row.file else []), *USUAL)]
+    here = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    named = next((file for file in usual if file.is_file()), here[0] if len(here) == 1 else None)
+    if named is None:
+        found = f"{len(here)} files of weights" + (f", such as {here[0].name}" if here else "")
+        raise ModelError(found, where=folder, expected="one, or " + " or ".join(USUAL), remedy="name the file itself")
+    return named
+
+
+def _fill(target: nn.Module, tensors: dict[str, Tensor], where: str) -> tuple[int, str]:
+    """Put the tensors into the network; returns how many were not needed, and what has to be said of the others."""
     wanted = target.state_dict()
+    tensors, told = _resampled_places(target, tensors)
     needed = [name for name in wanted if not name.endswith("num_batches_tracked")]  # of no use in inference
     misfits: dict[str, list[str]] = {}
     for prefix in _PREFIXES:
@@ -150,7 +183,24 @@ def _fill(target: nn.Module, tensors: dict[str, Tensor], where: str) -> int:
             remedy="fetch it again",
         )
     target.load_state_dict({name: tensors[prefix + name] for name in wanted if prefix + name in tensors}, strict=False)
-    return len(tensors) - sum(prefix + name in tensors for name in wanted)
+    return len(tensors) - sum(prefix + name in tensors for name in wanted), told
+
+
+def _resampled_places(target: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The tensors with embeddings of places for as many patches as a transformer has, and the words that say so."""
+    wanted = getattr(target, "pos_embed", None)
+    name = next((prefix + "pos_embed" for prefix in _PREFIXES if prefix + "pos_embed" in tensors), None)
+    if name is None or not isinstance(wanted, Tensor) or not isinstance(target, VisionTransformer | Eva):
+        return tensors, ""
+    given, rows = tensors[name], target.patch_embed.grid_size
+    prefix = wanted.shape[1] - rows[0] * rows[1]  # the class token and registers, where they have places
+    if given.shape == wanted.shape or given.ndim != 3 or given.shape[2] != wanted.shape[2]:
+        return tensors, ""
+    side = math.isqrt(max(0, given.shape[1] - prefix))
+    if not side or side * side != given.shape[1] - prefix:
+        return tensors, ""
+    places = resample_abs_pos_embed(given.float(), new_size=list(rows), old_size=[side, side], num_prefix_tokens=prefix)
+    return {**tensors, name: places}, f", its embeddings of {side}x{side} places resampled to {rows[0]}x{rows[1]}"
 
 
 def _weights_folder() -> Path:
@@ -161,9 +211,43 @@ def _file_name(body: str) -> str:
     return body.removeprefix(HUB).replace("/", "--")
 
 
+def _published_file(body: str, row: FoundationModel | None) -> Path | None:
+    """The file of a body's published weights, put there by hand or of a hub; None where libraries have to fetch it."""
+    kept = [path for suffix in _SUFFIXES if (path := _weights_folder() / (_file_name(body) + suffix)).is_file()]
+    if kept:
+        return kept[0]
+    place = _weights_folder() / (_file_name(body) + ".safetensors")
+    remedy = f"fetch that file yourself and put it at {place}, or give --weights FILE or --weights random"
+    if row is not None or body.startswith(HUB):
+        return hub_weights(row.hub if row is not None else body.removeprefix(HUB), row.file if row else None, remedy)
+    hub = None if body.startswith(TORCHVISION) else _hub_of(body)
+    return None if hub is None else hub_weights(*hub, remedy)
+
+
+def _hub_of(body: str) -> tuple[str, str | None] | None:
+    """Repository and file of timm's own weights; None where they lie elsewhere, or timm has to convert them.
+
+    Raises:
+        ModelError: There are none.
+    """
+    config = timm.get_pretrained_cfg(body)
+    if config is None or not (config.hf_hub_id or config.url):
+        raise ModelError(f"timm knows no published weights of {body!r}", remedy="give --weights FILE or random")
+    if not config.hf_hub_id or config.custom_load:
+        return None
+    name = config.hf_hub_id
+    return name + (f"{body.split('.')[0]}.{config.tag}" if name.endswith("/") else ""), config.hf_hub_filename
+
+
 def _fetch(body: str) -> tuple[dict[str, Tensor], str]:
-    address = _address(body)
-    place = _weights_folder() / (_file_name(body) + (".pth" if address.endswith(".pth") else ".safetensors"))
+    """Tensors that torchvision, or timm from an address of its own, fetches."""
+    if body.startswith(TORCHVISION):
+        address = str(torchvision.models.get_model_weights(body.removeprefix(TORCHVISION)).DEFAULT.url)
+    else:
+        config = timm.get_pretrained_cfg(body)
+        address = str(config.url if config else None)
+    suffix = ".pth" if address.endswith(".pth") else ".safetensors"
+    place = _weights_folder() / (_file_name(body) + suffix)
     remedy = f"fetch that file yourself and put it at {place}, or give --weights FILE or --weights random"
     cached = Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]
     if not cached.is_file():
@@ -177,19 +261,3 @@ def _fetch(body: str) -> tuple[dict[str, Tensor], str]:
         raise ModelError(
             f"published weights of {body!r} could not be fetched from {address} ({type(error).__name__})", remedy=remedy
         ) from error
-
-
-def _address(body: str) -> str:
-    if body.startswith(TORCHVISION):
-        return str(torchvision.models.get_model_weights(body.removeprefix(TORCHVISION)).DEFAULT.url)
-    if body.startswith(HUB):
-        return f"https://huggingface.co/{body.removeprefix(HUB)}/resolve/main/model.safetensors"
-    config = timm.get_pretrained_cfg(body)
-    if config is None or not (config.hf_hub_id or config.url):
-        raise ModelError(f"timm knows no published weights of {body!r}", remedy="give --weights FILE or random")
-    if not config.hf_hub_id:
-        return str(config.url)
-    name = config.hf_hub_id
-    if name.endswith("/"):
-        name += f"{body.split('.')[0]}.{config.tag}"
-    return f"https://huggingface.co/{name}/resolve/main/{config.hf_hub_filename or 'model.safetensors'}"

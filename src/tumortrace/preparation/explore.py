@@ -177,5 +177,5 @@ def _augmented(
         shown.reshape(len(originals), DRAWS, *shown.shape[1:]),
         names=[name for name, _ in turns],
         centre=CENTRE if max(size) <= LARGEST_OUTLINED else 0,
-        scale=shown.shape[1] / min(size[0], preprocessing.crop or size[0]),
+        scale=shown.shape[1] / (min(size[0], preprocessing.crop or size[0]) * preprocessing.framed),
     )

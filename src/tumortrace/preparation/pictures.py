@@ -100,7 +100,8 @@ def describe(steps: Preprocessing) -> str:
     if steps.super_resolution is not None:
         by = "a generator" if steps.super_resolution.weights else "Lanczos"
         parts.append(f"enlarged {steps.super_resolution.scale} times by {by}")
-    parts += [f"resized to {steps.size} px ({steps.filter})"] if steps.size else []
+    parts += [f"resized to {steps.frame or steps.size} px ({steps.filter})"] if steps.size else []
+    parts += [f"centre {steps.size} px of these"] if steps.frame else []
     return ", ".join(parts) or "nothing changed"
 
 

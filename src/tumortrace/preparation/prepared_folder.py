@@ -240,7 +240,7 @@ def _resolution(cohort: Cohort, size: tuple[int, int], steps: Preprocessing) -> 
     """Micrometres per pixel of the prepared images, and a note where they have none that holds in both directions."""
     if cohort.resolution is None:
         return None, []
-    kept = [min(side, steps.crop or side) for side in size]
+    kept = [min(side, steps.crop or side) * steps.framed for side in size]
     factors = [before / after for before, after in zip(kept, steps.output_size(size), strict=True)]
     if abs(factors[0] - factors[1]) > 1e-9:
         return None, ["the resolution is not known, as height and width were resized differently"]

@@ -136,9 +136,10 @@ class Data(Part):
 
 
 class Weights(Part):
-    """Where a network's weights came from before it learnt."""
+    """Where a network's weights came from before it learnt; `licence` is that of a foundation model's."""
 
     origin: str = ""
+    licence: str | None = None
     sha256: str | None = None
     unused: int | None = None
     seed: int | None = None

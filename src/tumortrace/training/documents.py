@@ -91,7 +91,16 @@ def validate(
 
 
 def as_number(value: object) -> Any:
-    """YAML 1.1 takes 1e-3 for text, which nobody means."""
+    """YAML 1.1 takes 1e-3 for text, which nobody means, at whatever depth.
+
+    Example:
+        >>> as_number({"init_values": "1e-5", "sizes": ["2E2", "a"]})
+        {'init_values': 1e-05, 'sizes': [200.0, 'a']}
+    """
+    if isinstance(value, dict):
+        return {name: as_number(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [as_number(inner) for inner in value]
     if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+", value):
         return float(value)
     return value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import require_arguments
 from tumortrace.models.description import Architecture
+from tumortrace.training.bodies import as_its_body_wants
 from tumortrace.training.documents import Part, as_number, read_document, shipped, validate
 from tumortrace.training.options import (
     Averaging,
@@ -166,6 +168,8 @@ def _apply(document: Any, change: str) -> None:
 
 
 def _validated(document: object, where: str) -> Recipe:
+    if isinstance(document, dict) and isinstance(model := document.get("model"), dict):
+        document = document | {"model": as_number(model)}  # 1e-5 within a body's options
     return validate(Recipe, document, where, "compare with `tumortrace recipes NAME`", _nearest_field)
 
 
@@ -189,7 +193,8 @@ def choose_recipe(
     """The recipe, and the changes to it that a record has to name.
 
     Args:
-        recipe: Name of a shipped recipe, path of a YAML file, or a recipe.
+        recipe: Name of a shipped recipe, path of a YAML file, or a recipe; what the preprocessing of a probe does not
+            say, its body says.
         changes: `key=value` each, as `--set` takes them.
         epochs: Instead of the recipe's number of epochs.
         weights: Instead of the recipe's: "random", "imagenet", or a file.
@@ -213,7 +218,7 @@ def choose_recipe(
             "changes besides a finished recipe", remedy="give the recipe's name, or change the recipe itself"
         )
     require_arguments(recipe.model.name, recipe.model.arguments)
-    return with_whole_paths(recipe), changes
+    return as_its_body_wants(with_whole_paths(recipe)), changes
 
 
 def with_whole_paths(recipe: Recipe) -> Recipe:
@@ -221,7 +226,8 @@ def with_whole_paths(recipe: Recipe) -> Recipe:
     if recipe.leave_out is not None:
         recipe = recipe.model_copy(update={"leave_out": str(Path(recipe.leave_out).expanduser().resolve())})
     if recipe.weights not in ("random", "imagenet"):
-        recipe = recipe.model_copy(update={"weights": str(Path(recipe.weights).expanduser().resolve())})
+        # not resolved: in a hub's cache files are links to others whose names say nothing
+        recipe = recipe.model_copy(update={"weights": os.path.abspath(Path(recipe.weights).expanduser())})
     enlarger = recipe.preprocessing.super_resolution
     if enlarger is not None and enlarger.weights:
         enlarger = enlarger.model_copy(update={"weights": str(Path(enlarger.weights).expanduser().resolve())})

@@ -15,6 +15,7 @@ from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import SplitError
 from tumortrace.models.architecture import count_parameters
+from tumortrace.training.bodies import notes_on_body
 from tumortrace.training.experiment import ON_GIVEN_SPLITS, Experiment, take_up
 from tumortrace.training.finish import finish
 from tumortrace.training.gradient import GradientLearner
@@ -124,7 +125,8 @@ def fit(experiment: Experiment) -> Path:
         resumed = learner.resume()
         earlier = sum(epoch["seconds"] for epoch in learner.progress.history)  # before a kill, whole epochs alone
         margin = _unseen_margin(recipe, material.store.size)
-        experiment.describe(learner, [*material.prepared(recipe.preprocessing).notes, *margin, *notes])
+        body = notes_on_body(recipe, material.cohort.resolution, material.store.size)
+        experiment.describe(learner, [*material.prepared(recipe.preprocessing).notes, *margin, *body, *notes])
         where = f", resumed at epoch {learner.progress.epoch + 1}" if resumed else ""
         images = f"{len(task.training.rows):,} images"
         experiment.log(f"train: {recipe.name} on {images}, leakage {experiment.splits.leakage}{where}")

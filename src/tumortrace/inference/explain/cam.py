@@ -60,12 +60,15 @@ def class_activation_maps(model: Model, pixels: Tensor, rule: Rule) -> Tensor:
     total = torch.zeros(len(turned), 1, *size, device=turned.device)
     for network, steps in members:
         seen = steps.pixels(turned)
-        crop = (min(steps.crop or size[0], size[0]), min(steps.crop or size[1], size[1]))
+        kept = (min(steps.crop or side, side) for side in size)
+        crop = tuple(max(1, round(side * steps.framed)) for side in kept)
         activations, gradients = _at_layer(network, steps.normalise(seen), model.info.name)
         maps = rule(activations, gradients).clamp_min(0)
         total += framed(functional.interpolate(maps, crop, mode="bilinear", align_corners=False), size)
     mean = views.mean_turned_back(total / len(members))
-    return functional.interpolate(mean, pixels.shape[2:], mode="bilinear", align_corners=False)
+    inner = [max(1, round(side * model.info.preprocessing.framed)) for side in pixels.shape[2:]]
+    whole = (pixels.shape[2], pixels.shape[3])
+    return framed(functional.interpolate(mean, inner, mode="bilinear", align_corners=False), whole)
 
 
 def layers_of(model: Model) -> list[str]:

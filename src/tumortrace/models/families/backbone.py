@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import timm
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import ARCHITECTURES, Network
+from tumortrace.models.bodies import TorchvisionBody, body_for, resolved
+from tumortrace.models.foundation import HUB, foundation_model
 from tumortrace.models.layers import CentreAttention, build_head, build_pooling
 
-TORCHVISION, HUB = "torchvision/", "hf-hub:"
-BY_HAND = "name timm's architecture in model.arguments.body and give --weights FILE"
-
-
-class TorchvisionBody(nn.Module):
-    """The convolutional part of a torchvision model; its weights have the names that they have there."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.features: nn.Module = torchvision.models.get_model(name, weights=None).features
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.features(images)
-        return features
+TOKENS = ("token", "token+mean", "average")
 
 
 class Backbone(Network):
@@ -38,10 +22,14 @@ class Backbone(Network):
 
     Args:
         input_size: Height and width in pixels.
-        body: A name of timm ("resnet50", "hf-hub:owner/name") or, for models with a convolutional part called
-            `features`, of torchvision ("torchvision/squeezenet1_1").
-        options: Further arguments of timm's builder of the body.
-        pooling: "flatten", "average" or "centre" (see `build_pooling`), or "own": the body's own, as for transformers.
+        body: A foundation model of the table ("uni2-h"), a name of timm ("resnet50", "hf-hub:owner/name") or, for
+            models with a convolutional part called `features`, of torchvision ("torchvision/squeezenet1_1").
+        options: Further arguments of timm's builder of the body; those that are classes by their names, as in
+            `mlp_layer: SwiGLUPacked`, which are looked up in timm.layers and torch.nn.
+        pooling: "flatten", "average" or "centre" (see `build_pooling`); "own": the body's own, as for transformers; of
+            tokens "token", the class token, "token+mean", beside it the mean of the patches' tokens, registers left
+            out, or "average", that mean alone. None takes what the table says of the body, else "average" of maps and
+            "own" of tokens.
         attention: Whether positions are weighed before pooling, the centre more at first.
         head: Layers before the last, see `build_head`.
         outputs: 1, or 2 for a softmax over both classes.
@@ -54,16 +42,22 @@ class Backbone(Network):
         input_size: tuple[int, int],
         body: str = "resnet18",
         options: Mapping[str, Any] | None = None,
-        pooling: str = "average",
+        pooling: str | None = None,
         attention: bool = False,
         head: Sequence[Mapping[str, Any]] = (),
         outputs: int = 1,
     ) -> None:
         super().__init__()
+        self.published = body.replace("hf_hub:", HUB, 1)
+        body, options = resolved(self.published, options or {})
+        row = foundation_model(self.published)
+        self.body = body_for(body, options, input_size)
+        pooling = pooling or (row.pooling if row else _usual_pooling(self.body))
+        if pooling != "own" and hasattr(self.body, "pre_logits"):
+            self.body.pre_logits = nn.Identity()  # VGG's two layers of 4096, which only its own classifier uses
         self.own_pooling = pooling == "own"
-        self.published = body
-        body, options = self._resolved = _resolved(body, options or {})
-        self.body = _build_body(body, options, keep_pooling=self.own_pooling)
+        self.tokens = _token_pooling(self.body, pooling, body)
+        self._resolved = {"body": body, "options": dict(options), "pooling": pooling}
         shape = self._shape(body, input_size)
         if len(shape) == 2:
             if attention:
@@ -83,14 +77,14 @@ class Backbone(Network):
 
     @property
     def resolved_arguments(self) -> Mapping[str, Any]:
-        """The architecture that a hub's name stands for."""
-        return {"body": self._resolved[0], "options": self._resolved[1]}
+        """The architecture and the pooling that a name stands for."""
+        return self._resolved
 
     def maps(self, images: Tensor) -> Tensor:
         """What the body makes of images, (N, C, h, w), or (N, D) where it pools for itself."""
         whole = self.own_pooling or isinstance(self.body, TorchvisionBody)
-        body = cast(Callable[[Tensor], Tensor], self.body if whole else self.body.forward_features)
-        return body(images)
+        made = cast(Callable[[Tensor], Tensor], self.body if whole else self.body.forward_features)(images)
+        return made if self.tokens is None else self.tokens(made)
 
     def as_maps(self, activations: Tensor) -> Tensor:
         """As every network's; tokens of a transformer are laid out."""
@@ -121,10 +115,10 @@ class Backbone(Network):
             ) from error
         self.body.train()
         maps = len(shape) == 4 and shape[1] == getattr(self.body, "num_features", shape[1])
-        if not (len(shape) == 2 if self.own_pooling else maps):
+        if not (len(shape) == 2 if self.own_pooling or self.tokens else maps):
+            fits = "average" if len(shape) == 4 else "token, token+mean or average" if self.own_pooling else "own"
             raise ModelError(
-                f"body {name!r} gives features of shape {shape}",
-                remedy="set model.arguments.pooling to " + ("average" if self.own_pooling else "own"),
+                f"body {name!r} gives features of shape {shape}", remedy=f"set model.arguments.pooling to {fits}"
             )
         return shape
 
@@ -150,59 +144,50 @@ def _grid(tokens: int, body: nn.Module) -> tuple[int, int] | None:
     return next(((side, side) for side, count in sides if side * side == count), None)
 
 
-def _resolved(name: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """A hub's name becomes timm's name of the architecture and its options, as the hub's `config.json` says."""
-    if not name.startswith(HUB):
-        return name, options
-    hub = name.removeprefix(HUB)
-    address = f"https://huggingface.co/{hub}/resolve/main/config.json"
-    require_connection(address, f"the description of {name!r}")
-    try:
-        _, architecture, arguments = timm.models.load_model_config_from_hf(hub)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"the description of {name!r} could not be fetched ({type(error).__name__})",
-            remedy=f"see that {address} opens for you (some need a login), or {BY_HAND}",
-        ) from error
-    return architecture, {**(arguments or {}), **options}
+class TokenPooling(nn.Module):
+    """Of tokens (N, T, C), those before the patches' first: (N, C), or (N, 2 C) for "token+mean".
 
+    Args:
+        pooling: One of `TOKENS`.
+        prefix: How many tokens stand for no patch: the class token and registers.
 
-def require_connection(address: str, what: str, remedy: str | None = None) -> None:
-    """Refuse at once where there is no network; libraries below would try for a minute.
-
-    Raises:
-        ModelError: Nobody answers at `address`. An answer of any kind, refusals included, will do.
+    Example:
+        >>> TokenPooling("token+mean", 2)(torch.tensor([[[1.0], [9.0], [2.0], [4.0]]])).tolist()
+        [[1.0, 3.0]]
     """
-    if os.environ.get("HF_HUB_OFFLINE"):  # whoever sets it has the files in the hub's cache
-        return
-    try:
-        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=20).close()
-    except urllib.error.HTTPError:
-        return
-    except (OSError, ValueError) as error:
+
+    def __init__(self, pooling: str, prefix: int) -> None:
+        super().__init__()
+        self.pooling, self.prefix = pooling, prefix
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        mean = tokens[:, self.prefix :].mean(1) if self.pooling != "token" else None
+        if mean is None or self.pooling == "average":
+            return tokens[:, 0] if mean is None else mean
+        return torch.cat([tokens[:, 0], mean], 1)
+
+
+def _usual_pooling(body: nn.Module) -> str:
+    """What is pooled where neither the recipe nor the table says: maps on average, tokens as the body does."""
+    prefix = getattr(body, "num_prefix_tokens", None)
+    if prefix is None:
+        return "average"
+    if getattr(body, "global_pool", "token") != "":
+        return "own"
+    return "token" if prefix else "average"
+
+
+def _token_pooling(body: nn.Module, pooling: str, name: str) -> TokenPooling | None:
+    """The pooling of a body's tokens; None where it has none, or they are not pooled here."""
+    prefix = getattr(body, "num_prefix_tokens", None)
+    if pooling not in TOKENS or (prefix is None and pooling == "average"):
+        return None
+    if pooling != "average" and not prefix:
         raise ModelError(
-            f"{what} could not be fetched from {address}: no connection", remedy=remedy or f"connect, or {BY_HAND}"
-        ) from error
-
-
-def _build_body(name: str, options: Mapping[str, Any], keep_pooling: bool) -> nn.Module:
-    if name.startswith(TORCHVISION):
-        try:
-            return TorchvisionBody(name.removeprefix(TORCHVISION))
-        except (ValueError, AttributeError) as error:
-            raise ModelError(
-                f"torchvision has no model {name.removeprefix(TORCHVISION)!r} with a part `features`",
-                remedy="name another, or one of timm",
-            ) from error
-    try:
-        body: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        near = timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]
-        remedy = f"name another body, such as {', '.join(near)}" if near else "name one that timm.list_models() lists"
-        raise ModelError(f"timm cannot build {name!r} ({str(error).splitlines()[0]})", remedy=remedy) from error
-    if not keep_pooling and hasattr(body, "pre_logits"):
-        body.pre_logits = nn.Identity()  # VGG's two layers of 4096, which only its own classifier uses
-    return body
+            f"body {name!r} has no class token for pooling {pooling!r}",
+            remedy="set model.arguments.pooling to own or average",
+        )
+    return TokenPooling(pooling, prefix or 0)
 
 
 ARCHITECTURES.register("backbone")(Backbone)

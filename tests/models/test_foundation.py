@@ -1,0 +1,186 @@
+"""Foundation models: the table against published figures, and small networks laid out like the real repositories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.layers import SwiGLUPacked
+from torch import nn
+
+from tests.models.hubs import publish, put
+from tumortrace.errors import ModelError
+from tumortrace.models.architecture import build_network
+from tumortrace.models.bodies import build_body
+from tumortrace.models.foundation import foundation_models
+from tumortrace.models.published import wanted_by
+from tumortrace.models.weights import load_weights
+
+GATED = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
+TINY = {"img_size": 28, "patch_size": 14, "embed_dim": 24, "depth": 2, "num_heads": 2}
+#: Millions of parameters as published, of those whose figure is.
+PUBLISHED = {
+    "uni": 303.35,
+    "uni2-h": 681.39,
+    "virchow2": 631.24,
+    "h-optimus-0": 1134.77,
+    "prov-gigapath": 1134.95,
+    "h0-mini": 85.74,
+}
+#: Architecture, arguments of config.json and classes of small ones, of the same forms as the real repositories.
+FORMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "uni": ("vit_large_patch16_224", {**TINY, "init_values": 1e-5, "dynamic_img_size": True}, {}),
+    "uni2-h": (
+        "vit_giant_patch14_224",
+        {**TINY, "init_values": 1e-5, "mlp_ratio": 5.33334, "reg_tokens": 8, "no_embed_class": True},
+        {**GATED, "dynamic_img_size": True},
+    ),
+    "virchow": ("vit_huge_patch14_224", {**TINY, "init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": ""}, GATED),
+    "virchow2": (
+        "vit_huge_patch14_224",
+        {**TINY, "init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": "", "reg_tokens": 4},
+        GATED,
+    ),
+    "h-optimus-0": ("vit_giant_patch14_reg4_dinov2", {**TINY, "global_pool": "token"}, {}),
+    "h0-mini": ("vit_base_patch14_reg4_dinov2", {**TINY, "mlp_ratio": 5.33334}, {**GATED, "init_values": 1e-5}),
+    "prov-gigapath": ("vit_giant_patch14_dinov2", {**TINY, "global_pool": "token"}, {}),
+    "kaiko-s16": ("vit_small_patch16_224", TINY, {"dynamic_img_size": True}),
+    "lunit-s8": ("vit_small_patch8_224", TINY, {}),
+    "gpfm": ("vit_large_patch14_dinov2", {**TINY, "init_values": 1e-5}, {}),
+    "dinov3-b": ("vit_base_patch16_dinov3", {**TINY, "dynamic_img_size": True}, {}),
+}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of a hub that cannot be reached."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TUMORTRACE_WEIGHTS", str(tmp_path / "none"))
+    (tmp_path / "hub").mkdir()
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("name", list(foundation_models()))
+def test_every_row_builds_what_is_published(name: str) -> None:
+    """Parameters and width, on the meta device; every fact names its source."""
+    row = foundation_models()[name]
+    with torch.device("meta"):
+        body = build_body(row.architecture, {**row.options, **row.call})
+    assert sum(parameter.numel() for parameter in body.parameters()) == row.parameters
+    assert row.width == body.num_features * (2 if row.pooling == "token+mean" else 1)  # type: ignore[operator]
+    assert {"built", "embedding", "normalisation", "width", "parameters"} <= set(row.origin)
+    if name in PUBLISHED:
+        assert round(row.parameters / 1e6, 2) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+@pytest.mark.parametrize("by_hub", [False, True])
+def test_every_form_gives_its_authors_embedding(name: str, by_hub: bool, cache: Path) -> None:
+    """By the table's name and by the hub's, from the hub's cache alone; a bundle builds it again without any hub."""
+    row = foundation_models()[name]
+    architecture, options, classes = FORMS[name]
+    body = publish(cache, row.hub, architecture, options, classes=classes, file=row.file or "model.safetensors")
+    network = build_network("backbone", (28, 28), {"body": f"hf-hub:{row.hub}" if by_hub else name}).eval()
+    record = load_weights(network, "imagenet")
+    assert record["licence"].startswith(row.licence)
+    assert len(record["sha256"]) == 64
+    images = torch.rand(2, 3, 28, 28)
+    with torch.no_grad():
+        tokens = body.forward_features(images)  # type: ignore[operator]
+        patches = tokens[:, -4:].mean(1)  # whatever stands before them
+        expected = {"token": tokens[:, 0], "token+mean": torch.cat([tokens[:, 0], patches], 1), "average": patches}
+        torch.testing.assert_close(network.features(images), expected[row.pooling])
+        again = build_network("backbone", (28, 28), json.loads(json.dumps(network.resolved_arguments))).eval()
+        again.load_state_dict(network.state_dict())
+        torch.testing.assert_close(again(images), network(images))
+
+
+def test_a_body_of_all_tokens_pools_its_class_token(cache: Path) -> None:
+    """`global_pool: ""` of a hub that the table does not know; other poolings are named, and one remedy is enough."""
+    publish(cache, "owner/name", "vit_tiny_patch16_224", {**TINY, "global_pool": "", "reg_tokens": 2})
+    network = build_network("backbone", (28, 28), {"body": "hf-hub:owner/name"}).eval()
+    assert network.resolved_arguments["pooling"] == "token"
+    for pooling, width in (("token+mean", 48), ("average", 24)):
+        network = build_network("backbone", (28, 28), {"body": "hf-hub:owner/name", "pooling": pooling}).eval()
+        assert network.features(torch.rand(1, 3, 28, 28)).shape == (1, width)
+    with pytest.raises(ModelError, match=r"set model\.arguments\.pooling to token, token"):
+        build_network("backbone", (28, 28), {"body": "hf-hub:owner/name", "pooling": "own"})
+    with pytest.raises(ModelError, match="no class token"):
+        build_network("backbone", (32, 32), {"body": "resnet18", "pooling": "token"})
+
+
+def test_a_name_that_is_no_class_is_told(cache: Path) -> None:
+    """Names of timm.layers and torch.nn are classes, with or without their module."""
+    arguments = {"body": "vit_tiny_patch16_224", "options": {**TINY, "mlp_layer": "SwigluePacked"}}
+    with pytest.raises(ModelError, match=r"no class 'SwigluePacked' in timm\.layers or torch\.nn"):
+        build_network("backbone", (28, 28), arguments)
+    options = {**TINY, "mlp_layer": "timm.layers.SwiGLUPacked", "act_layer": "torch.nn.SiLU", "norm_layer": "layernorm"}
+    network = build_network("backbone", (28, 28), {"body": "vit_tiny_patch16_224", "options": options})
+    assert type(network.get_submodule("body.blocks.0.mlp")).__name__ == "GluMlp"
+
+
+@pytest.mark.parametrize("reg", [0, 4])
+def test_places_are_resampled_to_the_size_that_is_asked_for(reg: int, cache: Path) -> None:
+    """As timm does where it builds the body for that size; the record says so."""
+    options = {**TINY, "reg_tokens": reg, "no_embed_class": reg > 0}
+    made = publish(cache, "owner/name", "vit_base_patch14_dinov2", {**options, "img_size": 70})
+    network = build_network("backbone", (28, 42), {"body": "hf-hub:owner/name", "pooling": "token"}).eval()
+    record = load_weights(network, "imagenet")
+    assert record["origin"].endswith("its embeddings of 5x5 places resampled to 2x3")
+    made.set_input_size(img_size=(28, 42))  # type: ignore[operator]
+    images = torch.rand(2, 3, 28, 42)
+    with torch.no_grad():
+        torch.testing.assert_close(network.features(images), made(images), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ModelError, match=r"set preprocessing\.size to a multiple of 14"):
+        build_network("backbone", (30, 30), {"body": "hf-hub:owner/name"})
+
+
+@pytest.mark.parametrize("place", ["folder", "snapshot", "file"])
+def test_weights_are_read_from_the_cache_of_a_hub(place: str, cache: Path) -> None:
+    """Its folder of the repository, the snapshot, or the file in it, which is a link."""
+    architecture, options, classes = FORMS["virchow2"]
+    body = publish(cache, "paige-ai/Virchow2", architecture, options, classes=classes)
+    folder = cache / "models--paige-ai--Virchow2"
+    (snapshot,) = (folder / "snapshots").iterdir()
+    source = {"folder": folder, "snapshot": snapshot, "file": snapshot / "model.safetensors"}[place]
+    network = build_network("backbone", (28, 28), {"body": "virchow2"})
+    record = load_weights(network, str(source))
+    assert record["origin"] == "file model.safetensors"
+    for name, value in network.get_submodule("body").state_dict().items():
+        assert torch.equal(value, body.state_dict()[name]), name
+
+
+def test_what_is_not_there_is_told_in_one_line(cache: Path) -> None:
+    """No weights, no description, one of another library, a model that is not offered."""
+    with pytest.raises(ModelError, match=r"published weights of '1aurent.*HF_HUB_OFFLINE"):
+        load_weights(build_network("backbone", (32, 32), {"body": "kaiko-s16", "options": {"depth": 1}}), "imagenet")
+    with pytest.raises(ModelError, match=r"description of 'owner/none'.*HF_HUB_OFFLINE"):
+        build_network("backbone", (28, 28), {"body": "hf-hub:owner/none"})
+    put(cache, "owner/other", "config.json", b'{"model_type": "dinov2", "architectures": ["Dinov2Model"]}')
+    with pytest.raises(ModelError, match="names no architecture of timm"):
+        build_network("backbone", (28, 28), {"body": "hf-hub:owner/other"})
+    with pytest.raises(ModelError, match="hibou-b is not offered: it loads by running code"):
+        build_network("backbone", (28, 28), {"body": "hibou-b"})
+
+
+def test_a_hub_brings_its_own_preprocessing(cache: Path) -> None:
+    """Size, crop, interpolation and normalisation; the table goes before a hub that says otherwise than its authors."""
+    half = {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9, "interpolation": "bilinear"}
+    publish(cache, "owner/name", "vit_tiny_patch16_224", TINY, described=half)
+    wanted = wanted_by("hf-hub:owner/name")
+    assert wanted is not None
+    assert (wanted.size, wanted.frame, wanted.filter, wanted.normalisation) == (28, 31, "bilinear", "inception")
+    publish(cache, "Wangyh/mSTAR", "vit_tiny_patch16_224", TINY, described=half)
+    row = wanted_by("hf-hub:Wangyh/mSTAR")
+    assert row is not None
+    assert (row.size, row.frame, row.normalisation) == (224, None, "imagenet")
+    config = timm.get_pretrained_cfg("resnet50")
+    assert config is not None
+    resnet = wanted_by("resnet50")
+    assert resnet is not None
+    assert resnet.frame == int(224 / config.crop_pct)
