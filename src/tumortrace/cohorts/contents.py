@@ -29,7 +29,8 @@ def contents(cohort: Cohort, store: PatchStore) -> Contents:
         >>> contents(cohort, open_store(cohort)) == before
         True
     """
-    rows = hashlib.sha256(repr((cohort.classes, cohort.resolution)).encode())
+    classes = (cohort.classes, cohort.class_names, cohort.positive_names)
+    rows = hashlib.sha256(repr((classes, cohort.resolution)).encode())
     for row in cohort.rows():
         rows.update(repr(row).encode())
     sizes = {file: os.stat(file).st_size for file in {image.file for image in cohort.images}}
