@@ -109,7 +109,8 @@ def test_the_record_is_plain_json(clean: pd.DataFrame) -> None:
     """As reports read it; empty fields of an example are left out."""
     break_files(clean)
     record = json.loads(json.dumps(check(cohort(clean)).to_record().as_json()))
-    assert set(record) == {"cohort", "images", "classes", "groups", "splits", "findings", "notes", "quarantined"}
+    names = {"cohort", "images", "classes", "groups", "splits", "findings", "notes", "quarantined"}
+    assert set(record) == names | {"data", "fingerprint"}
     found = {each["name"]: each for each in record["findings"]}["unreadable"]
     assert set(found) == {"name", "verdict", "count", "message", "remedy", "examples"}
     assert set(found["examples"][0]) == {"id", "path", "says"}
@@ -194,11 +195,12 @@ def test_idc_split_at_random_leaks_patients() -> None:
 
 
 @real
-def test_the_masks_of_the_mri_slices_are_noticed() -> None:
-    """A folder of images and masks, opened as one cohort."""
-    audit = check(open_cohort(folder("mri"), label_from_name="^(benign|malignant)"))
-    assert finding(audit, "mask-like").count == 24
-    assert all("masks" in example.path for example in finding(audit, "mask-like").examples)
+def test_the_masks_of_the_mri_slices_are_left_out_aloud() -> None:
+    """A folder of images beside one of masks; the masks alone are noticed by what they show."""
+    cohort = open_cohort(folder("mri"), label_from_name="^(benign|malignant)")
+    assert len(cohort) == 24
+    assert any("left out 24 files named as masks" in note for note in cohort.notes)
+    assert finding(check(folder("mri") / "masks"), "mask-like").count == 24
 
 
 @real

@@ -76,7 +76,7 @@ def test_clutter_is_passed_over_and_other_files_are_noted(tmp_path):
 
 def test_three_class_folders_are_refused(tmp_path):
     """The refusal names them."""
-    with pytest.raises(CohortError, match=r"3 classes \(a, b, c\); expected two.*--positive"):
+    with pytest.raises(CohortError, match=r"3 classes \(a, b, c\) as folders; .* expected two.*--positive"):
         open_cohort(touch(tmp_path, "a/1.png", "b/1.png", "c/1.png"))
 
 
@@ -126,7 +126,7 @@ def test_patterns_that_do_not_fit_are_refused(tmp_path, pattern, message):
 
 def test_a_group_column_needs_a_table(tmp_path):
     """An option that cannot apply is refused instead of ignored."""
-    with pytest.raises(CohortError, match="no column 'patient' to group by; expected data with a table"):
+    with pytest.raises(CohortError, match="no column 'patient'; expected data with a table"):
         open_cohort(touch(tmp_path, "a.png"), group_column="patient")
 
 

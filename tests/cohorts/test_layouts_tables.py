@@ -39,7 +39,7 @@ def test_a_table_gives_everything_a_cohort_has(tmp_path):
     assert rows["y"].tolist() == [4, 5.5]
     assert pd.isna(rows.loc["2", "x"])
     assert all(Path(path).is_absolute() and Path(path).exists() for path in rows["path"])
-    assert "groups come from column 'patient': 2 groups" in cohort.notes
+    assert "groups come from column 'patient': 2 groups; --group-column names another" in cohort.notes
 
 
 def test_ids_of_the_table_stay_text(tmp_path):
@@ -64,14 +64,12 @@ def test_group_columns_named_known_and_unknown(tmp_path):
     )
     assert open_cohort(file).table["group"].tolist() == ["p1", "p1"]
     assert open_cohort(file, group_column="Site").table["group"].tolist() == ["X", "Y"]
-    with pytest.raises(
-        CohortError, match="no column 'nope' to group by; expected one of the columns slide, patient, site"
-    ):
+    with pytest.raises(CohortError, match="no column 'nope'; expected one of the columns slide, patient, site"):
         open_cohort(file, group_column="nope")
     partly = table_with_files(tmp_path, "path,label,group\na.png,0,\nb.png,1,g\n")
     cohort = open_cohort(partly)
     assert cohort.table["group"].isna().tolist() == [True, False]
-    assert "groups come from column 'group': 1 groups; 1 rows have none" in cohort.notes
+    assert "groups come from column 'group': 1 group; 1 rows have none" in cohort.notes
 
 
 def test_missing_files_are_left_out_and_noted_and_all_missing_refused(tmp_path):
@@ -91,8 +89,8 @@ def test_missing_files_are_left_out_and_noted_and_all_missing_refused(tmp_path):
     ("text", "message"),
     [
         (
-            "path,label,split\na.png,0,train\nb.png,1,holdout\n",
-            "line 3, column 'split': 'holdout'; expected one of train",
+            "path,label,split\na.png,0,train\nb.png,1,later\n",
+            "line 3, column 'split': 'later'; expected one of train",
         ),
         ("path,label,x\na.png,0,1\nb.png,1,left\n", "line 3, column 'x': 'left'; expected a number"),
         ("name,label\na.png,0\n", "none says where the images are; expected a column path"),

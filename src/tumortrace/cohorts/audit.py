@@ -14,7 +14,7 @@ from tumortrace.cohorts.copies import components, exact_copies, near_copies
 from tumortrace.cohorts.findings import VERDICTS, Evidence, Finding, find_all
 from tumortrace.cohorts.layouts import Opened, open_leniently
 from tumortrace.cohorts.looks import NEARLY_BLANK, Look, Looks, as_table
-from tumortrace.cohorts.splits import Splits
+from tumortrace.cohorts.splits import LEAK, Splits
 from tumortrace.errors import DataError
 from tumortrace.images.reference import ImageRef
 from tumortrace.records.data import AuditRecord
@@ -30,6 +30,8 @@ class Audit:
 
     Attributes:
         cohort_name: The cohort's name.
+        data: Absolute path of the data, or how they are named otherwise; blank of an open cohort that came from none.
+        fingerprint: Of the cohort.
         images: How many images there are.
         classes: Labelled images per class name.
         groups: How many slides or patients are known.
@@ -48,6 +50,8 @@ class Audit:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     quarantine: pd.DataFrame
+    data: str = ""
+    fingerprint: str = ""
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -68,6 +72,8 @@ class Audit:
         """The audit as `audit.json` holds it."""
         return AuditRecord(
             cohort=self.cohort_name,
+            data=self.data,
+            fingerprint=self.fingerprint,
             images=self.images,
             classes=self.classes,
             groups=self.groups,
@@ -149,7 +155,15 @@ def check(
         findings,
         notes,
         _quarantine(table, findings),
+        data=data_of(cohort),
+        fingerprint=cohort.fingerprint,
     )
+
+
+def data_of(cohort: Cohort) -> str:
+    """Where a cohort came from: an absolute path, a specification of synthetic tissue, or nothing."""
+    named = cohort.source.path if cohort.source else ""
+    return named if not named or named.startswith("synthetic:") else os.path.abspath(os.path.expanduser(named))
 
 
 def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:
@@ -167,7 +181,7 @@ def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:
         ()
     """
     found = {finding.name for finding in audit.findings}
-    for name in sorted({*allow} - found - {"groups-across-splits"}):  # which a random split allows by itself
+    for name in sorted({*allow} - found - {LEAK}):  # which a random split allows by itself
         say(f"note: --allow {name} changes nothing: check finds nothing of this name here")
     standing = [finding for finding in audit.errors if finding.name not in allow]
     if standing:

@@ -27,6 +27,8 @@ class ReadingOptions(TypedDict, total=False):
     label_from_name: str | None
     resolution: float | None
     merge: Sequence[str]
+    label_column: str | None
+    image_column: str | None
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,12 @@ class Reading:
         positive: Name of the positive class, where its spelling does not tell; of more than two classes all that count
             as tumour, such as `invasive,insitu`.
         group_column: Column of the user's table that names the slide or patient.
-        group_from_name: Regular expression that finds the slide or patient in each file's name (without extension):
-            its one capturing group, or else all that it matches.
+        group_from_name: Regular expression that finds the slide or patient in each file's name (without extension), or
+            else in its path from the data on (`^[^/]+/([^/]+)/` is the second folder): its one capturing group, or all
+            that it matches.
         label_from_name: The same for the class; it replaces labels found otherwise.
+        label_column: Column of the user's table that holds the classes, where it is not called label.
+        image_column: Column of the user's table that says where images are, where its name does not tell.
         resolution: Micrometres per pixel, where the data do not say; it replaces what they say.
         merge: Classes to take for one, such as `normal=benign,normal`.
 
@@ -53,6 +58,8 @@ class Reading:
     label_from_name: str | None = None
     resolution: float | None = None
     merge: Sequence[str] = field(default=(), kw_only=True)  # a list, as the command line takes it
+    label_column: str | None = field(default=None, kw_only=True)
+    image_column: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "merge", tuple(self.merge or ()))  # lists from records and callers compare alike

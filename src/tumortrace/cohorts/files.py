@@ -7,40 +7,46 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tumortrace.errors import CohortError
+from tumortrace.cohorts.names import is_clutter, masks_among
+from tumortrace.errors import CohortError, plain
 from tumortrace.images.decoding import IMAGE_SUFFIXES
 from tumortrace.images.dicom import is_dicom
 from tumortrace.images.reference import ImageRef
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "valid": "validation",
-    "val": "validation",
-    "validation": "validation",
-    "calibration": "calibration",
-    "test": "test",
-}
-"""What people call the splits, to what they are called here."""
-
-_CLUTTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
-
 
 class Listing(NamedTuple):
-    """Paths of images relative to a folder, with forward slashes and sorted, and of the other files in it."""
+    """What lies in a folder and below: paths relative to it, with forward slashes and sorted.
+
+    Attributes:
+        images: The images.
+        others: Files that are none.
+        masks: Images that are masks or labels of others beside them.
+        clutter: Files that are hidden or that the system keeps.
+    """
 
     images: list[str]
     others: list[str]
+    masks: tuple[str, ...] = ()
+    clutter: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
-        """What is to be said about files that are not images."""
-        if not self.others:
-            return []
-        return [f"left out {len(self.others)} files that are not images, such as {self.others[0]}"]
+        """What is to be said about files that are not taken."""
+        told = (
+            (self.clutter, "passed over {} hidden or kept by the system"),
+            (self.masks, "left out {} named as masks or labels of images beside them"),
+            (self.others, "left out {} that are not images"),
+        )
+        return [
+            f"{how.format(f'{len(files):,} file' + 's' * (len(files) > 1))}, such as {plain(files[0])}"
+            for files, how in told
+            if files
+        ]
 
 
 def list_images(folder: Path) -> Listing:
-    """All images in a folder and its subfolders; hidden files and what file managers leave behind are passed over.
+    """All images in a folder and its subfolders.
+
+    Hidden files, what systems and file managers keep, and masks that stand beside their pictures are named apart.
 
     Args:
         folder: The folder.
@@ -52,16 +58,19 @@ def list_images(folder: Path) -> Listing:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("b.PNG", "a.tif", ".a.tif", "notes.txt"):
+        >>> for name in ("b.PNG", "a.tif", ".a.tif", "notes.txt", "a_mask.png"):
         ...     (folder / name).touch()
         >>> list_images(folder)
-        Listing(images=['a.tif', 'b.PNG'], others=['notes.txt'])
+        Listing(images=['a.tif', 'b.PNG'], others=['notes.txt'], masks=('a_mask.png',), clutter=('.a.tif',))
     """
     images: list[str] = []
     others: list[str] = []
-    for path in _files(os.fspath(folder), ""):
+    clutter: list[str] = []
+    for path in _files(os.fspath(folder), "", clutter):
         (images if is_image(path) or _is_nameless(folder, path) else others).append(path)
-    return Listing(sorted(images), sorted(others))
+    masks = masks_among(images)
+    kept = sorted(set(images) - set(masks)) if masks else sorted(images)
+    return Listing(kept, sorted(others), tuple(sorted(masks)), tuple(sorted(clutter)))
 
 
 def is_image(name: str) -> bool:
@@ -82,7 +91,7 @@ def _is_nameless(folder: Path, path: str) -> bool:
 
 def has_images(folder: Path) -> bool:
     """Whether there is an image in a folder or below; it stops looking at the first."""
-    return any(is_image(path) or _is_nameless(folder, path) for path in _files(os.fspath(folder), ""))
+    return any(is_image(path) or _is_nameless(folder, path) for path in _files(os.fspath(folder), "", []))
 
 
 def absolute_paths(folder: Path, images: Iterable[str]) -> list[str]:
@@ -104,27 +113,33 @@ def images_beside(files: Iterable[str]) -> list[str]:
 
 
 def flat_images(folder: Path) -> list[str]:
-    """Names of the images that lie in a folder itself, sorted."""
-    return sorted(name for name in os.listdir(folder) if is_image(name) and not _passed_over(name))
+    """Names of the images that lie in a folder itself, sorted, without the masks of others among them."""
+    images = [name for name in os.listdir(folder) if is_image(name) and not is_clutter(name)]
+    return sorted(set(images).difference(masks_among(images)))
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder that are not hidden, sorted; none where there is no such folder."""
+    """Names of the user's folders in a folder, sorted; none where there is no such folder."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if not _passed_over(entry.name) and entry.is_dir())
+        return sorted(entry.name for entry in entries if not is_clutter(entry.name) and entry.is_dir())
 
 
-def _passed_over(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _CLUTTER
+def only_folder(folder: Path) -> Path | None:
+    """The one folder that holds all images of a folder which has none itself, as archives unpack into; else None."""
+    folders = subfolders(folder)
+    return folder / folders[0] if len(folders) == 1 and not flat_images(folder) else None
 
 
-def _files(folder: str, prefix: str) -> Iterator[str]:
+def _files(folder: str, prefix: str, clutter: list[str]) -> Iterator[str]:
+    """Every file below a folder; what is passed over is put into `clutter`."""
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            if _passed_over(name):
+            if is_clutter(name):
+                inside = os.walk(entry.path) if entry.is_dir(follow_symlinks=False) else [("", [], [name])]
+                clutter += [prefix + name for _, _, files in inside for _ in files]
                 continue
             if not name.isascii():
                 try:
@@ -135,7 +150,7 @@ def _files(folder: str, prefix: str) -> Iterator[str]:
             if not entry.is_dir():
                 yield prefix + name
             elif not (entry.is_symlink() and _leads_back(entry.path)):
-                yield from _files(entry.path, f"{prefix}{name}/")
+                yield from _files(entry.path, f"{prefix}{name}/", clutter)
 
 
 def _leads_back(link: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
@@ -12,7 +12,7 @@ from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.copies import exact_copies
 from tumortrace.cohorts.layouts import open_cohort, refuse_within
-from tumortrace.cohorts.splits import Splits, assign_splits
+from tumortrace.cohorts.splits import LEAK, Splits, assign_splits
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
 from tumortrace.errors import RecipeError, SplitError
 from tumortrace.evaluation.thresholds import require_enough
@@ -26,10 +26,12 @@ class Material:
 
     Args:
         cohort: Labelled images, without those that a recipe leaves out.
+        allow: Findings of `check` to pass over.
     """
 
-    def __init__(self, cohort: Cohort) -> None:
+    def __init__(self, cohort: Cohort, allow: Collection[str] = ()) -> None:
         self.cohort = cohort
+        self.allow = allow
 
     @cached_property
     def store(self) -> PatchStore:
@@ -59,8 +61,11 @@ class Material:
             DataError: They cannot be divided; where the table alone shows that, no image is decoded.
         """
         by_group = by_groups(split)
-        assign_splits(self.cohort, fractions=fractions, seed=seed, by_group=by_group)
-        return assign_splits(self.cohort, fractions=fractions, seed=seed, by_group=by_group, copies=self.copies)
+        divide = partial(
+            assign_splits, self.cohort, fractions=fractions, seed=seed, by_group=by_group, leaks=LEAK in self.allow
+        )
+        divide()
+        return divide(copies=self.copies)
 
     def require_enough(self, splits: Splits, policies: Collection[str]) -> None:
         """Refuse splits that lack a class, or a calibration split too small for what a threshold policy promises.
@@ -76,13 +81,19 @@ class Material:
                     f"split {name!r} holds {len(part)} images of {part.nunique()} class(es)",
                     where=self.cohort.name,
                     expected="images of both classes in train, validation and calibration",
-                    remedy="add labelled images or groups, or give your own split column",
+                    remedy=self._way_to_both_classes(),
                 )
         calibration = labels[splits.table["split"] == "calibration"].dropna()
         positives = int(calibration.sum())
         for policy in policies:
             where = f"{self.cohort.name}, calibration split"
             require_enough(policy, len(calibration) - positives, positives, where=where)
+
+    def _way_to_both_classes(self) -> str:
+        if self.cohort.table["split"].isna().all():
+            return "add labelled images or groups"
+        where = "folders" if self.cohort.layout in ("class-folders", "kaggle") else "column"
+        return f"put images of both classes into it, or do without the split {where}, so that TumorTrace divides"
 
     def audit(self, splits: Splits, *, split: str, allow: Collection[str]) -> Admission:
         """What `check` finds in the images as they are divided, and what of it was allowed.
@@ -96,7 +107,7 @@ class Material:
             DataError: An error is found that is not allowed.
         """
         audit = check(self.cohort, splits=splits, quick=True, looks=self.store.looks)
-        allowed = refuse(audit, [*allow, *(["groups-across-splits"] if split == "random" else [])])
+        allowed = refuse(audit, [*allow, *([LEAK] if split == "random" else [])])
         told = [Told(name=f.name, verdict=f.verdict, count=f.count, message=f.message) for f in audit.findings]
         return Admission(findings=told, allowed=list(allowed))
 
@@ -136,7 +147,7 @@ def admit(
     by_groups(split)  # a wrong word is refused first
     cohort = without(open_cohort(data, **reading).labelled, leave_out)
     refuse_within(out, cohort)
-    material = Material(cohort)
+    material = Material(cohort, allow)
     splits = divide(material)
     material.require_enough(splits, policies)
     return material, splits, material.audit(splits, split=split, allow=allow)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort
+from tumortrace.cohorts.columns import listed, two_valued
 from tumortrace.cohorts.copies import joined
 from tumortrace.cohorts.stratify import stratify
 from tumortrace.errors import SplitError
@@ -18,6 +19,8 @@ from tumortrace.records.user_tables import read_text
 
 DEFAULT_FRACTIONS = {"train": 0.7, "validation": 0.1, "calibration": 0.1, "test": 0.1}
 NO_COPIES: Mapping[str, str] = MappingProxyType({})
+LEAK = "groups-across-splits"
+"""The finding that `--allow` passes over where the data's own splits part slides or patients."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def assign_splits(
     seed: int = 0,
     by_group: bool = True,
     copies: Mapping[str, str] = NO_COPIES,
+    leaks: bool = False,
 ) -> Splits:
     """The cohort's labelled images in disjoint splits that share no group and resemble each other in class balance.
 
@@ -59,6 +63,7 @@ def assign_splits(
         seed: Same seed, same splits, whatever the order of the rows.
         by_group: False divides at random although groups are known; the leakage sentence then says so.
         copies: Picture by id of the images that have copies, as `exact_copies` finds them.
+        leaks: Accept groups that stand in several of the splits that the data bring; the leakage sentence says so.
 
     Raises:
         SplitError: Fewer groups than splits, a group in several given splits, or a class missing from training.
@@ -78,17 +83,15 @@ def assign_splits(
             "no image carries a label" if rows.empty else "all labelled images are of one class",
             where=cohort.name,
             expected=f"images of {cohort.classes[0]} and of {cohort.classes[1]}",
-            remedy="put the images into two class folders (benign/, malignant/), or give a table with a column label"
-            if rows.empty
-            else None,
+            remedy=_ways_to_label(cohort) if rows.empty else None,
         )
     rng = np.random.default_rng(seed)
     rows = rows.assign(unit=units_of(rows, by_group, copies))
     if rows["split"].isna().all():
         rows, notes = rows.assign(split=_divide(rows, wanted, rng, by_group)), told_together(rows, by_group)
     else:
-        rows, notes = _complete(rows, wanted, rng, by_group)
-    return _finish(rows, by_group, notes + _one_sided(rows, cohort))
+        rows, notes = _complete(rows, wanted, rng, by_group, leaks)
+    return _finish(rows, by_group and not leaks, notes + _one_sided(rows, cohort))
 
 
 def read_splits(path: Path, cohort: Cohort, *, by_group: bool = True) -> Splits:
@@ -142,8 +145,16 @@ def verify_disjoint(table: pd.DataFrame) -> None:
                 f"{_count(len(several), column)} {'stands' if len(several) == 1 else 'stand'} in several splits: "
                 + _some(several),
                 expected=f"each {column} in one split only",
-                remedy="correct the split column, or leave it out to let TumorTrace split",
+                remedy="correct the splits, or leave them out so that TumorTrace divides"
+                + (f"; --allow {LEAK} goes on with the leak, on record" if column == "group" else ""),
             )
+
+
+def _ways_to_label(cohort: Cohort) -> str:
+    columns = two_valued(cohort.table)
+    if columns:
+        return f"name the column of labels with --label-column; two values have: {listed(columns)}"
+    return "put the images into two class folders (benign/, malignant/), or give a table with a column label"
 
 
 def _checked(fractions: Mapping[str, float]) -> dict[str, float]:
@@ -157,7 +168,7 @@ def _checked(fractions: Mapping[str, float]) -> dict[str, float]:
 
 
 def _complete(
-    rows: pd.DataFrame, wanted: dict[str, float], rng: np.random.Generator, by_group: bool
+    rows: pd.DataFrame, wanted: dict[str, float], rng: np.random.Generator, by_group: bool, leaks: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     """Rows with the data's own splits kept and the ones that training needs carved out, and notes."""
     notes = []
@@ -176,7 +187,7 @@ def _complete(
     elif without.any():
         rows = rows[~without]
         notes.append(f"{without.sum()} labelled images have no split although others do: left out")
-    if by_group:
+    if by_group and not leaks:
         verify_disjoint(rows)
     if "test" not in given:
         notes.append("the data bring splits but no test split: none is made")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -11,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import COLUMNS, SPLITS
-from tumortrace.cohorts.files import SPLIT_NAMES, absolute_paths
-from tumortrace.errors import CohortError
+from tumortrace.cohorts.cohort import SPLITS
+from tumortrace.cohorts.files import absolute_paths
+from tumortrace.cohorts.names import split_of
+from tumortrace.errors import CohortError, shown
 from tumortrace.images.reference import ImageRef
 from tumortrace.records.user_tables import numbers, read_text
 
@@ -61,7 +61,7 @@ def refuse_repeats(table: pd.DataFrame, column: str, where: object) -> None:
     lines = ", ".join(str(line) for line in twice.index[twice[column] == value][:5])
     count = twice[column].nunique()
     raise CohortError(
-        f"{count} values of {column!r} stand in several rows that differ, such as {value!r} in lines {lines}",
+        f"{count} values of {column!r} stand in several rows that differ, such as {shown(value)} in lines {lines}",
         where=where,
         expected="one row per image",
         remedy="remove the wrong rows",
@@ -81,7 +81,7 @@ def standard_columns(table: pd.DataFrame, where: object) -> pd.DataFrame:
     table = table.copy()
     for column in ("group", "split"):
         table[column] = table[column].str.strip().replace("", None) if column in table else None
-    names = {text: SPLIT_NAMES.get(str(text).lower()) for text in table["split"].dropna().unique()}
+    names = {text: split_of(str(text)) for text in table["split"].dropna().unique()}
     splits = table["split"].map(names)
     _refuse_value(table, "split", splits.isna(), "one of " + ", ".join(SPLITS), where)
     table["split"] = splits
@@ -97,15 +97,11 @@ def _refuse_value(table: pd.DataFrame, column: str, bad: pd.Series, expected: st
     bad = bad & table[column].notna() & (table[column].astype(str).str.strip() != "")
     if bad.any():
         line, value = next(iter(table[column][bad].items()))
-        found = f"line {line}, column {column!r}: {value!r}"
+        found = f"line {line}, column {column!r}: {shown(value)}"
         raise CohortError(found, where=where, expected=expected, remedy="correct it")
 
 
-# Identities, groups and labels from names: of files, and of columns.
-
-
-GROUP_COLUMNS = ("group", "patient", "case", "slide", "wsi")
-"""Columns of a user's table that name what must not be split, the coarsest first."""
+# Identities from names of files.
 
 
 def unique_ids(relative: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -130,68 +126,6 @@ def unique_ids(relative: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(relative), ["file names repeat, so the id of an image is its path"]
 
 
-def parts_of_names(table: pd.DataFrame, pattern: str, option: str) -> pd.Series:
-    """What `pattern` finds in each file's name without extension (the id, for rows of HDF5 arrays).
-
-    Raises:
-        CohortError: The pattern is not valid, or some name does not match it.
-
-    Example:
-        >>> table = pd.DataFrame({"id": ["1"], "path": ["/data/p12_x3.png"]})
-        >>> parts_of_names(table, r"p(\\d+)_", "--group-from-name").tolist()
-        ['12']
-    """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        found = f"{pattern!r} is not a regular expression ({error})"
-        raise CohortError(found, where=option, expected="a pattern such as ^(\\d+)_") from None
-    if expression.groups > 1:
-        found = f"{pattern!r} has {expression.groups} capturing groups"
-        raise CohortError(found, where=option, expected="one", remedy="write the others as (?:...)")
-    rows = zip(table["id"], table["path"], strict=True)
-    names = [identity if ImageRef.parse(path).part else unique_ids([path])[0][0] for identity, path in rows]
-    parts = [match[expression.groups] if (match := expression.search(name)) else None for name in names]
-    unmatched = [name for name, part in zip(names, parts, strict=True) if not part]
-    if unmatched:
-        found = f"{pattern!r} finds nothing in {len(unmatched)} of {len(names)} file names, such as {unmatched[0]!r}"
-        raise CohortError(found, where=option, remedy="correct the pattern")
-    return pd.Series(parts, index=table.index, dtype="string")
-
-
-def column_groups(table: pd.DataFrame, column: str | None, where: object) -> tuple[pd.Series, str] | None:
-    """Groups from a column of the user's own and the note on it, or None where there is none.
-
-    Args:
-        table: A cohort's table, with the user's columns beside its own.
-        column: The column asked for; without it, the first of `GROUP_COLUMNS` that says anything is taken.
-        where: The cohort, for messages.
-
-    Raises:
-        CohortError: The column asked for is not there.
-    """
-    if column is None:
-        column = next((name for name in GROUP_COLUMNS if name in table and _texts(table[name]).notna().any()), None)
-    if column is None:
-        return None
-    match = column.strip().lower()
-    if match not in table or (match in COLUMNS and match not in ("group", "id")):
-        own = [str(name) for name in table.columns if name not in COLUMNS]
-        expected = f"one of the columns {', '.join(own)}" if own else "data with a table of columns"
-        raise CohortError(f"no column {column!r} to group by", where=where, expected=expected)
-    groups = _texts(table[match])
-    note = f"groups come from column {column!r}: {groups.nunique()} groups"
-    if missing := int(groups.isna().sum()):
-        note += f"; {missing} rows have none"
-    return groups, note
-
-
-def _texts(column: pd.Series) -> pd.Series:
-    """The column as text without surrounding blanks, missing where nothing is left."""
-    texts = column.astype("string").str.strip()
-    return texts.mask(texts == "")
-
-
 def _suffix(path: str) -> str:
     name = path.rpartition("/")[2]
     stem, dot, suffix = name.rpartition(".")
@@ -204,17 +138,22 @@ def _suffix(path: str) -> str:
 def files_by_id(ids: Sequence[str], folder: Path, images: Sequence[str]) -> list[str | None]:
     """The absolute path of the image that each id names, with or without its ending; None where there is none.
 
+    Images in folders further down are known by their names alone where these do not repeat.
+
     Args:
         ids: Names, in any Unicode normal form (Macs spell accents in their own).
         folder: Where the images are.
         images: Paths relative to it, with forward slashes.
 
     Example:
-        >>> files_by_id(["a", "b.png", "c"], Path("/data"), ["a.tif", "b.png"])
-        ['/data/a.tif', '/data/b.png', None]
+        >>> files_by_id(["a", "b.png", "c"], Path("/data"), ["a.tif", "p1/b.png"])
+        ['/data/a.tif', '/data/p1/b.png', None]
     """
     paths = absolute_paths(folder, images)
     known = dict(zip(map(_normal, unique_ids(images)[0]), paths, strict=True))
+    names = [_normal(image.rpartition("/")[2]) for image in images]
+    if len(set(names)) == len(names):
+        known |= dict(zip(names, paths, strict=True))
     known |= dict(zip(map(_normal, images), paths, strict=True))
     return [known.get(_normal(text.strip())) for text in ids]
 
@@ -273,7 +212,7 @@ def with_files(
 
 def examples(rows: pd.DataFrame, column: str) -> str:
     """The first three of these rows, by line and content."""
-    text = ", ".join(f"{value!r} (line {line})" for line, value in rows[column].head(3).items())
+    text = ", ".join(f"{shown(value)} (line {line})" for line, value in rows[column].head(3).items())
     return text + (", ..." if len(rows) > 3 else "")
 
 

@@ -37,6 +37,8 @@ class AuditRecord(Record):
 
     Attributes:
         cohort: Name of the data.
+        data: Their absolute path, or a specification of synthetic tissue.
+        fingerprint: Of ids, labels and files.
         classes: Images by class.
         groups: Slides or patients.
         splits: Images by split and class.
@@ -48,6 +50,8 @@ class AuditRecord(Record):
     REMEDY: ClassVar[str | None] = "run the check first"
 
     cohort: str = ""
+    data: str = ""
+    fingerprint: str = ""
     images: int = 0
     classes: dict[str, int] = {}
     groups: int | None = None

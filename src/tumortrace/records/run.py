@@ -54,6 +54,8 @@ class Arguments(Part):
     group_column: str | None = None
     group_from_name: str | None = None
     label_from_name: str | None = None
+    label_column: str | None = None
+    image_column: str | None = None
     resolution: float | None = None
 
 

@@ -16,7 +16,7 @@ from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
 from tumortrace.cohorts.contents import contents
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.material import Divide, Material, admit, without
-from tumortrace.cohorts.splits import Splits, read_splits
+from tumortrace.cohorts.splits import LEAK, Splits, read_splits
 from tumortrace.errors import RunError, TumorTraceError
 from tumortrace.models.architecture import count_parameters
 from tumortrace.records.command import command_line
@@ -137,9 +137,9 @@ class Experiment:
         """
         opened = data if isinstance(data, Cohort) else open_cohort(source_of(run, data, call))
         cohort = without(opened.labelled, recipe.leave_out)
-        material = Material(cohort)
+        material = Material(cohort, run.record.arguments.allow)
         recognise(run, material)
-        by_group = run.record.arguments.split == "group"
+        by_group = _kept_apart(run.record.arguments)
         splits = divide(material) if divide else read_splits(run.splits_file, cohort, by_group=by_group)
         return cls(run, recipe, material, splits)
 
@@ -171,7 +171,7 @@ class Experiment:
         """
         begun = begun_in(place)
         if begun is not None:
-            by_group = self.arguments.split == "group"
+            by_group = _kept_apart(self.arguments)
             kept = read_splits(begun.splits_file, self.cohort, by_group=by_group)
             return Experiment(begun, read_recipe(begun.recipe_file), self.material, kept)
         shared = ("data", "allow", "split", "device", "precision", "distil", *READING)
@@ -311,6 +311,11 @@ def take_up(
         return None
     chosen = read_recipe(run.recipe_file) if recipe is None else recipe(run)
     return Experiment.reopen(run, chosen, data, call, divide(run) if divide else None)
+
+
+def _kept_apart(arguments: Arguments) -> bool:
+    """Whether no slide or patient may stand in several splits."""
+    return arguments.split == "group" and LEAK not in arguments.allow
 
 
 def begun_in(place: Path) -> Run | None:

@@ -326,7 +326,9 @@ def _across_groups(bad: pd.DataFrame, likeness: _Likeness) -> Iterator[Finding]:
 def _within(bad: pd.DataFrame, likeness: _Likeness, sound: pd.DataFrame) -> Iterator[Finding]:
     if bad.empty:
         return
-    name, repeats = f"{likeness.prefix}-within-split", bad[bad[likeness.column].duplicated()]
+    area = (bad["width"] * bad["height"]).fillna(0).astype(float)
+    first = bad.loc[area.sort_values(ascending=False, kind="stable").index].drop_duplicates(likeness.column)
+    name, repeats = f"{likeness.prefix}-within-split", bad.drop(index=first.index)  # of near copies the largest stays
     remedy = "copies count several times, and intervals are too narrow: leave them out (quarantine.csv)"
     leave_out = dict.fromkeys(repeats.index, f"{likeness.which} stands in another file of its split")
     if likeness is _NEAR:

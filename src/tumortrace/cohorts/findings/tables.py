@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from tumortrace.cohorts.cohort import COLUMNS, Cohort
+from tumortrace.cohorts.columns import listed
 from tumortrace.cohorts.findings import EXAMPLES, FINDERS, Evidence, Example, Finding, Verdict, count, examples, several
 from tumortrace.cohorts.labels import class_of, is_blank
+from tumortrace.cohorts.levels import group_levels_told, relative
+from tumortrace.cohorts.splits import LEAK
 
 RARE = 0.1  # share of the smaller class below which accuracy and thresholds need care
 
@@ -174,7 +178,7 @@ TELLS = 0.8  # informedness of the guess "as the others of its group" from which
 def find_groups(evidence: Evidence) -> Iterator[Finding]:
     """Findings about groups."""
     yield from _across_splits(evidence.table)
-    yield from _unknown(evidence.table)
+    yield from _unknown(evidence)
     yield from _telling(evidence.table)
 
 
@@ -184,21 +188,40 @@ def _across_splits(table: pd.DataFrame) -> Iterator[Finding]:
     if len(groups):
         known = table["group"].nunique()
         message = f"patients leak: {len(groups):,} of {known:,} groups (slides or patients) stand in several splits"
-        remedy = "split by group (--split group), or correct the split column"
+        own = table["own_split"].notna().any()
+        remedy = (
+            "correct the splits that the data bring, so that each slide or patient stands in one; "
+            f"--allow {LEAK} goes on with the leak, on record"
+            if own
+            else "split by group (--split group)"
+        )
         where = bad.groupby("group")["split"].value_counts()
         says = [
             ", ".join(f"{images} in {split}" for split, images in where[name].items()) for name in groups[:EXAMPLES]
         ]
         shown = tuple(Example(name, says=text) for name, text in zip(groups, says, strict=False))
-        yield Finding("groups-across-splits", "error", len(groups), message, remedy, shown)
+        yield Finding(LEAK, "error", len(groups), message, remedy, shown)
 
 
-def _unknown(table: pd.DataFrame) -> Iterator[Finding]:
+def _unknown(evidence: Evidence) -> Iterator[Finding]:
+    table = evidence.table
     unknown = int(table["group"].isna().sum())
     if unknown:
         message = f"leakage is not ruled out: the slide or patient of {unknown:,} of {len(table):,} images is not known"
-        remedy = "name it in a column called group, or with --group-from-name where file names hold it"
+        remedy = "; ".join(_ways_to_groups(evidence.cohort))
         yield Finding("groups-unknown", "warning", unknown, message, remedy)
+
+
+def _ways_to_groups(cohort: Cohort) -> Iterator[str]:
+    """What can name slides or patients in these data: columns, folders, names of files."""
+    table = cohort.table
+    own = [name for name in table if name not in COLUMNS and 1 < table[name].nunique() < len(table)]
+    if own:
+        yield f"name it with --group-column: {listed(own)}"
+    if cohort.source and not any(image.part for image in cohort.images):
+        levels = group_levels_told(relative(table["path"].tolist(), cohort.source.path))
+        yield from [levels] if levels else []
+    yield "give a table with a column group or patient, or say --group-from-name where file names hold it"
 
 
 def _telling(table: pd.DataFrame) -> Iterator[Finding]:

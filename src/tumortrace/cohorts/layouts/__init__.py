@@ -16,9 +16,11 @@ from typing import Protocol, Unpack
 import pandas as pd
 
 from tumortrace.cohorts.cohort import COLUMNS, Cohort, Reading, ReadingOptions, Source
-from tumortrace.cohorts.files import images_beside
+from tumortrace.cohorts.columns import column_groups
+from tumortrace.cohorts.files import images_beside, only_folder
 from tumortrace.cohorts.labels import binary_labels, commonest_classes, read_alone
-from tumortrace.cohorts.tables import column_groups, parts_of_names, standard_columns, unique_ids
+from tumortrace.cohorts.levels import group_folders, parts_by_pattern, relative
+from tumortrace.cohorts.tables import standard_columns, unique_ids
 from tumortrace.errors import CohortError
 from tumortrace.records.run import RunRecord
 from tumortrace.registry import Registry
@@ -78,7 +80,7 @@ class Layout(Protocol):
             CohortError: The data cannot be used, or contradict themselves.
         """
 
-    def listing(self, path: Path) -> Listing:
+    def listing(self, path: Path, reading: Reading) -> Listing:
         """What tables and folders hold beyond the cohort, for the audit; files are found as `read` finds them.
 
         Raises:
@@ -129,8 +131,12 @@ def open_cohort(
         data = data.path
     path = Path(data).expanduser()
     with _told(path):
-        cohort = _layout_of(path).read(path, reading)
-    cohort = _with_groups(_with_labels(cohort, reading), reading)
+        layout, place = _layout_of(path)
+        cohort = layout.read(place, reading)
+    if place != path:
+        note = f"opened {place.relative_to(path).as_posix()}/, the one folder of images in {path}"
+        cohort = replace(cohort, notes=(note, *cohort.notes))
+    cohort = _with_groups(_with_labels(cohort, reading, path), reading, path)
     own = [column for column in cohort.table if column not in COLUMNS]
     return replace(
         cohort,
@@ -184,10 +190,11 @@ def open_leniently(data: str | os.PathLike[str] | Cohort, **options: Unpack[Read
     path = Path(data).expanduser()
     if refusal is None:
         with _told(path):
-            return Opened(cohort, LAYOUTS[cohort.layout].listing(path))
+            return Opened(cohort, LAYOUTS[cohort.layout].listing(_layout_of(path)[1], Reading(**options)))
     try:
         with _told(path):
-            listing = _layout_of(path).listing(path)
+            layout, place = _layout_of(path)
+            listing = layout.listing(place, Reading(**options))
     except CohortError:
         raise refusal from None
     return Opened(_usable(listing, Source(os.fspath(data), Reading(**options)), refusal), listing, str(refusal))
@@ -224,7 +231,8 @@ def _told(path: Path) -> Iterator[None]:
         raise CohortError(f"cannot be read ({error.strerror or error})", where=error.filename or path) from None
 
 
-def _layout_of(path: Path) -> Layout:
+def _layout_of(path: Path) -> tuple[Layout, Path]:
+    """The layout, and the folder where it begins: further down where one folder after the other is the only one."""
     layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
     layout = next((layout for layout in layouts if layout.recognises(path)), None)
     if RunRecord.exists(path):
@@ -233,30 +241,44 @@ def _layout_of(path: Path) -> Layout:
         there = "no layout that is known here" if path.exists() else "there is no such file or folder"
         known = "; ".join(layout.looks_like for layout in layouts)
         raise CohortError(there, where=path, expected=f"one of: {known}")
-    return layout
+    inner: Path | None = path
+    while layout is layouts[-1] and path.is_dir() and inner and (inner := only_folder(inner)):
+        deeper = next((other for other in layouts[:-1] if other.recognises(inner)), None)
+        if deeper:
+            return deeper, inner
+    return layout, path
 
 
-def _with_labels(cohort: Cohort, reading: Reading) -> Cohort:
+def _with_labels(cohort: Cohort, reading: Reading, path: Path) -> Cohort:
     if reading.label_from_name is None:
         return cohort
-    names = parts_of_names(cohort.table, reading.label_from_name, "--label-from-name")
-    where = f"labels in file names of {cohort.name}"
+    names = parts_by_pattern(cohort.table, reading.label_from_name, "--label-from-name", path)
+    where = f"labels in names of {cohort.name}"
     labels = binary_labels(names.tolist(), positive=reading.positive, merge=reading.merge, where=where)
-    notes = (*cohort.notes, f"labels come from file names ({reading.label_from_name})")
+    notes = (*cohort.notes, f"labels come from names ({reading.label_from_name})")
     if labels.note:
         notes += (labels.note,)
     return replace(cohort, table=labels.into(cohort.table), notes=notes, **labels.naming)
 
 
-def _with_groups(cohort: Cohort, reading: Reading) -> Cohort:
+def _with_groups(cohort: Cohort, reading: Reading, path: Path) -> Cohort:
+    """Groups by the pattern that is asked for, else from a column, else from folders that are named as patients."""
     if reading.group_from_name is not None:
-        groups = parts_of_names(cohort.table, reading.group_from_name, "--group-from-name")
-        note = f"groups come from file names ({reading.group_from_name}): {groups.nunique()} groups"
-    else:
-        named = column_groups(cohort.table, reading.group_column, where=cohort.name)
-        if named is None:
-            return cohort
+        groups = parts_by_pattern(cohort.table, reading.group_from_name, "--group-from-name", path)
+        note = f"groups come from names ({reading.group_from_name}): {groups.nunique():,} groups"
+    elif named := column_groups(cohort.table, reading.group_column, where=cohort.name):
         groups, note = named
+    elif any(image.part for image in cohort.images):
+        return cohort
+    else:
+        folders = group_folders(relative(cohort.table["path"].tolist(), path))
+        if folders is None:
+            return cohort
+        names, level = folders
+        groups = pd.Series(names, index=cohort.table.index, dtype="string")
+        told = ", ".join(sorted(set(names))[:2])
+        note = f"groups come from the folders of level {level} ({told}, ...): {groups.nunique():,} groups"
+        note += "; --group-from-name takes others"
     return replace(cohort, table=cohort.table.assign(group=groups), notes=(*cohort.notes, note))
 
 

@@ -1,18 +1,24 @@
-"""Class folders: `benign/` and `malignant/`, directly or under `train/`, `valid/`, `test/`."""
+"""Class folders: `benign/` and `malignant/`, with split folders and folders of patients above or below them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
-from tumortrace.cohorts.files import SPLIT_NAMES, absolute_paths, list_images, subfolders
-from tumortrace.cohorts.labels import binary_labels
+from tumortrace.cohorts.files import absolute_paths, list_images, only_folder, subfolders
+from tumortrace.cohorts.labels import Labels, binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Listing
+from tumortrace.cohorts.levels import levels_told
+from tumortrace.cohorts.names import like_a_split, split_of
 from tumortrace.cohorts.tables import unique_ids
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, plain
+
+_DEEP = 3  # folders below which class folders are looked for, to name them in a message
 
 
 class ClassFolders(Layout):
@@ -25,45 +31,153 @@ class ClassFolders(Layout):
     def recognises(self, path: Path) -> bool:
         """Whether there are at least two folders side by side, or folders within split folders."""
         folders = subfolders(path)
-        if any(folder.lower() in SPLIT_NAMES and subfolders(path / folder) for folder in folders):
+        if any(split_of(folder) and subfolders(path / folder) for folder in folders):
             return True
-        classes = [folder for folder in folders if folder.lower() not in SPLIT_NAMES]
-        return len(classes) >= 2
+        return len([folder for folder in folders if not split_of(folder)]) >= 2
 
     def read(self, path: Path, reading: Reading) -> Cohort:
         """The cohort of all images in class folders; of a split folder's own images, the class is not known."""
         listing = list_images(path)
-        rows = _rows(listing.images)
+        rows = _rows(listing.images, path)
         if not rows:
             raise CohortError("no images in its folders", where=path, expected="images such as .png, .jpg or .tif")
-        images, splits, names = (list(column) for column in zip(*rows, strict=True))
-        if reading.label_from_name is not None:
-            names = [""] * len(images)
-        labels = binary_labels(names, positive=reading.positive, merge=reading.merge, where=path)
+        labels, notes = _labels(rows, path, reading)
+        images = [row.image for row in rows]
         ids, repeats = unique_ids(images)
         table = pd.DataFrame({"id": ids, "path": absolute_paths(path, images)})
+        splits = pd.Series([row.split for row in rows], dtype="string")
         table = labels.into(table).assign(group=None, split=splits)
-        notes = [*listing.notes(), *([labels.note] if labels.note else []), *repeats]
+        notes = [*listing.notes(), *notes, *([labels.note] if labels.note else []), *repeats]
         if strays := sorted(set(listing.images) - set(images)):
-            notes.append(f"left out {len(strays)} images outside the class folders, such as {strays[0]}")
+            notes.append(f"left out {len(strays):,} images outside the class folders, such as {plain(strays[0])}")
         name = os.path.basename(os.path.abspath(path))
         return Cohort(name, "class-folders", table, notes=tuple(notes), **labels.naming)
 
-    def listing(self, path: Path) -> Listing:
+    def listing(self, path: Path, reading: Reading) -> Listing:
         """No rows, and the images outside the class folders."""
         images = list_images(path).images
-        placed = {image for image, _, _ in _rows(images)}
+        placed = {row.image for row in _rows(images, path)}
         return Listing(strays=tuple(absolute_paths(path, [image for image in images if image not in placed])))
 
 
 LAYOUTS.register("class-folders")(ClassFolders())
 
 
-def _rows(images: list[str]) -> list[tuple[str, str | None, str]]:
-    """Image, split and class folder (blank where there is none) of each image that lies in such a folder."""
-    parts = [image.split("/") for image in images]
-    split = [SPLIT_NAMES.get(part[0].lower()) if len(part) > 1 else None for part in parts]
-    if any(split):
-        rows = zip(images, split, parts, strict=True)
-        return [(image, name, part[1] if len(part) > 2 else "") for image, name, part in rows if name]
-    return [(image, None, part[0]) for image, part in zip(images, parts, strict=True) if len(part) > 1]
+def holds_classes(folder: Path) -> bool:
+    """Whether folders of classes are there: in the folder, in split folders, in folders of patients, or deeper.
+
+    Deeper is only where each folder on the way is the only one.
+    """
+    folders = subfolders(folder)
+    if any(split_of(name) and subfolders(folder / name) for name in folders) or _are_classes(folders):
+        return True
+    within = {name for parent in folders[:50] for name in subfolders(folder / parent)}
+    if len(folders) > 1 and _are_classes(sorted(within)):
+        return True
+    only = only_folder(folder)
+    return only is not None and holds_classes(only)
+
+
+class _Row(NamedTuple):
+    """An image, its split, and the folders above it that are no split."""
+
+    image: str
+    split: str | None
+    folders: tuple[str, ...]
+
+
+def _rows(images: Sequence[str], path: Path) -> list[_Row]:
+    """The images that lie in folders, with split folders at the first level, or at the second where it has several."""
+    parts = [(image, image.split("/")[:-1]) for image in images]
+    first = {folders[0] for _, folders in parts if folders}
+    second = {folders[1] for _, folders in parts if len(folders) > 1}
+    if any(map(split_of, first)):
+        _refuse_lost(parts, path)
+        rows = [_Row(image, split_of(folders[0]), tuple(folders[1:])) for image, folders in parts if folders]
+        return [row for row in rows if row.split]
+    if len({split_of(name) for name in second} - {None}) > 1:
+        if unknown := sorted(name for name in second if not split_of(name)):
+            raise _unknown_split(unknown, sorted(second - set(unknown)), path)
+        rows = []
+        for image, folders in parts:
+            split = split_of(folders[1]) if len(folders) > 1 else None
+            rows.append(_Row(image, split, (*folders[:1], *folders[2:])))
+        return [row for row in rows if row.folders]
+    return [_Row(image, None, tuple(folders)) for image, folders in parts if folders]
+
+
+def _refuse_lost(parts: Sequence[tuple[str, list[str]]], path: Path) -> None:
+    """Raise CohortError where a folder beside split folders is like one of them, and none that is known."""
+    known = sorted({folders[0] for _, folders in parts if folders and split_of(folders[0])})
+    classes = {folders[1] for _, folders in parts if len(folders) > 1 and folders[0] in known}
+    others: dict[str, set[str]] = {}
+    for _, folders in parts:
+        if folders and folders[0] not in known:
+            others.setdefault(folders[0], set()).update(folders[1:2])
+    lost = sorted(name for name, within in others.items() if like_a_split(name) or within & classes)
+    if lost:
+        raise _unknown_split(lost, known, path)
+
+
+def _unknown_split(lost: Sequence[str], known: Sequence[str], path: Path) -> CohortError:
+    folders = "/, ".join(map(plain, lost[:5])) + "/" + (", ..." if len(lost) > 5 else "")
+    return CohortError(
+        f"{folders} beside {'/, '.join(map(plain, known[:5]))}/: which split it is is not known",
+        where=path,
+        expected="folders named train, validation, calibration or test",
+        remedy="rename it, or move it out of the data",
+    )
+
+
+def _labels(rows: Sequence[_Row], path: Path, reading: Reading) -> tuple[Labels, list[str]]:
+    """Labels by the first level of folders that names two classes, and notes.
+
+    Raises:
+        CohortError: None does; the message lists the levels, and the folders further down that hold classes.
+    """
+    if reading.label_from_name is not None:
+        return binary_labels([""] * len(rows)), []
+    refusal = None
+    placed = [row for row in rows if row.folders or row.split is None]
+    for level in range(max(len(row.folders) for row in rows) or 1):
+        names = [row.folders[level] if len(row.folders) > level else "" for row in rows]
+        if level and not all(len(row.folders) > level for row in placed):
+            break
+        try:
+            labels = binary_labels(names, positive=reading.positive, merge=reading.merge, where=path)
+        except CohortError as error:
+            refusal = refusal or error
+            continue
+        classes = " and ".join(labels.classes)
+        return labels, [f"classes are the folders {classes}, below other folders"] if level else []
+    assert refusal is not None  # as no level was taken
+    raise _with_levels(refusal, rows, path)
+
+
+def _with_levels(refusal: CohortError, rows: Sequence[_Row], path: Path) -> CohortError:
+    """The refusal with what there is, so that the next call can be right."""
+    deeper = _deeper(path, _DEEP)
+    if deeper:
+        remedy = f"name the folder that holds the classes: {', '.join(map(str, deeper[:3]))}"
+    else:
+        remedy = f"{refusal.remedy}; or say --label-from-name PATTERN, which is held against each path from the data on"
+    return CohortError(
+        f"{refusal.found} as folders; {levels_told([row.image for row in rows])}",
+        where=path,
+        expected=refusal.expected,
+        remedy=remedy,
+    )
+
+
+def _deeper(folder: Path, depth: int) -> list[Path]:
+    """Folders below that hold class folders by name, the nearest first."""
+    inner = [folder / name for name in subfolders(folder)[:20]]
+    there = [place for place in inner if _are_classes(subfolders(place))]
+    return there or ([found for place in inner for found in _deeper(place, depth - 1)] if depth > 1 else [])
+
+
+def _are_classes(names: Sequence[str]) -> bool:
+    try:
+        return len(names) > 1 and bool(binary_labels(names).classes)
+    except CohortError:
+        return False

@@ -9,9 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
-from tumortrace.cohorts.files import absolute_paths, list_images
+from tumortrace.cohorts.columns import listed, with_label
+from tumortrace.cohorts.files import absolute_paths, list_images, subfolders
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Listing
+from tumortrace.cohorts.names import like_a_split
 from tumortrace.cohorts.tables import (
     examples,
     files_by_id,
@@ -44,15 +46,18 @@ class Kaggle(Layout):
         file = path if path.is_file() else _label_tables(path)[0]
         folder = Path(os.path.abspath(file.parent))
         table, notes = read_table(file)
+        if "id" in table:
+            table, more = with_label(table, file, reading.label_column)
+            notes += more
         if not {"id", "label"} <= set(table.columns):
             raise CohortError(
-                f"columns {', '.join(map(str, table.columns))}",
+                f"columns {listed(list(table.columns))}",
                 where=file,
                 expected="columns id,label",
-                remedy="rename them",
+                remedy="rename them, or name that of labels with --label-column",
             )
         if own := [str(name) for name in table.columns if name not in ("id", "label", "path")]:
-            notes.append(f"{file.name}: further columns {', '.join(own)}")
+            notes.append(f"{file.name}: further columns {listed(own)}")
         refuse_repeats(table, "id", file)
         train, more = _train_rows(standard_columns(table, file), folder / "train")
         labels = binary_labels(train["label"].tolist(), positive=reading.positive, merge=reading.merge, where=file)
@@ -65,17 +70,20 @@ class Kaggle(Layout):
             )
         notes += more + ([labels.note] if labels.note else [])
         resolution = PCAM_RESOLUTION if all(re.fullmatch("[0-9a-f]{40}", identity) for identity in rows["id"]) else None
+        if others := [name for name in subfolders(folder) if name not in ("train", "test") and like_a_split(name)]:
+            notes.append(f"left out the folders {listed(others)} beside train/, which the table says nothing of")
         if resolution:
             notes.append(f"ids like the Kaggle competition's: taken for PatchCamelyon at {resolution} um per pixel")
         return Cohort(folder.name, "kaggle", rows, resolution=resolution, notes=tuple(notes), **labels.naming)
 
-    def listing(self, path: Path) -> Listing:
+    def listing(self, path: Path, reading: Reading) -> Listing:
         """All rows of the label table, and the images in `train/` that none names."""
         file = path if path.is_file() else _label_tables(path)[0]
         folder = Path(os.path.abspath(file.parent)) / "train"
         rows, _ = read_table(file, keep_repeats=True)
         if "id" not in rows:
             raise CohortError("no column 'id'", where=file, expected="columns id,label")
+        rows, _ = with_label(rows, file, reading.label_column)
         return Listing.of_table(file, rows, "id", files_by_id(rows["id"].tolist(), folder, list_images(folder).images))
 
 

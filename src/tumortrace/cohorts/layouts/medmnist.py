@@ -12,9 +12,9 @@ import pandas as pd
 
 from tumortrace.cohorts.cache import unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
-from tumortrace.cohorts.files import SPLIT_NAMES
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
+from tumortrace.cohorts.names import SPLIT_NAMES
 from tumortrace.errors import CohortError
 from tumortrace.images.reference import ImageRef
 

@@ -18,9 +18,9 @@ import pandas as pd
 
 from tumortrace.cohorts.cache import cache_folder, unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
-from tumortrace.cohorts.files import SPLIT_NAMES
 from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
+from tumortrace.cohorts.names import SPLIT_NAMES
 from tumortrace.cohorts.tables import read_table, standard_columns
 from tumortrace.errors import CohortError
 from tumortrace.records.progress import progress_bar

@@ -53,5 +53,5 @@ LAYOUTS.register("unlabelled")(Unlabelled())
 def _passed_over(path: Path, others: list[str]) -> list[str]:
     """A note on tables beside the images that hold labels, where there are several and none is taken."""
     tables = [path / name for name in others if "/" not in name and name.lower().endswith((".csv", ".tsv", ".parquet"))]
-    found = [table for table in tables[:20] if "label" in read_header(table)]
-    return [f"labels in {found[0].name} are not read: name that table instead of its folder"] if found else []
+    tables = [table for table in tables[:20] if "label" in read_header(table)]
+    return [f"labels in {tables[0].name} are not read: name that table instead of its folder"] if tables else []
