@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort, Reading
-from tumortrace.cohorts.files import SPLIT_NAMES
 from tumortrace.cohorts.labels import binary_labels
+from tumortrace.cohorts.names import SPLIT_NAMES
 from tumortrace.cohorts.tables import standard_columns
 from tumortrace.errors import CohortError
 
