@@ -133,7 +133,7 @@ def test_a_request_to_end_is_answered_with_a_line(
     """SIGTERM, as clusters and containers send it, says like Ctrl-C what to do; nobody else's handler is lost."""
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("tumortrace.slides.batch.scan", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
-    ready = SimpleNamespace(require_preparation=lambda *_: None)
+    ready = SimpleNamespace(require_preparation=lambda *_: None, info=SimpleNamespace(resolution=1.0))
     monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: ready)
     with pytest.raises(SystemExit) as left:
         main(["scan", "run", str(slide)])

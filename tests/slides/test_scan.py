@@ -130,8 +130,8 @@ def test_an_unknown_resolution_is_refused_and_nothing_is_written(slide: Path, tm
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_model_without_resolution_is_refused_until_it_is_stated(slide: Path, tmp_path: Path) -> None:
-    """At the slide's own resolution there would be other tiles; the line names what was found and the remedy."""
-    with pytest.raises(SlideError, match=r"states no resolution.*slide's is 0.5 um/px.*--patch-resolution"):
+    """At the slide's own resolution there would be other tiles; the line names the remedy."""
+    with pytest.raises(SlideError, match=r"states no resolution.*--patch-resolution"):
         scan("run", slide, out=tmp_path / "out", model=fake_model(resolution=None))
     assert not (tmp_path / "out").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from tumortrace.records.progress import say
 from tumortrace.reports.report import renew_report
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.result import JOURNAL, default_folder, holds, same_slide
+from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
 
 _SLIDES = IMAGE_SUFFIXES | {".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu", ".czi"}
@@ -58,7 +60,8 @@ def scan_slides(
         1 where a slide could not be scanned, else 0.
 
     Raises:
-        SlideError: There is no slide in a folder that is named, or one mask is given for several.
+        SlideError: There is no slide in a folder that is named, one mask is given for several, or the resolution of the
+            model's patches is not known.
         ModelError: The model cannot be loaded.
         RunError: Interrupted.
     """
@@ -72,6 +75,7 @@ def scan_slides(
     folders = folders_for(run, files, out)
     model = load_model(run, device=device)
     model.require_preparation(None, files[0].name)
+    patch_resolution_of(model.info.resolution, patch_resolution)
     failed: list[str] = []
     last = None
     try:
@@ -165,7 +169,7 @@ def folders_for(run: Path, files: Sequence[Path], out: Path | None) -> list[Path
 
 def _names(file: Path) -> list[str]:
     """What a slide's folder can be called, the shortest first; the last is of this file and content alone."""
-    stem, parent, ending = file.stem, file.resolve().parent.name, file.suffix.lstrip(".")
+    stem, parent, ending = file.stem, Path(os.path.abspath(file)).parent.name, file.suffix.lstrip(".")
     unique = blake2b(f"{file.resolve()} {content_of(file)}".encode(), digest_size=4).hexdigest()
     return [stem, f"{parent}-{stem}", f"{stem}-{ending}", f"{parent}-{stem}-{ending}", f"{stem}-{unique}"]
 

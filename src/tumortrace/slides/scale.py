@@ -36,14 +36,7 @@ def tile_scale(
     Raises:
         SlideError: The patches' resolution is not known, or the slide's.
     """
-    wanted = given or trained
-    if wanted is None:
-        raise SlideError(
-            f"the model states no resolution of its training patches, and {_states(resolution)}",
-            where=slide.path,
-            expected="um per pixel of both, as tiles of another size than the patches give other answers",
-            remedy="state the patches' with --patch-resolution, such as --patch-resolution 0.5 for 20x",
-        )
+    wanted = patch_resolution_of(trained, given)
     if trained is None:
         notes.append(f"the model states no resolution; its patches were taken to have {wanted:g} um/px, as was asked")
     elif given is not None and given != trained:
@@ -61,6 +54,22 @@ def tile_scale(
             "enlarged and probabilities are less reliable"
         )
     return wanted / resolution
+
+
+def patch_resolution_of(trained: float | None, given: float | None) -> float:
+    """Um per px of the patches that a model was trained on, as the caller states them, else as the model does.
+
+    Raises:
+        SlideError: Neither does.
+    """
+    wanted = given or trained
+    if wanted is None:
+        raise SlideError(
+            "the model states no resolution of its training patches",
+            expected="um per pixel, since tiles of another size than the patches give other answers",
+            remedy="state it with --patch-resolution, such as --patch-resolution 0.5 for patches of 20x",
+        )
+    return wanted
 
 
 def level_to_read(slide: Slide, scale: float, asked: str | int, notes: list[str]) -> int:
@@ -98,10 +107,6 @@ def level_to_read(slide: Slide, scale: float, asked: str | int, notes: list[str]
     elif number != best:
         notes.append(f"level {number} was read, as was asked, in place of level {best}")
     return number
-
-
-def _states(resolution: float | None) -> str:
-    return "the slide states none" if resolution is None else f"the slide's is {resolution:.3g} um/px"
 
 
 def check_arguments(

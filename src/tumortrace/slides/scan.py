@@ -156,6 +156,8 @@ def scan(
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
         with only_scan(folder):
             if (complete := finished(folder, asked)) is not None:
+                if progress is not None:
+                    progress(complete.record.tiles, complete.record.tiles)
                 return complete
             thumbnail = _overview(opened, resolution)
             reduction = opened.width / thumbnail.shape[1]

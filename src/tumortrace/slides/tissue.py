@@ -123,8 +123,9 @@ def tell_tissue(thumbnail: np.ndarray, resolution: float | None = None) -> Tissu
     smooth = gaussian(thumbnail.astype(np.float32) / 255, 1, channel_axis=-1)
     hsv = rgb2hsv(smooth)
     grey = _is_grey(thumbnail)
-    black = hsv[..., 2] < _BLACK if grey else find_ink(hsv).black
-    ink = _marked(black if grey else np.logical_or.reduce(find_ink(hsv)))
+    inks = find_ink(hsv)
+    black = hsv[..., 2] < _BLACK if grey else inks.black
+    ink = _marked(black if grey else np.logical_or.reduce(inks))
     strength = _darkness(hsv[..., 2], ink) if grey else hsv[..., 1]
     if ink.all() or (grey and black.mean() > _DARK_FIELD):
         mask = coloured = np.zeros_like(ink)
@@ -143,7 +144,7 @@ def tell_tissue(thumbnail: np.ndarray, resolution: float | None = None) -> Tissu
 
 def _is_grey(thumbnail: np.ndarray) -> bool:
     """Whether its channels are alike: a slide of one channel, or one that was saved without its colours."""
-    spread = thumbnail.max(2).astype(int) - thumbnail.min(2)
+    spread = thumbnail.max(2) - thumbnail.min(2)
     return bool(np.quantile(spread, 0.999) <= _GREY)
 
 
