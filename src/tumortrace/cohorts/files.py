@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,6 +93,11 @@ def _is_nameless(folder: Path, path: str) -> bool:
 def has_images(folder: Path) -> bool:
     """Whether there is an image in a folder or below; it stops looking at the first."""
     return any(is_image(path) or _is_nameless(folder, path) for path in _files(os.fspath(folder), "", []))
+
+
+def some_images(folder: Path, count: int) -> list[str]:
+    """The first images that are met in a folder and below, as `list_images` names them, without looking at all."""
+    return list(islice((path for path in _files(os.fspath(folder), "") if is_image(path)), count))
 
 
 def absolute_paths(folder: Path, images: Iterable[str]) -> list[str]:

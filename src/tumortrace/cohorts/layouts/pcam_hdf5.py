@@ -42,11 +42,11 @@ class PcamHdf5(Layout):
         """Whether it is an HDF5 file of images (`*_x.h5`), or a folder with PatchCamelyon's."""
         if path.is_file():
             return _IMAGES.match(path.name) is not None
-        return bool(_image_files(path))
+        return bool(_image_files(_home(path)))
 
     def read(self, path: Path, reading: Reading) -> Cohort:
         """The cohort of all rows of these arrays, in the order train, validation, test."""
-        files = [path] if path.is_file() else _image_files(path)
+        files = [path] if path.is_file() else _image_files(_home(path))
         notes: list[str] = []
         tables = [_open_split(file, notes) for file in files]
         table = pd.concat([table.astype(object) for table in tables], ignore_index=True)
@@ -56,6 +56,11 @@ class PcamHdf5(Layout):
 
 
 LAYOUTS.register("pcam-hdf5")(PcamHdf5())
+
+
+def _home(folder: Path) -> Path:
+    """The folder of the files: that one, or its `pcam`, where torchvision puts them (`torchvision.datasets.PCAM`)."""
+    return folder if _image_files(folder) or not (folder / "pcam").is_dir() else folder / "pcam"
 
 
 def _image_files(folder: Path) -> list[Path]:
