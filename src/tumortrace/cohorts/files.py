@@ -97,7 +97,7 @@ def has_images(folder: Path) -> bool:
 
 def some_images(folder: Path, count: int) -> list[str]:
     """The first images that are met in a folder and below, as `list_images` names them, without looking at all."""
-    return list(islice((path for path in _files(os.fspath(folder), "") if is_image(path)), count))
+    return list(islice((path for path in _files(os.fspath(folder), "", []) if is_image(path)), count))
 
 
 def absolute_paths(folder: Path, images: Iterable[str]) -> list[str]:

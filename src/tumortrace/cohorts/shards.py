@@ -81,7 +81,7 @@ def plain_text(value: object) -> str | None:
 
 def label_field(names: Sequence[str], where: object, reading: Reading) -> str | None:
     """The field that holds the label: the one asked for with `--label-column`, else the first of `LABEL_FIELDS`."""
-    asked = getattr(reading, "label_column", None)
+    asked = reading.label_column
     lower = {name.lower(): name for name in names}
     if asked is not None and asked.lower() not in lower:
         found = f"no field {asked!r}"

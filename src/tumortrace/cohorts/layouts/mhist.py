@@ -50,7 +50,7 @@ class Mhist(Layout):
             **labels.naming,
         )
 
-    def listing(self, path: Path) -> Listing:
+    def listing(self, path: Path, reading: Reading) -> Listing:
         """All rows of the table, and the images that none names."""
         file = _table(path)
         rows = read_table(file, keep_repeats=True)[0].rename(columns=_COLUMNS)

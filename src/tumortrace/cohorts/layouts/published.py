@@ -14,9 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
-from tumortrace.cohorts.files import SPLIT_NAMES, absolute_paths, list_images, some_images
+from tumortrace.cohorts.files import absolute_paths, list_images, some_images
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
+from tumortrace.cohorts.names import split_of
 from tumortrace.cohorts.tables import read_table, unique_ids
 from tumortrace.errors import CohortError
 
@@ -161,7 +162,7 @@ class PublishedTree(Layout):
         rows = pd.DataFrame(
             [{"image": image, **match.groupdict()} for image in listing.images if (match := _find(published, image))]
         )
-        notes = [f"taken for {published.name} by the names of its files; {published.note}"]
+        notes = [f"taken for {published.name} by the names of its files; {published.note}", *listing.notes()]
         notes += _left_out(listing.images, rows)
         rows, more = _one_version(rows)
         notes += more
@@ -223,13 +224,13 @@ def _tables(others: list[str], published: Published) -> list[str]:
 
 
 def _split_named(table: str) -> str | None:
-    return SPLIT_NAMES.get(Path(table).stem.lower())
+    return split_of(Path(table).stem, table=True)
 
 
 def _splits(path: Path, rows: pd.DataFrame, published: Published, others: list[str]) -> tuple[pd.Series, list[str]]:
     """The split of each image by its path, or by the tables that divide the data, and notes."""
     splits = rows["split"] if "split" in rows else pd.Series(None, rows.index, dtype=object)
-    names = {text: published.splits.get(text, SPLIT_NAMES.get(str(text).lower())) for text in splits.dropna().unique()}
+    names = {text: published.splits.get(text, split_of(str(text))) for text in splits.dropna().unique()}
     splits = splits.map(names)
     notes: list[str] = []
     if published.split_column is None:

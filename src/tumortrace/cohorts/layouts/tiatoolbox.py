@@ -51,7 +51,7 @@ class TiaToolbox(Layout):
         name = os.path.basename(os.path.abspath(path))
         return Cohort(name, "tiatoolbox", table, notes=tuple(notes), **labels.naming)
 
-    def listing(self, path: Path) -> Listing:
+    def listing(self, path: Path, reading: Reading) -> Listing:
         """All rows of one table, also those whose tile is missing; of several, nothing."""
         tables = _tables(path)
         if len(tables) != 1:

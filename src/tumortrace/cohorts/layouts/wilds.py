@@ -63,7 +63,7 @@ class WildsCamelyon17(Layout):
         ]
         return Cohort("camelyon17", "wilds-camelyon17", labels.into(table), notes=tuple(notes), **labels.naming)
 
-    def listing(self, path: Path) -> Listing:
+    def listing(self, path: Path, reading: Reading) -> Listing:
         """All rows of the table, also those whose patch is missing."""
         file = _table(path)
         rows, _ = _rows(file)
