@@ -66,3 +66,14 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("TUMORTRACE_DATA is not set: no real images to test on")
     return Path(folder)
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of a model hub that cannot be reached; `tests/models/hubs.py` fills it."""
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TUMORTRACE_WEIGHTS", str(tmp_path / "none"))
+    return folder

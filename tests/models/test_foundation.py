@@ -55,16 +55,6 @@ FORMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of a hub that cannot be reached."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("TUMORTRACE_WEIGHTS", str(tmp_path / "none"))
-    (tmp_path / "hub").mkdir()
-    return tmp_path / "hub"
-
-
 @pytest.mark.parametrize("name", list(foundation_models()))
 def test_every_row_builds_what_is_published(name: str) -> None:
     """Parameters and width, on the meta device; every fact names its source."""
@@ -80,11 +70,11 @@ def test_every_row_builds_what_is_published(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(FORMS))
 @pytest.mark.parametrize("by_hub", [False, True])
-def test_every_form_gives_its_authors_embedding(name: str, by_hub: bool, cache: Path) -> None:
+def test_every_form_gives_its_authors_embedding(name: str, by_hub: bool, hub_cache: Path) -> None:
     """By the table's name and by the hub's, from the hub's cache alone; a bundle builds it again without any hub."""
     row = foundation_models()[name]
     architecture, options, classes = FORMS[name]
-    body = publish(cache, row.hub, architecture, options, classes=classes, file=row.file or "model.safetensors")
+    body = publish(hub_cache, row.hub, architecture, options, classes=classes, file=row.file or "model.safetensors")
     network = build_network("backbone", (28, 28), {"body": f"hf-hub:{row.hub}" if by_hub else name}).eval()
     record = load_weights(network, "imagenet")
     assert record["licence"].startswith(row.licence)
@@ -100,9 +90,9 @@ def test_every_form_gives_its_authors_embedding(name: str, by_hub: bool, cache: 
         torch.testing.assert_close(again(images), network(images))
 
 
-def test_a_body_of_all_tokens_pools_its_class_token(cache: Path) -> None:
+def test_a_body_of_all_tokens_pools_its_class_token(hub_cache: Path) -> None:
     """`global_pool: ""` of a hub that the table does not know; other poolings are named, and one remedy is enough."""
-    publish(cache, "owner/name", "vit_tiny_patch16_224", {**TINY, "global_pool": "", "reg_tokens": 2})
+    publish(hub_cache, "owner/name", "vit_tiny_patch16_224", {**TINY, "global_pool": "", "reg_tokens": 2})
     network = build_network("backbone", (28, 28), {"body": "hf-hub:owner/name"}).eval()
     assert network.resolved_arguments["pooling"] == "token"
     for pooling, width in (("token+mean", 48), ("average", 24)):
@@ -114,7 +104,7 @@ def test_a_body_of_all_tokens_pools_its_class_token(cache: Path) -> None:
         build_network("backbone", (32, 32), {"body": "resnet18", "pooling": "token"})
 
 
-def test_a_name_that_is_no_class_is_told(cache: Path) -> None:
+def test_a_name_that_is_no_class_is_told(hub_cache: Path) -> None:
     """Names of timm.layers and torch.nn are classes, with or without their module."""
     arguments = {"body": "vit_tiny_patch16_224", "options": {**TINY, "mlp_layer": "SwigluePacked"}}
     with pytest.raises(ModelError, match=r"no class 'SwigluePacked' in timm\.layers or torch\.nn"):
@@ -125,10 +115,10 @@ def test_a_name_that_is_no_class_is_told(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("reg", [0, 4])
-def test_places_are_resampled_to_the_size_that_is_asked_for(reg: int, cache: Path) -> None:
+def test_places_are_resampled_to_the_size_that_is_asked_for(reg: int, hub_cache: Path) -> None:
     """As timm does where it builds the body for that size; the record says so."""
     options = {**TINY, "reg_tokens": reg, "no_embed_class": reg > 0}
-    made = publish(cache, "owner/name", "vit_base_patch14_dinov2", {**options, "img_size": 70})
+    made = publish(hub_cache, "owner/name", "vit_base_patch14_dinov2", {**options, "img_size": 70})
     network = build_network("backbone", (28, 42), {"body": "hf-hub:owner/name", "pooling": "token"}).eval()
     record = load_weights(network, "imagenet")
     assert record["origin"].endswith("its embeddings of 5x5 places resampled to 2x3")
@@ -141,11 +131,11 @@ def test_places_are_resampled_to_the_size_that_is_asked_for(reg: int, cache: Pat
 
 
 @pytest.mark.parametrize("place", ["folder", "snapshot", "file"])
-def test_weights_are_read_from_the_cache_of_a_hub(place: str, cache: Path) -> None:
+def test_weights_are_read_from_the_cache_of_a_hub(place: str, hub_cache: Path) -> None:
     """Its folder of the repository, the snapshot, or the file in it, which is a link."""
     architecture, options, classes = FORMS["virchow2"]
-    body = publish(cache, "paige-ai/Virchow2", architecture, options, classes=classes)
-    folder = cache / "models--paige-ai--Virchow2"
+    body = publish(hub_cache, "paige-ai/Virchow2", architecture, options, classes=classes)
+    folder = hub_cache / "models--paige-ai--Virchow2"
     (snapshot,) = (folder / "snapshots").iterdir()
     source = {"folder": folder, "snapshot": snapshot, "file": snapshot / "model.safetensors"}[place]
     network = build_network("backbone", (28, 28), {"body": "virchow2"})
@@ -155,27 +145,27 @@ def test_weights_are_read_from_the_cache_of_a_hub(place: str, cache: Path) -> No
         assert torch.equal(value, body.state_dict()[name]), name
 
 
-def test_what_is_not_there_is_told_in_one_line(cache: Path) -> None:
+def test_what_is_not_there_is_told_in_one_line(hub_cache: Path) -> None:
     """No weights, no description, one of another library, a model that is not offered."""
     with pytest.raises(ModelError, match=r"published weights of '1aurent.*HF_HUB_OFFLINE"):
         load_weights(build_network("backbone", (32, 32), {"body": "kaiko-s16", "options": {"depth": 1}}), "imagenet")
     with pytest.raises(ModelError, match=r"description of 'owner/none'.*HF_HUB_OFFLINE"):
         build_network("backbone", (28, 28), {"body": "hf-hub:owner/none"})
-    put(cache, "owner/other", "config.json", b'{"model_type": "dinov2", "architectures": ["Dinov2Model"]}')
+    put(hub_cache, "owner/other", "config.json", b'{"model_type": "dinov2", "architectures": ["Dinov2Model"]}')
     with pytest.raises(ModelError, match="names no architecture of timm"):
         build_network("backbone", (28, 28), {"body": "hf-hub:owner/other"})
     with pytest.raises(ModelError, match="hibou-b is not offered: it loads by running code"):
         build_network("backbone", (28, 28), {"body": "hibou-b"})
 
 
-def test_a_hub_brings_its_own_preprocessing(cache: Path) -> None:
+def test_a_hub_brings_its_own_preprocessing(hub_cache: Path) -> None:
     """Size, crop, interpolation and normalisation; the table goes before a hub that says otherwise than its authors."""
     half = {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9, "interpolation": "bilinear"}
-    publish(cache, "owner/name", "vit_tiny_patch16_224", TINY, described=half)
+    publish(hub_cache, "owner/name", "vit_tiny_patch16_224", TINY, described=half)
     wanted = wanted_by("hf-hub:owner/name")
     assert wanted is not None
     assert (wanted.size, wanted.frame, wanted.filter, wanted.normalisation) == (28, 31, "bilinear", "inception")
-    publish(cache, "Wangyh/mSTAR", "vit_tiny_patch16_224", TINY, described=half)
+    publish(hub_cache, "Wangyh/mSTAR", "vit_tiny_patch16_224", TINY, described=half)
     row = wanted_by("hf-hub:Wangyh/mSTAR")
     assert row is not None
     assert (row.size, row.frame, row.normalisation) == (224, None, "imagenet")

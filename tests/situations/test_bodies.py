@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.hubs import publish
-from tests.models.test_foundation import FORMS, cache  # noqa: F401
+from tests.models.test_foundation import FORMS
 from tests.situations.situation import situation
 from tumortrace import load_model, synthesise
 from tumortrace.cli.main import run as command
@@ -32,10 +32,12 @@ def probe(data: Path, out: Path, *changes: str) -> Path:
     typed="tumortrace train DATA --recipe probe --set model.arguments.body=h0-mini",
     right="built, normalised and pooled as its authors do; its licence on record",
 )
-def test_a_name_is_enough(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_name_is_enough(hub_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tumortrace.training.experiment.renew_report", lambda _: None)
     architecture, options, classes = FORMS["h0-mini"]
-    publish(cache, "bioptimus/H0-mini", architecture, {**options, "img_size": 224, "patch_size": 56}, classes=classes)
+    publish(
+        hub_cache, "bioptimus/H0-mini", architecture, {**options, "img_size": 224, "patch_size": 56}, classes=classes
+    )
     data = synthesise("patches", tmp_path / "patches", count=120, seed=5)
     run = probe(data, tmp_path / "runs", "model.arguments.body=h0-mini", "probe={heads: [knn], neighbours: [5]}")
     record = Run(run).record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,17 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tumortrace import load_model, open_cohort, train
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError
+from tumortrace.training.features import frozen_features
+from tumortrace.training.few_shot import feature_map, few_shot
+from tumortrace.training.learner import seed_of
 from tumortrace.training.probe import ProbeLearner
 from tumortrace.training.recipe import load_recipe
 from tumortrace.training.task import Patches, Task
@@ -75,3 +81,44 @@ def test_a_knn_probe_makes_a_run(tissue: Path, tmp_path: Path) -> None:
     found = load_model(run).predict(open_store(cohort).images, rows)
     np.testing.assert_allclose(found, table["probability"], atol=1e-5)
     assert "9 neighbours" in (run / "history.csv").read_text()
+    report = (run / "report.html").read_text()
+    assert 'id="few-shot"' in report
+    assert "validation images in two dimensions" in report
+
+
+def test_few_shots_are_scikit_learns_on_drawn_images(patches: Patches) -> None:
+    """Balanced draws that differ, more than there are passed over, metrics of an independent regression on them."""
+    features = Patches(np.random.default_rng(2).normal(size=(60, 5)).astype(np.float32), np.arange(60), patches.labels)
+    table = few_shot(features, features, [1, 10, 50], 3, seed=4)
+    assert table.groupby("shots").size().to_dict() == {1: 3, 10: 3}  # there are 20 positives
+    draw = np.random.default_rng(seed_of(4, 10, 2))
+    chosen = np.concatenate([draw.choice(np.flatnonzero(patches.labels == k), 10, replace=False) for k in (0, 1)])
+    scaled = StandardScaler().fit(features.images).transform(features.images)
+    expected = LogisticRegression(C=1.0, max_iter=2000).fit(scaled[chosen], patches.labels[chosen])
+    row = table[(table["shots"] == 10) & (table["repeat"] == 2)].iloc[0]
+    assert row["auroc"] == pytest.approx(roc_auc_score(patches.labels, expected.decision_function(scaled)), abs=1e-6)
+    assert len(set(table.loc[table["shots"] == 1, "auroc"])) > 1
+
+
+def test_the_map_keeps_what_is_apart_apart() -> None:
+    """Two clouds far from each other stay two; it is the same again from the same seed."""
+    labels = (np.arange(80) % 2).astype(np.float32)
+    features = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32) + 30 * labels[:, None]
+    places = feature_map(Patches(features, np.arange(80), labels), seed=1)
+    nearest = KNeighborsClassifier(3).fit(places[["x", "y"]], places["label"])
+    assert nearest.score(places[["x", "y"]], places["label"]) == 1
+    pd.testing.assert_frame_equal(places, feature_map(Patches(features, np.arange(80), labels), seed=1))
+    assert feature_map(Patches(features[:5], np.arange(5), labels[:5]), seed=1).empty
+
+
+def test_features_pooled_otherwise_are_not_taken_from_the_cache(patches: Patches, tmp_path: Path) -> None:
+    """Class token, and class token beside the mean, have the same tensors."""
+    widths = []
+    for pooling in ("token", "token+mean"):
+        options = "{img_size: 32, embed_dim: 24, depth: 1, num_heads: 2}"
+        body = f"model.arguments={{body: vit_tiny_patch16_224, pooling: {pooling}, options: {options}}}"
+        fit = probe(tmp_path, patches, [body])
+        given = {"device": torch.device("cpu"), "autocast": nullcontext(), "key": "the same"}
+        features = frozen_features(fit.network, fit.task.recipe.preprocessing, patches, **given)
+        widths.append(features.images.shape[1])
+    assert widths == [24, 48]

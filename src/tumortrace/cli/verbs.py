@@ -47,6 +47,7 @@ VERBS = {
     "crossval": Verb("tumortrace.training.crossval:crossval", resume="tumortrace.training.crossval:resume_crossval"),
     "demo": Verb("tumortrace.cli.demo:demo", prints=False),
     "doctor": Verb("tumortrace.cli.verbs:doctor"),
+    "embed": Verb("tumortrace.training.embed:embed"),
     "ensemble": Verb("tumortrace.training.ensemble:ensemble"),
     "evaluate": Verb("tumortrace.cli.verbs:evaluate"),
     "explain": Verb("tumortrace.cli.verbs:explain"),

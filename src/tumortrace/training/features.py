@@ -62,7 +62,9 @@ def frozen_features(
                 parts.append(features.float().cpu().numpy())
         return np.concatenate(parts)
 
-    body = str(network.pool), tensors_sha256(network.body.state_dict())
+    # the same tensors give other features where they are pooled or put together otherwise
+    built = json.dumps(dict(network.resolved_arguments), sort_keys=True)
+    body = str(network.pool), built, tensors_sha256(network.body.state_dict())
     return _kept(patches, compute, key, preprocessing.model_dump_json(), *body)
 
 

@@ -136,11 +136,15 @@ class Probe(Part):
             features.
         inverse_penalties: Candidates for scikit-learn's C of `logistic`.
         neighbours: Candidates for the number of neighbours of `knn`.
+        shots: Images of each class that a regression is fitted to besides, to see how few labels the features need.
+        repeats: How often they are drawn anew.
     """
 
     heads: list[Literal["logistic", "knn"]] = Field(default=["logistic", "knn"], min_length=1)
     inverse_penalties: list[float] = Field(default=[0.0001, 0.001, 0.01, 0.1, 1.0], min_length=1)
     neighbours: list[int] = Field(default=[5, 20, 50], min_length=1)
+    shots: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 5, 10, 50])
+    repeats: int = Field(default=10, ge=1)
 
 
 class Classifier(Part):

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
@@ -22,7 +21,9 @@ from tumortrace.models.layers import build_head
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import track
+from tumortrace.records.tables import FEATURE_MAP, FEW_SHOT
 from tumortrace.training.features import frozen_features
+from tumortrace.training.few_shot import feature_map, few_shot, fitted_logistic
 from tumortrace.training.learner import AfterEpoch, Progress, Row, keep_best, measure, seed_everything
 from tumortrace.training.task import Patches, Task
 
@@ -98,7 +99,19 @@ class ProbeLearner:
         self.head, build = keep_best(candidates, self.progress, task.recipe.stopping, after_epoch)
         self.network.top = nn.Sequential(build()).to(self.device)
         write_csv(task.history_file, pd.DataFrame(self.progress.history))
+        self._tell_features(training, validation)
         return self.progress
+
+    def _tell_features(self, training: Patches, validation: Patches) -> None:
+        """What the features are worth beside the kept head: with few labels, and as a map."""
+        probe, folder = self.task.recipe.probe, self.task.history_file.parent
+        assert probe is not None
+        few = few_shot(training, validation, probe.shots, probe.repeats, self.task.seed)
+        if not few.empty:
+            FEW_SHOT.write(folder, few)
+        places = feature_map(validation, self.task.seed)
+        if not places.empty:
+            FEATURE_MAP.write(folder, places)
 
     def _judged(self, training: Patches, validation: Patches) -> Iterator[tuple[Row, float | None, Head]]:
         """Each candidate's row of the history, its value on validation, and what it is."""
@@ -122,23 +135,11 @@ class ProbeLearner:
         scale = StandardScaler().fit(features)
         if "logistic" in probe.heads:
             for penalty in probe.inverse_penalties:
-                yield f"logistic, C {penalty:g}", [], cache(partial(_logistic, scale, features, labels, penalty))
+                yield f"logistic, C {penalty:g}", [], cache(partial(fitted_logistic, scale, features, labels, penalty))
         if "knn" in probe.heads:
             for count in sorted({min(count, len(labels)) for count in probe.neighbours}):
                 steps: list[Row] = [{"neighbours": count, "images": len(labels)}]
                 yield f"{count} neighbours", steps, cache(partial(_neighbours, scale, features, labels, steps))
-
-
-def _logistic(scale: StandardScaler, features: np.ndarray, labels: np.ndarray, penalty: float) -> nn.Module:
-    """The regression on standardised features as one linear layer on plain ones."""
-    fitted = LogisticRegression(C=penalty, max_iter=2000).fit(scale.transform(features), labels.astype(np.int64))
-    weight = fitted.coef_ / scale.scale_
-    bias = fitted.intercept_ - weight @ scale.mean_
-    head = build_head(features.shape[1])
-    with torch.no_grad():
-        head[-1].weight.copy_(torch.from_numpy(weight))  # type: ignore[operator]
-        head[-1].bias.copy_(torch.from_numpy(bias))  # type: ignore[operator]
-    return head
 
 
 def _neighbours(scale: StandardScaler, features: np.ndarray, labels: np.ndarray, steps: list[Row]) -> nn.Module:

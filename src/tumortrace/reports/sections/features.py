@@ -1,0 +1,52 @@
+"""The section on what the features of a probed body are worth: with few labels, and how they lie beside each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tumortrace.evaluation.measures import TITLES
+from tumortrace.records.tables import FEATURE_MAP, FEW_SHOT
+from tumortrace.reports.drawing import CLASS_COLOURS, legend_below, sheet
+from tumortrace.reports.page import Context
+from tumortrace.reports.records import Records
+
+_SHOWN = ("auroc", "balanced_accuracy")
+
+
+def tell_features(records: Records) -> Context | None:
+    """`few`: a row for each number of labelled images: mean and range of each metric over the draws; `alt`."""
+    few, places = FEW_SHOT.find(records.folder), FEATURE_MAP.find(records.folder)
+    if few.empty and places.empty:
+        return None
+    words = f"Features of {len(places):,} validation images in two dimensions, coloured by class"
+    return {"few": _rows(few), "few_titles": [TITLES[name] for name in _SHOWN], "alt": {"feature_map": words}}
+
+
+def _rows(few: Any) -> list[dict[str, Any]]:
+    if few.empty:
+        return []
+    return [
+        {
+            "shots": int(shots),
+            "draws": len(part),
+            "values": [(part[name].mean(), part[name].min(), part[name].max()) for name in _SHOWN],
+        }
+        for shots, part in few.groupby("shots")
+    ]
+
+
+def draw_feature_map(records: Records) -> Figure | None:
+    """Each image a point, in the colour of its class."""
+    places = FEATURE_MAP.find(records.folder)
+    if places.empty:
+        return None
+    figure, axes = sheet("Features beside each other", "", "")
+    for label, name in enumerate(records.run.data.classes[:2]):
+        part = places[places["label"] == label]
+        axes.scatter(part["x"], part["y"], s=9, alpha=0.7, linewidths=0, color=CLASS_COLOURS[label], label=name)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    legend_below(figure)
+    return figure

@@ -1,0 +1,150 @@
+"""The verb `embed`: what a published body makes of every image, as one file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning_fabric import Fabric
+
+from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.material import Material
+from tumortrace.errors import DataError
+from tumortrace.models.architecture import build_network
+from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
+from tumortrace.models.weights import load_weights
+from tumortrace.records.files import replacing
+from tumortrace.records.output import require_file
+from tumortrace.records.progress import say
+from tumortrace.records.provenance import RESEARCH_USE, versions
+from tumortrace.training.bodies import notes_on_body
+from tumortrace.training.features import frozen_features
+from tumortrace.training.learner import seed_everything
+from tumortrace.training.recipe import Recipe, choose_recipe
+from tumortrace.training.task import Patches
+
+PARQUET, HDF5 = (".parquet",), (".h5", ".hdf5")
+_KEPT = ("id", "group", "split", "label", "class_name", "x", "y", "width", "height")
+
+
+def embed(
+    data: str | Path | Cohort,
+    *,
+    body: str,
+    out: str | Path = "embeddings.parquet",
+    weights: str | Path | None = None,
+    changes: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "auto",
+    **reading: Unpack[ReadingOptions],
+) -> Path:
+    """Compute the features of every image by a published body and write them as one file.
+
+    Rows stand in the cohort's order. Parquet has the columns `id, group, split, label`, where known also `class_name`,
+    `x, y, width, height`, and `embedding`, a list of float32. HDF5 has a dataset `features` (images, width), float32,
+    and one of each of these columns; where x and y are known, also `coords`. Body, weights, licence, preprocessing and
+    data stand as JSON under the key `tumortrace` of the schema or of the file's attributes. What was computed is kept
+    in the cache, for the next call.
+
+    Args:
+        data: Any known layout, or an opened cohort; labels are not needed.
+        body: A foundation model of the table, or a name of timm, torchvision or a hub; see docs/foundation-models.md.
+        out: File to write: `.parquet`, `.h5` or `.hdf5`.
+        weights: Instead of the published ones: "random", or a file or folder.
+        changes: Changes to recipe `probe`, as in `preprocessing.size=112` or `model.arguments.pooling=token`.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: "auto" (float32), "32" or "bf16".
+        **reading: How the data are read: options of `open_cohort`.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: The file's ending is not known, or images cannot be decoded.
+        TumorTraceError: The data, the body or the machine do not allow it.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in (*PARQUET, *HDF5):
+        raise DataError(f"no format {out.suffix!r}", where=out, expected=" or ".join((*PARQUET, *HDF5)))
+    require_file(out, inputs=[data])
+    recipe, _ = choose_recipe("probe", [f"model.arguments.body={json.dumps(body)}", *changes], weights=weights)
+    material = Material(open_cohort(data, **reading))
+    features, about = _computed(material, recipe, device, precision)
+    table = material.cohort.table
+    kept = table[[name for name in _KEPT if name in table and (name in _KEPT[:4] or table[name].notna().any())]]
+    with replacing(out) as temporary:
+        write = _write_parquet if out.suffix.lower() in PARQUET else _write_hdf5
+        write(temporary, kept, features, json.dumps(about))
+    say(f"embed: {len(features):,} rows of {features.shape[1]:,} numbers in {out}. {RESEARCH_USE}")
+    return out
+
+
+def _computed(material: Material, recipe: Recipe, device: str, precision: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """The features of all images, float32 (N, D), and how they came to be."""
+    keep_memory()
+    where = resolve_device(device)
+    exactly = resolve_precision("32" if precision == "auto" else precision, where)
+    steps, cohort, store = recipe.preprocessing, material.cohort, material.store
+    prepared = material.prepared(steps)
+    seed_everything(0)
+    network = build_network(recipe.model.name, steps.output_size(store.size), recipe.model.arguments)
+    origin = load_weights(network, recipe.weights)
+    notes = [*cohort.notes, *prepared.notes, *notes_on_body(recipe, cohort.resolution, store.size)]
+    for note in notes:
+        say(f"note: {note}")
+    computed = frozen_features(
+        network.to(where).requires_grad_(False),
+        steps,
+        Patches(prepared.images, np.arange(len(cohort)), np.zeros(len(cohort), np.float32)),
+        device=where,
+        autocast=Fabric(accelerator=where.type, precision=exactly).autocast(),  # type: ignore[arg-type]
+        key=f"{cohort.fingerprint} {store.size} {steps.preparation_key} {exactly}",
+    )
+    features = np.asarray(computed.images, np.float32)
+    about = {
+        "body": recipe.model.arguments["body"],
+        "built": dict(network.resolved_arguments),
+        "weights": origin,
+        "preprocessing": steps.model_dump(mode="json"),
+        "data": {
+            "name": cohort.name,
+            "layout": cohort.layout,
+            "fingerprint": cohort.fingerprint,
+            "images": len(cohort),
+        },
+        "classes": list(cohort.classes),
+        "resolution": cohort.resolution,
+        "notes": notes,
+        "versions": versions(),
+        "research_use": RESEARCH_USE,
+    }
+    return features.reshape(len(features), -1), about
+
+
+def _write_parquet(file: Path, table: pd.DataFrame, features: np.ndarray, about: str) -> None:
+    columns = pa.Table.from_pandas(table, preserve_index=False)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+    columns = columns.append_column("embedding", values)
+    pq.write_table(columns.replace_schema_metadata({**(columns.schema.metadata or {}), b"tumortrace": about}), file)
+
+
+def _write_hdf5(file: Path, table: pd.DataFrame, features: np.ndarray, about: str) -> None:
+    with h5py.File(file, "w") as target:
+        target.attrs["tumortrace"] = about
+        target["features"] = features
+        for name in table:
+            if name in ("label", "x", "y", "width", "height"):
+                target[name] = table[name].astype("Float64").to_numpy(np.float64, na_value=np.nan)
+            else:
+                text = table[name].fillna("").astype(object).to_numpy()
+                target.create_dataset(name, data=text, dtype=h5py.string_dtype())
+        if {"x", "y"} <= set(table):
+            target["coords"] = table[["x", "y"]].astype("Float64").to_numpy(np.float64, na_value=np.nan)

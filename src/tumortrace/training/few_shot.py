@@ -1,0 +1,83 @@
+"""What the features of a frozen body are worth: how few labels they need, and how they lie beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from tumortrace.models.layers import build_head
+from tumortrace.training.learner import measure, seed_of
+from tumortrace.training.task import Patches
+
+MAPPED = 1000  # images in the map
+LEAST_MAPPED = 10
+
+
+def few_shot(training: Patches, validation: Patches, shots: Sequence[int], repeats: int, seed: int) -> pd.DataFrame:
+    """Logistic regression on a few images of each class, drawn anew each time, measured on the validation split.
+
+    Features are standardised by all training images, whose labels that takes none of. Nothing is chosen by it.
+
+    Args:
+        training: Features of the training split.
+        validation: Of the validation split.
+        shots: Images of each class; more than there are of either are passed over.
+        repeats: How often to draw.
+        seed: Of the draws.
+
+    Returns:
+        A row for each draw: `shots`, `repeat`, and the metrics by name.
+    """
+    features = training.images.astype(np.float32)
+    scale = StandardScaler().fit(features)
+    classes = [np.flatnonzero(training.labels == label) for label in (0, 1)]
+    rows = []
+    for count in (count for count in shots if count <= min(map(len, classes))):
+        for repeat in range(1, repeats + 1):
+            draw = np.random.default_rng(seed_of(seed, count, repeat))
+            chosen = np.concatenate([draw.choice(members, count, replace=False) for members in classes])
+            head = fitted_logistic(scale, features[chosen], training.labels[chosen], 1.0)
+            rows.append({"shots": count, "repeat": repeat, **measure(head, validation.images, validation.labels)})
+    return pd.DataFrame(rows)
+
+
+def feature_map(patches: Patches, seed: int) -> pd.DataFrame:
+    """Images laid out in two dimensions so that those with like features lie close: `x`, `y`, `label`, `group`.
+
+    Standardised features, their first 50 principal components, then t-SNE. van der Maaten and Hinton (2008). A sample
+    of 1,000 images; empty for fewer than 10. Distances between far groups mean nothing.
+
+    Args:
+        patches: Their features.
+        seed: Of sample and layout.
+    """
+    count = len(patches.rows)
+    if count < LEAST_MAPPED:
+        return pd.DataFrame()
+    rows = np.sort(np.random.default_rng(seed).choice(count, min(count, MAPPED), replace=False))
+    features = StandardScaler().fit_transform(np.asarray(patches.images[rows], np.float32))
+    parts = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
+    layout = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed).fit_transform(parts)
+    groups = [None] * len(rows) if patches.groups is None else patches.groups[rows]
+    x, y = layout.T.round(3)
+    return pd.DataFrame({"x": x, "y": y, "label": patches.labels[rows].astype(int), "group": groups})
+
+
+def fitted_logistic(scale: StandardScaler, features: np.ndarray, labels: np.ndarray, penalty: float) -> nn.Module:
+    """The regression on standardised features as one linear layer on plain ones."""
+    fitted = LogisticRegression(C=penalty, max_iter=2000).fit(scale.transform(features), labels.astype(np.int64))
+    weight = fitted.coef_ / scale.scale_
+    bias = fitted.intercept_ - weight @ scale.mean_
+    head = build_head(features.shape[1])
+    with torch.no_grad():
+        head[-1].weight.copy_(torch.from_numpy(weight))  # type: ignore[operator]
+        head[-1].bias.copy_(torch.from_numpy(bias))  # type: ignore[operator]
+    return head
