@@ -12,7 +12,7 @@ from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.copies import exact_copies
 from tumortrace.cohorts.layouts import open_cohort, refuse_within
-from tumortrace.cohorts.splits import LEAK, Splits, assign_splits
+from tumortrace.cohorts.splits import LEAK, Splits, assign_splits, require_labels
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
 from tumortrace.errors import RecipeError, SplitError
 from tumortrace.evaluation.thresholds import require_enough
@@ -145,7 +145,7 @@ def admit(
         TumorTraceError: The data cannot be opened or divided, or `check` finds an error that is not allowed.
     """
     by_groups(split)  # a wrong word is refused first
-    cohort = without(open_cohort(data, **reading).labelled, leave_out)
+    cohort = without(require_labels(open_cohort(data, **reading)).labelled, leave_out)
     refuse_within(out, cohort)
     material = Material(cohort, allow)
     splits = divide(material)

@@ -77,14 +77,10 @@ def assign_splits(
         ['calibration', 'test', 'train', 'validation']
     """
     wanted = _checked(DEFAULT_FRACTIONS if fractions is None else fractions)
-    rows = cohort.labelled.table[["id", "label", "group", "split"]]
+    rows = require_labels(cohort).labelled.table[["id", "label", "group", "split"]]
     if rows["label"].nunique() < 2:
-        raise SplitError(
-            "no image carries a label" if rows.empty else "all labelled images are of one class",
-            where=cohort.name,
-            expected=f"images of {cohort.classes[0]} and of {cohort.classes[1]}",
-            remedy=_ways_to_label(cohort) if rows.empty else None,
-        )
+        expected = f"images of {cohort.classes[0]} and of {cohort.classes[1]}"
+        raise SplitError("all labelled images are of one class", where=cohort.name, expected=expected)
     rng = np.random.default_rng(seed)
     rows = rows.assign(unit=units_of(rows, by_group, copies))
     if rows["split"].isna().all():
@@ -150,11 +146,23 @@ def verify_disjoint(table: pd.DataFrame) -> None:
             )
 
 
-def _ways_to_label(cohort: Cohort) -> str:
+def require_labels(cohort: Cohort) -> Cohort:
+    """The cohort, if any image carries a label.
+
+    Raises:
+        SplitError: None does; the remedy names the columns that may hold labels.
+    """
+    if cohort.table["label"].notna().any():
+        return cohort
     columns = two_valued(cohort.table)
-    if columns:
-        return f"name the column of labels with --label-column; two values have: {listed(columns)}"
-    return "put the images into two class folders (benign/, malignant/), or give a table with a column label"
+    raise SplitError(
+        "no image carries a label",
+        where=cohort.name,
+        expected=f"images of {cohort.classes[0]} and of {cohort.classes[1]}",
+        remedy=f"name the column of labels with --label-column; two values have: {listed(columns)}"
+        if columns
+        else "put the images into two class folders (benign/, malignant/), or give a table with a column label",
+    )
 
 
 def _checked(fractions: Mapping[str, float]) -> dict[str, float]:
