@@ -288,3 +288,49 @@ def test_huge_values_are_cut_in_every_message(capsys: pytest.CaptureFixture[str]
     assert shortened(f"{'x' * 200} here") == f"{'x' * LONGEST}... here"
     prose = f"the run's own record of {'/folder/name' * 15} and the data's are the user's own, as the model's"
     assert shortened(prose) == prose
+
+
+def test_huge_values_of_tables_and_recipes_stay_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels, ids, groups, splits, names of columns and a recipe's values of 100,000 characters."""
+    huge, words = "x" * 100_000, "the specimen shows " * 5000
+    data = pictures(tmp_path / "d", "a.png", "b.png", "c.png")
+    tables = [
+        f"file,label,patient\na.png,{words},{words}\nb.png,{huge},{huge}\nc.png,1,1\n",
+        f"file,label,split\na.png,0,{words}\nb.png,1,train\n",
+        f"file,label\n{words}.png,0\n{huge}.png,1\n",
+        f"{words},{huge}\n1,2\n",
+        f"file,label,x\na.png,0,{words}\nb.png,1,{huge}\n",
+        f"file,label,{words}\na.png,0,1\nb.png,1,2\nc.png,0,1\n",
+    ]
+    for number, text in enumerate(tables):
+        (data / "t.csv").write_text(text)
+        for verb in (["check", "-o", str(tmp_path / f"out{number}")], ["train", "--out", str(tmp_path / "runs")]):
+            assert run([verb[0], str(data / "t.csv"), *verb[1:]]) == 1 or number == 5
+            lines = capsys.readouterr()
+            assert max(map(len, (lines.out + lines.err).splitlines())) < 1500, (number, verb)
+    for change in (f"model.name={huge}", f"epochs={words}", f"augmentation=[{', '.join('1' * 9000)}]"):
+        assert run(["train", str(data), "--set", change]) == 1
+        lines = capsys.readouterr()
+        assert len(lines.out + lines.err) < 1500
+
+
+@situation(
+    "folders",
+    there="predictions.csv of another data set, where one calls",
+    typed="tumortrace predict RUN DATA",
+    right="refused before the work; those of the same images are replaced",
+)
+def test_predictions_of_other_images_are_never_overwritten(
+    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "a", "1.png", "2.png", size=96)
+    pictures(tmp_path / "b", "3.png", "2.png", size=96)
+    assert run(["predict", str(small_run), "a"]) == 0
+    assert run(["predict", str(small_run), "a"]) == 0
+    before = (tmp_path / "predictions.csv").read_bytes()
+    assert run(["predict", str(small_run), "b"]) == 1
+    assert "predictions.csv: holds predictions of other images (2 rows, differing in '1')" in capsys.readouterr().err
+    assert (tmp_path / "predictions.csv").read_bytes() == before
+    (tmp_path / "notes.csv").write_text("word\nmine\n")
+    assert run(["predict", str(small_run), "b", "-o", "notes.csv"]) == 1

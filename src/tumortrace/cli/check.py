@@ -11,7 +11,7 @@ from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.findings import Finding
 from tumortrace.cohorts.layouts import open_leniently
 from tumortrace.cohorts.splits import Splits, assign_splits
-from tumortrace.errors import RunError, SplitError
+from tumortrace.errors import RunError, SplitError, plain
 from tumortrace.preparation.canary import canary
 from tumortrace.preparation.second_look import second_look
 from tumortrace.records.data import AuditRecord
@@ -109,7 +109,7 @@ def _print(audit: Audit) -> None:
     for note in audit.notes:
         say(f"note: {note}")
     for finding in audit.findings:
-        names = ", ".join(example.id for example in finding.examples[:3])
+        names = ", ".join(plain(example.id) for example in finding.examples[:3])
         such = f" ({names}{', ...' if len(finding.examples) > 3 else ''})" if names else ""
         print(f"{finding.verdict:7}  {finding.name}: {finding.message}{such}")
         if finding.remedy and finding.verdict != "note":

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, CycloptsPanel
 
 from tumortrace import __version__
 from tumortrace.cli.verbs import VERBS
-from tumortrace.errors import TumorTraceError
+from tumortrace.errors import TumorTraceError, shortened
 
 NOTICE = "Research use only, not a medical device."
 
@@ -59,6 +59,7 @@ def application(words: Sequence[str]) -> App:
         help=f"Tumour classifiers for medical image patches that one can defend. {NOTICE}",
         version=__version__,
         suppress_keyboard_interrupt=False,  # the door turns it into a line and exit code 1
+        error_formatter=lambda error: CycloptsPanel(shortened(str(error))),
     )
     for name, verb in VERBS.items():
         if name in words[:1]:
@@ -91,5 +92,5 @@ def _ended_in_order() -> Iterator[None]:
 
 
 def _refuse(line: str) -> int:
-    print(f"tumortrace: {line}", file=sys.stderr)
+    print(shortened(f"tumortrace: {line}"), file=sys.stderr)
     return 1

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, shortened
 from tumortrace.images.reference import ImageRef
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -149,6 +149,7 @@ class Cohort:
         table = self.table.reset_index(drop=True)
         types = {"id": "string", "path": "string", "label": "Int64", "group": "string", "split": "string"}
         object.__setattr__(self, "table", table.astype(types))
+        object.__setattr__(self, "notes", tuple(map(shortened, self.notes)))
 
     def __len__(self) -> int:
         return len(self.table)

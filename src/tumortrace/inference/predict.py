@@ -16,7 +16,7 @@ from tumortrace.evaluation.abstention import outside_line
 from tumortrace.inference.unseen import open_data, predictions_table
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.records.files import write_csv
-from tumortrace.records.output import require_file
+from tumortrace.records.output import require_file, require_same_images
 from tumortrace.records.progress import say
 
 
@@ -47,7 +47,7 @@ def predict(
 
     Raises:
         PredictionsError: `labels` is given without `submission`.
-        RunError: `out` cannot be written, is what is read, or is a file of a run's own records.
+        RunError: `out` cannot be written, is what is read, a file of a run's own records, or predictions of others.
         CohortError: An image of the submission is missing, or there is no `sample_submission.csv`.
         TumorTraceError: The model or the data do not open.
     """
@@ -60,6 +60,8 @@ def predict(
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:
         cohort = cohort.where(cohort.table["id"].isin(ids))
+    if out is not None:
+        require_same_images(Path(out), cohort.table["id"])
     store = open_store(cohort, size=model.info.patch_size)
     for note in (*cohort.notes, *store.notes):
         say(f"note: {note}")

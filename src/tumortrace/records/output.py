@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tumortrace.errors import RunError
+from tumortrace.errors import RunError, shown
+from tumortrace.records.user_tables import read_text
 
 
 def require_file(target: Path, *, inputs: Iterable[object] = ()) -> None:
@@ -38,6 +39,28 @@ def require_file(target: Path, *, inputs: Iterable[object] = ()) -> None:
             remedy="choose another -o",
         )
     _require_writable(target, target.parent)
+
+
+def require_same_images(target: Path, ids: Iterable[str]) -> None:
+    """Refuse a file that is there and holds something else than predictions of these images.
+
+    Args:
+        target: The file to write.
+        ids: Ids of the images.
+
+    Raises:
+        RunError: It holds other images, or is no table of images.
+    """
+    if not target.is_file() or not target.stat().st_size:
+        return
+    remedy = "choose another -o, or remove it"
+    try:
+        earlier = set(read_text(target, RunError)[0]["id"])
+    except (RunError, KeyError):
+        raise RunError("is there, and no table of predictions", where=target, remedy=remedy) from None
+    if others := earlier.symmetric_difference(ids):
+        found = f"holds predictions of other images ({len(earlier):,} rows, differing in {shown(min(others))})"
+        raise RunError(found, where=target, expected="the same images, or a name not in use", remedy=remedy)
 
 
 def require_folder(folder: Path) -> None:

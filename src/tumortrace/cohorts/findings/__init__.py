@@ -15,6 +15,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.looks import showing
+from tumortrace.errors import shortened
 from tumortrace.records.data import ExampleFound, FindingRecord
 from tumortrace.registry import Registry
 
@@ -62,6 +63,10 @@ class Finding:
     remedy: str = ""
     examples: tuple[Example, ...] = ()
     leave_out: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", shortened(self.message))
+        object.__setattr__(self, "remedy", shortened(self.remedy))
 
     def to_record(self, examples: bool = True) -> FindingRecord:
         """The finding as `audit.json` holds it; without examples as other records do."""
