@@ -219,7 +219,7 @@ def test_of_near_copies_the_larger_stays(tmp_path: Path) -> None:
 
 MASKS = {
     "QuPath": ("t [d=2,x=0,y=0,w=512,h=512].png", ["t [d=2,x=0,y=0,w=512,h=512]-labelled.png"]),
-    "BUSI": ("benign (1).png", ["benign (1)_mask.png", "benign (1)_mask_1.png"]),
+    "BUSI": ("us (1).png", ["us (1)_mask.png", "us (1)_mask_1.png"]),
     "ISIC": ("ISIC_0001.jpg", ["ISIC_0001_segmentation.png"]),
     "GlaS": ("train_1.bmp", ["train_1_anno.bmp"]),
     "others": ("x.png", ["x-mask.png", "X_seg.tif", "mask_x.png", "x.png_mask.png", "x_tumor_mask.png"]),
