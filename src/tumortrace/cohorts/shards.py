@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,14 +34,11 @@ def shards_of(path: Path, pattern: re.Pattern[str], depth: int = 4) -> list[Path
         return [path] if pattern.fullmatch(path.name) else []
     if not path.is_dir() or depth < 0:
         return []
-    files: list[Path] = []
-    folders: list[Path] = []
-    for entry in sorted(path.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        (folders if entry.is_dir() else files).append(entry)
-    shards = [file for file in files if pattern.fullmatch(file.name)]
-    return shards + [shard for folder in folders[:50] for shard in shards_of(folder, pattern, depth - 1)]
+    with os.scandir(path) as entries:  # a quarter of a million files are gone through without a look at each
+        seen = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    shards = [path / name for name, folder in seen if not folder and pattern.fullmatch(name)]
+    folders = [path / name for name, folder in seen if folder][:50]
+    return shards + [shard for folder in folders for shard in shards_of(folder, pattern, depth - 1)]
 
 
 def split_of_shard(shard: Path, root: Path) -> str | None:

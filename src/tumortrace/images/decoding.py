@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tumortrace.errors import ImageError
 from tumortrace.images.dicom import is_dicom, read_dicom
-from tumortrace.images.parts import content_of, row_of
+from tumortrace.images.parts import content_of, row_of, square_of
 from tumortrace.images.reference import ImageRef
 from tumortrace.images.tiff import MAX_PIXELS, doubtful_depth, is_tiff, read_tiff, to_eight_bit
 
@@ -77,7 +77,7 @@ def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
     Args:
         path: An image file, or a part of a file that holds many (`ImageRef`): `file::row` for a row of an array of
             images (HDF5, NumPy's `.npy`) or of a Parquet table, `file::OFFSET+LENGTH` for an encoded image within a
-            tar archive or TFRecord file.
+            tar archive or TFRecord file, `file::X,Y,SIDE,SIZE` for a square of a slide.
 
     Returns:
         uint8 array of shape (height, width, 3).
@@ -122,6 +122,8 @@ def read_with_facts(
     if ref.is_row:
         pixels, form = row_of(ref)
         return (_grey(pixels), Facts(form, "grey")) if pixels.ndim == 2 else (pixels, Facts(form))
+    if ref.is_square:
+        return square_of(ref), Facts("slide")
     if ref.part:
         return _part(ref, max_pixels)
     try:

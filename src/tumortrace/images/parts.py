@@ -12,13 +12,19 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
+from math import ceil, floor
+from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
-from tumortrace.errors import ImageError
+from tumortrace.errors import ImageError, SlideError
 from tumortrace.images.reference import ImageRef
+
+if TYPE_CHECKING:  # readers read plain images through `decoding`, which reads parts here
+    from tumortrace.images.readers import Reader
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _CELL_NAMES = ("image", "img", "picture", "patch", "tile", "photo", "bytes", "png", "jpg", "jpeg")
@@ -82,6 +88,36 @@ def row_of(ref: ImageRef) -> tuple[np.ndarray, str]:
         found = f"{pixels.dtype} of shape {pixels.shape}"
         raise ImageError(found, where=ref, expected="uint8 (height, width, 3) or (height, width)")
     return pixels, form
+
+
+def square_of(ref: ImageRef) -> np.ndarray:
+    """A square of a slide, as a patch of its size.
+
+    It is read from the coarsest level that is fine enough, as whole pixels around it, and brought to its size once.
+
+    Returns:
+        uint8, shape (size, size, 3); white beyond the slide.
+
+    Raises:
+        ImageError: The slide cannot be read there.
+    """
+    x, y, side, size = map(int, ref.part.split(","))
+    try:
+        reader = _slide(ref.file, os.stat(ref.file).st_mtime_ns, os.getpid())
+        fine = [number for number, level in enumerate(reader.levels) if level.across <= side / size * 1.001]
+        level = max(fine or [0], key=lambda number: reader.levels[number].across)
+        across, down = reader.levels[level][2:]
+        box = x / across, y / down, (x + side) / across, (y + side) / down
+        left, top = floor(box[0] + 1e-6), floor(box[1] + 1e-6)
+        width, height = ceil(box[2] - left - 1e-6), ceil(box[3] - top - 1e-6)
+        pixels = reader.read_region(level, left, top, width, height)
+    except SlideError as error:
+        raise ImageError(error.found, where=ref, expected=error.expected, remedy=error.remedy) from None
+    if (height, width) == (size, size):
+        return pixels
+    within = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    picture = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS, box=within)
+    return np.asarray(picture)
 
 
 def images_of(handle: Any) -> Any:
@@ -179,6 +215,13 @@ def _cell(ref: ImageRef) -> bytes | None:
     except Exception as error:  # damaged files make pyarrow raise nearly anything
         raise ImageError(f"cannot be read as Parquet ({error})", where=ref, remedy=_RESTORE) from None
     raise ImageError(f"no row {ref.part}", where=ref.file, expected=f"0 to {len(cells) - 1}")
+
+
+@lru_cache(maxsize=4)
+def _slide(file: str, changed: int, process: int) -> Reader:
+    from tumortrace.images.readers import open_reader
+
+    return open_reader(Path(file))
 
 
 @lru_cache(maxsize=16)

@@ -6,7 +6,7 @@ import os
 import re
 from typing import NamedTuple
 
-_PART = re.compile(r"[0-9]+(\+[0-9]+)?")
+_PART = re.compile(r"[0-9]+(\+[0-9]+)?|[0-9]+,[0-9]+,[0-9]+,[0-9]+")
 
 
 class ImageRef(NamedTuple):
@@ -16,7 +16,9 @@ class ImageRef(NamedTuple):
         file: Path of the file.
         part: Which of the images that the file holds: the number of a row, in decimal digits, of an array of images
             (HDF5, NumPy) or of a table with encoded ones (Parquet); `OFFSET+LENGTH`, the bytes of an encoded image
-            within the file (an entry of a tar archive, a record of a TFRecord file); blank where the file is the image.
+            within the file (an entry of a tar archive, a record of a TFRecord file); `X,Y,SIDE,SIZE`, a square of a
+            slide: its corner and side in px of full resolution, and its side in px as a patch; blank where the file is
+            the image.
 
     Example:
         >>> ref = ImageRef.parse("/data/patches.h5::12")
@@ -45,6 +47,11 @@ class ImageRef(NamedTuple):
     def is_row(self) -> bool:
         """Whether it is a row of an array, which holds pixels; other parts hold encoded images, as files do."""
         return self.part.isdecimal() and self.suffix not in (".parquet", ".pq")
+
+    @property
+    def is_square(self) -> bool:
+        """Whether it is a square of a slide."""
+        return "," in self.part
 
     @property
     def suffix(self) -> str:
