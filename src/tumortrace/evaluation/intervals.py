@@ -167,7 +167,8 @@ def estimate_measures(replicates: Replicates, threshold: float, rows: Mapping[st
     def values(counts: Tally) -> Floats:
         return np.stack([*measure(counts, threshold, drawn).values()], axis=-1)
 
-    entries = estimate(replicates, values, {name: kind_of(row, calls) for name, row in drawn.items()})
+    kinds = {name: kind_of(row, calls) for name, row in drawn.items()}
+    entries = estimate(replicates, values, kinds) if kinds else {}
     for name, row in rows.items():
         if row.interval in INVERTED:
             value = float(row.value(replicates.tally, calls))

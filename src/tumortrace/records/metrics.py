@@ -115,6 +115,30 @@ class GroupMetrics(Estimates):
     prevalence: float | None = None
 
 
+class ClassEstimates(Estimates):
+    """The figures of one of several classes against the rest; `support` images have it."""
+
+    support: int = 0
+
+
+class ClassMetrics(Estimates):
+    """What was measured of more than two classes, beside tumour against the rest; see `evaluation.classes`.
+
+    Attributes:
+        names: The classes, in their order.
+        n: Images whose class is known.
+        ordered: Whether the order means something.
+        confusion_matrix: Images by class (rows) and predicted class.
+        by_class: Each class against the rest.
+    """
+
+    names: list[str] = []
+    n: int = 0
+    ordered: bool = False
+    confusion_matrix: list[list[int]] = []
+    by_class: dict[str, ClassEstimates] = {}
+
+
 class SplitMetrics(Called):
     """Everything that is measured on one split: `metrics["auroc"].value`, and what stands beside the metrics.
 
@@ -127,6 +151,7 @@ class SplitMetrics(Called):
         decision_curve: Net benefit by threshold.
         groups: Each slide or patient; None where that was not asked.
         subgroups: `{column: {level: metrics}}`.
+        classes: Of the classes themselves, where there are more than two.
     """
 
     n: int = 0
@@ -139,6 +164,7 @@ class SplitMetrics(Called):
     decision_curve: list[Benefit] = []
     groups: list[GroupMetrics] | None = None
     subgroups: dict[str, dict[str, SplitMetrics]] = {}
+    classes: ClassMetrics | None = None
 
 
 class Metrics(OnDisk, RootModel[dict[str, SplitMetrics]]):

@@ -1,0 +1,376 @@
+"""More than two classes: what is measured of them, beside all that is measured of tumour against the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tumortrace.errors import PredictionsError
+from tumortrace.evaluation.intervals import (
+    ROUNDING,
+    estimate_measures,
+    estimated,
+    mean_with_interval,
+    percentile_interval,
+    share_with_interval,
+    wilson,
+)
+from tumortrace.evaluation.measures import MEASURES
+from tumortrace.evaluation.replicates import BLOCK, Replicates, draws
+from tumortrace.evaluation.tally import Floats, ratio
+from tumortrace.records.metrics import ClassEstimates, ClassMetrics, Estimate, Mean
+
+#: Columns of a predictions table that speak of the classes; that of each class's probability has its name behind it.
+CLASS, PREDICTED, SET, PROBABILITY = "class", "predicted_class", "class_set", "probability_"
+SEPARATOR = "|"  # between the names of a prediction set
+TINY = 1e-12  # least probability of which the log-likelihood is taken
+
+
+@dataclass(frozen=True)
+class ClassMeasure:
+    """A metric of all classes together that follows from how often each is taken for each.
+
+    Attributes:
+        name: In records.
+        title: For people.
+        value: Of counts, shape (..., K, K), rows the true class and columns the predicted one: shape (...), NaN where
+            it is not defined.
+        bounds: Least and greatest value.
+        ordered: Whether it is of classes that have an order alone.
+    """
+
+    name: str
+    title: str
+    value: Callable[[Floats], Floats]
+    bounds: tuple[float, float] = (0.0, 1.0)
+    ordered: bool = False
+
+
+def balanced_accuracy(counts: Floats) -> Floats:
+    """Mean over the classes that have images of the share called rightly."""
+    return _nanmean(ratio(_diagonal(counts), counts.sum(-1)))
+
+
+def macro_f1(counts: Floats) -> Floats:
+    """Mean F1 over the classes that are there or were predicted."""
+    return _nanmean(_f1(counts))
+
+
+def weighted_f1(counts: Floats) -> Floats:
+    """F1 weighted by how many images each class has."""
+    support = counts.sum(-1)
+    return ratio((support * np.nan_to_num(_f1(counts))).sum(-1), support.sum(-1))
+
+
+def kappa(counts: Floats, power: int = 0) -> Floats:
+    """Agreement beyond chance (Cohen 1960), disagreement weighing 1, or with `power` 2 the square of its distance.
+
+    Example:
+        >>> float(kappa(np.array([[20.0, 5.0], [10.0, 15.0]])).round(3))
+        0.4
+    """
+    places = np.arange(counts.shape[-1])
+    apart = np.abs(places[:, None] - places)
+    weight = (apart > 0).astype(np.float64) if not power else apart.astype(np.float64) ** power
+    total = counts.sum((-2, -1))
+    chance = counts.sum(-1)[..., :, None] * counts.sum(-2)[..., None, :]
+    return 1 - ratio((weight * counts).sum((-2, -1)) * total, (weight * chance).sum((-2, -1)))
+
+
+CLASS_MEASURES = {
+    row.name: row
+    for row in (
+        ClassMeasure("balanced_accuracy", "Balanced accuracy", balanced_accuracy),
+        ClassMeasure("macro_f1", "F1, mean of classes", macro_f1),
+        ClassMeasure("weighted_f1", "F1, weighted by images", weighted_f1),
+        ClassMeasure("kappa", "Cohen's kappa", kappa, (-1.0, 1.0)),
+        ClassMeasure(
+            "quadratic_kappa", "Quadratic kappa", lambda counts: kappa(counts, power=2), (-1.0, 1.0), ordered=True
+        ),
+    )
+}
+
+#: Titles of what `evaluate_classes` gives beside `CLASS_MEASURES`.
+TITLES = {
+    "accuracy": "Accuracy",
+    "macro_auroc": "AUROC one against the rest, mean of classes",
+    "nll": "Log loss",
+    "top_label_ece": "Calibration error of the predicted class",
+    "classwise_ece": "Calibration error, mean of classes",
+    "set_coverage": "Prediction sets that hold the true class",
+    "set_size": "Classes in a prediction set",
+} | {name: row.title for name, row in CLASS_MEASURES.items()}
+
+
+def evaluate_classes(
+    table: pd.DataFrame, names: Sequence[str], *, ordered: bool = False, replicates: int = 1000, seed: int = 0
+) -> ClassMetrics:
+    """Every figure of K classes with its 95 % interval, by slide or patient where these are known.
+
+    Args:
+        table: Columns `class`, `predicted_class` (names), `probability_NAME` of each class (in [0, 1], sum 1), and
+            optionally `group` and `class_set` (names parted by `|`); images whose class is missing are left out.
+        names: The K classes, three or more, in their order.
+        ordered: Whether that order means something, as grades do; then the quadratic kappa is measured.
+        replicates: Number of bootstrap replicates, the same for all.
+        seed: Of the replicates.
+
+    Returns:
+        Of all classes `accuracy`, `balanced_accuracy`, `macro_f1`, `weighted_f1`, `kappa`, `macro_auroc`, `nll`,
+        `top_label_ece` and `classwise_ece`, and `confusion_matrix`; `by_class` of each the precision, recall, F1,
+        AUROC against the rest, calibration error and number of images, and coverage of its prediction sets.
+
+        Accuracy, precision and recall are shares, whose intervals are Wilson's where no group is known; calibration
+        errors have those of inverted tests (`gap_interval`), that of their mean over classes the mean of the ends,
+        which is at least as wide as need be; all else has percentiles of the bootstrap.
+
+    Raises:
+        PredictionsError: A column is missing, a class is unknown, or the probabilities are none.
+
+    Example:
+        >>> rows = {"class": list("abc") * 9, "predicted_class": list("abb") * 9}
+        >>> shares = {"probability_a": [0.8, 0.1, 0.1] * 9, "probability_b": [0.1, 0.8, 0.5] * 9}
+        >>> table = pd.DataFrame(rows | shares | {"probability_c": [0.1, 0.1, 0.4] * 9})
+        >>> measured = evaluate_classes(table, ["a", "b", "c"], replicates=50)
+        >>> round(measured["accuracy"].value, 3), measured.confusion_matrix[2], measured.by_class["b"]["recall"].value
+        (0.667, [0, 9, 0], 1.0)
+    """
+    checked, how = _Checked.of(table, names), {"replicates": replicates, "seed": seed}
+    overall: dict[str, Estimate] = {"accuracy": share_with_interval(checked.right, checked.groups, **how)}
+    overall |= _of_counts(checked, ordered, replicates, seed)
+    overall["macro_auroc"] = _macro_auroc(checked, replicates, seed)
+    likelihood = -np.log(np.clip(checked.probability[np.arange(len(checked.label)), checked.label], TINY, 1))
+    overall["nll"] = _plain(mean_with_interval(likelihood, checked.named_groups, **how))
+    overall["top_label_ece"] = _calibration_error(checked, checked.right, checked.probability.max(1), replicates, seed)
+    by_class = {name: _one_class(checked, index, replicates, seed) for index, name in enumerate(names)}
+    overall["classwise_ece"] = _mean_of([figures["ece"] for figures in by_class.values()])
+    if checked.sets is not None:
+        held = checked.sets[np.arange(len(checked.label)), checked.label]
+        overall["set_coverage"] = share_with_interval(held, checked.groups, **how)
+        sizes = checked.sets.sum(1)
+        overall["set_size"] = _plain(mean_with_interval(sizes, checked.named_groups, **how))
+    return ClassMetrics.model_validate(
+        {
+            "names": list(names),
+            "n": len(checked.label),
+            "ordered": ordered,
+            "confusion_matrix": checked.counts().astype(int).tolist(),
+            **overall,
+            "by_class": by_class,
+        }
+    )
+
+
+def class_columns(names: Sequence[str]) -> list[str]:
+    """The columns of the classes' probabilities.
+
+    Example:
+        >>> class_columns(["benign", "invasive"])
+        ['probability_benign', 'probability_invasive']
+    """
+    return [PROBABILITY + name for name in names]
+
+
+def classes_of(table: pd.DataFrame) -> list[str]:
+    """Names of the classes that a predictions table has probabilities of; none where it has two."""
+    return [column.removeprefix(PROBABILITY) for column in map(str, table) if column.startswith(PROBABILITY)]
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A table of K classes as arrays: label and predicted (n,), probability (n, K), sets (n, K) or None, groups."""
+
+    names: tuple[str, ...]
+    label: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probability: Floats
+    sets: NDArray[np.bool_] | None
+    groups: NDArray[np.object_] | None
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, names: Sequence[str]) -> _Checked:
+        missing = [column for column in (CLASS, PREDICTED, *class_columns(names)) if column not in table]
+        if missing:
+            raise PredictionsError(
+                f"no column {missing[0]!r}", expected=f"columns {CLASS}, {PREDICTED} and {PROBABILITY}NAME"
+            )
+        table = table[table[CLASS].notna()]
+        if table.empty:
+            raise PredictionsError("no image whose class is known", expected="one row per image")
+        place = {name: index for index, name in enumerate(names)}
+        codes = [table[column].map(place) for column in (CLASS, PREDICTED)]
+        for column, code in zip((CLASS, PREDICTED), codes, strict=True):
+            if code.isna().any():
+                odd = table[column][code.isna()].iloc[0]
+                raise PredictionsError(
+                    f"found {odd!r}", where=f"column {column}", expected=f"one of {', '.join(names)}"
+                )
+        probability = table[class_columns(names)].to_numpy(dtype=np.float64)
+        if not ((probability >= 0) & (probability <= 1)).all() or np.abs(probability.sum(1) - 1).max() > 1e-3:
+            raise PredictionsError(
+                "probabilities that are none", where=f"columns {PROBABILITY}NAME", expected="from 0 to 1, sum 1"
+            )
+        sets = None
+        if SET in table:
+            texts = table[SET].fillna("").astype(str)
+            sets = np.array([[name in text.split(SEPARATOR) for name in names] for text in texts], dtype=bool)
+        known = "group" in table and bool(table["group"].notna().all())
+        groups = table["group"].astype(str).to_numpy(dtype=object) if known else None
+        label, predicted = (np.asarray(code, dtype=np.int64) for code in codes)
+        return cls(tuple(names), label, predicted, probability, sets, groups)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        return self.label == self.predicted
+
+    @property
+    def named_groups(self) -> list[str | None] | None:
+        return None if self.groups is None else list(self.groups)
+
+    def counts(self) -> Floats:
+        """How often each class is taken for each, shape (K, K)."""
+        counts = np.zeros((len(self.names),) * 2)
+        np.add.at(counts, (self.label, self.predicted), 1)
+        return counts
+
+    def units(self) -> NDArray[np.int64]:
+        """What a replicate draws, shape (n,): groups where there are two or more, else images in a fixed order."""
+        if self.groups is not None and len(set(self.groups)) > 1:
+            return np.asarray(np.unique(self.groups.astype(str), return_inverse=True)[1], dtype=np.int64)
+        units = np.empty(len(self.label), dtype=np.int64)
+        units[np.lexsort((self.predicted, self.label, *self.probability.T))] = np.arange(len(units))
+        return units
+
+    def drawn(self, replicates: int, seed: int) -> Iterator[Floats]:
+        """How often each image is drawn in each replicate, in blocks of shape (r, n)."""
+        units = self.units()
+        count = int(units.max()) + 1
+        times = draws(count, replicates, seed)
+        step = max(1, 16 * BLOCK // len(units))
+        for start in range(0, replicates, step):
+            yield times[start : start + step][:, units].astype(np.float64)
+
+    def rarest(self) -> int:
+        """Images, or groups where these are drawn, of the rarest class that is there."""
+        present = [
+            len(np.flatnonzero(chosen)) if self.groups is None else len(set(self.groups[chosen]))
+            for chosen in (self.label == index for index in range(len(self.names)))
+        ]
+        return min(count for count in present if count)
+
+
+def _of_counts(checked: _Checked, ordered: bool, replicates: int, seed: int) -> dict[str, Estimate]:
+    rows = [row for row in CLASS_MEASURES.values() if ordered or not row.ordered]
+    classes = len(checked.names)
+    cells = np.eye(classes * classes)[checked.label * classes + checked.predicted]
+    counts = np.concatenate([times @ cells for times in checked.drawn(replicates, seed)])
+    counts = counts.reshape(-1, classes, classes)
+    return {
+        row.name: _estimate(checked, float(row.value(checked.counts())), row.value(counts), row.bounds) for row in rows
+    }
+
+
+def _estimate(checked: _Checked, value: float, samples: Floats, bounds: tuple[float, float]) -> Estimate:
+    """Percentiles of the replicates; at a bound from which none differs, Wilson's of the rarest class's trials."""
+    if np.isnan(value):
+        return estimated(None, None)
+    ends = percentile_interval(samples)
+    if ends and ends[1] - ends[0] < ROUNDING and min(abs(value - end) for end in bounds) < ROUNDING:
+        trials, (least, most) = checked.rarest(), bounds
+        low, high = wilson(trials * float(value > least + ROUNDING), trials)
+        ends = [least + (most - least) * float(low), least + (most - least) * float(high)]
+    return estimated(value, ends)
+
+
+def _macro_auroc(checked: _Checked, replicates: int, seed: int) -> Estimate:
+    orders = [_Ranked.of(checked, index) for index in range(len(checked.names))]
+    once = np.ones((1, len(checked.label)))
+    value = float(np.mean([order.auroc(once) for order in orders]))
+    blocks = [np.mean([order.auroc(times) for order in orders], axis=0) for times in checked.drawn(replicates, seed)]
+    return _estimate(checked, value, np.concatenate(blocks), (0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Images in the order of one class's probability: which have the class, and where each level begins."""
+
+    order: NDArray[np.int64]
+    own: Floats
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, checked: _Checked, index: int) -> _Ranked:
+        values = checked.probability[:, index]
+        order = np.argsort(values, kind="stable")
+        starts = np.flatnonzero(np.append(True, np.diff(values[order]) > 0))
+        return cls(order, (checked.label[order] == index).astype(np.float64), starts)
+
+    def auroc(self, times: Floats) -> Floats:
+        """One against the rest, of images drawn so often, shape (r, n): shape (r,), NaN without both."""
+        drawn = times[:, self.order]
+        positive, negative = (np.add.reduceat(drawn * side, self.starts, axis=1) for side in (self.own, 1 - self.own))
+        below = np.cumsum(negative, axis=1) - negative / 2
+        return ratio((positive * below).sum(1), positive.sum(1) * negative.sum(1))
+
+
+def _one_class(checked: _Checked, index: int, replicates: int, seed: int) -> ClassEstimates:
+    """One class against the rest, by the measures of two classes."""
+    label, share = checked.label == index, checked.probability[:, index]
+    called = _binary(checked, label, (checked.predicted == index).astype(np.float64))
+    shares = {"precision": "precision", "recall": "sensitivity", "f1": "f1"}
+    drawn = estimate_measures(
+        Replicates(called, replicates, seed), 0.5, {name: MEASURES[name] for name in shares.values()}
+    )
+    figures = {name: drawn[of] for name, of in shares.items()}
+    ranked = Replicates(_binary(checked, label, share), replicates, seed)
+    figures |= estimate_measures(ranked, 0.5, {name: MEASURES[name] for name in ("auroc", "ece")})
+    if checked.sets is not None:
+        groups = None if checked.groups is None else checked.groups[label]
+        figures["set_coverage"] = share_with_interval(
+            checked.sets[label, index], groups, replicates=replicates, seed=seed
+        )
+    return ClassEstimates.model_validate({"support": int(label.sum())} | figures)
+
+
+def _calibration_error(
+    checked: _Checked, label: NDArray[np.bool_], share: Floats, replicates: int, seed: int
+) -> Estimate:
+    drawn = Replicates(_binary(checked, label, share), replicates, seed)
+    return estimate_measures(drawn, 0.5, {"ece": MEASURES["ece"]})["ece"]
+
+
+def _binary(checked: _Checked, label: NDArray[np.bool_], probability: Floats) -> pd.DataFrame:
+    table = pd.DataFrame({"label": label.astype(np.int64), "probability": probability.clip(0, 1)})
+    return table if checked.groups is None else table.assign(group=checked.groups)
+
+
+def _mean_of(parts: Sequence[Estimate]) -> Estimate:
+    """The mean of estimates, with the means of their ends."""
+    values = [part.value for part in parts if part.value is not None]
+    ends = [part.ci95 for part in parts if part.ci95 is not None]
+    if not values:
+        return estimated(None, None)
+    mean = [float(end) for end in np.mean(ends, axis=0)] if len(ends) == len(values) else None
+    return estimated(float(np.mean(values)), mean)
+
+
+def _plain(mean: Mean) -> Estimate:
+    return Estimate(value=mean.value, ci95=mean.ci95)
+
+
+def _diagonal(counts: Floats) -> Floats:
+    return np.asarray(np.diagonal(counts, axis1=-2, axis2=-1))
+
+
+def _f1(counts: Floats) -> Floats:
+    """Of each class, NaN where it is neither there nor predicted."""
+    return ratio(2 * _diagonal(counts), counts.sum(-1) + counts.sum(-2))
+
+
+def _nanmean(values: Floats) -> Floats:
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
