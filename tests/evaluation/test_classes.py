@@ -94,7 +94,9 @@ def test_the_interval_of_the_mean_area_covers_the_truth() -> None:
     held = 0
     for _ in range(60):
         label, probability = sample(150)
-        table = pd.DataFrame(probability, columns=class_columns("abc")).assign(**{"class": np.array(list("abc"))[label]})
+        table = pd.DataFrame(probability, columns=class_columns("abc")).assign(
+            **{"class": np.array(list("abc"))[label]}
+        )
         table["predicted_class"] = np.array(list("abc"))[probability.argmax(1)]
         low, high = evaluate_classes(table, list("abc"), replicates=150)["macro_auroc"].ci95
         held += low <= truth <= high
@@ -104,7 +106,9 @@ def test_the_interval_of_the_mean_area_covers_the_truth() -> None:
 def test_a_perfect_model_is_not_certain() -> None:
     names = list("abc")
     table = pd.DataFrame({"class": names * 10, "predicted_class": names * 10})
-    table = table.assign(**{column: (table["class"] == name) * 1.0 for name, column in zip(names, class_columns(names))})
+    table = table.assign(
+        **{column: (table["class"] == name) * 1.0 for name, column in zip(names, class_columns(names))}
+    )
     measured = evaluate_classes(table, names, replicates=50)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "macro_auroc"):
         assert measured[name].value == 1

@@ -82,27 +82,45 @@ def fit_conformal(
         >>> fit_conformal([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9], coverage=0.75).quantiles
         (0.4, None)
     """
-    if not 0 < coverage < 1:
-        raise PredictionsError(f"coverage {coverage}", expected="a number between 0 and 1", remedy="use 0.9")
     predictions = check_arrays(label, probability)
-    scores = _nonconformity(predictions.probability)
-    known = None if group is None else pd.Series(np.asarray(group, dtype=object))
-    groups = None if known is None or known.isna().any() else known.factorize()[0]
-    chosen = [predictions.label == index for index in (0, 1)]
-    n_groups = None if groups is None else [len(np.unique(groups[own])) for own in chosen]
-    by_group = groups is not None and n_groups is not None and min(n_groups) >= ENOUGH_GROUPS
-    exact = Fraction(str(float(coverage)))  # 0.1 * 30 must not round up to 4
-    quantiles = [
-        _quantile(scores[own, index], groups[own] if by_group and groups is not None else None, exact)
-        for index, own in enumerate(chosen)
-    ]
+    scores = _nonconformity(predictions.probability)[np.arange(len(predictions.label)), predictions.label]
+    quantiles, n, by_group, n_groups = quantiles_of(scores, predictions.label, 2, coverage, group)
     return Conformal(
         coverage=float(coverage),
         quantiles=(quantiles[0], quantiles[1]),
-        n=(int(chosen[0].sum()), int(chosen[1].sum())),
+        n=(n[0], n[1]),
         unit="group" if by_group else "image",
         n_groups=None if n_groups is None else (n_groups[0], n_groups[1]),
     )
+
+
+def quantiles_of(
+    scores: NDArray[np.float64], label: NDArray[np.int64], classes: int, coverage: float, group: ArrayLike | None
+) -> tuple[list[float | None], list[int], bool, list[int] | None]:
+    """The conformal quantile of each class; see `fit_conformal`.
+
+    Args:
+        scores: Nonconformity of each image to its true class, shape (n,).
+        label: Which class that is, shape (n,), in [0, classes).
+        classes: How many there are.
+        coverage: In (0, 1).
+        group: Slide or patient of each image, or None.
+
+    Returns:
+        The quantiles, the number of images of each class, whether groups are the unit, and their numbers by class
+        where all are known.
+    """
+    if not 0 < coverage < 1:
+        raise PredictionsError(f"coverage {coverage}", expected="a number between 0 and 1", remedy="use 0.9")
+    known = None if group is None else pd.Series(np.asarray(group, dtype=object))
+    groups = None if known is None or known.isna().any() else known.factorize()[0]
+    chosen = [label == index for index in range(classes)]
+    n_groups = None if groups is None else [len(np.unique(groups[rows])) for rows in chosen]
+    by_group = n_groups is not None and min(n_groups) >= ENOUGH_GROUPS
+    exact = Fraction(str(float(coverage)))  # 0.1 * 30 must not round up to 4
+    drawn = groups if by_group else None
+    quantiles = [_quantile(scores[rows], None if drawn is None else drawn[rows], exact) for rows in chosen]
+    return quantiles, [int(rows.sum()) for rows in chosen], by_group, n_groups
 
 
 def _quantile(scores: NDArray[np.float64], group: NDArray[np.int64] | None, coverage: Fraction) -> float | None:
