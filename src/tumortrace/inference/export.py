@@ -12,11 +12,12 @@ from tumortrace.cohorts.cohort import Source
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.synthetic.patches import draw_patch, slide_stain
 from tumortrace.errors import DataError, ModelError
+from tumortrace.evaluation.classes import PROBABILITY
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.inference.unseen import provenance
 from tumortrace.models.bundle import Model, load_model
-from tumortrace.models.graph import export_graph, metadata
-from tumortrace.models.runtimes import INPUT, OUTPUTS, RUNTIMES, Runtime, record_of, require
+from tumortrace.models.graph import export_graph, metadata, output_names
+from tumortrace.models.runtimes import INPUT, RUNTIMES, Runtime, record_of, require
 from tumortrace.records.data import ExportRecord
 from tumortrace.records.files import sha256, write_bytes
 from tumortrace.records.model import ONNX
@@ -67,7 +68,10 @@ def export(run: str | Path, *, out: str | Path | None = None) -> Path:
                 if name == "onnx":
                     raise
                 notes.append(error.found)
-        most, name = max((differences["probability"] or 0.0, name) for name, differences in checks.items())
+        most, name = max(
+            (max(differences["probability"] or 0.0, differences.get("class_probability") or 0.0), name)
+            for name, differences in checks.items()
+        )
         if not most <= TOLERANCE:
             raise ModelError(
                 f"{name} differs from torch by {most:.2g} in probability",
@@ -83,7 +87,7 @@ def export(run: str | Path, *, out: str | Path | None = None) -> Path:
             "file": target.name,
             "sha256": sha256(target),
             "input": {"name": INPUT, "type": "uint8", "shape": ["batch", *model.info.graph_size, 3]},
-            "outputs": list(OUTPUTS),
+            "outputs": output_names(model.info),
             "checked": {"images": len(images), "of": origin, "largest_difference": checks},
             "notes": notes,
             **provenance(),
@@ -98,12 +102,15 @@ def export(run: str | Path, *, out: str | Path | None = None) -> Path:
 
 def _compared(model: Model, runtime: Runtime, images: np.ndarray) -> dict[str, float | None]:
     """Largest differences to torch."""
-    torch, other = model.assess(images), model.judge(*runtime(model.info.prepare(images)))
+    torch, other = model.assess(images), model.judge(runtime(model.info.prepare(images)))
 
     def largest(one: np.ndarray | None, two: np.ndarray | None) -> float | None:
         return None if one is None or two is None else float(np.abs(one - two).max())
 
+    shares = [name for name in torch.by_class or {} if name.startswith(PROBABILITY)]
+    of_classes = [largest((torch.by_class or {})[name], (other.by_class or {})[name]) or 0.0 for name in shares]
     return {
+        **({"class_probability": max(of_classes)} if shares else {}),
         "logit": largest(torch.logit, other.logit),
         "probability": largest(torch.probability, other.probability),
         "ood_score": largest(torch.ood_score, other.ood_score),

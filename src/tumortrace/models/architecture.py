@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tumortrace.errors import ModelError, shown
 from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.models.layers import LogOdds, with_classes
 from tumortrace.registry import Registry
 
 #: What a body makes of images: maps (N, C, h, w), tokens or vectors (N, D), or those of each member of an ensemble.
@@ -71,6 +72,22 @@ class Network(nn.Module):
         logits: Tensor = self.top(self.pooled(maps))
         return logits.squeeze(1)
 
+    def tell_apart(self, positive: Sequence[bool]) -> None:
+        """Part K classes: `top` gets a logit for each, then `LogOdds` of those that are positive together.
+
+        Args:
+            positive: Which of the K classes, three or more, are.
+        """
+        self.top = with_classes(self.top, positive)
+
+    def class_logits(self, maps: Maps) -> Tensor:
+        """Logits of the classes, shape (N, K), of what `maps` gives; (N, 0) where there are two."""
+        features = self.pooled(maps)
+        if not isinstance(self.top, nn.Sequential) or not isinstance(self.top[-1], LogOdds):
+            return features.new_zeros(len(features), 0)
+        logits: Tensor = self.top[:-1](features)
+        return logits
+
     def members(self) -> list[tuple[Network, Preprocessing]]:
         """The networks that this one is the mean of, with what each does to its images; itself with nothing."""
         return [(self, Preprocessing())]
@@ -93,8 +110,16 @@ class Network(nn.Module):
 ARCHITECTURES: Registry[Callable[..., Network]] = Registry("model", "tumortrace.models.families", ModelError)
 
 
-def build_network(name: str, input_size: tuple[int, int], arguments: Mapping[str, Any]) -> Network:
+def build_network(
+    name: str, input_size: tuple[int, int], arguments: Mapping[str, Any], positive: Sequence[bool] = ()
+) -> Network:
     """Build a freshly initialised network.
+
+    Args:
+        name: Of the family.
+        input_size: Height and width in pixels.
+        arguments: Of its own.
+        positive: Where it parts K > 2 classes, which of them are positive.
 
     Raises:
         ModelError: The name is unknown or the arguments do not fit.
@@ -106,9 +131,12 @@ def build_network(name: str, input_size: tuple[int, int], arguments: Mapping[str
     """
     builder = ARCHITECTURES[name]
     try:
-        return builder(input_size=input_size, **arguments)
+        network = builder(input_size=input_size, **arguments)
     except TypeError as error:
         raise _misfit(name, arguments, error) from error
+    if positive:
+        network.tell_apart(positive)
+    return network
 
 
 def require_arguments(name: str, arguments: Mapping[str, object]) -> None:

@@ -27,7 +27,7 @@ from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.models.ood import OodDetector, embedding
-from tumortrace.models.runtimes import Backend, Runtime, open_runtime
+from tumortrace.models.runtimes import Backend, Outputs, Runtime, open_runtime
 from tumortrace.records.evaluation import NamedModel
 from tumortrace.records.files import replacing, sha256, write_json
 from tumortrace.records.model import DESCRIPTION, GENERATOR, WEIGHTS
@@ -57,6 +57,7 @@ class Assessment:
         ood_score: How unlike the training images each is, float64, shape (N,), larger is stranger; None where the
             bundle has no such score.
         in_distribution: Whether that score stays within the bundle's limit, bool, shape (N,); None likewise.
+        by_class: Of more than two classes, columns by name: `SeveralClasses.columns`; None where there are two.
     """
 
     logit: NDArray[np.float64]
@@ -65,13 +66,15 @@ class Assessment:
     decision: NDArray[np.str_]
     ood_score: NDArray[np.float64] | None = None
     in_distribution: NDArray[np.bool_] | None = None
+    by_class: dict[str, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.probability)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Everything that there is, by name, as tables of predictions have it."""
-        return {name: values for name, values in vars(self).items() if values is not None}
+        known = {name: values for name, values in vars(self).items() if values is not None and name != "by_class"}
+        return known | (self.by_class or {})
 
 
 class Model:
@@ -118,10 +121,10 @@ class Model:
 
     def logits(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> np.ndarray:
         """Uncalibrated logits of the positive class, float64, shape (number of rows,); arguments as for `assess`."""
-        return self._outputs(images, rows, embed=False, **how)[0]
+        return self._outputs(images, rows, embed=False, **how).logit
 
-    def embedded(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> tuple[np.ndarray, np.ndarray]:
-        """`logits`, and the features that `OodDetector` measures, float32, shape (number of rows, D), from one pass."""
+    def embedded(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> Outputs:
+        """Logits, and the features that `OodDetector` measures, from one pass."""
         return self._outputs(images, rows, embed=True, **how)
 
     def predict(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> np.ndarray:
@@ -141,17 +144,19 @@ class Model:
             ModelError: The images have another shape or type.
         """
         scored = self.detector is not None and self.info.ood is not None
-        logit, features = self._outputs(images, rows, embed=scored, **how)
-        return self.judge(logit, features if scored else None)
+        return self.judge(self._outputs(images, rows, embed=scored, **how))
 
-    def judge(self, logit: np.ndarray, features: np.ndarray | None = None) -> Assessment:
+    def judge(self, outputs: Outputs) -> Assessment:
         """The assessment of images whose logits, and features where the bundle scores these, are known already."""
+        logit, features, classes = outputs
         probability = self.info.calibration.apply(logit)
         prediction, decision = self.info.decide(probability)
-        if features is None or self.detector is None or self.info.ood is None:
-            return Assessment(logit, probability, prediction, decision)
+        several = self.info.several
+        by_class = None if several is None else several.columns(classes, probability)
+        if self.detector is None or self.info.ood is None:
+            return Assessment(logit, probability, prediction, decision, by_class=by_class)
         score = self.detector.distance(features) / self.info.ood.limit if len(features) else np.empty(0)
-        return Assessment(logit, probability, prediction, decision, score, score <= 1)
+        return Assessment(logit, probability, prediction, decision, score, score <= 1, by_class)
 
     def require_shape(self, images: np.ndarray, size: tuple[int, int] | None = None) -> None:
         """Refuse what are not uint8 images of `size` (height, width), by default the bundle's `patch_size`.
@@ -211,7 +216,7 @@ class Model:
 
     def _outputs(
         self, images: np.ndarray, rows: Rows, *, embed: bool, description: str | None = None, prepared: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Outputs:
         self.require_shape(images, self.info.graph_size if prepared else None)
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
         size = prediction_batch(self.info.preprocessing.output_size(self.info.patch_size))
@@ -222,25 +227,27 @@ class Model:
         ready = (np.ascontiguousarray(batch) if prepared else self.info.prepare(batch) for batch in batches)
         parts = [self.runtime(batch) if self.runtime else self._batch(batch, embed) for batch in ready]
         if not parts:
-            return np.empty(0), np.empty((0, 0), dtype=np.float32)
-        logits, features = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(features)
+            return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
+        return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
     @torch.inference_mode()
-    def _batch(self, images: np.ndarray, embed: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _batch(self, images: np.ndarray, embed: bool) -> Outputs:
         tensor = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
         pixels = self.info.preprocessing.normalise(self.info.preprocessing.pixels(tensor))
         views = self.info.views
         logits = torch.zeros(len(images), dtype=torch.float64)  # not on every device
+        classes = torch.zeros(len(images), len(self.info.sides), dtype=torch.float64)
         features: list[torch.Tensor] = []
         for view in views.each(pixels):
             inputs = view.contiguous(memory_format=torch.channels_last)
             maps = self.network.maps(inputs)
             logits += self.network.from_maps(maps).float().cpu().double()
+            if self.info.several is not None:
+                classes += self.network.class_logits(maps).float().cpu().double()
             if embed:
                 features.append(embedding(maps).cpu())
         total = reduce(torch.add, features) if embed else torch.zeros(len(images), 0)
-        return (logits / len(views)).numpy(), (total / len(views)).numpy()
+        return Outputs(*((part / len(views)).numpy() for part in (logits, total, classes)))
 
 
 def _told(steps: object) -> str:
@@ -294,12 +301,13 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
     if steps.super_resolution is not None and steps.super_resolution.weights:
         steps = _with_generator(steps, weights=str(folder / steps.super_resolution.weights))
         info = info.model_copy(update={"preprocessing": steps})
-    network = build_network(info.architecture.name, steps.output_size(info.patch_size), info.architecture.arguments)
+    chosen, size = info.architecture, steps.output_size(info.patch_size)
+    network = build_network(chosen.name, size, chosen.arguments, info.sides)
     try:
         network.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         line = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"the weights do not fit the network ({line})", where=weights, remedy=REMEDY) from error
     detector = None if info.ood is None else OodDetector.load(folder, info.ood, REMEDY)
-    chosen = resolve_device(device)
-    return Model(info, network, chosen, detector, folder=folder, runtime=open_runtime(folder, info, backend, chosen))
+    where = resolve_device(device)
+    return Model(info, network, where, detector, folder=folder, runtime=open_runtime(folder, info, backend, where))

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tumortrace.errors import ModelError, TumorTraceError
 from tumortrace.evaluation.calibration import Calibrator
+from tumortrace.evaluation.class_calibration import ClassCalibrator, ClassConformal
+from tumortrace.evaluation.classes import PREDICTED, SEPARATOR, SET, class_columns
 from tumortrace.evaluation.conformal import Conformal, decide
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.ood import OutOfDistribution
@@ -38,6 +40,46 @@ class TrainingData(BaseModel):
     recipe: str
 
 
+class SeveralClasses(BaseModel):
+    """What a model that parts more than two classes knows of them.
+
+    Attributes:
+        names: The K classes, in the order of the network's logits.
+        positive: Those of them that count as the positive class together.
+        ordered: Whether the order means something, as that of grades does.
+        calibration: From logits and the positive classes' calibrated probability to probabilities.
+        conformal: Behind prediction sets, or None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: tuple[str, ...] = Field(min_length=3)
+    positive: tuple[str, ...] = Field(min_length=1)
+    ordered: bool = False
+    calibration: ClassCalibrator = ClassCalibrator()
+    conformal: ClassConformal | None = None
+
+    @property
+    def sides(self) -> tuple[bool, ...]:
+        """Of each class, whether it is positive."""
+        return tuple(name in self.positive for name in self.names)
+
+    def columns(self, logits: np.ndarray, probability: np.ndarray) -> dict[str, np.ndarray]:
+        """What predictions tables say of the classes: the likeliest, every probability, and the prediction set.
+
+        Args:
+            logits: Of the classes, shape (N, K).
+            probability: Calibrated, of the positive ones together, shape (N,).
+        """
+        shares = self.calibration.apply(logits, probability, self.sides)
+        names = np.array(self.names, dtype=object)
+        columns = {PREDICTED: names[shares.argmax(1)]} | dict(zip(class_columns(self.names), shares.T, strict=True))
+        if self.conformal is not None:
+            sets = [SEPARATOR.join(names[held]) for held in self.conformal.sets(shares)]
+            columns[SET] = np.array(sets, dtype=object)
+        return columns
+
+
 class ModelInfo(OnDisk):
     """The content of `model.json`.
 
@@ -55,6 +97,7 @@ class ModelInfo(OnDisk):
         calibration: From the logit to the probability, from the calibration split.
         threshold: A probability of at least this is a positive prediction; from the calibration split.
         threshold_policy: How the threshold was chosen.
+        several: The classes where there are more than two, or None.
         conformal: Coverage and quantiles behind the decision "refer", or None.
         triage: The same at coverage .95, behind the share of images decided at 95 % sensitivity; or None.
         ood: How strange an image may be, or None where images are not scored.
@@ -75,6 +118,7 @@ class ModelInfo(OnDisk):
     patch_size: tuple[int, int]
     classes: tuple[str, str]
     positive_class: str
+    several: SeveralClasses | None = None
     resolution: float | None = None
     preparation: dict[str, Any] | None = None
     symmetries: bool = False
@@ -122,6 +166,11 @@ class ModelInfo(OnDisk):
     def prepare(self, images: np.ndarray) -> np.ndarray:
         """Stored patches, uint8 (N, *patch_size, 3), as the graph takes them: changed unless `prepare` only crops."""
         return np.ascontiguousarray(self.preprocessing.prepare(images) if self.preprocessing.prepares else images)
+
+    @property
+    def sides(self) -> tuple[bool, ...]:
+        """Which of more than two classes are positive; none where there are two."""
+        return () if self.several is None else self.several.sides
 
     def decide(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predictions (0 or 1, by the threshold) and decisions ("positive", "negative" or "refer")."""

@@ -12,9 +12,9 @@ from tumortrace.errors import ModelError
 from tumortrace.evaluation.calibration import Calibrator
 from tumortrace.images.resampling import as_products
 from tumortrace.models.architecture import Network
-from tumortrace.models.description import ModelInfo
+from tumortrace.models.description import ModelInfo, SeveralClasses
 from tumortrace.models.ood import embedding
-from tumortrace.models.runtimes import INPUT, OUTPUTS, require
+from tumortrace.models.runtimes import CLASS_OUTPUTS, INPUT, OUTPUTS, require
 from tumortrace.records.provenance import RESEARCH_USE
 
 
@@ -52,6 +52,34 @@ class CalibrationGraph(nn.Module):
         return torch.sigmoid(line)
 
 
+class ClassGraph(nn.Module):
+    """`ClassCalibrator.apply` in tensors: probabilities of K classes, float64, shape (N, K).
+
+    Args:
+        several: The classes and their calibration.
+    """
+
+    slope: Tensor
+    bias: Tensor
+    positive: Tensor
+
+    def __init__(self, several: SeveralClasses) -> None:
+        super().__init__()
+        fitted, count = several.calibration, len(several.names)
+        self.register_buffer("slope", torch.tensor(fitted.slope or (1.0,) * count, dtype=torch.float64))
+        self.register_buffer("bias", torch.tensor(fitted.bias or (0.0,) * count, dtype=torch.float64))
+        self.register_buffer("positive", torch.tensor(several.sides))
+
+    def forward(self, logits: Tensor, probability: Tensor) -> Tensor:
+        scaled, total = logits.double() * self.slope + self.bias, probability[:, None]
+        outside = torch.finfo(torch.float64).min
+        shares = [
+            torch.where(side, scaled, outside).softmax(1) * side * whole
+            for side, whole in ((self.positive, total), (~self.positive, 1 - total))
+        ]
+        return shares[0] + shares[1]
+
+
 class ExportedGraph(nn.Module):
     """All that a model computes of patches after `Preprocessing.prepare`, and its calibration.
 
@@ -61,7 +89,8 @@ class ExportedGraph(nn.Module):
 
     Returns:
         Of uint8 images (N, H, W, 3): logit (uncalibrated) and probability of the positive class, float32, shape (N,),
-        and the features that `OodDetector` measures, float32, shape (N, D).
+        and the features that `OodDetector` measures, float32, shape (N, D). Of more than two classes also their logits
+        (uncalibrated) and probabilities, float32, shape (N, K).
     """
 
     def __init__(self, info: ModelInfo, network: Network) -> None:
@@ -69,12 +98,23 @@ class ExportedGraph(nn.Module):
         self.steps, self.views = info.preprocessing, info.views
         self.network = network
         self.calibration = CalibrationGraph(info.calibration)
+        self.classes = None if info.several is None else ClassGraph(info.several)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pixels = self.steps.normalise(self.steps.pixels(images.permute(0, 3, 1, 2)))
         maps = self.network.maps(self.views.together(pixels))
         logit = self.views.mean(self.network.from_maps(maps))
-        return logit.float(), self.calibration(logit).float(), self.views.mean(embedding(maps))
+        probability = self.calibration(logit)
+        outputs = logit.float(), probability.float(), self.views.mean(embedding(maps))
+        if self.classes is None:
+            return outputs
+        classes = self.views.mean(self.network.class_logits(maps))
+        return *outputs, classes.float(), self.classes(classes, probability).float()
+
+
+def output_names(info: ModelInfo) -> list[str]:
+    """What the graph answers, in order."""
+    return [*OUTPUTS, *(CLASS_OUTPUTS if info.several else ())]
 
 
 def metadata(info: ModelInfo) -> dict[str, str]:
@@ -85,6 +125,7 @@ def metadata(info: ModelInfo) -> dict[str, str]:
         "name": info.name,
         "classes": json.dumps(list(info.classes)),
         "positive_class": info.positive_class,
+        **({} if info.several is None else {"class_names": json.dumps(info.several.names)}),
         "threshold": repr(info.threshold),
         "threshold_policy": info.threshold_policy,
         "conformal_quantiles": json.dumps(quantiles),
@@ -115,7 +156,7 @@ def export_graph(info: ModelInfo, network: Network, file: Path) -> None:
             program = torch.onnx.export(
                 traced,
                 input_names=[INPUT],
-                output_names=list(OUTPUTS),
+                output_names=output_names(info),
                 dynamic_shapes=batch,
                 dynamo=True,
                 verbose=False,

@@ -78,11 +78,34 @@ def build_pooling(name: str, channels: int, size: tuple[int, int]) -> tuple[nn.M
     raise ModelError(f"pooling {name!r}", expected="one of " + ", ".join(POOLINGS), remedy="choose one of these")
 
 
-class Difference(nn.Module):
-    """The logit of the second of two classes; softmax over two outputs is the sigmoid of their difference."""
+class LogOdds(nn.Module):
+    """The logit of all positive classes together, shape (N, 1), of the logits of K classes, shape (N, K).
 
-    def forward(self, outputs: Tensor) -> Tensor:
-        return outputs[:, 1:] - outputs[:, :1]
+    Its sigmoid is the sum of the softmax over the positive ones. While a network learns, the logits of the classes pass
+    as they are, since the loss is of these.
+
+    Args:
+        positive: Which of the K classes are.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 1.0, 2.0]])
+        >>> together = LogOdds([False, True, True]).eval()(logits).sigmoid()
+        >>> torch.allclose(together, logits.softmax(1)[:, 1:].sum(1, keepdim=True))
+        True
+    """
+
+    def __init__(self, positive: Sequence[bool]) -> None:
+        super().__init__()
+        self.positive = [index for index, side in enumerate(positive) if side]
+        self.negative = [index for index, side in enumerate(positive) if not side]
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits if self.training and logits.shape[1] > 2 else self.of(logits)
+
+    def of(self, logits: Tensor) -> Tensor:
+        """The same, also while learning."""
+        positive, negative = (logits[:, columns].logsumexp(1, True) for columns in (self.positive, self.negative))
+        return positive - negative
 
 
 class Neighbours(nn.Module):
@@ -94,6 +117,7 @@ class Neighbours(nn.Module):
         units: Features D of an image.
         count: Neighbours that vote.
         images: Training images N, whose features (N, D) and labels (N,) are buffers.
+        classes: K where they vote for one of more than two; there is a logit for each then.
     """
 
     features: Tensor
@@ -101,9 +125,9 @@ class Neighbours(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, units: int, count: int, images: int) -> None:
+    def __init__(self, units: int, count: int, images: int, classes: int = 0) -> None:
         super().__init__()
-        self.count = count
+        self.count, self.classes = count, classes
         self.register_buffer("features", torch.zeros(images, units))
         self.register_buffer("labels", torch.zeros(images))
         self.register_buffer("mean", torch.zeros(units))
@@ -112,8 +136,42 @@ class Neighbours(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         distance = torch.cdist((features - self.mean) / self.scale, (self.features - self.mean) / self.scale)
         nearest = distance.topk(self.count, largest=False).indices
+        if self.classes:
+            votes = (self.labels[nearest].unsqueeze(2) == torch.arange(self.classes, device=nearest.device)).sum(1)
+            return torch.log(votes + 0.5)
         positives = self.labels[nearest].sum(1, keepdim=True)
         return torch.log((positives + 0.5) / (self.count - positives + 0.5))
+
+    def for_classes(self, count: int) -> Neighbours:
+        """The same for K classes, not yet filled."""
+        return Neighbours(self.features.shape[1], self.count, len(self.features), count)
+
+
+def with_classes(top: nn.Module, positive: Sequence[bool]) -> nn.Sequential:
+    """A head with a logit for each of K classes, then `LogOdds`: its last layer is replaced by one that learns anew.
+
+    Args:
+        top: A head of one logit, in which nothing of two classes is learnt yet.
+        positive: Which of the K classes are.
+
+    Example:
+        >>> head = with_classes(build_head(8, [{"dense": 4}]), [False, True, True])
+        >>> head(torch.zeros(5, 8)).shape, head.eval()(torch.zeros(5, 8)).shape
+        (torch.Size([5, 3]), torch.Size([5, 1]))
+    """
+    *before, last = [layer for layer in _flat(top) if not isinstance(layer, LogOdds)]
+    if isinstance(last, nn.Linear):
+        layer: nn.Module = glorot(nn.Sequential(nn.Linear(last.in_features, len(positive))))[0]
+    else:
+        layer = last.for_classes(len(positive))  # type: ignore[operator]
+    return nn.Sequential(*before, layer, LogOdds(positive))
+
+
+def _flat(module: nn.Module) -> list[nn.Module]:
+    """The layers of nested sequences in one list."""
+    if not isinstance(module, nn.Sequential):
+        return [module]
+    return [layer for part in module for layer in _flat(part)]
 
 
 def build_head(units: int, steps: Sequence[Mapping[str, Any]] = (), outputs: int = 1) -> nn.Sequential:
@@ -156,7 +214,7 @@ def build_head(units: int, steps: Sequence[Mapping[str, Any]] = (), outputs: int
         raise ModelError(f"outputs: {outputs!r}", expected="1, or 2 for a softmax over both classes")
     layers.append(nn.Linear(units, outputs))
     if outputs == 2:
-        layers.append(Difference())
+        layers.append(LogOdds((False, True)))
     return glorot(nn.Sequential(*layers))
 
 

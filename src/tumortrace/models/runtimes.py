@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from tumortrace.records.data import ExportRecord
 from tumortrace.records.model import ONNX
 
 INPUT, OUTPUTS = "images", ("logit", "probability", "features")
+#: What a graph of more than two classes answers besides.
+CLASS_OUTPUTS = ("class_logit", "class_probability")
 Backend = Literal["auto", "torch", "onnx", "openvino"]
 AGAIN = "run `tumortrace export` again"
 
@@ -40,6 +43,20 @@ def require(*names: str) -> Any:
     return importlib.import_module(names[0])
 
 
+class Outputs(NamedTuple):
+    """What a network gives of N images, before calibration.
+
+    Attributes:
+        logit: Of the positive class, float64, shape (N,).
+        features: That `OodDetector` measures, float32, shape (N, D); (N, 0) where they were not asked for.
+        classes: Logits of more than two classes, float64, shape (N, K); (N, 0) where there are two.
+    """
+
+    logit: np.ndarray
+    features: np.ndarray
+    classes: np.ndarray
+
+
 class Runtime(Protocol):
     """Runs an exported graph; made of the file.
 
@@ -51,8 +68,8 @@ class Runtime(Protocol):
     name: str
     library: str
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits, float64, shape (N,), and features, float32, (N, D), of the graph's uint8 images (N, H, W, 3)."""
+    def __call__(self, images: np.ndarray) -> Outputs:
+        """What the network gives of the graph's uint8 images (N, H, W, 3)."""
         ...
 
 
@@ -67,10 +84,10 @@ class OnnxRuntime:
         options.intra_op_num_threads = torch.get_num_threads()
         self.session = library.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> Outputs:
         """As `Runtime`."""
-        logit, features = self.session.run([OUTPUTS[0], OUTPUTS[2]], {INPUT: images})
-        return np.asarray(logit, np.float64), np.asarray(features)
+        names = [output.name for output in self.session.get_outputs() if output.name != OUTPUTS[1]]
+        return _outputs(dict(zip(names, self.session.run(names, {INPUT: images}), strict=True)))
 
 
 class OpenVino:
@@ -87,10 +104,16 @@ class OpenVino:
             line = str(error).strip().splitlines()[-1].strip()
             raise ModelError(f"OpenVINO cannot run it ({line})", where=file, remedy="use backend onnx") from error
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> Outputs:
         """As `Runtime`."""
         said = self.compiled({INPUT: images})
-        return np.array(said[OUTPUTS[0]], np.float64), np.array(said[OUTPUTS[2]])
+        return _outputs({name: values for key, values in said.items() for name in key.names})
+
+
+def _outputs(said: Mapping[str, np.ndarray]) -> Outputs:
+    logit = np.array(said[OUTPUTS[0]], np.float64)
+    classes = said.get(CLASS_OUTPUTS[0], np.empty((len(logit), 0)))
+    return Outputs(logit, np.array(said[OUTPUTS[2]]), np.array(classes, np.float64))
 
 
 RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVino]] = {kind.name: kind for kind in (OnnxRuntime, OpenVino)}

@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 from tumortrace.errors import ModelError
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import ARCHITECTURES, Maps, Network, build_network
+from tumortrace.models.layers import LogOdds
 
 
 class MeanProbability(nn.Module):
@@ -19,6 +20,13 @@ class MeanProbability(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return torch.logsumexp(logsigmoid(logits), 1, True) - torch.logsumexp(logsigmoid(-logits), 1, True)
+
+
+class MeanClassProbability(nn.Module):
+    """Logits, float64, shape (N, K), of the mean probabilities of K classes, of logits of shape (N, members, K)."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.logsumexp(logits.log_softmax(2), 1)
 
 
 class Ensemble(Network):
@@ -56,9 +64,19 @@ class Ensemble(Network):
         return [network.maps(steps.normalise(steps.pixels(images))) for network, steps in self.members()]
 
     def pooled(self, maps: Maps) -> Tensor:
-        """The members' logits, float64, shape (N, members)."""
-        logits = [network.from_maps(part).double() for (network, _), part in zip(self.members(), maps, strict=True)]
+        """The members' logits, float64, shape (N, members), or of their classes, (N, members, K)."""
+        several = isinstance(self.top, nn.Sequential)
+        logits = [
+            (network.class_logits(part) if several else network.from_maps(part)).double()
+            for (network, _), part in zip(self.members(), maps, strict=True)
+        ]
         return torch.stack(logits, 1)
+
+    def tell_apart(self, positive: Sequence[bool]) -> None:
+        """As every network's: each member parts the classes, and their mean probabilities are taken."""
+        for network, _ in self.members():
+            network.tell_apart(positive)
+        self.top = nn.Sequential(MeanClassProbability(), LogOdds(positive))
 
     def members(self) -> list[tuple[Network, Preprocessing]]:
         """The members, with what each does to its images."""

@@ -44,20 +44,24 @@ class Descriptors(nn.Module):
 
 
 class Linear(nn.Module):
-    """Logistic regression on standardised features: logits, shape (N, 1)."""
+    """Logistic regression on standardised features: logits, shape (N, 1), or (N, K) of more than two classes."""
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, units: int) -> None:
+    def __init__(self, units: int, outputs: int = 1) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(units))
         self.register_buffer("scale", torch.ones(units))
-        self.weigh = nn.Linear(units, 1)
+        self.weigh = nn.Linear(units, outputs)
 
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.weigh((features - self.mean) / self.scale)
         return logits
+
+    def for_classes(self, count: int) -> Linear:
+        """The same for K classes, not yet fitted."""
+        return Linear(len(self.mean), count)
 
 
 class TreesSize(BaseModel):
@@ -83,11 +87,13 @@ class Trees(nn.Module):
 
     From node i an image goes to `left[i]` where its feature `feature[i]` is at most `threshold[i]`, else to `right[i]`;
     a leaf leads to itself. Logits in the leaves are added up. Shares of positives are averaged; half a training image
-    of each class bounds the mean away from 0 and 1, so that the logit stays finite.
+    of each class bounds the mean away from 0 and 1, so that the logit stays finite. Of more than two classes every leaf
+    holds K numbers, and the logits have the shape (N, K).
 
     Args:
         units: Features D of an image.
         size: How many trees and nodes.
+        classes: K where there are more than two.
     """
 
     roots: Tensor
@@ -97,14 +103,14 @@ class Trees(nn.Module):
     threshold: Tensor
     value: Tensor
 
-    def __init__(self, units: int, size: TreesSize) -> None:
+    def __init__(self, units: int, size: TreesSize, classes: int = 0) -> None:
         super().__init__()
         self.units, self.size = units, size
         self.register_buffer("roots", torch.zeros(size.trees, dtype=torch.int32))
         for name in ("feature", "left", "right"):
             self.register_buffer(name, torch.zeros(size.nodes, dtype=torch.int32))
-        for name in ("threshold", "value"):
-            self.register_buffer(name, torch.zeros(size.nodes))
+        self.register_buffer("threshold", torch.zeros(size.nodes))
+        self.register_buffer("value", torch.zeros(size.nodes, classes) if classes else torch.zeros(size.nodes))
         self.register_load_state_dict_post_hook(_require_trees)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -114,9 +120,15 @@ class Trees(nn.Module):
             below = features[rows, self.feature[node]] <= self.threshold[node]
             node = torch.where(below, self.left[node], self.right[node])
         values = self.value[node]
+        if values.ndim == 3:  # (N, trees, K)
+            return values.sum(1) if self.size.images is None else values.mean(1).clamp(0.5 / self.size.images).log()
         if self.size.images is None:
             return values.sum(1, keepdim=True)
         return torch.logit(values.mean(1, keepdim=True), 0.5 / self.size.images)
+
+    def for_classes(self, count: int) -> Trees:
+        """The same for K classes, not yet grown."""
+        return Trees(self.units, self.size, count)
 
 
 class Texture(Network):
@@ -146,7 +158,8 @@ class Texture(Network):
     @property
     def resolved_arguments(self) -> Mapping[str, Any]:
         """Every argument spelt out, as JSON can hold them; the trees' sizes are known once they are grown."""
-        trees = self.top.size.model_dump() if isinstance(self.top, Trees) else None
+        grown = self.top[0] if isinstance(self.top, nn.Sequential) else self.top
+        trees = grown.size.model_dump() if isinstance(grown, Trees) else None
         return {"descriptors": json.loads(json.dumps(self.body.chosen)), "trees": trees}
 
 
