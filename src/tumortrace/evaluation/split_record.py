@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.errors import PredictionsError
+from tumortrace.evaluation.classes import CLASS, classes_of, evaluate_classes
 from tumortrace.evaluation.curves import BENEFIT_NAMES, decision_curve, net_benefit
 from tumortrace.evaluation.intervals import (
     Kind,
@@ -214,7 +215,8 @@ def split_record(
         - `operating_points`: `sensitivity_at_specificity` and `specificity_at_sensitivity` of .90, .95 and .99;
         - `decision_curve`: net benefit by threshold, of the `model` and of acting on `all`;
         - `groups`: the main figures of each slide or patient; empty where not every image has one;
-        - `subgroups`: `{column: {level: metrics}}`.
+        - `subgroups`: `{column: {level: metrics}}`;
+        - `classes`: what `evaluate_classes` gives, where the table has probabilities of more than two.
 
         Every interval is as in `evaluate_table`: by the bootstrap, but for plain proportions of images without groups,
         and of the images of one group, which have Wilson's.
@@ -244,6 +246,9 @@ def split_record(
         "groups": each_group(table, threshold, seed=seed),
         "subgroups": each_subgroup(table, threshold, subgroups, replicates=replicates, seed=seed),
     }
+    names = classes_of(table)
+    if len(names) > 2 and CLASS in table and table[CLASS].notna().any():
+        more["classes"] = evaluate_classes(table, names, replicates=replicates, seed=seed)
     return evaluate(drawn, threshold).model_copy(update=more)
 
 
@@ -273,7 +278,11 @@ def headline(metrics: SplitMetrics) -> str:
         >>> headline(SplitMetrics.model_validate(values | {"n": 1200}))
         'auroc 0.500 [0.250, 0.750], sensitivity 0.500 [0.250, 0.750], specificity undefined, ...'
     """
-    return ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics.n:,} images"
+    line = ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics.n:,} images"
+    if (classes := metrics.classes) is None:
+        return line
+    told = ", ".join(f"{name} {_shown(classes[name])}" for name in ("accuracy", "macro_f1", "macro_auroc"))
+    return f"{line}; of {len(classes.names)} classes {told}"
 
 
 def _shown(estimate: Estimate) -> str:

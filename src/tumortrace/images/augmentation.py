@@ -130,7 +130,7 @@ class Augmentation(BaseModel):
 
         Args:
             images: float, shape (N, C, H, W); pixels or normalised ones, which makes no difference.
-            labels: float, shape (N,), range [0, 1].
+            labels: float, shape (N,) or (N, K), range [0, 1].
             generator: As in a call.
 
         Returns:
@@ -143,7 +143,8 @@ class Augmentation(BaseModel):
         share = torch.maximum(share, 1 - share).to(images.dtype).to(images.device)
         other = torch.randperm(len(images), generator=generator, device=images.device)
         mixed = torch.lerp(images[other], images, share[:, None, None, None])
-        return mixed, torch.lerp(labels[other], labels, share.to(labels.dtype))
+        share = share.to(labels.dtype).view(-1, *[1] * (labels.ndim - 1))
+        return mixed, torch.lerp(labels[other], labels, share)
 
     def _acts(self, *fields: str) -> bool:
         """Whether one of these fields is set to something, and happens at all."""

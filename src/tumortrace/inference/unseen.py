@@ -15,6 +15,7 @@ from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.errors import CohortError
+from tumortrace.evaluation.classes import CLASS
 from tumortrace.models.bundle import Assessment, Model
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
@@ -145,10 +146,13 @@ def predictions_table(chosen: pd.DataFrame, parts: Sequence[Assessment]) -> pd.D
 
     Returns:
         Columns `id, group, label, logit, probability, prediction, decision`, and where the bundle scores it
-        `ood_score` (above 1 is unlike the training images) and `in_distribution`.
+        `ood_score` (above 1 is unlike the training images) and `in_distribution`; of more than two classes `class`,
+        where it is known, and `SeveralClasses.columns`.
     """
     columns = {name: np.concatenate([part.columns()[name] for part in parts]) for name in parts[0].columns()}
     known = {"id": chosen["id"].to_numpy(), "group": chosen["group"].to_numpy(), "label": chosen["label"].array}
+    if parts[0].by_class is not None and "class_name" in chosen:
+        known[CLASS] = chosen["class_name"].to_numpy()
     return pd.DataFrame(known | columns)
 
 

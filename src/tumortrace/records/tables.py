@@ -13,7 +13,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Columns that are names in every table, and so text where they look like numbers.
-NAMES = ("id", "group", "split", "decision", "recipe", "run", "digest", "image", "path", "member", "label_name")
+NAMES = (
+    "id",
+    "group",
+    "split",
+    "decision",
+    "recipe",
+    "run",
+    "digest",
+    "image",
+    "path",
+    "member",
+    "label_name",
+    "class",
+    "predicted_class",
+    "class_set",
+)
 #: Columns that had another name in earlier versions.
 RENAMED = {"ood": "ood_score"}
 

@@ -105,22 +105,23 @@ def fit_classifier(
         learner: Which classifier.
         values: Its parameters.
         features: float32, shape (N, D).
-        labels: 0 or 1, shape (N,).
-        balanced: Whether both classes weigh alike.
+        labels: The class of each image, whole numbers from 0, shape (N,).
+        balanced: Whether all classes weigh alike.
         seed: Of what it draws.
 
     Raises:
         RecipeError: A parameter's value is not valid.
     """
     pipeline = build_classifier(learner.name, seed)
-    share = labels.mean()
+    kinds = labels.astype(np.int64)
+    shares = np.bincount(kinds) / len(kinds)
     exact = features.astype(np.float64) if learner.name == "logistic" else features
-    weights = np.where(labels == 1, 0.5 / share, 0.5 / (1 - share)) if balanced else None
+    weights = (1 / (len(shares) * shares))[kinds] if balanced else None
     with warnings.catch_warnings(record=True) as caught, parallel_config("threading", n_jobs=cpu_count()):
         warnings.simplefilter("always", ConvergenceWarning)
         try:
             pipeline.set_params(**{f"learner__{name}": value for name, value in values.items()})
-            pipeline.fit(exact, labels.astype(np.int64), learner__sample_weight=weights)
+            pipeline.fit(exact, kinds, learner__sample_weight=weights)
         except (ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise RecipeError(reason, where="learner.parameters", remedy=f"give other values than {values}") from error
@@ -138,35 +139,40 @@ def keep(pipeline: Pipeline, images: int, units: int) -> Linear | Trees:
         units: Features D.
     """
     fitted = pipeline["learner"]
+    classes = len(fitted.classes_) if len(fitted.classes_) > 2 else 0
     if isinstance(fitted, LogisticRegression):
-        linear = Linear(units)
+        linear = Linear(units, len(fitted.coef_))
         state = {"mean": pipeline["scale"].mean_, "scale": pipeline["scale"].scale_}
         state |= {"weigh.weight": fitted.coef_, "weigh.bias": fitted.intercept_}
         linear.load_state_dict({name: torch.from_numpy(value).float() for name, value in state.items()})
         return linear
     if isinstance(fitted, HistGradientBoostingClassifier):
-        parts = [_boosted(tree.nodes) for (tree,) in fitted._predictors]
-        parts[0]["value"] = parts[0]["value"] + float(fitted._baseline_prediction.item())
-        depth = max(int(tree.nodes["depth"].max()) for (tree,) in fitted._predictors)
-        return _joined(parts, depth, None, units)
+        parts = [_boosted(tree.nodes) for trees in fitted._predictors for tree in trees]
+        for index, start in enumerate(np.ravel(fitted._baseline_prediction)):
+            parts[index]["value"] = parts[index]["value"] + float(start)
+        if classes:  # the trees of a round are one for each class, whose logit alone they change
+            for index, part in enumerate(parts):
+                part["value"] = part["value"][:, None] * np.eye(classes)[index % classes]
+        depth = max(int(tree.nodes["depth"].max()) for trees in fitted._predictors for tree in trees)
+        return _joined(parts, depth, None, units, classes)
     members = _members(fitted, units)
-    parts = [_grown(tree, columns) for tree, columns in members]
-    return _joined(parts, max(tree.tree_.max_depth for tree, _ in members), images, units)
+    parts = [_grown(tree, columns, classes) for tree, columns in members]
+    return _joined(parts, max(tree.tree_.max_depth for tree, _ in members), images, units, classes)
 
 
 def column_importances(pipeline: Pipeline, units: int) -> np.ndarray:
     """What each feature matters to a fitted classifier: float64, shape (D,), sum 1 (or all 0).
 
-    Logistic regression: size of the coefficient on the standardised feature. Trees: how much splits on the feature
+    Logistic regression: size of the coefficient on the standardised feature, of more than two classes their mean. Trees: how much splits on the feature
     lower the Gini impurity, as scikit-learn's `feature_importances_`; of bagging the mean over its trees. Boosting: sum
     of the gain of splits on the feature.
     """
     fitted = pipeline["learner"]
     weights = np.zeros(units)
     if isinstance(fitted, LogisticRegression):
-        weights = np.abs(fitted.coef_[0])
+        weights = np.abs(fitted.coef_).mean(0)
     elif isinstance(fitted, HistGradientBoostingClassifier):
-        for (predictor,) in fitted._predictors:
+        for predictor in (tree for trees in fitted._predictors for tree in trees):
             splits = predictor.nodes[predictor.nodes["is_leaf"] == 0]
             np.add.at(weights, splits["feature_idx"], splits["gain"])
     else:
@@ -184,18 +190,24 @@ def _members(fitted: Any, units: int) -> list[tuple[DecisionTreeClassifier, np.n
     return [(tree, np.arange(units)) for tree in trees]
 
 
-def _grown(tree: DecisionTreeClassifier, columns: np.ndarray) -> dict[str, np.ndarray]:
-    """Nodes of a tree; a sample of one class alone has made a tree with one column of shares."""
+def _grown(tree: DecisionTreeClassifier, columns: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Nodes of a tree, with shares of positives, or of each class; a sample that lacks a class has no column of it."""
     nodes = tree.tree_
     leaf = nodes.children_left < 0
     itself = np.arange(nodes.node_count)
-    weight = nodes.value[:, 0, :] * (tree.classes_ == 1)
+    weight = nodes.value[:, 0, :]
+    share = weight / weight.sum(1, keepdims=True)
+    if classes:
+        value = np.zeros((len(share), classes))
+        value[:, tree.classes_.astype(int)] = share
+    else:
+        value = (weight * (tree.classes_ == 1)).sum(1) / weight.sum(1)
     return {
         "feature": columns[np.where(leaf, 0, nodes.feature)],
         "threshold": nodes.threshold,
         "left": np.where(leaf, itself, nodes.children_left),
         "right": np.where(leaf, itself, nodes.children_right),
-        "value": weight.sum(1) / nodes.value[:, 0, :].sum(1),
+        "value": value,
     }
 
 
@@ -210,7 +222,7 @@ def _boosted(nodes: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _joined(parts: Sequence[dict[str, np.ndarray]], depth: int, images: int | None, units: int) -> Trees:
+def _joined(parts: Sequence[dict[str, np.ndarray]], depth: int, images: int | None, units: int, classes: int) -> Trees:
     """The nodes of all trees in one row."""
     sizes = [len(part["value"]) for part in parts]
     starts = np.cumsum([0, *sizes[:-1]])
@@ -226,7 +238,7 @@ def _joined(parts: Sequence[dict[str, np.ndarray]], depth: int, images: int | No
         "threshold": np.where(threshold > whole["threshold"], below, threshold),
         "value": whole["value"].astype(np.float32),
     }
-    trees = Trees(units, TreesSize(trees=len(parts), nodes=len(offset), depth=depth, images=images))
+    trees = Trees(units, TreesSize(trees=len(parts), nodes=len(offset), depth=depth, images=images), classes)
     trees.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     return trees
 
@@ -236,7 +248,14 @@ _IMAGES = 2000  # shuffled at most: more of them sharpen the means no further th
 
 
 def write_importances(
-    folder: Path, pipeline: Pipeline, network: Texture, features: np.ndarray, labels: np.ndarray, *, seed: int
+    folder: Path,
+    pipeline: Pipeline,
+    network: Texture,
+    features: np.ndarray,
+    labels: np.ndarray,
+    positive: Sequence[bool] = (),
+    *,
+    seed: int,
 ) -> None:
     """Write `importances.csv`, a row per descriptor, and `feature_importances.csv`, a row per feature.
 
@@ -251,14 +270,20 @@ def write_importances(
         network: Whose descriptors the features are.
         features: float32, shape (N, D): of the validation split.
         labels: 0 or 1, shape (N,).
+        positive: Of more than two classes those that label 1 stands for.
         seed: Of the shuffles.
     """
+    chosen = np.array(positive or (False, True))
     owner = [name for name, columns in network.body.columns.items() for _ in columns]
     names = [name for columns in network.body.columns.values() for name in columns]
     share = column_importances(pipeline, len(names))
     table = pd.DataFrame({"feature": names, "descriptor": owner, "importance": share})
     FEATURE_IMPORTANCES.write(folder, table.sort_values("importance", ascending=False, kind="stable"))
-    falls = shuffled_falls(lambda rows: pipeline.predict_proba(rows)[:, 1], features, labels, np.array(owner), seed)
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(pipeline.predict_proba(rows)[:, chosen].sum(1))
+
+    falls = shuffled_falls(predict, features, labels, np.array(owner), seed)
     whole = table.groupby("descriptor", sort=False)["importance"].agg(features="size", importance="sum")
     whole = whole.join(falls).reset_index()
     IMPORTANCES.write(folder, whole.sort_values("auroc_fall", ascending=False, kind="stable"))

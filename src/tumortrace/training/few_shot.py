@@ -13,8 +13,8 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from tumortrace.models.layers import build_head
-from tumortrace.training.learner import measure, seed_of
+from tumortrace.models.layers import build_head, with_classes
+from tumortrace.training.learner import Row, measure, seed_of
 from tumortrace.training.task import Patches
 
 MAPPED = 1000  # images in the map
@@ -29,7 +29,7 @@ def few_shot(training: Patches, validation: Patches, shots: Sequence[int], repea
     Args:
         training: Features of the training split.
         validation: Of the validation split.
-        shots: Images of each class; more than there are of either are passed over.
+        shots: Images of each class; more than there are of any are passed over.
         repeats: How often to draw.
         seed: Of the draws.
 
@@ -38,13 +38,14 @@ def few_shot(training: Patches, validation: Patches, shots: Sequence[int], repea
     """
     features = training.images.astype(np.float32)
     scale = StandardScaler().fit(features)
-    classes = [np.flatnonzero(training.labels == label) for label in (0, 1)]
+    kinds = training.kinds
+    classes = [np.flatnonzero(kinds == kind) for kind in range(kinds.max() + 1)]
     rows = []
     for count in (count for count in shots if count <= min(map(len, classes))):
         for repeat in range(1, repeats + 1):
             draw = np.random.default_rng(seed_of(seed, count, repeat))
             chosen = np.concatenate([draw.choice(members, count, replace=False) for members in classes])
-            head = fitted_logistic(scale, features[chosen], training.labels[chosen], 1.0)
+            head = fitted_logistic(scale, features[chosen], kinds[chosen], 1.0, training.positive)
             rows.append({"shots": count, "repeat": repeat, **measure(head, validation.images, validation.labels)})
     return pd.DataFrame(rows)
 
@@ -71,13 +72,30 @@ def feature_map(patches: Patches, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"x": x, "y": y, "label": patches.labels[rows].astype(int), "group": groups})
 
 
-def fitted_logistic(scale: StandardScaler, features: np.ndarray, labels: np.ndarray, penalty: float) -> nn.Module:
-    """The regression on standardised features as one linear layer on plain ones."""
-    fitted = LogisticRegression(C=penalty, max_iter=2000).fit(scale.transform(features), labels.astype(np.int64))
+def fitted_logistic(
+    scale: StandardScaler, features: np.ndarray, kinds: np.ndarray, penalty: float, positive: Sequence[bool] = ()
+) -> nn.Module:
+    """The regression on standardised features as one linear layer on plain ones.
+
+    Args:
+        scale: Of the features.
+        features: float32, shape (N, D).
+        kinds: The class of each, whole numbers from 0, shape (N,).
+        penalty: scikit-learn's C.
+        positive: Which of more than two classes are positive.
+    """
+    fitted = LogisticRegression(C=penalty, max_iter=2000).fit(scale.transform(features), kinds)
     weight = fitted.coef_ / scale.scale_
     bias = fitted.intercept_ - weight @ scale.mean_
-    head = build_head(features.shape[1])
-    with torch.no_grad():
-        head[-1].weight.copy_(torch.from_numpy(weight))  # type: ignore[operator]
-        head[-1].bias.copy_(torch.from_numpy(bias))  # type: ignore[operator]
+    head, layer = empty_head(features.shape[1], [], positive)
+    layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
     return head
+
+
+def empty_head(units: int, steps: list[Row], positive: Sequence[bool]) -> tuple[nn.Sequential, nn.Module]:
+    """A head as `build_head` makes it, or of more than two classes, and its layer to be filled."""
+    head = build_head(units, steps)
+    if not positive:
+        return head, head[-1]
+    head = with_classes(head, positive)
+    return head, head[-2]

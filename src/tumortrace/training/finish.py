@@ -10,12 +10,14 @@ import torch
 
 from tumortrace.evaluation.abstention import trust_records
 from tumortrace.evaluation.calibration import choose_calibrator
+from tumortrace.evaluation.class_calibration import fit_class_calibrator, fit_class_conformal
+from tumortrace.evaluation.classes import CLASS
 from tumortrace.evaluation.conformal import Conformal, fit_conformal
 from tumortrace.evaluation.split_record import headline, split_record
 from tumortrace.evaluation.thresholds import fit_threshold
 from tumortrace.models.architecture import Network
 from tumortrace.models.bundle import Model
-from tumortrace.models.description import Architecture, ModelInfo, TrainingData
+from tumortrace.models.description import Architecture, ModelInfo, SeveralClasses, TrainingData
 from tumortrace.models.ood import QUANTILE, OodDetector, OutOfDistribution, energy, fit_ood_detector
 from tumortrace.records.metrics import Choice, Metrics
 from tumortrace.records.progress import track
@@ -58,20 +60,28 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
     run, recipe = experiment.run, experiment.recipe
     rows = split_table(experiment, EVALUATED)
     info = uncalibrated(experiment, recipe, architecture)
+    if info.several is not None:
+        rows = rows.rename(columns={"class_name": CLASS})
     model = Model(info, network, device)
     prepared = experiment.material.prepared(recipe.preprocessing).images
-    logits, features = model.embedded(prepared, rows["row"].to_numpy(), description="predicting", prepared=True)
+    outputs = model.embedded(prepared, rows["row"].to_numpy(), description="predicting", prepared=True)
     learnt = _some_of_training(experiment)
-    detector = fit_ood_detector(model.embedded(prepared, learnt, description="features", prepared=True)[1])
-    info, table, choice = calibrate(info, recipe, rows, logits)
+    detector = fit_ood_detector(model.embedded(prepared, learnt, description="features", prepared=True).features)
+    info, table, choice = calibrate(info, recipe, rows, outputs.logit)
+    if info.several is not None:
+        several = calibrate_classes(info.several, recipe, table, outputs.classes)
+        info = info.model_copy(update={"several": several})
     if detector is not None:
-        info = info.model_copy(update={"ood": limits(detector, len(learnt), rows, logits, features)})
+        info = info.model_copy(update={"ood": limits(detector, len(learnt), rows, outputs.logit, outputs.features)})
     model = Model(info, network, device, detector)
-    judged = model.judge(logits, features)
+    judged = model.judge(outputs)
     if judged.ood_score is not None:
         table = table.assign(ood_score=judged.ood_score, in_distribution=judged.in_distribution)
+    by_class = judged.by_class or {}
+    table = table.assign(**by_class)
     info = model.save(run.model_folder).info
-    PREDICTIONS.write(run.folder, table[[name for name in COLUMNS if name in table]])
+    written = [*COLUMNS, *([CLASS] if by_class else []), *by_class]
+    PREDICTIONS.write(run.folder, table[[name for name in written if name in table]])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
     metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
     Metrics(metrics).write(run.folder)
@@ -115,6 +125,29 @@ def calibrate(
     )
     prediction, decision = info.decide(probability)
     return info, rows.assign(probability=probability, prediction=prediction, decision=decision, logit=logits), choice
+
+
+def calibrate_classes(
+    several: SeveralClasses, recipe: Recipe, table: pd.DataFrame, logits: np.ndarray
+) -> SeveralClasses:
+    """Fit what the recipe asks for of more than two classes, on the rows whose split is `calibration`.
+
+    Args:
+        several: The classes.
+        recipe: How to calibrate.
+        table: What `calibrate` gave, with `class`.
+        logits: Of the classes, in the order of the rows, shape (N, K).
+    """
+    chosen = (table["split"] == "calibration").to_numpy()
+    part, options = table[chosen], recipe.calibration
+    label = part[CLASS].map({name: index for index, name in enumerate(several.names)}).to_numpy(dtype=np.int64)
+    fitted = fit_class_calibrator(logits[chosen], label, several.sides, options.classes)
+    shares = fitted.apply(logits[chosen], part["probability"].to_numpy(), several.sides)
+    conformal = None
+    if options.coverage is not None:
+        group = part["group"].to_numpy() if "group" in part else None
+        conformal = fit_class_conformal(label, shares, options.coverage, group, options.sets)
+    return several.model_copy(update={"calibration": fitted, "conformal": conformal})
 
 
 def limits(
@@ -161,6 +194,9 @@ def uncalibrated(experiment: Experiment, recipe: Recipe, architecture: Architect
         patch_size=(height, width),
         classes=cohort.classes,
         positive_class=cohort.positive_class,
+        several=SeveralClasses(names=cohort.class_names, positive=cohort.positive_names)
+        if cohort.class_names
+        else None,
         resolution=cohort.resolution,
         preparation=cohort.preparation,
         symmetries=recipe.symmetries,

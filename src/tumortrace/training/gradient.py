@@ -23,12 +23,13 @@ from tumortrace.models.architecture import Network, build_network, train_unfroze
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
+from tumortrace.models.layers import LogOdds
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
 from tumortrace.training.features import frozen_features
 from tumortrace.training.learner import AfterEpoch, Progress, Row, improves, scores, seed_everything
-from tumortrace.training.stage import Descent, Stage, binary_loss, learning_rate, stages_of
+from tumortrace.training.stage import Descent, Stage, binary_loss, class_loss, learning_rate, stages_of
 from tumortrace.training.task import Patches, Task, epoch_order
 
 CHECKPOINT_SECONDS = 60
@@ -51,7 +52,7 @@ class GradientLearner:
         self.fabric = Fabric(accelerator=self.device.type, devices=indices, precision=self.precision)  # type: ignore[arg-type]
         self.input_size = task.input_size
         seed_everything(task.seed)
-        self.network = build_network(recipe.model.name, self.input_size, recipe.model.arguments)
+        self.network = build_network(recipe.model.name, self.input_size, recipe.model.arguments, task.positive)
         self.weights = load_weights(self.network, recipe.weights)
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.stages = stages_of(recipe)
@@ -60,6 +61,8 @@ class GradientLearner:
         self.training, self.validation = (
             self._features(patches) if self.trains_head else patches for patches in (task.training, task.validation)
         )
+        kinds = task.training.kinds
+        self.shares = torch.from_numpy(np.bincount(kinds) / len(kinds)).float().to(self.device)
         self.share = float(task.training.labels.mean())  # of positives
         self.steps = max(1, round(len(task.training.rows) / recipe.batch_size))
         self.progress = Progress()
@@ -139,7 +142,7 @@ class GradientLearner:
 
     def _train_epoch(self, advance: Callable[[], None]) -> None:
         recipe, state = self.recipe, self.progress
-        order = epoch_order(self.training.labels, recipe.sampling == "balanced", (self.task.seed, state.epoch))
+        order = epoch_order(self.training.kinds, recipe.sampling == "balanced", (self.task.seed, state.epoch))
         batches = np.array_split(order, self.steps)  # sizes differ by one at most: no image is dropped
         train_unfrozen(self.network, self.stage.freeze)
         started = saved = time.monotonic()
@@ -175,13 +178,17 @@ class GradientLearner:
             pixels = self.recipe.augmentation(self.recipe.preprocessing.pixels(inputs))
             pixels, targets = self.recipe.augmentation.mix(pixels, targets)
             inputs = self.recipe.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
-        logits = self.descent.wrapped(inputs).float().view(-1)
-        loss = binary_loss(logits, targets, self.recipe.loss, self.share)
+        logits = self.descent.wrapped(inputs).float()
+        if self.training.positive:
+            loss = class_loss(logits, targets, self.recipe.loss, self.shares)
+            logits = LogOdds(self.training.positive).of(logits.detach())
+        else:
+            loss = binary_loss(logits.view(-1), targets, self.recipe.loss, self.share)
         self.descent.step(loss)
         value = float(loss.detach())
         self._require_number(value)
         labels = torch.from_numpy(self.training.labels[batch])
-        self.outputs.append(torch.stack([logits.detach().cpu(), labels], 1))
+        self.outputs.append(torch.stack([logits.detach().cpu().view(-1), labels], 1))
         return value
 
     def _require_number(self, loss: float) -> None:

@@ -74,10 +74,11 @@ class Schedule(Part):
 
 
 class Loss(Part):
-    """Binary cross-entropy.
+    """Cross-entropy, of two classes or of more.
 
     Attributes:
-        label_smoothing: Share s by which labels are drawn to the middle: 0 and 1 become s/2 and 1 - s/2.
+        label_smoothing: Share s by which labels are drawn to the middle: 0 and 1 become s/2 and 1 - s/2; of K classes,
+            s is spread over all of them.
         distillation: Share of a teacher's probability in what is learnt, the rest being the label; without a teacher
             of no effect. Hinton et al. (2015), "Distilling the knowledge in a neural network", at temperature 1.
         class_weights: "balanced" weighs each class by the inverse of its share among the training images.
@@ -192,11 +193,16 @@ class Calibration(Part):
             them by cross-validation within the calibration split, see `choose_calibrator`.
         threshold: Policy that chooses the threshold, see `fit_threshold`.
         coverage: Of each class by its prediction sets, which decide what is referred; None refers nothing.
+        classes: Of more than two classes, how the probability of tumour is parted among them, and the rest among the
+            others: `temperature` or `vector` scaling, or `none`, see `fit_class_calibrator`.
+        sets: Of more than two classes, how prediction sets are made: `aps` or `lac`, see `strangeness`.
     """
 
     method: Literal["auto", "none", "temperature", "platt", "isotonic"] = "auto"
     threshold: str = "f1"
     coverage: float | None = Field(default=0.9, gt=0, lt=1)
+    classes: Literal["none", "temperature", "vector"] = "temperature"
+    sets: Literal["lac", "aps"] = "aps"
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -17,13 +17,12 @@ from tumortrace.errors import RecipeError
 from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
-from tumortrace.models.layers import build_head
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import track
 from tumortrace.records.tables import FEATURE_MAP, FEW_SHOT
 from tumortrace.training.features import frozen_features
-from tumortrace.training.few_shot import feature_map, few_shot, fitted_logistic
+from tumortrace.training.few_shot import empty_head, feature_map, few_shot, fitted_logistic
 from tumortrace.training.learner import AfterEpoch, Progress, Row, keep_best, measure, seed_everything
 from tumortrace.training.task import Patches, Task
 
@@ -49,8 +48,9 @@ class ProbeLearner:
         # As it will be used: prediction is in float32, and computing the features once is no long work.
         self.precision = resolve_precision("32" if task.precision == "auto" else task.precision, self.device)
         seed_everything(task.seed)
-        network = build_network(recipe.model.name, task.input_size, recipe.model.arguments)
-        learns = isinstance(network.top, nn.Sequential) and any(True for _ in network.top[:-1].parameters())
+        network = build_network(recipe.model.name, task.input_size, recipe.model.arguments, task.positive)
+        before = -2 if task.positive else -1  # of the layer that the heads take the place of
+        learns = isinstance(network.top, nn.Sequential) and any(True for _ in network.top[:before].parameters())
         if network.published is None or learns:
             raise RecipeError(
                 f"a probe of {recipe.model.name} with {recipe.model.arguments}",
@@ -97,7 +97,8 @@ class ProbeLearner:
         )
         candidates = self._judged(training, validation)
         self.head, build = keep_best(candidates, self.progress, task.recipe.stopping, after_epoch)
-        self.network.top = nn.Sequential(build()).to(self.device)
+        head = build()
+        self.network.top = (head if self.task.positive else nn.Sequential(head)).to(self.device)
         write_csv(task.history_file, pd.DataFrame(self.progress.history))
         self._tell_features(training, validation)
         return self.progress
@@ -116,7 +117,7 @@ class ProbeLearner:
     def _judged(self, training: Patches, validation: Patches) -> Iterator[tuple[Row, float | None, Head]]:
         """Each candidate's row of the history, its value on validation, and what it is."""
         features = training.images.astype(np.float32)
-        candidates = list(self._candidates(features, training.labels))
+        candidates = list(self._candidates(features, training.kinds))
         for number, (name, steps, build) in enumerate(track(candidates, "heads"), 1):
             started = time.monotonic()
             measured = measure(build(), validation.images, validation.labels)
@@ -132,18 +133,25 @@ class ProbeLearner:
         """Name, steps of `build_head`, and what fits the head (once), of each candidate."""
         probe = self.task.recipe.probe
         assert probe is not None
-        scale = StandardScaler().fit(features)
+        scale, positive = StandardScaler().fit(features), self.task.positive
         if "logistic" in probe.heads:
             for penalty in probe.inverse_penalties:
-                yield f"logistic, C {penalty:g}", [], cache(partial(fitted_logistic, scale, features, labels, penalty))
+                fit = cache(partial(fitted_logistic, scale, features, labels, penalty, positive))
+                yield f"logistic, C {penalty:g}", [], fit
         if "knn" in probe.heads:
             for count in sorted({min(count, len(labels)) for count in probe.neighbours}):
                 steps: list[Row] = [{"neighbours": count, "images": len(labels)}]
-                yield f"{count} neighbours", steps, cache(partial(_neighbours, scale, features, labels, steps))
+                yield (
+                    f"{count} neighbours",
+                    steps,
+                    cache(partial(_neighbours, scale, features, labels, positive, steps)),
+                )
 
 
-def _neighbours(scale: StandardScaler, features: np.ndarray, labels: np.ndarray, steps: list[Row]) -> nn.Module:
-    head = build_head(features.shape[1], steps)
+def _neighbours(
+    scale: StandardScaler, features: np.ndarray, labels: np.ndarray, positive: Sequence[bool], steps: list[Row]
+) -> nn.Module:
+    head, layer = empty_head(features.shape[1], steps, positive)
     learnt = {"features": features, "labels": labels, "mean": scale.mean_, "scale": scale.scale_}
-    head[-1].load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in learnt.items()})
+    layer.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in learnt.items()})
     return head

@@ -136,6 +136,22 @@ def binary_loss(logits: Tensor, targets: Tensor, options: Loss, share: float) ->
     return functional.binary_cross_entropy_with_logits(logits, smoothed, weights)
 
 
+def class_loss(logits: Tensor, targets: Tensor, options: Loss, shares: Tensor) -> Tensor:
+    """Mean cross-entropy of a batch of more than two classes.
+
+    Args:
+        logits: Of the classes, shape (N, K).
+        targets: What to learn, shape (N, K), sum 1.
+        options: Label smoothing, by which s of a target is spread over the classes alike, and class weights.
+        shares: Of the classes among all training images, shape (K,), by which "balanced" weighs.
+    """
+    smoothed = targets * (1 - options.label_smoothing) + options.label_smoothing / targets.shape[1]
+    losses = -(smoothed * logits.log_softmax(1)).sum(1)
+    if options.class_weights == "balanced":
+        losses = losses * (targets / (len(shares) * shares)).sum(1)
+    return losses.mean()
+
+
 def learning_rate(
     schedule: Schedule, peak: float, step: int, steps: int, *, epoch: int = 0, watched: Sequence[float | None] = ()
 ) -> float:

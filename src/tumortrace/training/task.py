@@ -13,7 +13,7 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import RunError
+from tumortrace.errors import RunError, SplitError
 from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.records.tables import SEEN
 from tumortrace.training.recipe import Recipe
@@ -29,6 +29,8 @@ class Patches:
         labels: float32, shape (N,): 0 or 1.
         targets: float32, shape (N,), range [0, 1]: what to learn instead of the labels, or None.
         groups: Slide or patient of each, shape (N,), or None where not known.
+        classes: Which of more than two classes each is of, int64, shape (N,), in [0, K); None where there are two.
+        positive: Which of the K classes are positive; empty where there are two.
     """
 
     images: np.ndarray
@@ -36,6 +38,13 @@ class Patches:
     labels: np.ndarray
     targets: np.ndarray | None = None
     groups: np.ndarray | None = None
+    classes: np.ndarray | None = None
+    positive: tuple[bool, ...] = ()
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """The class of each image, int64, shape (N,): the label where there are two."""
+        return self.labels.astype(np.int64) if self.classes is None else self.classes
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,7 +57,9 @@ class Patches:
         return values.permute(0, 3, 1, 2) if values.dtype == torch.uint8 else values
 
     def learnt(self, indices: np.ndarray) -> np.ndarray:
-        """Targets of some of the rows, or their labels where there are none."""
+        """Targets of some of the rows: labels, or what a teacher says, (n,); of more than two classes 0 or 1, (n, K)."""
+        if self.classes is not None:
+            return np.eye(len(self.positive), dtype=np.float32)[self.classes[indices]]
         return (self.labels if self.targets is None else self.targets)[indices]
 
     def replaced(self, features: np.ndarray) -> Patches:
@@ -85,6 +96,11 @@ class Task:
     keep_features: bool = True
 
     @property
+    def positive(self) -> tuple[bool, ...]:
+        """Which of more than two classes are positive; empty where there are two."""
+        return self.training.positive
+
+    @property
     def last(self) -> Path:
         """Checkpoint of where the training stands."""
         return self.checkpoints / "last.safetensors"
@@ -103,10 +119,27 @@ class Task:
 
 
 def split_patches(cohort: Cohort, images: np.ndarray, splits: Splits, name: str) -> Patches:
-    """The images and labels of split `name`; `images` has the rows of the cohort's table."""
+    """The images and labels of split `name`; `images` has the rows of the cohort's table.
+
+    Raises:
+        SplitError: One of more than two classes has no training image.
+    """
     rows = split_rows(cohort, splits, name)
     groups = cohort.table["group"].to_numpy(dtype=str)[rows] if cohort.has_groups else None
-    return Patches(images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows], groups=groups)
+    patches = Patches(images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows], groups=groups)
+    if not cohort.class_names:
+        return patches
+    place = {kind: index for index, kind in enumerate(cohort.class_names)}
+    classes = cohort.table["class_name"].iloc[rows].map(place).to_numpy(dtype=np.int64)
+    if name == "train" and (lacking := [kind for kind, index in place.items() if index not in classes]):
+        raise SplitError(
+            f"no training image of class {lacking[0]!r}",
+            where=cohort.name,
+            expected=f"images of each of {len(place)} classes",
+            remedy="add images or slides of it, or take classes together with --merge",
+        )
+    positive = tuple(kind in cohort.positive_names for kind in cohort.class_names)
+    return replace(patches, classes=classes, positive=positive)
 
 
 def split_rows(cohort: Cohort, splits: Splits, name: str) -> np.ndarray:
@@ -119,8 +152,8 @@ def epoch_order(labels: np.ndarray, balanced: bool, seed: tuple[int, ...]) -> np
     """Order of the images of an epoch.
 
     Args:
-        labels: 0 or 1, shape (N,).
-        balanced: Whether both classes take half of the places; images of the rarer class then repeat.
+        labels: The class of each image, shape (N,), whole numbers from 0.
+        balanced: Whether all classes take as many places; images of the rarer ones then repeat.
         seed: Names the order.
 
     Returns:
@@ -134,8 +167,9 @@ def epoch_order(labels: np.ndarray, balanced: bool, seed: tuple[int, ...]) -> np
     random = np.random.default_rng(list(seed))
     if not balanced:
         return random.permutation(len(labels))
-    chosen = []
-    for label, places in ((0, len(labels) - len(labels) // 2), (1, len(labels) // 2)):
+    chosen, count = [], int(labels.max()) + 1
+    for label in range(count):
+        places = len(labels) // count + (label < len(labels) % count)
         indices = np.flatnonzero(labels == label)
         rounds = -(-places // len(indices))
         chosen.append(np.concatenate([random.permutation(indices) for _ in range(rounds)])[:places])
@@ -162,6 +196,8 @@ def teacher_targets(
             calibrate or test the pupil: their measurements would flatter it.
     """
     model, cohort, store = load_model(teacher), material.cohort, material.store
+    if cohort.class_names:
+        raise RunError("distillation of more than two classes", where=teacher, remedy="leave --distil out")
     remedy = "distil from a teacher trained on this data with the same splits"
     if model.info.classes != cohort.classes or model.info.patch_size != store.size:
         raise RunError(

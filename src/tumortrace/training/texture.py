@@ -10,13 +10,15 @@ import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
+from torch import nn
 
 from tumortrace.cohorts.seen import digests
 from tumortrace.errors import RecipeError, SplitError
 from tumortrace.models.architecture import build_network
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import resolve_device, resolve_precision
-from tumortrace.models.families.texture import Linear, Texture, Trees
+from tumortrace.models.families.texture import Texture
+from tumortrace.models.layers import LogOdds
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
 from tumortrace.training.classifiers import candidates, fit_classifier, keep, write_importances
@@ -55,7 +57,7 @@ class TextureLearner:
         self.candidates = candidates(self.classifier, self.seed)
         self.folds, note = make_folds(task.training, self.classifier.folds, self.seed)
         self.notes = [note]
-        network = build_network(recipe.model.name, task.input_size, recipe.model.arguments)
+        network = build_network(recipe.model.name, task.input_size, recipe.model.arguments, task.positive)
         assert isinstance(network, Texture)
         self.network = network
         self.weights: Row = {"origin": "fitted from scratch (scikit-learn)", "sha256": None, "unused": 0}
@@ -83,24 +85,24 @@ class TextureLearner:
         judged = self._judged(training, validation)
         pipeline, self.network.top = keep_best(judged, self.progress, task.recipe.stopping, after_epoch)
         write_csv(task.history_file, pd.DataFrame(self.progress.history))
-        labels = task.validation.labels
-        write_importances(task.history_file.parent, pipeline, self.network, validation, labels, seed=self.seed)
+        folder, labels = task.history_file.parent, task.validation.labels
+        write_importances(folder, pipeline, self.network, validation, labels, task.positive, seed=self.seed)
         return self.progress
 
     def _judged(
         self, training: np.ndarray, validation: np.ndarray
-    ) -> Iterator[tuple[Row, float | None, tuple[Pipeline, Linear | Trees]]]:
+    ) -> Iterator[tuple[Row, float | None, tuple[Pipeline, nn.Module]]]:
         """Each candidate's row of the history, its mean over the folds, and it, fitted to the whole training split."""
-        metric, labels = self.task.recipe.stopping.metric, self.task.training.labels
+        metric, labels, kinds = self.task.recipe.stopping.metric, self.task.training.labels, self.task.training.kinds
         with progress_bar() as bar:
             fits = bar.add_task("candidates", total=len(self.candidates) * (len(self.folds) + 1))
             for number, values in enumerate(self.candidates, 1):
                 started, scores = time.monotonic(), []
                 for learnt, judged in self.folds:
-                    _, layer, _ = self._fit(values, training, learnt)
+                    _, layer, _ = self._fit(values, training, kinds, learnt)
                     scores.append(measure(layer, training[judged], labels[judged])[metric])
                     bar.advance(fits)
-                pipeline, layer, converged = self._fit(values, training, np.arange(len(training)))
+                pipeline, layer, converged = self._fit(values, training, kinds, np.arange(len(training)))
                 bar.advance(fits)
                 row: Row = {"epoch": number, "head": self._told(values) + ("" if converged else ", not converged")}
                 row |= {f"train_{name}": value for name, value in measure(layer, training, labels).items()}
@@ -113,13 +115,16 @@ class TextureLearner:
                 row["seconds"] = round(time.monotonic() - started, 3)
                 yield row, mean, (pipeline, layer)
 
-    def _fit(self, values: Row, features: np.ndarray, rows: np.ndarray) -> tuple[Pipeline, Linear | Trees, bool]:
-        recipe, labels = self.task.recipe, self.task.training.labels[rows]
+    def _fit(
+        self, values: Row, features: np.ndarray, kinds: np.ndarray, rows: np.ndarray
+    ) -> tuple[Pipeline, nn.Module, bool]:
+        recipe, positive = self.task.recipe, self.task.positive
         balanced = recipe.loss.class_weights == "balanced" or recipe.sampling == "balanced"
         pipeline, converged = fit_classifier(
-            self.classifier, values, features[rows], labels, balanced=balanced, seed=self.seed
+            self.classifier, values, features[rows], kinds[rows], balanced=balanced, seed=self.seed
         )
-        return pipeline, keep(pipeline, len(rows), features.shape[1]), converged
+        layer: nn.Module = keep(pipeline, len(rows), features.shape[1])
+        return pipeline, nn.Sequential(layer, LogOdds(positive)) if positive else layer, converged
 
     def _told(self, values: Row) -> str:
         """The candidate in words: what is not the same in all of them."""
@@ -145,19 +150,20 @@ def make_folds(training: Patches, count: int, seed: int) -> tuple[Folds, str]:
     Raises:
         SplitError: A fold would lack a class.
     """
-    labels, groups = training.labels.astype(np.int64), training.groups
+    labels, groups = training.kinds, training.groups
+    classes = len(set(labels))
     pictures = digests(training.images, training.rows) if groups is None else []
     if len(set(pictures)) < len(pictures):
         groups = np.array(pictures)
     remedy = "fewer folds, as in --set learner.folds=2, or more labelled images or groups"
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    fewest = min(np.bincount(labels, minlength=2)) if groups is None else len(set(groups))
+    fewest = min(np.bincount(labels, minlength=classes)) if groups is None else len(set(groups))
     if fewest < count:
-        what = "images of the rarer class" if groups is None else "pictures" if pictures else "slides or patients"
+        what = "images of the rarest class" if groups is None else "pictures" if pictures else "slides or patients"
         raise SplitError(f"{fewest} {what} in the training split", expected=f"{count}, one per fold", remedy=remedy)
     folds = list(kind(count, shuffle=True, random_state=seed).split(labels, labels, groups))
     for number, (learnt, judged) in enumerate(folds, 1):
-        if len(set(labels[learnt])) < 2 or len(set(labels[judged])) < 2:
+        if len(set(labels[learnt])) < classes or len(set(training.labels[judged])) < 2:
             raise SplitError(f"fold {number} of {count} of the training split lacks a class", remedy=remedy)
     note = f"parameters were chosen within {count} folds of the training split, "
     if training.groups is None:
