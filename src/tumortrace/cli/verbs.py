@@ -334,7 +334,9 @@ def _preprocessing(recipe: str | None, steps: dict[str, object]) -> Any:
         raise RecipeError(f"{first['msg']} (found {shown(first['input'])})", where=where) from error
 
 
-def synth(kind: Literal["patches", "slide", "mri"], out: Path, *, count: int | None = None, seed: int = 0) -> None:
+def synth(
+    kind: Literal["patches", "tissues", "slide", "mri"], out: Path, *, count: int | None = None, seed: int = 0
+) -> None:
     """Generate synthetic tissue: H&E-like patches, a whole slide, or breast MRI slices.
 
     Args:
@@ -348,7 +350,7 @@ def synth(kind: Literal["patches", "slide", "mri"], out: Path, *, count: int | N
 
     if kind == "slide" and count is not None:
         raise CohortError("--count for a slide", expected="none, as it is one", remedy="leave --count out")
-    counts = {"patches": 2000, "slide": 1, "mri": 200}
+    counts = {"patches": 2000, "tissues": 2000, "slide": 1, "mri": 200}
     say(f"synth: {synthesise(kind, out, count=counts[kind] if count is None else count, seed=seed)}")
 
 

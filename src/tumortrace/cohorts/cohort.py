@@ -160,6 +160,14 @@ class Cohort:
         return self.classes[1]
 
     @property
+    def kinds(self) -> pd.Series:
+        """The class of each image as a number: its label, of more than two classes its place in `class_names`; Int64."""
+        if not self.class_names:
+            return self.table["label"]
+        places = {name: place for place, name in enumerate(self.class_names)}
+        return self.table["class_name"].map(places).astype("Int64")
+
+    @property
     def has_groups(self) -> bool:
         """Whether the slide or patient of every image is known, so that leakage can be ruled out."""
         return len(self.table) > 0 and bool(self.table["group"].notna().all())

@@ -50,7 +50,8 @@ def assign_folds(
     """
     if folds < 2 or repeats < 1:
         raise SplitError(f"{folds} folds, {repeats} repeats", expected="at least 2 folds and 1 repeat")
-    rows = cohort.labelled.table[["id", "label", "group"]].sort_values("id", ignore_index=True)
+    known = cohort.labelled
+    rows = known.table[["id", "label", "group"]].assign(kind=known.kinds).sort_values("id", ignore_index=True)
     if twice := rows.loc[rows["id"].duplicated(), "id"].tolist():
         raise SplitError(
             f"{len(twice)} ids that come twice: {twice[0]}, ...", where=cohort.name, expected="each id once"

@@ -77,7 +77,8 @@ def assign_splits(
         ['calibration', 'test', 'train', 'validation']
     """
     wanted = _checked(DEFAULT_FRACTIONS if fractions is None else fractions)
-    rows = require_labels(cohort).labelled.table[["id", "label", "group", "split"]]
+    known = require_labels(cohort).labelled
+    rows = known.table[["id", "label", "group", "split"]].assign(kind=known.kinds)
     if rows["label"].nunique() < 2:
         expected = f"images of {cohort.classes[0]} and of {cohort.classes[1]}"
         raise SplitError("all labelled images are of one class", where=cohort.name, expected=expected)
@@ -246,8 +247,9 @@ def _alone(rows: pd.DataFrame, by_group: bool) -> pd.Series:
 
 
 def class_counts(rows: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
-    """Images of class 0 and 1 (columns) for each value of `by` (rows, sorted)."""
-    return pd.DataFrame({label: rows["label"] == label for label in (0, 1)}).groupby(by).sum()
+    """Images of each class (columns, by the number in `kind`) for each value of `by` (rows, sorted)."""
+    count = max(2, int(rows["kind"].max()) + 1)
+    return pd.DataFrame({kind: rows["kind"] == kind for kind in range(count)}).groupby(by).sum()
 
 
 def _halves(rows: pd.DataFrame) -> bool:
@@ -277,10 +279,12 @@ def _divide(rows: pd.DataFrame, shares: dict[str, float], rng: np.random.Generat
 def _one_sided(rows: pd.DataFrame, cohort: Cohort) -> list[str]:
     """A note for each split that lacks a class; training that lacks one is refused."""
     counts = class_counts(rows, rows["split"])
-    lacking = [(str(split), cohort.classes[label]) for label in (0, 1) for split in counts.index[counts[label] == 0]]
+    names = cohort.class_names or cohort.classes
+    lacking = [(str(split), names[kind]) for kind in counts for split in counts.index[counts[kind] == 0]]
     for split, name in lacking:
         if split == "train":
-            raise SplitError(f"the training split holds no image of {name}", where=cohort.name, expected="both classes")
+            expected = f"each of {len(names)} classes" if cohort.class_names else "both classes"
+            raise SplitError(f"the training split holds no image of {name}", where=cohort.name, expected=expected)
     return [f"the {split} split holds no image of {name}" for split, name in lacking]
 
 

@@ -15,7 +15,7 @@ def stratify(counts: np.ndarray, shares: dict[str, float], rng: np.random.Genera
     best moves and swaps follow while they help: no empty split, both classes in each, counts near the wanted ones.
 
     Args:
-        counts: Images per unit and class, float, shape (units, 2), no row of zeros, at least as many rows as splits.
+        counts: Images per unit and class, float, shape (units, classes), no row of zeros, at least as many rows as splits.
         shares: Relative size of each split, by name.
         rng: Decides between alike units.
 
@@ -43,7 +43,7 @@ def stratify(counts: np.ndarray, shares: dict[str, float], rng: np.random.Genera
 
 
 def _improve(chosen: np.ndarray, counts: np.ndarray, targets: np.ndarray, need: np.ndarray) -> np.ndarray:
-    """The assignment after the best moves and swaps: first no empty split, then both classes, then the right counts.
+    """The assignment after the best moves and swaps: first no empty split, then every class, then the right counts.
 
     While a class stands in as many units as there are splits, moves alone can give it to each of them: some split
     then holds it twice. Swaps, tried among few units only, mend the rest.
@@ -56,10 +56,10 @@ def _improve(chosen: np.ndarray, counts: np.ndarray, targets: np.ndarray, need: 
             break
         now = filled[None]
         moved = filled + (np.eye(splits) - at[:, None])[..., None] * counts[:, None, None]
-        options = [now, moved.reshape(-1, splits, 2)]
+        options = [now, moved.reshape(-1, *targets.shape)]
         if units <= 100:
             swapped = filled + (at - at[:, None])[..., None] * (counts[:, None] - counts)[:, :, None]
-            options.append(swapped.reshape(-1, splits, 2))
+            options.append(swapped.reshape(-1, *targets.shape))
         after = np.concatenate(options)
         misfit = ((after - targets) ** 2 / targets).sum(axis=(1, 2)).round(9)
         lacking = ((after == 0) * need[:, None]).sum(axis=(1, 2))

@@ -298,6 +298,8 @@ class SyntheticRecord(Record):
     seed: int = 0
     procedure: int = 0
     classes: list[str] = []
+    class_names: list[str] = []
+    positive_names: list[str] = []
     resolution: float | None = None
     complete: bool | None = None
     tumour_fraction: float | None = None

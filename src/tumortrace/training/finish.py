@@ -187,6 +187,9 @@ def uncalibrated(experiment: Experiment, recipe: Recipe, architecture: Architect
     cohort = experiment.cohort
     training = split_rows(cohort, experiment.splits, "train")
     height, width = experiment.material.store.size
+    several = None
+    if cohort.class_names:
+        several = SeveralClasses(names=cohort.class_names, positive=cohort.positive_names)
     return ModelInfo(
         name=experiment.run.folder.name,
         architecture=architecture,

@@ -13,7 +13,7 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import RunError, SplitError
+from tumortrace.errors import RunError
 from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.records.tables import SEEN
 from tumortrace.training.recipe import Recipe
@@ -57,7 +57,7 @@ class Patches:
         return values.permute(0, 3, 1, 2) if values.dtype == torch.uint8 else values
 
     def learnt(self, indices: np.ndarray) -> np.ndarray:
-        """Targets of some of the rows: labels, or what a teacher says, (n,); of more than two classes 0 or 1, (n, K)."""
+        """What some of the rows are to teach: labels, or targets, (n,); of more than two classes 0 or 1, (n, K)."""
         if self.classes is not None:
             return np.eye(len(self.positive), dtype=np.float32)[self.classes[indices]]
         return (self.labels if self.targets is None else self.targets)[indices]
@@ -119,25 +119,13 @@ class Task:
 
 
 def split_patches(cohort: Cohort, images: np.ndarray, splits: Splits, name: str) -> Patches:
-    """The images and labels of split `name`; `images` has the rows of the cohort's table.
-
-    Raises:
-        SplitError: One of more than two classes has no training image.
-    """
+    """The images and labels of split `name`; `images` has the rows of the cohort's table."""
     rows = split_rows(cohort, splits, name)
     groups = cohort.table["group"].to_numpy(dtype=str)[rows] if cohort.has_groups else None
     patches = Patches(images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows], groups=groups)
     if not cohort.class_names:
         return patches
-    place = {kind: index for index, kind in enumerate(cohort.class_names)}
-    classes = cohort.table["class_name"].iloc[rows].map(place).to_numpy(dtype=np.int64)
-    if name == "train" and (lacking := [kind for kind, index in place.items() if index not in classes]):
-        raise SplitError(
-            f"no training image of class {lacking[0]!r}",
-            where=cohort.name,
-            expected=f"images of each of {len(place)} classes",
-            remedy="add images or slides of it, or take classes together with --merge",
-        )
+    classes = cohort.kinds.iloc[rows].to_numpy(dtype=np.int64)
     positive = tuple(kind in cohort.positive_names for kind in cohort.class_names)
     return replace(patches, classes=classes, positive=positive)
 

@@ -14,7 +14,7 @@ class Synthetic(Layout):
     """Tissue by its specification, or in a folder."""
 
     rank = 10
-    looks_like = "synthetic:patches or synthetic:mri"
+    looks_like = "synthetic:patches, synthetic:tissues or synthetic:mri"
 
     def recognises(self, path: Path) -> bool:
         """Whether it is a specification (`synthetic:patches?count=200&seed=1`), or a folder with its cohort.json."""

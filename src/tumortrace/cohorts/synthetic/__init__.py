@@ -21,8 +21,9 @@ from tumortrace.errors import CohortError
 
 __all__ = ["Kind", "cached_synthetic", "open_synthetic", "parse_synthetic", "synthesise"]
 
-Kind = Literal["patches", "slide", "mri"]
+Kind = Literal["patches", "tissues", "slide", "mri"]
 
+COHORTS: tuple[Kind, ...] = ("patches", "tissues", "mri")
 MINIMUM, MAXIMUM = 16, 999_999  # two patches on each of eight slides; six digits in an id
 _SPELLING = "write for example synthetic:patches?count=200&seed=1"
 _POOL_FROM = 1000  # below, starting processes takes longer than it saves
@@ -33,6 +34,7 @@ def synthesise(kind: Kind, out: Path, *, count: int = 2000, seed: int = 0, worke
 
     - "patches": H&E-like patches of 96x96 px at 1 um per pixel in `patches/`, tumour masks (0, 255) in `masks/`.
       Labelled as PatchCamelyon: 1 when the centre 32x32 px hold tumour. Groups are slides, on three scanners.
+    - "tissues": the same of four classes, normal, benign, in situ and invasive, the last two being tumour.
     - "slide": one pyramidal TIFF with true outlines; see `write_slide`.
     - "mri": breast MRI slices of 224x224 px in `Benign/` and `Malignant/`, four to a patient.
 
@@ -62,7 +64,10 @@ def synthesise(kind: Kind, out: Path, *, count: int = 2000, seed: int = 0, worke
     with refusing(out):
         if kind == "slide":
             return write_slide(out, seed)
-        (write_patches if kind == "patches" else write_slices)(out, count, seed, workers)
+        if kind == "mri":
+            write_slices(out, count, seed, workers)
+        else:
+            write_patches(out, count, seed, workers, tissues=kind == "tissues")
     return out
 
 
@@ -88,10 +93,10 @@ def parse_synthetic(spec: str) -> tuple[Kind, int, int]:
             )
         said.add(name)
         values[name] = int(value)
-    if scheme != "synthetic" or kind not in ("patches", "mri"):
-        expected = "synthetic:patches or synthetic:mri"
+    chosen = {known: known for known in COHORTS}.get(kind)  # type: ignore[call-overload]
+    if scheme != "synthetic" or chosen is None:
+        expected = " or ".join(f"synthetic:{known}" for known in COHORTS)
         raise CohortError("no synthetic cohort of this name", where=spec, expected=expected, remedy=_SPELLING)
-    chosen: Kind = "patches" if kind == "patches" else "mri"
     _check(chosen, values["count"], values["seed"])
     return chosen, values["count"], values["seed"]
 

@@ -152,6 +152,8 @@ def open_synthetic(folder: Path) -> Cohort:
             layout="synthetic",
             table=table,
             classes=(made_by.classes[0], made_by.classes[1]),
+            class_names=tuple(made_by.class_names),
+            positive_names=tuple(made_by.positive_names),
             resolution=made_by.resolution,
             notes=("pictures were generated, not taken from patients",),
         )

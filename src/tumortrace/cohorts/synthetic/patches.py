@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,17 +29,24 @@ SIZE = 96
 CLASSES = ("normal", "tumour")
 CENTRE = slice(32, 64)  # a patch is positive when these rows and columns hold a pixel of tumour
 PER_SLIDE = 50
+#: What the centre of a patch of `synthetic:tissues` shows: stroma and glands, nests of benign epithelium, round nests
+#: of low grade, irregular sheets and nests of high grade.
+NORMAL, TUMOUR = ("normal", "benign"), ("insitu", "invasive")
+TISSUES = NORMAL + TUMOUR
 _RIM = 8  # drawn around the patch and cut off, so that its edges look like its middle
 _PLANE = SIZE + 2 * _RIM
 _MIDDLE = _PLANE / 2
 
 
-def write_patches(out: Path, count: int, seed: int, workers: int) -> None:
-    """Write patches, their masks, `cohort.csv` and `cohort.json` to the folder `out`."""
-    plan = plan_patches(count, seed)
+def write_patches(out: Path, count: int, seed: int, workers: int, *, tissues: bool = False) -> None:
+    """Write patches, their masks, `cohort.csv` and `cohort.json` to the folder `out`; of four classes with `tissues`."""
+    plan = plan_patches(count, seed, tissues=tissues)
+    kinds = plan["class_name"] if tissues else plan["label"].astype(bool)
     tasks = [
-        partial(_write_patch, out, identity, index, seed, bool(label), slide_stain(group, scanner))
-        for index, (identity, label, group, scanner) in enumerate(plan.itertuples(index=False, name=None))
+        partial(_write_patch, out, identity, index, seed, kind, slide_stain(group, scanner))
+        for index, (identity, kind, group, scanner) in enumerate(
+            zip(plan["id"], kinds, plan["group"], plan["scanner"], strict=True)
+        )
     ]
     table = pd.DataFrame(
         {
@@ -49,27 +57,33 @@ def write_patches(out: Path, count: int, seed: int, workers: int) -> None:
             "group": plan["group"],
             "scanner": plan["scanner"],
             "split": None,
+            **({"class_name": plan["class_name"]} if tissues else {}),
         }
     )
-    write_cohort(out, record("patches", CLASSES, 1.0, count, seed), table, ("patches", "masks"), tasks, workers)
+    made_by = record("tissues" if tissues else "patches", CLASSES, 1.0, count, seed)
+    if tissues:
+        made_by = made_by.model_copy(update={"classes": ["+".join(NORMAL), "+".join(TUMOUR)]})
+        made_by = made_by.model_copy(update={"class_names": list(TISSUES), "positive_names": list(TUMOUR)})
+    write_cohort(out, made_by, table, ("patches", "masks"), tasks, workers)
 
 
-def _write_patch(out: Path, identity: str, index: int, seed: int, positive: bool, stain: Stain) -> None:
-    image, tumour = draw_patch(index, seed, positive, stain)
+def _write_patch(out: Path, identity: str, index: int, seed: int, kind: bool | str, stain: Stain) -> None:
+    image, tumour = draw_patch(index, seed, kind, stain)
     write_png(out / "patches" / f"{identity}.png", image)
     write_png(out / "masks" / f"{identity}.png", tumour.astype(np.uint8) * np.uint8(255))
 
 
-def plan_patches(count: int, seed: int) -> pd.DataFrame:
+def plan_patches(count: int, seed: int, *, tissues: bool = False) -> pd.DataFrame:
     """Which patch lies on which slide, from which scanner, and its label.
 
     Args:
         count: Number of patches.
         seed: Seed.
+        tissues: Whether patches of either label are of two classes each, `TISSUES`.
 
     Returns:
         Columns `id`, `label` (0, 1; about 40 % are 1, 25 to 55 % of each slide, and both occur on each), `group`
-        (the slide) and `scanner`, one row per patch.
+        (the slide) and `scanner`, and with `tissues` `class_name`, one row per patch.
 
     Example:
         >>> table = plan_patches(100, seed=0)
@@ -84,7 +98,11 @@ def plan_patches(count: int, seed: int) -> pd.DataFrame:
         labels = rng.permutation(np.arange(len(members)) < positives).astype(int)
         group, scanner = f"slide-{seed}-{slide:04d}", SCANNERS[slide % len(SCANNERS)]
         rows += [(f"synthetic-{seed}-{i:06d}", label, group, scanner) for i, label in zip(members, labels, strict=True)]
-    return pd.DataFrame(rows, columns=["id", "label", "group", "scanner"])
+    table = pd.DataFrame(rows, columns=["id", "label", "group", "scanner"])
+    if tissues:
+        second = np.random.default_rng([seed, 3]).random(count) < 0.5
+        table["class_name"] = np.array(TISSUES)[2 * table["label"].to_numpy() + second]
+    return table
 
 
 def slide_stain(group: str, scanner: str) -> Stain:
@@ -92,25 +110,25 @@ def slide_stain(group: str, scanner: str) -> Stain:
     return draw_stain(np.random.default_rng([2, *group.encode()]), scanner)
 
 
-def draw_patch(index: int, seed: int, positive: bool, stain: Stain) -> tuple[NDArray[np.uint8], Mask]:
+def draw_patch(index: int, seed: int, kind: bool | str, stain: Stain) -> tuple[NDArray[np.uint8], Mask]:
     """One patch and its exact tumour mask; the same for the same arguments.
 
     Args:
         index: Number of the patch.
         seed: Seed of the cohort.
-        positive: Whether tumour reaches the centre 32x32 px.
+        kind: Whether tumour reaches the centre 32x32 px, or one of `TISSUES`.
         stain: Stain of its slide.
 
     Returns:
         uint8 (96, 96, 3) RGB and bool (96, 96).
 
     Example:
-        >>> image, mask = draw_patch(0, seed=0, positive=True, stain=slide_stain("slide-0-0000", "scanner-a"))
+        >>> image, mask = draw_patch(0, seed=0, kind=True, stain=slide_stain("slide-0-0000", "scanner-a"))
         >>> image.shape, bool(mask[CENTRE, CENTRE].any())
         ((96, 96, 3), True)
     """
     rng = np.random.default_rng([seed, 0, index])
-    plan = _compose(rng, positive)
+    plan = _compose(rng, kind) if isinstance(kind, bool | np.bool_) else _compose_tissue(rng, kind)
     haematoxylin, eosin = render(plan, rng)
     image = colour(haematoxylin, eosin, stain, rng, defocus=rng.uniform(0, 0.5))
     inner = slice(_RIM, _RIM + SIZE)
@@ -143,6 +161,36 @@ def _compose(rng: np.random.Generator, positive: bool) -> Plan:
         tumour=tumour,
         grade=rng.uniform(0, 1),
         cellularity=rng.uniform(0.55, 1),
+    )
+
+
+def _compose_tissue(rng: np.random.Generator, kind: str) -> Plan:
+    """A plan of one patch whose centre shows one of `TISSUES`; what surrounds it is drawn alike for all."""
+    shape = (_PLANE, _PLANE)
+    plan = _compose(rng, False)
+    centre = np.zeros(shape, bool)
+    if kind == "invasive":
+        centre = _islands(rng, True)
+    elif kind != "normal":
+        radii = rng.uniform(16, 30, 1 + (rng.random() < 0.4))
+        places = (_MIDDLE + rng.uniform(-0.5, 0.5, 2) * (radius + 8) for radius in radii)
+        nests = [
+            draw_outline(rng, (y, x), radius, roughness=0.05) for (y, x), radius in zip(places, radii, strict=True)
+        ]
+        centre = fill(nests, shape)
+    inner = np.zeros(shape, bool)
+    inner[_RIM + CENTRE.start : _RIM + CENTRE.stop, _RIM + CENTRE.start : _RIM + CENTRE.stop] = True
+    others = ~centre & ~inner
+    tumour = kind in TUMOUR
+    grade = {"insitu": rng.uniform(0, 0.35), "invasive": rng.uniform(0.6, 1)}.get(kind, plan.grade)
+    return replace(
+        plan,
+        tissue=plan.tissue | centre,
+        fat=plan.fat & ~centre,
+        reactive=(plan.reactive & others) | (centre if kind == "benign" else np.zeros(shape, bool)),
+        tumour=centre if tumour else np.zeros(shape, bool),
+        grade=grade,
+        cellularity=rng.uniform(0.85, 1) if kind == "insitu" else plan.cellularity,
     )
 
 
