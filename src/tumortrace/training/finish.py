@@ -197,9 +197,7 @@ def uncalibrated(experiment: Experiment, recipe: Recipe, architecture: Architect
         patch_size=(height, width),
         classes=cohort.classes,
         positive_class=cohort.positive_class,
-        several=SeveralClasses(names=cohort.class_names, positive=cohort.positive_names)
-        if cohort.class_names
-        else None,
+        several=several,
         resolution=cohort.resolution,
         preparation=cohort.preparation,
         symmetries=recipe.symmetries,
