@@ -161,7 +161,7 @@ class Cohort:
 
     @property
     def kinds(self) -> pd.Series:
-        """The class of each image as a number: its label, of more than two classes its place in `class_names`; Int64."""
+        """Each image's class as a number: its label, of more than two classes its place in `class_names`; Int64."""
         if not self.class_names:
             return self.table["label"]
         places = {name: place for place, name in enumerate(self.class_names)}

@@ -280,7 +280,12 @@ def _one_sided(rows: pd.DataFrame, cohort: Cohort) -> list[str]:
     """A note for each split that lacks a class; training that lacks one is refused."""
     counts = class_counts(rows, rows["split"])
     names = cohort.class_names or cohort.classes
-    lacking = [(str(split), names[kind]) for kind in counts for split in counts.index[counts[kind] == 0]]
+    lacking = [
+        (str(split), name)
+        for kind, name in enumerate(names)
+        if kind in counts
+        for split in counts.index[counts[kind] == 0]
+    ]
     for split, name in lacking:
         if split == "train":
             expected = f"each of {len(names)} classes" if cohort.class_names else "both classes"

@@ -15,7 +15,7 @@ def stratify(counts: np.ndarray, shares: dict[str, float], rng: np.random.Genera
     best moves and swaps follow while they help: no empty split, both classes in each, counts near the wanted ones.
 
     Args:
-        counts: Images per unit and class, float, shape (units, classes), no row of zeros, at least as many rows as splits.
+        counts: Images per unit and class, float, shape (units, classes), no row of zeros, no fewer rows than splits.
         shares: Relative size of each split, by name.
         rng: Decides between alike units.
 

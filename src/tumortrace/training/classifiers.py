@@ -163,9 +163,9 @@ def keep(pipeline: Pipeline, images: int, units: int) -> Linear | Trees:
 def column_importances(pipeline: Pipeline, units: int) -> np.ndarray:
     """What each feature matters to a fitted classifier: float64, shape (D,), sum 1 (or all 0).
 
-    Logistic regression: size of the coefficient on the standardised feature, of more than two classes their mean. Trees:
-    how much splits on the feature lower the Gini impurity, as scikit-learn's `feature_importances_`; of bagging the mean
-    over its trees. Boosting: sum of the gain of splits on the feature.
+    Logistic regression: size of the coefficient on the standardised feature, of more than two classes their mean.
+    Trees: how much splits on the feature lower the Gini impurity, as scikit-learn's `feature_importances_`; of bagging
+    the mean over its trees. Boosting: sum of the gain of splits on the feature.
     """
     fitted = pipeline["learner"]
     weights = np.zeros(units)

@@ -39,7 +39,7 @@ _MIDDLE = _PLANE / 2
 
 
 def write_patches(out: Path, count: int, seed: int, workers: int, *, tissues: bool = False) -> None:
-    """Write patches, their masks, `cohort.csv` and `cohort.json` to the folder `out`; of four classes with `tissues`."""
+    """Write patches, masks, `cohort.csv` and `cohort.json` to the folder `out`; of four classes with `tissues`."""
     plan = plan_patches(count, seed, tissues=tissues)
     kinds = plan["class_name"] if tissues else plan["label"].astype(bool)
     tasks = [
