@@ -72,7 +72,7 @@ class ClassGraph(nn.Module):
 
     def forward(self, logits: Tensor, probability: Tensor) -> Tensor:
         scaled, total = logits.double() * self.slope + self.bias, probability[:, None]
-        outside = torch.finfo(torch.float64).min
+        outside = -1e30  # of the other side: out of the question
         shares = [
             torch.where(side, scaled, outside).softmax(1) * side * whole
             for side, whole in ((self.positive, total), (~self.positive, 1 - total))

@@ -1,0 +1,211 @@
+"""More than two classes: every learner parts them, and tumour is the sum of the classes that are named so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional
+
+from tests.conftest import SMALL
+from tumortrace import evaluate, predict, synthesise, train
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.splits import assign_splits
+from tumortrace.evaluation.classes import class_columns, evaluate_classes
+from tumortrace.inference.export import export
+from tumortrace.models.architecture import build_network
+from tumortrace.models.bundle import load_model
+from tumortrace.models.layers import LogOdds, build_head, with_classes
+from tumortrace.records.metrics import Metrics
+from tumortrace.records.tables import PREDICTIONS
+from tumortrace.training.classifiers import fit_classifier, keep
+from tumortrace.training.options import Classifier, Loss
+from tumortrace.training.probe import _logistic, _neighbours
+from tumortrace.training.stage import class_loss
+from tumortrace.training.task import epoch_order
+
+POSITIVE = (False, False, True, True)
+NAMES = ["normal", "benign", "insitu", "invasive"]
+
+
+@pytest.fixture(scope="module")
+def tissues(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthesise("tissues", tmp_path_factory.mktemp("tissues") / "tissues", count=400, seed=2)
+
+
+@pytest.fixture(scope="module")
+def run(tissues: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tissues, changes=SMALL, out=tmp_path_factory.mktemp("runs"), seed=1)
+
+
+def points(count: int = 240) -> tuple[np.ndarray, np.ndarray]:
+    """Features that tell four classes, and the classes, of which one is rare."""
+    random = np.random.default_rng(0)
+    kinds = random.choice(4, count, p=[0.4, 0.3, 0.25, 0.05])
+    return (random.normal(size=(count, 6)) + 1.3 * np.eye(6)[kinds]).astype(np.float32), kinds
+
+
+def shares(head: torch.nn.Module, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of the classes, and of the positive ones, of a head that ends in `LogOdds`."""
+    assert isinstance(head, torch.nn.Sequential)
+    with torch.inference_mode():
+        tensor = torch.from_numpy(features)
+        head.eval()
+        return head[:-1](tensor).softmax(1).numpy(), head(tensor).sigmoid().squeeze(1).numpy()
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("name", ["logistic", "tree", "bagging", "forest", "boosting"])
+def test_classical_learners_say_what_scikit_learn_says(name: str, balanced: bool) -> None:
+    features, kinds = points()
+    learner = Classifier.model_validate({"name": name})
+    values = {"logistic": {"C": 0.5}, "tree": {"max_depth": 4}, "boosting": {"max_iter": 8}}
+    pipeline, _ = fit_classifier(
+        learner, values.get(name, {"n_estimators": 9}), features, kinds, balanced=balanced, seed=1
+    )
+    layer = keep(pipeline, len(kinds), features.shape[1])
+    said, tumour = shares(torch.nn.Sequential(layer, LogOdds(POSITIVE)), features)
+    expected = pipeline.predict_proba(features)
+    if name not in ("logistic", "boosting"):  # half an image of each class keeps logits finite
+        expected = expected.clip(0.5 / len(kinds))
+        expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(said, expected, atol=2e-5)
+    np.testing.assert_allclose(tumour, expected[:, 2:].sum(1), atol=2e-5)
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    """Of the loss, of classical learners and of the order of images."""
+    _, kinds = points()
+    weights = compute_class_weight("balanced", classes=np.arange(4), y=kinds)
+    logits = torch.from_numpy(np.random.default_rng(1).normal(size=(len(kinds), 4)))
+    targets = torch.from_numpy(np.eye(4)[kinds])
+    given = torch.from_numpy(np.bincount(kinds) / len(kinds))
+    ours = class_loss(logits, targets, Loss(class_weights="balanced"), given)
+    each = functional.cross_entropy(logits, torch.from_numpy(kinds), reduction="none")
+    assert float(ours) == pytest.approx(float((each * torch.from_numpy(weights[kinds])).mean()))
+    drawn = kinds[epoch_order(kinds, True, (0, 1))]
+    assert set(np.bincount(drawn)) == {60}
+
+
+def test_label_smoothing_is_that_of_torch() -> None:
+    logits = torch.from_numpy(np.random.default_rng(2).normal(size=(20, 5)))
+    kinds = torch.arange(20) % 5
+    ours = class_loss(
+        logits, torch.eye(5, dtype=torch.float64)[kinds], Loss(label_smoothing=0.2), torch.full((5,), 0.2)
+    )
+    assert float(ours) == pytest.approx(float(functional.cross_entropy(logits, kinds, label_smoothing=0.2)))
+
+
+def test_heads_of_a_probe_say_what_scikit_learn_says() -> None:
+    features, kinds = points()
+    scale = StandardScaler().fit(features)
+    scaled = scale.transform(features)
+    said, _ = shares(_logistic(scale, features, kinds, POSITIVE, 0.1), features)
+    reference = LogisticRegression(C=0.1, max_iter=2000).fit(scaled, kinds)
+    np.testing.assert_allclose(said, reference.predict_proba(scaled), atol=1e-5)
+    said, tumour = shares(_neighbours(scale, features, kinds, POSITIVE, [{"neighbours": 7, "images": 240}]), features)
+    votes = KNeighborsClassifier(7).fit(scaled, kinds).predict_proba(scaled) * 7
+    np.testing.assert_allclose(said, (votes + 0.5) / 9, atol=1e-5)
+    np.testing.assert_allclose(tumour, (votes[:, 2:].sum(1) + 1) / 9, atol=1e-5)
+
+
+def test_two_outputs_are_the_softmax_of_two_classes() -> None:
+    head = build_head(6, outputs=2).eval()
+    features = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        outputs = head[:-1](features)
+        assert torch.equal(head(features), outputs[:, 1:] - outputs[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("plain-cnn", {"blocks": [4], "head": [{"dense": 8}], "outputs": 2}),
+        ("centre-resnet", {"stem": 4, "widths": [8], "depths": [1]}),
+        ("backbone", {"body": "resnet18", "head": [{"dense": 8}, {"dropout": 0.5}]}),
+        ("ensemble", {}),
+    ],
+)
+def test_every_family_parts_classes(name: str, arguments: dict[str, object]) -> None:
+    """In learning it gives a logit for each class; in use the logit of the positive ones, whose softmax it is."""
+    network = build_network(name, (32, 32), arguments, POSITIVE)
+    images = torch.rand(3, 3, 32, 32)
+    if name != "ensemble":  # which is made of networks that have learnt
+        assert network.train()(images).shape == (3, 4)
+    with torch.inference_mode():
+        maps = network.eval().maps(images)
+        classes, tumour = network.class_logits(maps), network.from_maps(maps)
+    assert torch.allclose(classes.softmax(1)[:, 2:].sum(1), tumour.sigmoid(), atol=1e-6)
+
+
+def test_an_ensemble_averages_the_probabilities_of_its_members() -> None:
+    network = build_network("ensemble", (32, 32), {}, POSITIVE).eval()
+    images = torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        members = [member.class_logits(member.maps(images)).softmax(1) for member, _ in network.members()]
+        said = network.class_logits(network.maps(images)).softmax(1)
+    assert torch.allclose(said, torch.stack(members).mean(0).double(), atol=1e-6)
+
+
+def test_with_classes_keeps_what_is_before_the_last_layer() -> None:
+    head = build_head(6, [{"dense": 5}, {"dropout": 0.5}])
+    parted = with_classes(head, POSITIVE)
+    assert parted[0] is head[0]
+    assert [type(layer).__name__ for layer in parted] == ["Linear", "ReLU", "Dropout", "Linear", "LogOdds"]
+
+
+def test_splits_give_every_class_its_share(tissues: Path) -> None:
+    cohort = open_cohort(tissues)
+    splits = assign_splits(cohort, seed=3)
+    counts = splits.table.merge(cohort.table[["id", "class_name"]], on="id").groupby(["split", "class_name"]).size()
+    shares = counts.unstack().div(counts.unstack().sum())
+    assert (shares.loc["train"].between(0.45, 0.85)).all()
+    assert len(counts) == 16
+
+
+def test_a_run_tells_the_classes_and_adds_them_up(run: Path) -> None:
+    table = PREDICTIONS.read(run)
+    probabilities = table[class_columns(NAMES)]
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-9)
+    np.testing.assert_allclose(probabilities.iloc[:, 2:].sum(axis=1), table["probability"], atol=1e-9)
+    assert (table["predicted_class"] == np.array(NAMES)[probabilities.to_numpy().argmax(1)]).all()
+    test = table[table["split"] == "test"]
+    told = Metrics.read(run)["test"].classes
+    assert told is not None
+    assert told == evaluate_classes(test, NAMES)
+    sets = test["class_set"].fillna("").str.split("|")
+    assert told["set_size"].value == pytest.approx(np.mean([len([name for name in held if name]) for held in sets]))
+
+
+def test_prediction_and_evaluation_tell_the_classes_too(run: Path, tmp_path: Path) -> None:
+    other = synthesise("tissues", tmp_path / "other", count=64, seed=5)
+    table = predict(run, other)
+    assert set(class_columns(NAMES)) < set(table)
+    told = Metrics.read(evaluate(run, other, out=tmp_path / "evaluation"))["test"].classes
+    assert told is not None
+    assert told.n == 64
+    assert told["accuracy"].value == pytest.approx((table["class"] == table["predicted_class"]).mean())
+
+
+def test_an_exported_model_tells_the_classes(run: Path, tissues: Path, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file = export(run, out=tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(file))
+    assert session.get_modelmeta().custom_metadata_map["class_names"] == '["normal", "benign", "insitu", "invasive"]'
+    images = np.random.default_rng(0).integers(0, 256, (5, 96, 96, 3), np.uint8)
+    said = session.run(["class_probability"], {"images": images})[0]
+    by_class = load_model(run, backend="torch").assess(images).by_class
+    assert by_class is not None
+    np.testing.assert_allclose(said, np.stack([by_class[name] for name in class_columns(NAMES)], 1), atol=1e-5)
+
+
+def test_two_classes_have_no_such_columns(small_run: Path) -> None:
+    table = PREDICTIONS.read(small_run)
+    assert not [column for column in table if "class" in column]
+    assert Metrics.read(small_run)["test"].classes is None
