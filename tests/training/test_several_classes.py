@@ -17,6 +17,7 @@ from tests.conftest import SMALL
 from tumortrace import evaluate, predict, synthesise, train
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import assign_splits
+from tumortrace.cohorts.store import open_store
 from tumortrace.evaluation.classes import class_columns, evaluate_classes
 from tumortrace.inference.export import export
 from tumortrace.models.architecture import build_network
@@ -25,8 +26,9 @@ from tumortrace.models.layers import LogOdds, build_head, with_classes
 from tumortrace.records.metrics import Metrics
 from tumortrace.records.tables import PREDICTIONS
 from tumortrace.training.classifiers import fit_classifier, keep
+from tumortrace.training.few_shot import fitted_logistic
 from tumortrace.training.options import Classifier, Loss
-from tumortrace.training.probe import _logistic, _neighbours
+from tumortrace.training.probe import _neighbours
 from tumortrace.training.stage import class_loss
 from tumortrace.training.task import epoch_order
 
@@ -106,7 +108,7 @@ def test_heads_of_a_probe_say_what_scikit_learn_says() -> None:
     features, kinds = points()
     scale = StandardScaler().fit(features)
     scaled = scale.transform(features)
-    said, _ = shares(_logistic(scale, features, kinds, POSITIVE, 0.1), features)
+    said, _ = shares(fitted_logistic(scale, features, kinds, 0.1, POSITIVE), features)
     reference = LogisticRegression(C=0.1, max_iter=2000).fit(scaled, kinds)
     np.testing.assert_allclose(said, reference.predict_proba(scaled), atol=1e-5)
     said, tumour = shares(_neighbours(scale, features, kinds, POSITIVE, [{"neighbours": 7, "images": 240}]), features)
@@ -191,6 +193,28 @@ def test_prediction_and_evaluation_tell_the_classes_too(run: Path, tmp_path: Pat
     assert told is not None
     assert told.n == 64
     assert told["accuracy"].value == pytest.approx((table["class"] == table["predicted_class"]).mean())
+
+
+@pytest.mark.parametrize("heads", ["logistic", "knn"])
+def test_a_probe_makes_a_run(tissues: Path, tmp_path: Path, heads: str) -> None:
+    """Of a small body with random weights; what is kept predicts as the bundle that is opened again."""
+    changes = ["model.arguments={body: resnet18, pooling: average}", "preprocessing.size=32", f"probe.heads=[{heads}]"]
+    folder = train(tissues, recipe="probe", changes=changes, weights="random", out=tmp_path)
+    table = PREDICTIONS.read(folder)
+    images = open_store(open_cohort(tissues)).images
+    chosen = table.iloc[:20].merge(open_cohort(tissues).table.reset_index()[["id", "index"]], on="id")
+    said = load_model(folder, backend="torch").assess(images, chosen["index"].to_numpy()).by_class
+    assert said is not None
+    for name in class_columns(NAMES):
+        np.testing.assert_allclose(said[name], chosen[name], atol=1e-5)
+
+
+def test_a_texture_forest_makes_a_run(tissues: Path, tmp_path: Path) -> None:
+    changes = ["model.arguments.descriptors=[colour-moments]", "learner.parameters={n_estimators: 10}"]
+    folder = train(tissues, recipe="texture-forest", changes=changes, out=tmp_path)
+    told = Metrics.read(folder)["test"].classes
+    assert told is not None
+    assert told["macro_auroc"].value is not None
 
 
 def test_an_exported_model_tells_the_classes(run: Path, tissues: Path, tmp_path: Path) -> None:

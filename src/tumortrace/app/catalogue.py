@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ import numpy as np
 from tumortrace.app.problems import Problem, busy
 from tumortrace.app.settings import Limits, Settings
 from tumortrace.errors import ServeError
+from tumortrace.evaluation.classes import PREDICTED, SEPARATOR, SET, class_columns
 from tumortrace.inference.explain import allowed_methods
 from tumortrace.models.bundle import Model, find_bundle, load_model
+from tumortrace.models.description import SeveralClasses
 from tumortrace.records.run import RunRecord
 
 T = TypeVar("T")
@@ -198,6 +200,14 @@ def _load(run: Path, settings: Settings, observe: Callable[[str, int], None]) ->
     return Served(name, model, folder, batcher, tuple(allowed_methods(model)))
 
 
+class ClassesSaid(TypedDict):
+    """What a model says of more than two classes: the likeliest, the prediction set, and all probabilities."""
+
+    predicted: str
+    set: list[str] | None
+    probabilities: dict[str, float]
+
+
 class Said(TypedDict):
     """What a model says of one image; see the API's `Prediction`."""
 
@@ -207,6 +217,7 @@ class Said(TypedDict):
     in_distribution: bool | None
     model: str
     ood_score: float | None
+    classes: ClassesSaid | None
 
 
 def assess(model: Model, name: str, images: np.ndarray) -> list[Said]:
@@ -226,6 +237,21 @@ def assess(model: Model, name: str, images: np.ndarray) -> list[Said]:
             "in_distribution": None if said.in_distribution is None else bool(said.in_distribution[row]),
             "model": name,
             "ood_score": None if said.ood_score is None else float(said.ood_score[row]),
+            "classes": None if said.by_class is None else _classes_said(info.several, said.by_class, row),
         }
         for row in range(len(images))
     ]
+
+
+def _classes_said(several: SeveralClasses | None, by_class: Mapping[str, np.ndarray], row: int) -> ClassesSaid | None:
+    if several is None:
+        return None
+    held = str(by_class[SET][row]).split(SEPARATOR) if SET in by_class else None
+    return {
+        "predicted": str(by_class[PREDICTED][row]),
+        "set": None if held is None else [name for name in held if name],
+        "probabilities": {
+            name: float(by_class[column][row])
+            for name, column in zip(several.names, class_columns(several.names), strict=True)
+        },
+    }

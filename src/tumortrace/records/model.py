@@ -37,6 +37,13 @@ class TrainedOn(Part):
     recipe: str | None = None
 
 
+class ClassFacts(Part):
+    """More than two classes, and which of them are positive."""
+
+    names: list[str] = []
+    positive: list[str] = []
+
+
 class ModelRecord(Record):
     """`model.json` of any format.
 
@@ -50,6 +57,7 @@ class ModelRecord(Record):
 
     architecture: NetworkFacts = Field(default_factory=NetworkFacts)
     classes: list[str] = []
+    several: ClassFacts | None = None
     temperature: float | None = None
     calibration: CalibrationMap | None = None
     threshold: float | None = None
@@ -57,3 +65,8 @@ class ModelRecord(Record):
     conformal: Open | None = None
     training: TrainedOn = Field(default_factory=TrainedOn)
     weights_sha256: str | None = None
+
+    @property
+    def positive_names(self) -> list[str]:
+        """Of more than two classes those that are positive."""
+        return [] if self.several is None else self.several.positive

@@ -19,6 +19,20 @@ router = APIRouter(prefix="/api", tags=["patches"])
 ModelName = Annotated[str | None, Query(description="Name of a model as in /api/models; default the first")]
 
 
+class Classes(BaseModel):
+    """What a model that parts more than two classes says of them.
+
+    Attributes:
+        predicted: The likeliest.
+        set: Those that cannot be ruled out; null where the model makes no prediction sets.
+        probabilities: Calibrated, by class; those of the positive ones add up to `probability`.
+    """
+
+    predicted: str
+    set: list[str] | None
+    probabilities: dict[str, float]
+
+
 class Prediction(BaseModel):
     """What a model says of one image.
 
@@ -30,6 +44,7 @@ class Prediction(BaseModel):
         in_distribution: Whether the image resembles the training images; null where the model cannot say.
         model: That answered.
         ood_score: How unlike the training images it is, larger being stranger; null where the model cannot say.
+        classes: Where the model parts more than two; else null.
     """
 
     name: str = Field(examples=["patch.png"])
@@ -39,6 +54,7 @@ class Prediction(BaseModel):
     in_distribution: bool | None
     model: str = Field(examples=["2026-11-21T141200Z-tumortrace"])
     ood_score: float | None
+    classes: Classes | None = None
 
 
 @router.post("/predict", responses=UPLOAD, dependencies=FORM)

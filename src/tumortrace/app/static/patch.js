@@ -129,6 +129,17 @@ async function choose(place) {
   await Promise.all([explain(), seen()]);
 }
 
+// Of more than two classes the likeliest, those that cannot be ruled out, and each with its probability.
+function classes(said) {
+  if (!said) return [];
+  const shares = Object.entries(said.probabilities).sort((one, other) => other[1] - one[1]);
+  return [
+    ["Likeliest class", said.predicted],
+    ["Cannot be ruled out", said.set && (said.set.join(", ") || "none")],
+    ...shares.map(([name, share]) => [`Probability of ${name}`, probability(share)]),
+  ];
+}
+
 function describe({ said, file, example }) {
   $("one-name").textContent = file.name;
   $("probability").textContent = probability(said.probability);
@@ -144,6 +155,7 @@ function describe({ said, file, example }) {
     ["Probability", said.probability.toFixed(6)],
     ["Threshold", `${number(model.threshold)} (${model.threshold_policy})`],
     ["Called", said.label],
+    ...classes(said.classes),
     ["In truth", example?.truth && `${example.truth} (${example.source} of ${example.model})`],
     ["Model", said.model],
   ]);

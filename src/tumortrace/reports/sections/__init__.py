@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tumortrace.reports.drawing import Drawings
 from tumortrace.reports.page import Context
 from tumortrace.reports.records import Records
-from tumortrace.reports.sections import features, performance, pictures, threshold, training, trust
+from tumortrace.reports.sections import classes, features, performance, pictures, threshold, training, trust
 from tumortrace.reports.story import tell_worth
 
 
@@ -68,6 +68,13 @@ SECTIONS = (
             "precision_recall": performance.draw_precision_recall,
             "decision_curve": performance.draw_decision_curve,
         },
+    ),
+    Section(
+        "classes",
+        "More than two classes",
+        classes.tell_classes,
+        {"class_confusion": classes.draw_class_confusion, "class_recall": classes.draw_class_recall},
+        "Classes",
     ),
     Section(
         "groups",
