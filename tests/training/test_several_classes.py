@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from tests.conftest import SMALL
-from tumortrace import evaluate, predict, synthesise, train
+from tumortrace import compare, crossval, ensemble, evaluate, predict, stress, synthesise, train
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.cohorts.store import open_store
@@ -23,7 +25,9 @@ from tumortrace.inference.export import export
 from tumortrace.models.architecture import build_network
 from tumortrace.models.bundle import load_model
 from tumortrace.models.layers import LogOdds, build_head, with_classes
+from tumortrace.records.evaluation import ComparisonRecord, StressRecord
 from tumortrace.records.metrics import Metrics
+from tumortrace.records.plans import CrossvalRecord
 from tumortrace.records.tables import PREDICTIONS
 from tumortrace.training.classifiers import fit_classifier, keep
 from tumortrace.training.few_shot import fitted_logistic
@@ -215,6 +219,53 @@ def test_a_texture_forest_makes_a_run(tissues: Path, tmp_path: Path) -> None:
     told = Metrics.read(folder)["test"].classes
     assert told is not None
     assert told["macro_auroc"].value is not None
+
+
+@pytest.fixture(scope="module")
+def other_run(tissues: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another training on the same splits."""
+    return train(tissues, changes=(*SMALL, "epochs=1"), out=tmp_path_factory.mktemp("runs"), seed=2, split_seed=1)
+
+
+def test_runs_are_compared_by_their_classes(run: Path, other_run: Path, tmp_path: Path) -> None:
+    folder = compare([run, other_run], out=tmp_path / "comparison")
+    pair = ComparisonRecord.read(folder).differences[0]
+    one, other = (PREDICTIONS.read(each)[lambda table: table["split"] == "test"] for each in (run, other_run))
+    rightly = [table["class"] == table["predicted_class"] for table in (one, other)]
+    assert pair.classes["accuracy"].value == pytest.approx(rightly[1].mean() - rightly[0].mean())
+    macro = [f1_score(table["class"], table["predicted_class"], average="macro") for table in (one, other)]
+    assert pair.classes["macro_f1"].value == pytest.approx(macro[1] - macro[0])
+    assert pair.class_mcnemar is not None
+    assert pair.class_mcnemar.extra["only_first"] == int((rightly[0].to_numpy() & ~rightly[1].to_numpy()).sum())
+    assert 'data-metric="classes/macro_f1"' in (folder / "compare.html").read_text("utf-8")
+
+
+def test_an_ensemble_of_runs_averages_their_classes(run: Path, other_run: Path, tissues: Path, tmp_path: Path) -> None:
+    together = ensemble([run, other_run], out=tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), np.uint8)
+    models = [load_model(each, backend="torch") for each in (run, other_run, together)]
+    logits = [model.embedded(images).classes for model in models]
+    members = [softmax(values, axis=1) for values in logits[:2]]
+    assert models[2].info.symmetries  # over which logits are averaged, so that this holds roughly
+    np.testing.assert_allclose(softmax(logits[2], axis=1), np.mean(members, axis=0), atol=0.02)
+    assert Metrics.read(together)["test"].classes is not None
+
+
+def test_folds_are_pooled_by_class(tissues: Path, tmp_path: Path) -> None:
+    folder = crossval(tissues, recipe=["cnn-64"], changes=["preprocessing.size=24", "epochs=1"], folds=2, out=tmp_path)
+    record = CrossvalRecord.read(folder).recipes["cnn-64"].pooled
+    assert record is not None
+    assert record.classes is not None
+    assert record.classes.n == 400
+    assert 'id="pooled-classes"' in (folder / "report.html").read_text("utf-8")
+
+
+def test_a_stress_test_tells_of_the_classes(run: Path, tmp_path: Path) -> None:
+    other = synthesise("tissues", tmp_path / "other", count=48, seed=6)
+    folder = stress(run, other, corruptions=["blur"], out=tmp_path / "stress")
+    record = StressRecord.read(folder)
+    assert record.clean.classes is not None
+    assert record.corruptions["blur"].levels[0].metrics.classes is not None
 
 
 def test_an_exported_model_tells_the_classes(run: Path, tissues: Path, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from tumortrace.evaluation.intervals import (
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.replicates import BLOCK, Replicates, draws
 from tumortrace.evaluation.tally import Floats, ratio
-from tumortrace.records.metrics import ClassEstimates, ClassMetrics, Estimate, Mean
+from tumortrace.records.metrics import ClassEstimates, ClassMetrics, Estimate, Mean, SplitMetrics
 
 #: Columns of a predictions table that speak of the classes; that of each class's probability has its name behind it.
 CLASS, PREDICTED, SET, PROBABILITY = "class", "predicted_class", "class_set", "probability_"
@@ -94,6 +95,8 @@ CLASS_MEASURES = {
     )
 }
 
+BOUNDS = {row.name: row.bounds for row in CLASS_MEASURES.values()}
+
 #: Titles of what `evaluate_classes` gives beside `CLASS_MEASURES`.
 TITLES = {
     "accuracy": "Accuracy",
@@ -140,9 +143,10 @@ def evaluate_classes(
         (0.667, [0, 9, 0], 1.0)
     """
     checked, how = _Checked.of(table, names), {"replicates": replicates, "seed": seed}
-    overall: dict[str, Estimate] = {"accuracy": share_with_interval(checked.right, checked.groups, **how)}
-    overall |= _of_counts(checked, ordered, replicates, seed)
-    overall["macro_auroc"] = _macro_auroc(checked, replicates, seed)
+    overall: dict[str, Estimate] = {}
+    for name, (value, samples) in _drawn(checked, checked.units(), ordered, replicates, seed).items():
+        overall[name] = _estimate(checked, value, samples, BOUNDS.get(name, (0.0, 1.0)))
+    overall["accuracy"] = share_with_interval(checked.right, checked.groups, **how)
     likelihood = -np.log(np.clip(checked.probability[np.arange(len(checked.label)), checked.label], TINY, 1))
     overall["nll"] = _plain(mean_with_interval(likelihood, checked.named_groups, **how))
     overall["top_label_ece"] = _calibration_error(checked, checked.right, checked.probability.max(1), replicates, seed)
@@ -163,6 +167,56 @@ def evaluate_classes(
             "by_class": by_class,
         }
     )
+
+
+def class_differences(
+    tables: Mapping[str, pd.DataFrame], names: Sequence[str], *, replicates: int = 1000, seed: int = 0
+) -> dict[tuple[str, str], dict[str, Estimate]]:
+    """Difference of the figures of all classes between each two models, with intervals from a paired bootstrap.
+
+    Args:
+        tables: By name, what models say of the same images, as for `evaluate_classes`, each with `id`.
+        names: The classes.
+        replicates: The same draws of the same images, or groups, for all models.
+        seed: Of the draws.
+
+    Returns:
+        Second minus first, by pair and metric: `accuracy`, `macro_auroc` and those of `CLASS_MEASURES`.
+
+    Example:
+        >>> table = pd.DataFrame({"id": list("xyz"), "class": list("abc"), "predicted_class": list("abb")})
+        >>> table = table.assign(probability_a=0.4, probability_b=0.4, probability_c=0.2)
+        >>> class_differences({"one": table, "same": table}, list("abc"), replicates=9)["one", "same"]["accuracy"]
+        Estimate(value=0.0, ci95=(0.0, 0.0))
+    """
+    checked = {name: _Checked.of(table.sort_values("id"), names) for name, table in tables.items()}
+    units = next(iter(checked.values())).units()
+    drawn = {name: _drawn(one, units, False, replicates, seed) for name, one in checked.items()}
+    return {
+        (first, second): {
+            metric: _difference(value - drawn[first][metric][0], samples - drawn[first][metric][1])
+            for metric, (value, samples) in drawn[second].items()
+        }
+        for first, second in combinations(tables, 2)
+    }
+
+
+def _difference(value: float, samples: Floats) -> Estimate:
+    return estimated(None, None) if np.isnan(value) else estimated(value, percentile_interval(samples))
+
+
+def with_classes(metrics: SplitMetrics, table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> SplitMetrics:
+    """The metrics of a table, and those of its classes where it has probabilities of more than two.
+
+    Args:
+        metrics: As `evaluate_table` gives them.
+        table: What they are of.
+        replicates: As for `evaluate_classes`, like `seed`.
+    """
+    names = classes_of(table)
+    if len(names) < 3 or CLASS not in table or table[CLASS].isna().all():
+        return metrics
+    return metrics.model_copy(update={"classes": evaluate_classes(table, names, replicates=replicates, seed=seed)})
 
 
 def class_columns(names: Sequence[str]) -> list[str]:
@@ -245,15 +299,6 @@ class _Checked:
         units[np.lexsort((self.predicted, self.label, *self.probability.T))] = np.arange(len(units))
         return units
 
-    def drawn(self, replicates: int, seed: int) -> Iterator[Floats]:
-        """How often each image is drawn in each replicate, in blocks of shape (r, n)."""
-        units = self.units()
-        count = int(units.max()) + 1
-        times = draws(count, replicates, seed)
-        step = max(1, 16 * BLOCK // len(units))
-        for start in range(0, replicates, step):
-            yield times[start : start + step][:, units].astype(np.float64)
-
     def rarest(self) -> int:
         """Images, or groups where these are drawn, of the rarest class that is there."""
         present = [
@@ -263,15 +308,31 @@ class _Checked:
         return min(count for count in present if count)
 
 
-def _of_counts(checked: _Checked, ordered: bool, replicates: int, seed: int) -> dict[str, Estimate]:
+def _drawn(
+    checked: _Checked, units: NDArray[np.int64], ordered: bool, replicates: int, seed: int
+) -> dict[str, tuple[float, Floats]]:
+    """Figures of all classes, each with its value and its replicates, shape (replicates,), which draw `units`."""
     rows = [row for row in CLASS_MEASURES.values() if ordered or not row.ordered]
     classes = len(checked.names)
     cells = np.eye(classes * classes)[checked.label * classes + checked.predicted]
-    counts = np.concatenate([times @ cells for times in checked.drawn(replicates, seed)])
-    counts = counts.reshape(-1, classes, classes)
-    return {
-        row.name: _estimate(checked, float(row.value(checked.counts())), row.value(counts), row.bounds) for row in rows
-    }
+    ranked = [_Ranked.of(checked, index) for index in range(classes)]
+    once, whole = np.ones((1, len(checked.label))), checked.counts()
+    counts, aurocs = [], []
+    times = draws(int(units.max()) + 1, replicates, seed)
+    step = max(1, 16 * BLOCK // len(units))
+    for start in range(0, replicates, step):
+        block = times[start : start + step][:, units].astype(np.float64)
+        counts.append(block @ cells)
+        aurocs.append(np.mean([one.auroc(block) for one in ranked], axis=0))
+    samples = np.concatenate(counts).reshape(-1, classes, classes)
+    figures = {row.name: (float(row.value(whole)), row.value(samples)) for row in rows}
+    right = (float(_accuracy(whole)), _accuracy(samples))
+    auroc = (float(np.mean([one.auroc(once) for one in ranked])), np.concatenate(aurocs))
+    return {"accuracy": right, **figures, "macro_auroc": auroc}
+
+
+def _accuracy(counts: Floats) -> Floats:
+    return ratio(_diagonal(counts).sum(-1), counts.sum((-2, -1)))
 
 
 def _estimate(checked: _Checked, value: float, samples: Floats, bounds: tuple[float, float]) -> Estimate:
@@ -284,14 +345,6 @@ def _estimate(checked: _Checked, value: float, samples: Floats, bounds: tuple[fl
         low, high = wilson(trials * float(value > least + ROUNDING), trials)
         ends = [least + (most - least) * float(low), least + (most - least) * float(high)]
     return estimated(value, ends)
-
-
-def _macro_auroc(checked: _Checked, replicates: int, seed: int) -> Estimate:
-    orders = [_Ranked.of(checked, index) for index in range(len(checked.names))]
-    once = np.ones((1, len(checked.label)))
-    value = float(np.mean([order.auroc(once) for order in orders]))
-    blocks = [np.mean([order.auroc(times) for order in orders], axis=0) for times in checked.drawn(replicates, seed)]
-    return _estimate(checked, value, np.concatenate(blocks), (0.0, 1.0))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from tumortrace.errors import PredictionsError
+from tumortrace.evaluation.classes import with_classes
 from tumortrace.evaluation.comparisons import holm
 from tumortrace.evaluation.intervals import called, evaluate_calls, measure_called
 from tumortrace.evaluation.measures import MEASURES
@@ -161,10 +162,15 @@ def pooled(table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> Spl
         replicates: As for `evaluate_table`, like `seed`.
     """
     if table["repeat"].max() == table["repeat"].min() or table["group"].notna().all():
-        return evaluate_calls(table, replicates=replicates, seed=seed)
-    result = evaluate_calls(table.assign(group=table["id"]), replicates=replicates, seed=seed)
+        return _pooled(table, replicates, seed)
+    result = _pooled(table.assign(group=table["id"]), replicates, seed)
     method = result.intervals.replace("whole groups", "images with all their repeats").replace(" groups,", " images,")
     return result.model_copy(update={"n_groups": None, "intervals": method})
+
+
+def _pooled(table: pd.DataFrame, replicates: int, seed: int) -> SplitMetrics:
+    metrics = evaluate_calls(table, replicates=replicates, seed=seed)
+    return with_classes(metrics, table, replicates=replicates, seed=seed)
 
 
 def _compared(first: str, second: str, measured: dict[str, pd.DataFrame], ratio: float) -> RecipeComparison:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.errors import PredictionsError
-from tumortrace.evaluation.classes import CLASS, classes_of, evaluate_classes
+from tumortrace.evaluation.classes import with_classes
 from tumortrace.evaluation.curves import BENEFIT_NAMES, decision_curve, net_benefit
 from tumortrace.evaluation.intervals import (
     Kind,
@@ -246,10 +246,7 @@ def split_record(
         "groups": each_group(table, threshold, seed=seed),
         "subgroups": each_subgroup(table, threshold, subgroups, replicates=replicates, seed=seed),
     }
-    names = classes_of(table)
-    if len(names) > 2 and CLASS in table and table[CLASS].notna().any():
-        more["classes"] = evaluate_classes(table, names, replicates=replicates, seed=seed)
-    return evaluate(drawn, threshold).model_copy(update=more)
+    return with_classes(evaluate(drawn, threshold).model_copy(update=more), table, replicates=replicates, seed=seed)
 
 
 def _classification_report(replicates: Replicates, threshold: float) -> dict[str, ClassScores]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.errors import RunError
+from tumortrace.evaluation.classes import CLASS, PREDICTED, PROBABILITY, SET, class_differences, classes_of
 from tumortrace.evaluation.comparisons import delong, holm, mcnemar, paired_differences
 from tumortrace.evaluation.folds import pooled
 from tumortrace.inference.unseen import provenance
@@ -126,9 +127,14 @@ def _differences(tables: Mapping[str, pd.DataFrame], replicates: int, seed: int)
         Difference.model_validate({"first": first, "second": second, "metrics": metrics})
         for (first, second), metrics in paired_differences(clustered, replicates=replicates, seed=seed).items()
     ]
+    names = _several(list(clustered.values()))
+    of_classes = class_differences(clustered, names, replicates=replicates, seed=seed) if names else {}
     for pair in pairs:
-        pair.delong, pair.mcnemar = _tests(clustered[pair.first], clustered[pair.second])
-    tests = [test for pair in pairs for test in (pair.delong, pair.mcnemar)]
+        first, second = clustered[pair.first], clustered[pair.second]
+        pair.delong, pair.mcnemar = _tests(first, second)
+        if names:
+            pair.classes, pair.class_mcnemar = of_classes[pair.first, pair.second], _test_classes(first, second)
+    tests = [test for pair in pairs for test in (pair.delong, pair.mcnemar, pair.class_mcnemar) if test is not None]
     for test, corrected in zip(tests, holm([test.p for test in tests]), strict=True):
         test.p_holm = corrected
     return pairs
@@ -142,6 +148,19 @@ def _tests(first: pd.DataFrame, second: pd.DataFrame) -> tuple[PairedTest, Paire
         ranks = PairedTest(**asdict(delong(label, first["probability"], second["probability"], group)))
     calls = mcnemar(first["prediction"] == label, second["prediction"] == label, group)
     return ranks, PairedTest(**asdict(calls))
+
+
+def _several(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """The names of more than two classes that all of the runs tell apart and whose images are all known; else none."""
+    names = classes_of(tables[0])
+    same = all(classes_of(table) == names and CLASS in table and table[CLASS].notna().all() for table in tables)
+    return names if len(names) > 2 and same else []
+
+
+def _test_classes(first: pd.DataFrame, second: pd.DataFrame) -> PairedTest:
+    group = first["group"] if len(first["group"].dropna().unique()) > 1 else None
+    one, other = (table[PREDICTED] == table[CLASS] for table in (first, second))
+    return PairedTest(**asdict(mcnemar(one, other, group)))
 
 
 def _clustered(table: pd.DataFrame) -> pd.DataFrame:
@@ -257,6 +276,7 @@ def _table(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         twice = table.loc[table["id"].duplicated(), "id"].iloc[0]
         raise RunError(f"two predictions of {twice}", where=folder, expected="each id once per split")
     columns = ["id", "image", "repeat", "group", "label", "probability", "prediction"]
+    columns += [name for name in map(str, table) if name in (CLASS, PREDICTED, SET) or name.startswith(PROBABILITY)]
     return table[columns].sort_values("id", ignore_index=True)
 
 

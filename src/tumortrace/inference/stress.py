@@ -13,6 +13,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.errors import DataError, RunError
+from tumortrace.evaluation.classes import with_classes
 from tumortrace.evaluation.comparisons import agreement, paired_differences
 from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
 from tumortrace.images.corruptions import CORRUPTIONS, PROCEDURE, corrupt, find, fits
@@ -21,6 +22,7 @@ from tumortrace.models.bundle import Model, load_model
 from tumortrace.records.command import command_line
 from tumortrace.records.evaluation import Corrupted, Level, StressPlan, StressRecord
 from tumortrace.records.files import write_csv
+from tumortrace.records.metrics import SplitMetrics
 from tumortrace.records.output import require_folder
 from tumortrace.records.progress import track
 from tumortrace.records.tables import read_table
@@ -105,7 +107,7 @@ def stress(
             "data": unseen.data,
             "classes": list(model.info.classes),
             "notes": tested.notes(),
-            "clean": evaluate_table(clean, threshold, seed=seed),
+            "clean": _metrics(clean, threshold, seed),
             "corruptions": measured,
             "method": METHOD,
             **provenance(),
@@ -199,7 +201,7 @@ def _measured(
             {
                 "strength": strength,
                 "amount": corruption.amounts[strength - 1],
-                "metrics": evaluate_table(table, threshold, seed=seed),
+                "metrics": _metrics(table, threshold, seed),
                 "difference": pairs["clean", str(strength)],
                 "agreement": agreement(clean["prediction"], table["prediction"], group, seed=seed),
                 "probability_change": float((table["probability"] - clean["probability"]).abs().mean()),
@@ -210,6 +212,10 @@ def _measured(
 
     levels = [level(strength, table) for strength, table in tables.items()]
     return Corrupted(label=corruption.label, unit=corruption.unit, ordered=corruption.ordered, levels=levels)
+
+
+def _metrics(table: pd.DataFrame, threshold: float, seed: int) -> SplitMetrics:
+    return with_classes(evaluate_table(table, threshold, seed=seed), table, seed=seed)
 
 
 def _headline(record: StressRecord) -> str:

@@ -127,13 +127,15 @@ class PairedTest(Part):
 
 
 class Difference(Part):
-    """Two runs, second minus first."""
+    """Two runs, second minus first; of more than two classes `classes`, and McNemar's test of classes named rightly."""
 
     first: str
     second: str
     metrics: dict[str, Estimate] = {}
     delong: PairedTest = Field(default_factory=PairedTest)
     mcnemar: PairedTest = Field(default_factory=PairedTest)
+    classes: dict[str, Estimate] = {}
+    class_mcnemar: PairedTest | None = None
 
 
 class ComparisonRecord(Made):

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tumortrace.evaluation.classes import TITLES as CLASS_TITLES
 from tumortrace.evaluation.curves import curves
 from tumortrace.evaluation.measures import MEASURES, TITLES
 from tumortrace.records.evaluation import ComparisonRecord, Difference
@@ -56,6 +57,7 @@ def write_compare_report(folder: Path) -> Path:
         runs={name: metrics.as_json() for name, metrics in comparison.runs.items()},
         verdict=_verdict(comparison),
         metric_names=TITLES,
+        class_names=CLASS_TITLES,
     )
 
 

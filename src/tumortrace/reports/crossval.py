@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tumortrace.evaluation.classes import TITLES as CLASS_TITLES
 from tumortrace.evaluation.curves import curves
 from tumortrace.evaluation.measures import TITLES, prominent
 from tumortrace.records.metrics import Estimate, Metrics, SplitMetrics
@@ -58,6 +59,8 @@ def write_crossval_report(folder: Path) -> Path:
         verdict=_verdict(folds),
         recipes={name: recipe.as_json() for name, recipe in folds.recipes.items()},
         metric_names=TITLES,
+        class_names=CLASS_TITLES,
+        pooled={name: recipe.pooled.as_json() for name, recipe in folds.recipes.items()},
         per_fold=prominent(),
         fold_entries={name: _fold_entries(folder, recipe) for name, recipe in folds.recipes.items()},
         comparisons=_comparisons(folds.outcome),

@@ -182,7 +182,7 @@ def _join(experiment: Experiment, members: Sequence[Run]) -> Path:
     joint = replace(experiment, recipe=recipe)
     write_text(run.recipe_file, recipe.to_yaml())
     HISTORY.write(run.folder, pd.DataFrame({"member": [model.info.name for model in models]}))
-    network = build_network(recipe.model.name, models[0].info.patch_size, recipe.model.arguments)
+    network = build_network(recipe.model.name, models[0].info.patch_size, recipe.model.arguments, models[0].info.sides)
     for place, model in zip(network.get_submodule("body").children(), models, strict=True):
         place.load_state_dict(model.network.state_dict())
     hashes = ", ".join(model.info.weights_sha256[:12] for model in models)
@@ -210,7 +210,7 @@ def _require_alike(members: Sequence[Run], infos: Sequence[ModelInfo]) -> None:
         same = {
             "trained on other data": record.data.same(records[0].data),
             "split otherwise": table.equals(splits[0]),
-            "made for other classes": info.classes == first.classes,
+            "made for other classes": info.classes == first.classes and _names(info) == _names(first),
             "made for patches of another size": info.patch_size == first.patch_size,
             "given differently prepared images": _prepared(info.preprocessing) == _prepared(first.preprocessing)
             or not (info.preprocessing.prepares or first.preprocessing.prepares),
@@ -223,6 +223,10 @@ def _require_alike(members: Sequence[Run], infos: Sequence[ModelInfo]) -> None:
                 expected="runs on the same data with the same splits",
                 remedy="train them on the same data with the same --split-seed, as `train --members` does",
             )
+
+
+def _names(info: ModelInfo) -> tuple[str, ...]:
+    return () if info.several is None else info.several.names
 
 
 def _prepared(steps: Preprocessing) -> dict[str, object]:
