@@ -76,7 +76,7 @@ def same(one: Model, file: Path, images: np.ndarray) -> onnxruntime.InferenceSes
         np.testing.assert_allclose(logit, said.logit[rows], atol=1e-4)
         np.testing.assert_allclose(probability, said.probability[rows], atol=1e-5)
     for runtime in (OnnxRuntime, OpenVino):
-        logit, features = runtime(file)(prepared)
+        logit, features, _ = runtime(file)(prepared)
         probability = one.info.calibration.apply(logit)
         np.testing.assert_allclose(features, one.embedded(images)[1], atol=1e-4, rtol=1e-4)
         np.testing.assert_allclose(probability, said.probability, atol=1e-5)
@@ -130,7 +130,7 @@ def test_recipes_that_resize_are_computed_by_every_runtime(name: str, tmp_path: 
     images = np.random.default_rng(1).integers(0, 256, (3, *size, 3), dtype=np.uint8)
     said = one.assess(images).probability
     for runtime in (OnnxRuntime, OpenVino):
-        logit, _ = runtime(tmp_path / "model.onnx")(one.info.prepare(images))
+        logit, *_ = runtime(tmp_path / "model.onnx")(one.info.prepare(images))
         np.testing.assert_allclose(one.info.calibration.apply(logit), said, atol=4e-6)
 
 
