@@ -214,7 +214,7 @@ def test_a_probe_makes_a_run(tissues: Path, tmp_path: Path, heads: str) -> None:
 
 
 def test_a_texture_forest_makes_a_run(tissues: Path, tmp_path: Path) -> None:
-    changes = ["model.arguments.descriptors=[colour-moments]", "learner.parameters={n_estimators: 10}"]
+    changes = ["model.arguments.descriptors=[intensity]", "learner.parameters={n_estimators: 10}"]
     folder = train(tissues, recipe="texture-forest", changes=changes, out=tmp_path)
     told = Metrics.read(folder)["test"].classes
     assert told is not None
