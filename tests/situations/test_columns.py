@@ -101,13 +101,13 @@ def test_columns_with_two_values_are_named(tmp_path: Path, capsys: pytest.Captur
     lines = [f"{n}.png,{'+' if n % 2 else '-'},{n // 4},{n}" for n in range(8)]
     file = table(data, "t.csv", "file,ki67,site,age", *lines)
     assert run(["train", str(file), "--out", str(tmp_path / "runs")]) == 1
-    assert "name the column of labels with --label-column; two values have: ki67, site" in capsys.readouterr().err
+    assert "name the column of labels with --label-column; it may be ki67, site" in capsys.readouterr().err
     cohort = open_cohort(file, label_column="KI67", positive="+")
     assert cohort.table["label"].sum() == 4
     with pytest.raises(CohortError, match=r"no column 'her2'; expected one of the columns .*--label-column"):
         open_cohort(file, label_column="her2")
     both = table(data, "u.csv", "file,tumor,target", *[f"{n}.png,{n % 2},{n // 4}" for n in range(8)])
-    assert any("columns with two values: tumor, target" in note for note in open_cohort(both).notes)
+    assert any("columns that may be labels: tumor, target" in note for note in open_cohort(both).notes)
 
 
 @situation(
@@ -198,3 +198,24 @@ def test_a_split_folder_of_one_class_is_told_as_a_folder(tmp_path: Path, capsys:
     assert "split 'validation' holds" in said
     assert "put images of both classes into it, or do without the split folders" in said
     assert "column" not in said
+
+
+def test_tables_of_ids_for_each_split(tmp_path: Path) -> None:
+    """train.csv and test.csv of ids beside train/ and test/, as competitions have them; the test has no labels."""
+    data = pictures(tmp_path, *[f"train/{n}.png" for n in range(4)], "test/4.png", "test/5.png")
+    table(data, "train.csv", "id,target", *[f"{n},{n % 2}" for n in range(4)])
+    table(data, "test.csv", "id", "4", "5")
+    table(data, "sample_submission.csv", "id,target", "4,0", "5,0")
+    cohort = open_cohort(data)
+    assert cohort.table["split"].value_counts().to_dict() == {"train": 4, "test": 2}
+    assert column(cohort, "label") == {"0": 0, "1": 1, "2": 0, "3": 1, "4": None, "5": None}
+
+
+def test_options_for_columns_are_never_passed_over(tmp_path: Path) -> None:
+    data = pictures(tmp_path, "benign/a.png", "malignant/b.png")
+    with pytest.raises(CohortError, match=r"--label-column or --image-column for data that are read as class-folders"):
+        open_cohort(data, label_column="tumor")
+    loose = pictures(tmp_path / "loose", "a.png", "b.png")
+    table(loose, "labels.csv", "name,cancer", "a.png,0", "b.png,1")
+    assert any("not read: labels.csv (columns name, cancer)" in note for note in open_cohort(loose).notes)
+    assert column(open_cohort(loose / "labels.csv", image_column="name"), "label") == {"a": 0, "b": 1}

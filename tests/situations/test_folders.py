@@ -67,7 +67,7 @@ def test_folders_of_patients_above_the_classes(tmp_path: Path, capsys: pytest.Ca
         tmp_path / "d", *[f"{p}/{c}/{p}_{c}_{i}.png" for p in (10253, 10254, 10255) for c in (0, 1) for i in (0, 1)]
     )
     _, said = checked(capsys, data, "-o", tmp_path / "out")
-    assert "classes are the folders 0 and 1, below other folders" in said
+    assert "classes are the folders 0 and 1, below those of 10253, 10254, 10255" in said
     assert "--group-from-name '^([^/]+)/' takes level 1" in said
     cohort = open_cohort(data, group_from_name="^([^/]+)/")
     assert column(cohort, "label")["10254_1_0"] == 1
@@ -146,8 +146,10 @@ def test_splits_below_the_classes_are_taken(tmp_path: Path) -> None:
 )
 def test_class_folders_win_over_a_table_without_labels(tmp_path: Path) -> None:
     data = pictures(tmp_path / "a", "benign/1.png", "malignant/2.png")
-    (data / "meta.csv").write_text("filename,age\nbenign/1.png,50\nmalignant/2.png,60\n")
-    assert open_cohort(data).layout == "class-folders"
+    (data / "meta.csv").write_text("filename,subject\nbenign/1.png,p\nmalignant/2.png,q\n")
+    cohort = open_cohort(data)
+    assert (cohort.layout, cohort.table["group"].tolist()) == ("class-folders", ["p", "q"])
+    assert "meta.csv holds no labels, but says of 2 images their subject" in cohort.notes
     deep = pictures(
         tmp_path / "b",
         "BreaKHis_v1/histology_slides/breast/benign/1.png",
@@ -334,3 +336,22 @@ def test_predictions_of_other_images_are_never_overwritten(
     assert (tmp_path / "predictions.csv").read_bytes() == before
     (tmp_path / "notes.csv").write_text("word\nmine\n")
     assert run(["predict", str(small_run), "b", "-o", "notes.csv"]) == 1
+
+
+@situation(
+    "folders",
+    there="label images of QuPath (palettes of few entries) in class folders, their pictures elsewhere",
+    typed="tumortrace check DATA",
+    right="a warning, and they stand in quarantine.csv",
+)
+def test_palettes_of_few_entries_count_as_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{c}/{c}{n}.png" for c in CLASSES for n in range(4)]
+    data = pictures(tmp_path / "d", *names)
+    rng = np.random.default_rng(2)
+    for n in range(3):
+        label = Image.fromarray(rng.integers(0, 5, (24, 24), np.uint8))
+        label.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 200, 200, 200, 0])
+        label.save(data / "benign" / f"t{n}-labelled.png")
+    _, said = checked(capsys, data, "-o", tmp_path / "out")
+    assert "mask-like: 3 images" in said
+    assert "t0-labelled" in (tmp_path / "out" / "quarantine.csv").read_text()

@@ -32,7 +32,7 @@ _GROUP = (
 """Columns that name what must not be split, the coarsest first, without what is neither letter nor digit."""
 
 _LABEL = re.compile(
-    r"(?:class|target|diagnos[ie]s|tumou?r|cancer|malignan(?:t|cy)|metastas[ie]s|carcinoma|groundtruth|category)"
+    r"(?:class|target|diagnos[ie]s|tumou?r|cancer|malignan(?:t|cy)|metastas[ie]s|carcinoma|groundtruth|category|histology|dx)"
     r"(?:label|class|id|name|status|type)?|labels|(?:image|class|patch|tile|binary|true)?label(?:s|id|name)?|"
     r"(?:is|has)(?:tumou?r|cancer|malignant|metastas[ie]s|positive)|y|ytrue"
 )
@@ -92,8 +92,8 @@ def with_label(table: pd.DataFrame, where: object, asked: str | None = None) -> 
     if len(named) == 1:
         note = f"labels come from column {shown(named[0])}: --label-column names another"
         return table.assign(label=table[named[0]]), [note]
-    told = two_valued(table)
-    hint = f"; columns with two values: {listed(told)}: --label-column takes one" if told else ""
+    told = may_be_labels(table)
+    hint = f"; columns that may be labels: {listed(told)}: --label-column takes one" if told else ""
     return table, [f"no column 'label' in the table: all images are unlabelled{hint}"]
 
 
@@ -102,10 +102,11 @@ def label_columns(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table if _LABEL.fullmatch(_letters(name)) and _two_classes(table[name])]
 
 
-def two_valued(table: pd.DataFrame) -> list[str]:
-    """The user's columns that hold two values, which may be labels."""
-    own = [name for name in table if name not in COLUMNS]
-    return [str(name) for name in own if len({text for text in table[name].dropna().astype(str) if text.strip()}) == 2]
+def may_be_labels(table: pd.DataFrame) -> list[str]:
+    """The user's columns that hold two values, or have a usual name of labels and hold several."""
+    own = [name for name in table if name not in (*COLUMNS, *group_columns(table), split_column(table))]
+    values = {str(name): len({text for text in table[name].dropna().astype(str) if text.strip()}) for name in own}
+    return [name for name, number in values.items() if number == 2 or (number > 2 and _LABEL.fullmatch(_letters(name)))]
 
 
 def column_groups(table: pd.DataFrame, column: str | None, where: object) -> tuple[pd.Series, str] | None:

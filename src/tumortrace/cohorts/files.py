@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -32,16 +32,22 @@ class Listing(NamedTuple):
 
     def notes(self) -> list[str]:
         """What is to be said about files that are not taken."""
-        told = (
-            (self.clutter, "passed over {} hidden or kept by the system"),
-            (self.masks, "left out {} named as masks or labels of images beside them"),
-            (self.others, "left out {} that are not images"),
-        )
-        return [
-            f"{how.format(f'{len(files):,} file' + 's' * (len(files) > 1))}, such as {plain(files[0])}"
-            for files, how in told
-            if files
-        ]
+        clutter, masks, others = map(_told, (self.clutter, self.masks, self.others))
+        told = [f"passed over {clutter} hidden or kept by the system" + _such_as(self.clutter)] if self.clutter else []
+        if self.masks:
+            told.append(f"left out {masks} named as masks or labels of images beside them" + _such_as(self.masks))
+        if self.others:
+            what = "is no image" if len(self.others) == 1 else "are not images"
+            told.append(f"left out {others} that {what}" + _such_as(self.others))
+        return told
+
+
+def _told(files: Sequence[str]) -> str:
+    return f"{len(files):,} file{'s' * (len(files) != 1)}"
+
+
+def _such_as(files: Sequence[str]) -> str:
+    return f", such as {plain(files[0])}"
 
 
 def list_images(folder: Path) -> Listing:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS, Cohort
-from tumortrace.cohorts.columns import listed, two_valued
+from tumortrace.cohorts.columns import listed, may_be_labels
 from tumortrace.cohorts.copies import joined
 from tumortrace.cohorts.stratify import stratify
 from tumortrace.errors import SplitError
@@ -155,12 +155,12 @@ def require_labels(cohort: Cohort) -> Cohort:
     """
     if cohort.table["label"].notna().any():
         return cohort
-    columns = two_valued(cohort.table)
+    columns = may_be_labels(cohort.table)
     raise SplitError(
         "no image carries a label",
         where=cohort.name,
         expected=f"images of {cohort.classes[0]} and of {cohort.classes[1]}",
-        remedy=f"name the column of labels with --label-column; two values have: {listed(columns)}"
+        remedy=f"name the column of labels with --label-column; it may be {listed(columns)}"
         if columns
         else "put the images into two class folders (benign/, malignant/), or give a table with a column label",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import SPLITS
-from tumortrace.cohorts.files import absolute_paths
+from tumortrace.cohorts.files import absolute_paths, flat_images, list_images, subfolders
 from tumortrace.cohorts.names import split_of
 from tumortrace.errors import CohortError, shown
 from tumortrace.images.reference import ImageRef
@@ -190,6 +190,40 @@ def files_by_path(paths: Sequence[str], folder: Path) -> list[str | None]:
         return None
 
     return [find(text) for text in paths]
+
+
+def places_of(file: Path) -> list[Path]:
+    """Where files are looked for: beside the table, in the folder named like it, in `images/` and its like."""
+    home = Path(os.path.abspath(file.parent))
+    usual = (file.stem, "images", "image", "imgs", "img", "patches", "tiles", "data", "train")
+    folders = {name.lower(): name for name in reversed(subfolders(home))} | {name: name for name in subfolders(home)}
+    return [home, *(home / name for name in dict.fromkeys(folders[each] for each in usual if each in folders))]
+
+
+def find_files(texts: list[str], column: str, file: Path) -> tuple[list[str | None], Path]:
+    """The file of each text of a table's column, and the place: the first that has all, else the one that has most.
+
+    Args:
+        texts: What stands in the column.
+        column: Its name: an id may be named without its folder.
+        file: The table.
+    """
+    places = places_of(file)
+    best: list[str | None] = [None] * len(texts)
+    source = places[0]
+    for place in places:
+        if column == "id":
+            files = files_by_id(texts, place, flat_images(place) if place == places[0] else list_images(place).images)
+        else:
+            files = files_by_path(texts, place)
+            if None in files and place.is_dir():  # names without endings, or of files in folders further down
+                images = flat_images(place) if place == places[0] else list_images(place).images
+                files = [one or other for one, other in zip(files, files_by_id(texts, place, images), strict=True)]
+        if files.count(None) < best.count(None):
+            best, source = files, place
+        if None not in best:
+            break
+    return best, source
 
 
 def with_files(

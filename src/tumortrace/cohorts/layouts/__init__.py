@@ -133,6 +133,9 @@ def open_cohort(
     with _told(path):
         layout, place = _layout_of(path)
         cohort = layout.read(place, reading)
+    if (reading.label_column or reading.image_column) and cohort.layout not in ("table", "kaggle"):
+        found = f"--label-column or --image-column for data that are read as {cohort.layout}"
+        raise CohortError(found, where=path, expected="a table", remedy="name the table instead of its folder")
     if place != path:
         note = f"opened {place.relative_to(path).as_posix()}/, the one folder of images in {path}"
         cohort = replace(cohort, notes=(note, *cohort.notes))

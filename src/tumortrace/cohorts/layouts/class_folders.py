@@ -10,13 +10,15 @@ from typing import NamedTuple
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.columns import image_column_of, listed
 from tumortrace.cohorts.files import absolute_paths, list_images, only_folder, subfolders
 from tumortrace.cohorts.labels import Labels, binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Listing
 from tumortrace.cohorts.levels import levels_told
-from tumortrace.cohorts.names import like_a_split, split_of
-from tumortrace.cohorts.tables import unique_ids
+from tumortrace.cohorts.names import is_clutter, like_a_split, split_of
+from tumortrace.cohorts.tables import find_files, read_table, standard_columns, unique_ids
 from tumortrace.errors import CohortError, plain
+from tumortrace.records.user_tables import read_header
 
 _DEEP = 3  # folders below which class folders are looked for, to name them in a message
 
@@ -47,7 +49,8 @@ class ClassFolders(Layout):
         table = pd.DataFrame({"id": ids, "path": absolute_paths(path, images)})
         splits = pd.Series([row.split for row in rows], dtype="string")
         table = labels.into(table).assign(group=None, split=splits)
-        notes = [*listing.notes(), *notes, *([labels.note] if labels.note else []), *repeats]
+        table, joined = _joined(table, path)
+        notes = [*listing.notes(), *notes, *([labels.note] if labels.note else []), *repeats, *joined]
         if strays := sorted(set(listing.images) - set(images)):
             notes.append(f"left out {len(strays):,} images outside the class folders, such as {plain(strays[0])}")
         name = os.path.basename(os.path.abspath(path))
@@ -149,9 +152,34 @@ def _labels(rows: Sequence[_Row], path: Path, reading: Reading) -> tuple[Labels,
             refusal = refusal or error
             continue
         classes = " and ".join(labels.classes)
-        return labels, [f"classes are the folders {classes}, below other folders"] if level else []
+        above = sorted({row.folders[level - 1] for row in placed}) if level else []
+        return labels, [f"classes are the folders {classes}, below those of {listed(above[:3])} ..."] if level else []
     assert refusal is not None  # as no level was taken
     raise _with_levels(refusal, rows, path)
+
+
+def _joined(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The images with what the one table beside the folders says of them besides, such as their patients, and notes."""
+    names = [name for name in sorted(os.listdir(path)) if name.lower().endswith((".csv", ".tsv", ".parquet"))]
+    named = {name: image_column_of(read_header(path / name), ids=False) for name in names if not is_clutter(name)}
+    about = {name: column for name, column in named.items() if column}
+    if len(about) != 1:
+        return table, [f"not read: the tables {listed(list(about))}"] if about else []
+    ((name, column),) = about.items()
+    try:
+        rows = standard_columns(read_table(path / name)[0], path / name)
+    except CohortError as error:
+        return table, [f"not read: {name} ({error.found})"]
+    files = pd.Series(find_files(rows[column].tolist(), column, path / name)[0], rows.index, dtype=object)
+    rows = rows.assign(path=files)
+    rows = rows[rows["path"].isin(table["path"])].set_index("path")
+    if rows.empty or rows.index.has_duplicates:
+        why = "it names none of the images" if rows.empty else "it has several rows for an image"
+        return table, [f"not read: {name}, as {why}"]
+    own = [str(key) for key in rows if key not in ("id", "label", column) and rows[key].notna().any()]
+    own = [key for key in own if key not in table or table[key].isna().all()]
+    table = table.assign(**{key: table["path"].map(rows[key]) for key in own})
+    return table, [f"{name} holds no labels, but says of {len(rows):,} images their {listed(own)}"] if own else []
 
 
 def _with_levels(refusal: CohortError, rows: Sequence[_Row], path: Path) -> CohortError:

@@ -9,15 +9,14 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.columns import image_column, image_column_of, label_columns, split_column, with_label
-from tumortrace.cohorts.files import flat_images, list_images, subfolders
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Listing
 from tumortrace.cohorts.layouts.class_folders import holds_classes
 from tumortrace.cohorts.names import is_clutter, like_a_split, split_of
 from tumortrace.cohorts.tables import (
     examples,
-    files_by_id,
-    files_by_path,
+    find_files,
+    places_of,
     read_table,
     refuse_repeats,
     standard_columns,
@@ -71,7 +70,7 @@ class Table(Layout):
         rows, _ = read_table(files[0], keep_repeats=True)
         column = image_column(rows, files[0], reading.image_column)
         rows, _ = with_label(rows, files[0], reading.label_column)
-        found, _ = _find_files(rows[column].tolist(), column, files[0])
+        found, _ = find_files(rows[column].tolist(), column, files[0])
         return Listing.of_table(files[0], rows, column, found)
 
 
@@ -98,14 +97,12 @@ def tables_in(folder: Path) -> list[Path]:
     if classes:
         tables = [table for table in tables if _has_labels(table, headers[table])]
     elif not tables:
-        tables = [
-            table for table, header in headers.items() if {"id", "label"} <= {*header} and "probability" not in header
-        ]
+        tables = [table for table, header in headers.items() if _says_of_ids(table, header)]
     if len(tables) == 1:
         return tables
     by_split = {table: split_of(table.stem, table=True) for table in tables}
     splits = [split for split in by_split.values() if split]
-    if "train" not in splits or len(set(splits)) < len(splits):
+    if "train" not in splits:
         return []
     lost = [table.name for table, split in by_split.items() if not split and like_a_split(table.stem)]
     if lost:
@@ -114,6 +111,13 @@ def tables_in(folder: Path) -> list[Path]:
         remedy = "rename it, move it out of the data, or name one table instead of the folder"
         raise CohortError(found, where=folder, expected="names such as train, val, test", remedy=remedy)
     return [table for table, split in by_split.items() if split]
+
+
+def _says_of_ids(file: Path, header: list[str]) -> bool:
+    """Whether a table has ids with labels, or is that of a split; predictions and submissions are none."""
+    if "id" not in header or "probability" in header or "submission" in file.stem.lower():
+        return False
+    return split_of(file.stem, table=True) is not None or _has_labels(file, header)
 
 
 def _has_labels(file: Path, header: list[str]) -> bool:
@@ -138,7 +142,8 @@ def _part(file: Path, reading: Reading, together: bool) -> tuple[pd.DataFrame, l
     if together and "split" not in table:
         table = table.assign(split=split_of(file.stem, table=True))
     table, more = _with_files(standard_columns(table, file), column, file)
-    return (table if "label" in table else table.assign(label="")), [*notes, *said, *more]
+    said = [f"{file.name}: {note}" for note in (*said, *more)] if together else [*said, *more]
+    return (table if "label" in table else table.assign(label="")), [*notes, *said]
 
 
 def _refuse_in_several(table: pd.DataFrame, folder: Path) -> None:
@@ -148,43 +153,15 @@ def _refuse_in_several(table: pd.DataFrame, folder: Path) -> None:
         raise CohortError(found, where=folder, expected="each in one split", remedy="remove them from one")
 
 
-def _places(file: Path) -> list[Path]:
-    """Where files are looked for: beside the table, in the folder named like it, in `images/` and its like."""
-    home = Path(os.path.abspath(file.parent))
-    usual = (file.stem, "images", "image", "imgs", "img", "patches", "tiles", "data", "train")
-    folders = {name.lower(): name for name in reversed(subfolders(home))} | {name: name for name in subfolders(home)}
-    return [home, *(home / name for name in dict.fromkeys(folders[each] for each in usual if each in folders))]
-
-
-def _find_files(texts: list[str], column: str, file: Path) -> tuple[list[str | None], Path]:
-    """The file of each text, and the place: the first that has all of them, else the one that has most."""
-    places = _places(file)
-    best: list[str | None] = [None] * len(texts)
-    source = places[0]
-    for place in places:
-        if column == "id":
-            files = files_by_id(texts, place, flat_images(place) if place == places[0] else list_images(place).images)
-        else:
-            files = files_by_path(texts, place)
-            if None in files and place.is_dir():  # names without endings, or of files in folders further down
-                images = flat_images(place) if place == places[0] else list_images(place).images
-                files = [one or other for one, other in zip(files, files_by_id(texts, place, images), strict=True)]
-        if files.count(None) < best.count(None):
-            best, source = files, place
-        if None not in best:
-            break
-    return best, source
-
-
 def _with_files(table: pd.DataFrame, column: str, file: Path) -> tuple[pd.DataFrame, list[str]]:
     """The rows whose file is there, with its path, and notes."""
-    files, source = _find_files(table[column].tolist(), column, file)
+    files, source = find_files(table[column].tolist(), column, file)
     if not any(files):
         found = f"none of its {len(table)} files is there: {examples(table, column)}"
-        looked = ", ".join(map(str, _places(file)))
+        looked = ", ".join(map(str, places_of(file)))
         remedy = f"correct the column {shown(column)}, or name the one that holds file names with --image-column"
         raise CohortError(found, where=file, expected=f"files in {looked}", remedy=remedy)
-    beside = source == _places(file)[0]
+    beside = source == places_of(file)[0]
     rows, notes = with_files(table, column, files, "the table's folder" if beside else f"{source.name}/")
     if not beside:
         notes.append(f"files were found in {source.name}/ beside the table")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.columns import listed
 from tumortrace.cohorts.files import Listing, absolute_paths, has_images, is_image, list_images
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.tables import unique_ids
@@ -51,7 +52,12 @@ LAYOUTS.register("unlabelled")(Unlabelled())
 
 
 def _passed_over(path: Path, others: list[str]) -> list[str]:
-    """A note on tables beside the images that hold labels, where there are several and none is taken."""
-    tables = [path / name for name in others if "/" not in name and name.lower().endswith((".csv", ".tsv", ".parquet"))]
-    tables = [table for table in tables[:20] if "label" in read_header(table)]
-    return [f"labels in {tables[0].name} are not read: name that table instead of its folder"] if tables else []
+    """A note on tables beside the images, of which none is taken."""
+    tables = [name for name in others if "/" not in name and name.lower().endswith((".csv", ".tsv", ".parquet"))]
+    headers = {name: read_header(path / name) for name in tables[:20]}
+    labels = [name for name, header in headers.items() if "label" in header]
+    if labels:
+        return [f"labels in {labels[0]} are not read: name that table instead of its folder"]
+    told = [f"{name} (columns {listed(header)})" for name, header in headers.items() if len(header) > 1]
+    how = "name the table instead of its folder, with --image-column and --label-column"
+    return [f"not read: {'; '.join(told[:3])}; {how}"] if told else []
