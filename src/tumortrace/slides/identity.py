@@ -49,6 +49,9 @@ def digest_of(request: object) -> str:
 
 
 def _pieces(path: Path, size: int, changed: int) -> Iterator[bytes]:
+    beside = path.with_suffix("")  # MIRAX keeps its pixels in a folder
+    for part in sorted(beside.iterdir()) if path.suffix.lower() == ".mrxs" and beside.is_dir() else ():
+        yield f"{part.name} {part.stat().st_size}".encode()
     with path.open("rb") as file:
         if size <= _WHOLE:
             while piece := file.read(1 << 20):
