@@ -46,21 +46,26 @@ def write(file: Path, pixels: np.ndarray, **more: Any) -> Path:
 
 
 def test_pale_tissue_beside_strong_stain_is_kept() -> None:
-    """Much of it, and a small island that the whole slide's threshold would pass over."""
+    """Much of it, more than a window of it, and a small island on glass whose tint changes across the slide."""
     picture = glass()
     picture[40:200, 40:200], picture[250:350, 100:300] = STRONG, PALE
     mask = find_tissue(picture, 8.0)
     assert mask[255:345, 105:295].mean() > 0.99
     assert mask.mean() < 1.1 * (160 * 160 + 100 * 200) / 160_000
     large = glass(1200, 1200)
-    large[40:600, 40:1100], large[1000:1025, 1000:1060] = STRONG, PALE
-    assert find_tissue(large, 8.0)[1003:1022, 1003:1057].mean() > 0.95
+    large[..., 2] -= np.linspace(0, 12, 1200).astype(np.uint8)
+    large[40:600, 40:1100], large[700:1000, 40:340], large[1000:1025, 1000:1060] = STRONG, PALE, PALE
+    mask = find_tissue(large, 8.0)
+    assert mask[705:995, 45:335].mean() > 0.99
+    assert mask[1003:1022, 1003:1057].mean() > 0.95
+    assert mask.mean() < 1.05 * (560 * 1060 + 300 * 300 + 25 * 60) / 1200**2
 
 
-def test_tinted_glass_is_not_taken_for_pale_tissue() -> None:
+@pytest.mark.parametrize("tint", [18, 26])
+def test_tinted_glass_is_not_taken_for_pale_tissue(tint: int) -> None:
     """As coloured as pale tissue, but of one kind: it is told how much was left out."""
     random = np.random.default_rng(0)
-    picture = np.clip(np.array([240, 236, 218]) + random.normal(0, 1, (400, 400, 3)), 0, 255).astype(np.uint8)
+    picture = np.clip(np.array([240, 236, 240 - tint]) + random.normal(0, 3, (400, 400, 3)), 0, 255).astype(np.uint8)
     picture[100:250, 100:300] = STRONG
     tissue = tell_tissue(picture, 8.0)
     assert tissue.mask.mean() == pytest.approx(150 * 200 / 160_000, rel=0.1)

@@ -18,9 +18,9 @@ from tumortrace.slides.slide import Slide
 # Otsu's threshold always parts something: on bare glass it parts noise, on a slide full of tissue it parts tissue.
 # Glass and stitching seams stay below a saturation of .05, stained tissue lies above .15.
 _LIMITS = (0.06, 0.15)
-_APART = 0.03  # between the means of two kinds
-_TWO_KINDS = 0.75  # share of the variance that lies between two kinds; halves of one bell have .64, of a ramp .75
-_WINDOW = 128  # px of the thumbnail, about 1 mm
+_APART = 0.035  # between the means of two kinds
+_TWO_KINDS = 0.7  # share of the variance that lies between two kinds: of the halves of one bell it is .64
+_WINDOWS = (128, 512)  # px of the thumbnail, about 1 and 4 mm
 _GREY = 3  # levels by which the channels of a grey picture differ at most
 _BLACK = 0.12  # value below which a grey picture shows no tissue
 _DARK_FIELD = 0.5  # share of a grey picture that is black where tissue shines on a dark ground
@@ -112,8 +112,8 @@ def tell_tissue(thumbnail: np.ndarray, resolution: float | None = None) -> Tissu
     """The tissue on a thumbnail, and what was left out.
 
     The threshold on the saturation is that of Otsu (IEEE Trans. Syst. Man Cybern. 9:62, 1979), taken without the ink
-    and kept between .06 and .15, so that bare glass yields no tissue. What lies below is parted again as long as it is
-    of two kinds, on the whole picture and in windows of it, so that strong stain does not hide pale tissue. A grey
+    and kept between .06 and .15, so that bare glass yields no tissue. What lies below is parted again in windows
+    of the picture where it is of two kinds, so that strong stain does not hide pale tissue. A grey
     picture has no saturation: there it is how much darker than glass it is; one on a dark ground has no tissue.
 
     Args:
@@ -156,14 +156,14 @@ def _darkness(value: np.ndarray, ink: np.ndarray) -> np.ndarray:
 
 def _thresholds(strength: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """For each px the lowest of the thresholds of the whole picture and of the windows that it lies in."""
-    values = strength[inside]
-    whole = _pale_from(values, float(np.clip(threshold_otsu(values), *_LIMITS)))
+    whole = float(np.clip(threshold_otsu(strength[inside]), *_LIMITS))
     lowest = np.full(strength.shape, whole)
-    for top in range(0, strength.shape[0], _WINDOW // 2):
-        for left in range(0, strength.shape[1], _WINDOW // 2):
-            window = np.s_[top : top + _WINDOW, left : left + _WINDOW]
-            here = _pale_from(strength[window][inside[window]], whole)
-            lowest[window] = np.minimum(lowest[window], here)
+    for side in _WINDOWS:
+        for top in range(0, strength.shape[0], side // 2):
+            for left in range(0, strength.shape[1], side // 2):
+                window = np.s_[top : top + side, left : left + side]
+                here = _pale_from(strength[window][inside[window]], whole)
+                lowest[window] = np.minimum(lowest[window], here)
     return lowest
 
 
