@@ -186,7 +186,7 @@ def several_frames(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     return renamed(folder, table, "B6", ".tif")
 
 
-@fault("mask-like", "warning", "D0", "D1")
+@fault("mask-like", "error", "D0", "D1")
 def masks_among_the_pictures(folder: Path, table: pd.DataFrame) -> None:
     for identity in ("D0", "D1"):
         change(folder, identity, lambda image: image.convert("L").point(lambda value: 255 * (value > 130)))

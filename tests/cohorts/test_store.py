@@ -59,12 +59,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths decoded so far; chunks are ten images long."""
     seen: list[str] = []
 
-    def counted(path: str) -> tuple[np.ndarray, Facts]:
+    def counted(path: str, bits: int | None = None) -> tuple[np.ndarray, Facts]:
         seen.append(path)
-        return read_with_facts(path)
+        return read_with_facts(path, bits=bits)
 
     monkeypatch.setattr(store_module, "read_with_facts", counted)
-    monkeypatch.setattr(store_module, "read_image", lambda path: counted(path)[0])
+    monkeypatch.setattr(store_module, "read_image", lambda path, bits=None: counted(path)[0])
     monkeypatch.setattr(store_module, "CHUNK_BYTES", 10 * SIDE * SIDE * 3)
     return seen
 
@@ -136,7 +136,7 @@ def test_an_interrupted_call_is_taken_up_where_it_stopped(
     cohort = folder_cohort(images)
     counted = store_module.read_with_facts
 
-    def interrupted(path: str) -> tuple[np.ndarray, Facts]:
+    def interrupted(path: str, bits: int | None = None) -> tuple[np.ndarray, Facts]:
         if path == cohort.table["path"][25]:
             raise KeyboardInterrupt
         return counted(path)
@@ -251,7 +251,7 @@ from tumortrace.cohorts import store
 from test_store import SIDE, folder_cohort
 read = store.read_with_facts
 seen = []
-def read_and_wait(path):
+def read_and_wait(path, bits=None):
     seen.append(path)
     if len(seen) > int(sys.argv[4]):
         time.sleep(600)
@@ -293,7 +293,7 @@ def test_looks_are_taken_while_decoding_and_kept(images: Path, tmp_path: Path, m
     cohort = folder_cohort(images)
     alone, small = inspect(cohort.table["path"].tolist())
     store = open_store(cohort, cache=tmp_path / "cache")
-    monkeypatch.setattr(looks_module, "read_with_facts", lambda path: pytest.fail("a file was opened"))
+    monkeypatch.setattr(looks_module, "read_with_facts", lambda path, bits=None: pytest.fail("a file was opened"))
     pd.testing.assert_frame_equal(open_store(cohort, cache=tmp_path / "cache").looks, alone)
     assert np.array_equal(Looks(cohort, tmp_path / "cache").small, small)
     assert store.digests == alone["digest"].tolist() == digests(store.images, np.arange(40))
@@ -309,7 +309,7 @@ def test_an_interrupted_call_keeps_its_looks(
     part.write_bytes(b"no table")
     seen: list[str] = []
     read = looks_module.read_with_facts
-    monkeypatch.setattr(looks_module, "read_with_facts", lambda path: (seen.append(path), read(path))[1])
+    monkeypatch.setattr(looks_module, "read_with_facts", lambda path, bits=None: (seen.append(path), read(path))[1])
     open_store(cohort, size=(4, 4), cache=tmp_path / "cache")
     alone, _ = inspect(cohort.table["path"].tolist())
     seen.clear()

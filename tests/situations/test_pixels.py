@@ -15,11 +15,16 @@ import tifffile
 from PIL import Image
 
 from tests.images.test_dicom import dicom
+from tests.situations.models import made_model
+from tests.situations.situation import situation
+from tumortrace.cli.main import run
 from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.files import list_images
-from tumortrace.errors import ImageError
+from tumortrace.errors import CohortError, DataError, ImageError
 from tumortrace.images.decoding import read_image, read_with_facts
+from tumortrace.inference.predict import predict
+from tumortrace.records.evaluation import EvaluationRecord, PredictRecord
 
 
 @pytest.fixture
@@ -205,3 +210,193 @@ def test_a_folder_of_dicom_files_without_endings_is_a_folder_of_images(tmp_path:
     (tmp_path / "README").write_text("about these images")
     listing = list_images(tmp_path)
     assert (listing.images, listing.others) == (["IM0001", "IM0002", "b.IMA"], ["README"])
+
+
+def deep_copies(folder: Path, count: int = 6, kind: str = "twelve") -> Path:
+    """Pictures of two classes, as 8 bits or as 12 in 16 that no file states."""
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        place = folder / ("benign" if number % 2 else "malignant")
+        place.mkdir(parents=True, exist_ok=True)
+        stored = {"twelve": twelve_bits(pixels), "full": pixels.astype(np.uint16) * 257, "eight": pixels}[kind]
+        (place / f"{number}.png").write_bytes(imagecodecs.png_encode(stored))
+    return folder
+
+
+@situation(
+    "pixels",
+    there="12 bits in PNG or TIFF of 16, which no file states",
+    typed="tumortrace predict RUN DATA, or train, evaluate, stress, explain",
+    right="refused, with count and example: say --bits 12, or --bits 16 if they are dark",
+)
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "stress", "sheet", "images", "train", "crossval", "check"])
+def test_bits_that_nothing_states_are_asked_for(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Every verb in the same words."""
+    data = deep_copies(tmp_path / "data", 40 if verb in ("train", "crossval") else 6)
+    model = str(made_model(tmp_path / "model"))
+    words = {
+        "sheet": ["explain", model, str(data), "--sheet"],
+        "images": ["explain", model, str(data / "benign" / "1.png")],
+        "train": ["train", str(data)],
+        "crossval": ["crossval", str(data), "--folds", "2"],
+        "check": ["check", str(data)],
+    }.get(verb, [verb, model, str(data)])
+    assert run([*words, "-o", str(tmp_path / "out")]) == 1
+    captured = capsys.readouterr()
+    told = captured.out + captured.err
+    assert "may be read much too dark" in told
+    assert "--bits 12" in told
+    assert "--bits 16" in told
+
+
+@situation(
+    "pixels",
+    there="the same pictures in 8 bits, in 12 of 16, and in 16, mixed",
+    typed="tumortrace predict RUN DATA --bits 12",
+    right="one answer for each picture, whatever it is stored as",
+)
+def test_with_bits_said_copies_get_one_answer(tmp_path: Path) -> None:
+    """Also without the option where the model was trained with it, and in one folder with each kind."""
+    model = made_model(tmp_path / "model")
+    told = made_model(tmp_path / "told", bits=12)
+    expected = predict(model, deep_copies(tmp_path / "eight", kind="eight"))["probability"].tolist()
+    deep = deep_copies(tmp_path / "twelve")
+    assert predict(model, deep, bits=12)["probability"].tolist() == expected
+    assert predict(told, deep)["probability"].tolist() == expected
+    assert run(["predict", str(model), str(deep), "--bits", "12", "-o", str(tmp_path / "a.csv")]) == 0
+    mixed = deep_copies(tmp_path / "mixed")
+    for number, kind in ((0, "eight"), (1, "full"), (2, "full")):
+        place = "benign" if number % 2 else "malignant"
+        source = deep_copies(tmp_path / f"as-{kind}", kind=kind) / place / f"{number}.png"
+        (mixed / place / f"{number}.png").write_bytes(source.read_bytes())
+    assert predict(model, mixed, bits=12)["probability"].tolist() == expected
+
+
+def test_dark_pictures_of_sixteen_bits_are_read_so_where_that_is_said(tmp_path: Path) -> None:
+    """`--bits 16` reads by the range of the type; `--bits 10` is contradicted by the values."""
+    data = deep_copies(tmp_path / "data", 2)
+    model = made_model(tmp_path / "model")
+    assert len(predict(model, data, bits=16)) == 2
+    with pytest.raises(DataError, match=r"values up to 4\d+"):
+        predict(model, data, bits=10)
+    for wrong in (8, 17):
+        with pytest.raises(CohortError, match="9 to 16"):
+            predict(model, data, bits=wrong)
+
+
+def test_dicom_without_a_window_takes_bits_too(tmp_path: Path, picture: np.ndarray) -> None:
+    """12 bits stored as 16 of 16, unsigned and signed."""
+    grey = picture[..., 0]
+    dicom(tmp_path / "a.dcm", twelve_bits(grey), 16)
+    assert np.array_equal(read_image(tmp_path / "a.dcm", 12)[..., 0], grey)
+    signed = (twelve_bits(grey).astype(np.int32) - 2048).astype(np.int16)
+    dicom(tmp_path / "b.dcm", signed, 16, PixelRepresentation=1)
+    assert np.array_equal(read_image(tmp_path / "b.dcm", 12)[..., 0], grey)
+
+
+@situation(
+    "pixels",
+    there="patches of which some are turned by EXIF, of several pages, or four times too large",
+    typed="tumortrace predict RUN DATA",
+    right="answered, with a line for each kind: how many, and which first",
+)
+def test_what_decoding_shows_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the terminal and in the record beside the table; by `evaluate` in its record."""
+    monkeypatch.setattr("tumortrace.inference.evaluate.write_report", lambda folder: folder)
+    data = deep_copies(tmp_path / "data", kind="eight")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = Image.open(data / "benign" / "1.png")
+    pixels.save(data / "benign" / "1.png", exif=exif)
+    pixels.resize((128, 128)).save(data / "benign" / "3.png")
+    pages = [Image.open(data / "malignant" / f"{n}.png") for n in (0, 2)]
+    pages[0].save(data / "malignant" / "0.png", "TIFF", save_all=True, append_images=pages[1:])
+    out = tmp_path / "out.csv"
+    assert run(["predict", str(made_model(tmp_path / "model")), str(data), "-o", str(out)]) == 0
+    told = capsys.readouterr().err
+    lines = (
+        "1 image with an EXIF orientation: shown turned or mirrored against the pixels (1)",
+        "1 image has to shrink by more than 2 to 32x32 pixels, and what is fine in them is lost (3)",
+        "1 file with several pictures, of which only one is read",
+    )
+    record = PredictRecord.read_file(Path(f"{out}.json"))
+    for line in lines:
+        assert line in told
+        assert any(line in note for note in record.notes)
+    assert run(["evaluate", str(tmp_path / "model"), str(data), "-o", str(tmp_path / "e")]) == 0
+    notes = EvaluationRecord.read(tmp_path / "e").notes
+    assert all(any(line in note for note in notes) for line in lines)
+
+
+def test_masks_among_the_patches_are_asked_about(tmp_path: Path) -> None:
+    """A mask is no patch: refused until allowed."""
+    data = deep_copies(tmp_path / "data", kind="eight")
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:20, 8:20] = 255
+    Image.fromarray(mask).save(data / "benign" / "1_mask.png")
+    model = made_model(tmp_path / "model")
+    with pytest.raises(DataError, match=r"mask-like: 1 image of two grey values.*--allow mask-like"):
+        predict(model, data)
+    assert len(predict(model, data, allow=["mask-like"])) == 7
+
+
+@situation(
+    "runs",
+    there="one damaged file among many",
+    typed="tumortrace predict RUN DATA",
+    right="all rows are written, its own with a reason instead of a probability; exit code 1",
+)
+def test_one_broken_file_costs_one_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in an evaluation, whose record says so; where none is left, nothing is written."""
+    monkeypatch.setattr("tumortrace.inference.evaluate.write_report", lambda folder: folder)
+    data = deep_copies(tmp_path / "data", kind="eight")
+    model = made_model(tmp_path / "model")
+    whole = predict(model, data).set_index("id")["probability"]
+    broken = data / "benign" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    for _ in range(2):  # decoded, and from the cache
+        assert run(["predict", str(model), str(data), "-o", str(tmp_path / "out.csv")]) == 1
+        told = capsys.readouterr().err
+        assert "1 of 6 images cannot be read and are left out, such as 3: damaged or truncated" in told
+        assert "6 rows in" in told
+        table = pd.read_csv(tmp_path / "out.csv", dtype={"id": str}).set_index("id")
+        assert "truncated" in table.loc["3", "reason"]
+        assert np.isnan(table.loc["3", "probability"])
+        assert table["reason"].isna().sum() == 5
+        np.testing.assert_allclose(table["probability"].drop("3"), whole.drop("3").astype(float), atol=1e-9)
+    assert run(["evaluate", str(model), str(data), "-o", str(tmp_path / "e")]) == 1
+    record = EvaluationRecord.read(tmp_path / "e")
+    assert (record.data.images, record.data.unreadable) == (5, 1)
+    assert any(note.startswith("warning: 1 of 6 images cannot be read") for note in record.notes)
+    for file in data.rglob("*.png"):
+        file.write_bytes(b"nothing")
+    assert run(["predict", str(model), str(data), "-o", str(tmp_path / "out.csv")]) == 1
+    assert "6 of 6 images cannot be decoded" in capsys.readouterr().err
+
+
+@situation(
+    "runs",
+    there="sample_submission.csv whose ids carry the files' ending, such as abc.tif",
+    typed="tumortrace predict RUN DATA --submission",
+    right="matched as in training, and written as they stand there; one broken file refuses all",
+)
+def test_ids_of_a_submission_with_endings(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "test").mkdir()
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / ("train" if number < 2 else "test") / f"00{number}.tif")
+    (tmp_path / "data" / "train_labels.csv").write_text("id,label\n000.tif,0\n001.tif,1\n")
+    (tmp_path / "data" / "sample_submission.csv").write_text("id,label\n003.tif,0\n002.tif,0\n")
+    words = ["predict", str(made_model(tmp_path / "model")), str(tmp_path / "data"), "--submission"]
+    assert run([*words, "-o", str(tmp_path / "s.csv")]) == 0
+    assert pd.read_csv(tmp_path / "s.csv")["id"].tolist() == ["003.tif", "002.tif"]
+    (tmp_path / "data" / "test" / "002.tif").write_bytes(b"II*\0nothing")
+    (tmp_path / "s.csv").unlink()
+    assert run([*words, "-o", str(tmp_path / "s.csv")]) == 1
+    assert not (tmp_path / "s.csv").exists()
+    assert "1 of 2 images cannot be decoded: 002.tif" in capsys.readouterr().err

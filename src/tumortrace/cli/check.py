@@ -109,9 +109,7 @@ def _print(audit: Audit) -> None:
     for note in audit.notes:
         say(f"note: {note}")
     for finding in audit.findings:
-        names = ", ".join(plain(example.id) for example in finding.examples[:3])
-        such = f" ({names}{', ...' if len(finding.examples) > 3 else ''})" if names else ""
-        print(f"{finding.verdict:7}  {finding.name}: {finding.message}{such}")
+        print(f"{finding.verdict:7}  {finding.name}: {finding.line}")
         if finding.remedy and finding.verdict != "note":
             print(f"{'':7}  -> {finding.remedy}")
 

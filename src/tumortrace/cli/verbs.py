@@ -55,7 +55,7 @@ VERBS = {
     "export": Verb("tumortrace.inference.export:export"),
     "features": Verb("tumortrace.cli.verbs:features", prints=False),
     "models": Verb("tumortrace.cli.verbs:models"),
-    "predict": Verb("tumortrace.inference.predict:predict", defaults={"out": Path("predictions.csv")}),
+    "predict": Verb("tumortrace.cli.verbs:predict", defaults={"out": Path("predictions.csv")}),
     "prepare": Verb("tumortrace.cli.verbs:prepare"),
     "recipes": Verb("tumortrace.cli.verbs:recipes"),
     "report": Verb("tumortrace.reports.report:report"),
@@ -130,9 +130,11 @@ def evaluate(
     subgroups: Sequence[str] = (),
     threshold: float | None = None,
     probability_of: str | None = None,
+    resample: bool = False,
+    allow: Sequence[str] = (),
     device: str = "auto",
     **reading: Any,
-) -> Path:
+) -> int:
     """Measure a trained model on labelled data that it has not seen, or any model by the table of its predictions.
 
     Args:
@@ -144,6 +146,8 @@ def evaluate(
         subgroups: A column on whose values everything is measured apart.
         threshold: For predictions: call an image positive from this probability on; default .5. A run brings its own.
         probability_of: For predictions: the class whose probability they are, where it is not the positive one.
+        resample: Resample images whose um per pixel are known to those of the model's patches, around their centres.
+        allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     """
     if predictions is None:
@@ -156,17 +160,25 @@ def evaluate(
                 remedy="leave it out, or evaluate the run's predictions.csv with --predictions",
             )
         from tumortrace.inference.evaluate import evaluate
+        from tumortrace.records.evaluation import EvaluationRecord
 
-        return evaluate(run, data, out=out, device=device, subgroups=subgroups, **reading)
+        folder = evaluate(
+            run, data, out=out, device=device, subgroups=subgroups, resample=resample, allow=allow, **reading
+        )
+        print(folder)
+        return int(EvaluationRecord.read(folder).data.unreadable > 0)
     if run is not None or data is not None:
         raise RunError("a run and --predictions", expected="one of the two")
     positive = reading.pop("positive", None)
     if reading:
         option = "--" + next(iter(reading)).replace("_", "-")
         raise RunError(f"{option} with --predictions", expected="columns label, group and id in the file itself")
+    if resample or allow:
+        option = "--resample" if resample else "--allow"
+        raise RunError(f"{option} with --predictions", expected="none, as no image is read")
     from tumortrace.inference.evaluate_predictions import evaluate_predictions
 
-    return evaluate_predictions(
+    folder = evaluate_predictions(
         predictions,
         out=out,
         threshold=0.5 if threshold is None else threshold,
@@ -174,6 +186,22 @@ def evaluate(
         probability_of=probability_of,
         subgroups=subgroups,
     )
+    print(folder)
+    return 0
+
+
+@extends("tumortrace.inference.predict:predict")
+def predict(run: Path, data: str, *, out: Path | None = None, **options: Any) -> int:
+    """Predict every image of a cohort, or fill in a Kaggle submission; 1 where an image could not be read.
+
+    Args:
+        run: Run folder or bundle.
+        data: Any known layout, a folder of images or a single image.
+        out: CSV to write.
+    """
+    from tumortrace.inference.predict import predict
+
+    return int("reason" in predict(run, data, out=out, **options))
 
 
 def explain(
@@ -186,6 +214,8 @@ def explain(
     count: int | None = None,
     seed: int = 0,
     out: Path | None = None,
+    resample: bool = False,
+    allow: Sequence[str] = (),
     device: str = "auto",
     **reading: Any,
 ) -> Path:
@@ -203,6 +233,8 @@ def explain(
         count: Images of each kind on a sheet (8), or images to measure (64).
         seed: With `--measure`, of random orders and weights.
         out: Folder to write; default `explanations` in the run folder.
+        resample: Resample images whose um per pixel are known to those of the model's patches, around their centres.
+        allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
     """
     if sheet and measure:
@@ -216,13 +248,14 @@ def explain(
     from tumortrace.inference import explain
 
     chosen = methods or ("grad-cam",)
-    if sheet:
-        return explain.draw_sheets(run, images[0], method=chosen[0], count=count, out=out, device=device, **reading)
+    shared: dict[str, Any] = {"out": out, "device": device, "allow": allow, **reading}
     if measure:
-        return explain.measure(
-            run, *images, methods=methods or None, images=count, seed=seed, out=out, device=device, **reading
-        )
-    return explain.explain(run, images, methods=chosen, out=out, device=device)
+        if resample:
+            raise RunError("--resample with --measure", expected="images at the model's resolution, as masks have it")
+        return explain.measure(run, *images, methods=methods or None, images=count, seed=seed, **shared)
+    if sheet:
+        return explain.draw_sheets(run, images[0], method=chosen[0], count=count, resample=resample, **shared)
+    return explain.explain(run, images, methods=chosen, resample=resample, **shared)
 
 
 @extends("tumortrace.preparation.explore:explore")

@@ -14,14 +14,12 @@ from tumortrace.cohorts.copies import components, exact_copies, near_copies
 from tumortrace.cohorts.findings import VERDICTS, Evidence, Finding, find_all
 from tumortrace.cohorts.layouts import Opened, open_leniently
 from tumortrace.cohorts.looks import NEARLY_BLANK, Look, Looks, as_table
+from tumortrace.cohorts.resolution import resolutions
 from tumortrace.cohorts.splits import LEAK, Splits
 from tumortrace.errors import DataError
 from tumortrace.images.reference import ImageRef
 from tumortrace.records.data import AuditRecord
 from tumortrace.records.progress import say
-
-#: What a quick audit regards of looks: nothing of how files are stored, which training does not see.
-GLANCED = ("digest", "two_valued", "spread", "colour")
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def check(
             data bring, if any.
         quick: Look at tables and at whether files are there, and open none.
         looks: For a quick audit: what decoding showed of the images, in the order of the cohort (as a patch store has
-            them), of which `GLANCED` is regarded: by it exact copies are found.
+            them); near copies are not looked for.
         workers: How many decode at once; default one per core.
 
     Returns:
@@ -133,6 +131,7 @@ def check(
     seen, small = _quickly(table, looks) if quick else _thoroughly(cohort, workers)
     if callable(splits):
         splits = splits(exact_copies(table["id"], seen))
+    seen = seen.assign(resolution=resolutions(cohort, seen))
     table = table.drop(columns=[column for column in table if column in Look._fields]).join(seen)
     table["own_split"] = table["split"]
     if splits is not None:
@@ -186,8 +185,9 @@ def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:
     standing = [finding for finding in audit.errors if finding.name not in allow]
     if standing:
         told = "; ".join(f"{finding.name}: {finding.message}" for finding in standing)
+        asked = [finding.remedy for finding in standing if "--" in finding.remedy]
         flags = " ".join(f"--allow {finding.name}" for finding in standing)
-        remedy = f"run `tumortrace check` and repair them, or override knowingly with {flags}"
+        remedy = "; ".join([*asked, f"run `tumortrace check` and repair them, or override knowingly with {flags}"])
         raise DataError(told, where=audit.cohort_name, expected="data without errors", remedy=remedy)
     return tuple(finding.name for finding in audit.errors)
 
@@ -195,7 +195,7 @@ def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:
 def _quickly(table: pd.DataFrame, looks: pd.DataFrame | None) -> tuple[pd.DataFrame, np.ndarray]:
     """What is seen without opening a file: whether it is there, and of decoded images their digest and spread."""
     if looks is not None:
-        return as_table([Look()] * len(table)).assign(**{name: looks[name].to_numpy() for name in GLANCED}), np.zeros(0)
+        return looks.reset_index(drop=True), np.zeros(0)
     files = [ImageRef.parse(path).file for path in table["path"]]
     there = {file: os.path.exists(file) for file in set(files)}
     return as_table([Look(problem=None if there[file] else "missing") for file in files]), np.zeros(0)

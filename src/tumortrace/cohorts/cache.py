@@ -58,11 +58,11 @@ def unpacked(file: Path, name: str, write: Callable[[BinaryIO], object]) -> Path
 
 @dataclass
 class Filling:
-    """How far an array is: `rows` that are done, and which of them were `resized` and which `failed`."""
+    """How far an array is: `rows` that are done, which of them were `resized`, and why others `failed`, by row."""
 
     rows: int = 0
     resized: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 class ArrayFile:

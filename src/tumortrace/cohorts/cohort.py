@@ -26,6 +26,7 @@ class ReadingOptions(TypedDict, total=False):
     group_from_name: str | None
     label_from_name: str | None
     resolution: float | None
+    bits: int | None
     merge: Sequence[str]
     label_column: str | None
     image_column: str | None
@@ -46,10 +47,11 @@ class Reading:
         label_column: Column of the user's table that holds the classes, where it is not called label.
         image_column: Column of the user's table that says where images are, where its name does not tell.
         resolution: Micrometres per pixel, where the data do not say; it replaces what they say.
+        bits: Bits that the numbers of deep images hold where the files do not say, such as 12 for 12 bits stored in 16.
         merge: Classes to take for one, such as `normal=benign,normal`.
 
     Raises:
-        CohortError: The resolution is out of range.
+        CohortError: The resolution or the bits are out of range.
     """
 
     positive: str | None = None
@@ -57,12 +59,16 @@ class Reading:
     group_from_name: str | None = None
     label_from_name: str | None = None
     resolution: float | None = None
+    bits: int | None = None
     merge: Sequence[str] = field(default=(), kw_only=True)  # a list, as the command line takes it
     label_column: str | None = field(default=None, kw_only=True)
     image_column: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "merge", tuple(self.merge or ()))  # lists from records and callers compare alike
+        if self.bits is not None and not 9 <= self.bits <= 16:
+            expected = "9 to 16, such as 12; images of 8 bits need none"
+            raise CohortError(f"--bits {self.bits}", expected=expected)
         if self.resolution is not None and not 0 < self.resolution < 1000:
             found = f"--resolution {self.resolution}"
             raise CohortError(found, expected="micrometres per pixel, such as 0.5 or 0.97")
@@ -120,6 +126,7 @@ class Cohort:
         resolution: Micrometres per pixel, or None when not known.
         notes: What was assumed while opening, to be said aloud.
         preparation: The record of what was done to the images by `tumortrace prepare`, or None.
+        bits: As `Reading` has them.
         source: What it was opened from; None where it was made otherwise, or is a choice of rows.
         class_names: Names of all classes where there are more than two, negative ones first; else empty.
         positive_names: Those of `class_names` that count as positive.
@@ -139,6 +146,7 @@ class Cohort:
     notes: tuple[str, ...] = field(default=())
     preparation: dict[str, Any] | None = None
     source: Source | None = None
+    bits: int | None = None
     class_names: tuple[str, ...] = ()
     positive_names: tuple[str, ...] = ()
 
@@ -196,7 +204,8 @@ class Cohort:
 
         It changes when a file is edited, added or removed and when a label changes; contents are not read.
         """
-        digest = hashlib.sha256(repr((self.classes, self.resolution)).encode())
+        told = (self.classes, self.resolution, *([self.bits] if self.bits else []))
+        digest = hashlib.sha256(repr(told).encode())
         if self.class_names:
             digest.update(repr((self.class_names, self.positive_names)).encode())
         stats: dict[str, tuple[str, int, int]] = {}

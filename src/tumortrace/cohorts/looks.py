@@ -32,7 +32,7 @@ from tumortrace.records.files import replacing
 from tumortrace.records.progress import track
 
 SIDE = 32  # of the small picture
-VERSION = 2  # raised whenever a look shows something else
+VERSION = 3  # raised whenever a look shows something else
 NEARLY_BLANK = 4.0  # standard deviation of the liveliest channel, of 255; the faintest tissue of PCam has 9
 _BATCH = 64  # images per task
 _SMALL = 1 << 18  # bytes up to which images are looked at together
@@ -46,7 +46,7 @@ class Look(NamedTuple):
     Attributes:
         problem: `missing`, `truncated` or `unreadable`; None for a sound image, and only then the rest is known.
         reason: Why it cannot be decoded.
-        format, kind, orientation, frames, origin, quality, note: As `images.Facts` has them.
+        format, kind, orientation, frames, origin, quality, note, bits, resolution: As `images.Facts` has them.
         height, width: In pixels.
         digest: See `digest_of`.
         two_valued: Whether there are two grey values at most, as in a mask.
@@ -66,6 +66,8 @@ class Look(NamedTuple):
     origin: str | None = None
     quality: int | None = None
     note: str | None = None
+    bits: int | None = None
+    resolution: float | None = None
     height: int | None = None
     width: int | None = None
     digest: str | None = None
@@ -77,20 +79,26 @@ class Look(NamedTuple):
     black: float = np.nan
 
 
-_TYPES = {"string": "problem reason format kind origin note digest", "Int64": "orientation frames quality height width"}
+_TYPES = {
+    "string": "problem reason format kind origin note digest",
+    "Int64": "orientation frames quality bits height width",
+}
 _DTYPES = (
     {name: dtype for dtype, names in _TYPES.items() for name in names.split()}
     | {"two_valued": "boolean"}
-    | dict.fromkeys(("spread", "colour", "sharpness", "ink", "black"), "float64")
+    | dict.fromkeys(("resolution", "spread", "colour", "sharpness", "ink", "black"), "float64")
 )
 
 
-def inspect(paths: Sequence[str], workers: int | None = None) -> tuple[pd.DataFrame, np.ndarray]:
+def inspect(
+    paths: Sequence[str], workers: int | None = None, bits: int | None = None
+) -> tuple[pd.DataFrame, np.ndarray]:
     """What decoding shows of each image, in parallel and with a progress bar.
 
     Args:
         paths: Image files, or rows of HDF5 arrays.
         workers: Processes (threads, for few images); default one per core.
+        bits: As for `images.decoding.read_image`.
 
     Returns:
         The fields of `Look` as columns, one row per path, and small grey pictures: uint8, shape (N, 32, 32), zero where
@@ -111,7 +119,7 @@ def inspect(paths: Sequence[str], workers: int | None = None) -> tuple[pd.DataFr
     looks: list[Look] = []
     small = np.zeros((len(paths), SIDE, SIDE), np.uint8)
     done: Iterator[tuple[Look, np.ndarray | None]] = (
-        each for batch in parallel(map(delayed(_look_all), batches)) for each in batch
+        each for batch in parallel(delayed(_look_all)(batch, bits) for batch in batches) for each in batch
     )
     for row, (look, picture) in enumerate(track(done, "opening files", total=len(paths))):
         looks.append(look)
@@ -147,7 +155,7 @@ class Looks:
     def __init__(self, cohort: Cohort, cache: Path | None = None, workers: int | None = None) -> None:
         self._paths = cohort.table["path"].tolist()
         self._folder = store_folder(cohort, cache) / f"looks-{VERSION}"
-        self._workers = workers
+        self._workers, self._bits = workers, cohort.bits
 
     @property
     def table(self) -> pd.DataFrame:
@@ -192,7 +200,7 @@ class Looks:
             tables.append(kept)
         rows = np.setdiff1d(np.arange(len(self._paths)), kept.index if parts else [])
         if len(rows):
-            seen, small[rows] = inspect([self._paths[row] for row in rows], self._workers)
+            seen, small[rows] = inspect([self._paths[row] for row in rows], self._workers, self._bits)
             with suppress(OSError):  # a cache that cannot be written keeps nothing
                 self.keep(rows, seen, small[rows])
             tables.append(seen.set_index(rows))
@@ -311,13 +319,13 @@ def _sharpness(grey: np.ndarray) -> np.ndarray:
     return np.log2(fine / coarse)
 
 
-def _look_all(paths: Sequence[str]) -> list[tuple[Look, np.ndarray | None]]:
+def _look_all(paths: Sequence[str], bits: int | None) -> list[tuple[Look, np.ndarray | None]]:
     """What decoding shows of each file; small pictures of one size are looked at together, which is faster."""
     seen: dict[int, tuple[Look, np.ndarray | None]] = {}
     alike: dict[tuple[int, ...], list[tuple[int, np.ndarray, Facts]]] = {}
     for row, path in enumerate(paths):
         try:
-            image, facts = read_with_facts(path)
+            image, facts = read_with_facts(path, bits=bits)
         except ImageError as error:
             seen[row] = Look(problem=_problem(path, error.found), reason=error.found), None
             continue

@@ -12,8 +12,10 @@ from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.copies import exact_copies
 from tumortrace.cohorts.layouts import open_cohort, refuse_within
+from tumortrace.cohorts.resolution import common, resolutions
 from tumortrace.cohorts.splits import LEAK, Splits, assign_splits, require_labels
 from tumortrace.cohorts.store import PatchStore, open_store, prepared_store
+from tumortrace.cohorts.telling import judge
 from tumortrace.errors import RecipeError, SplitError
 from tumortrace.evaluation.thresholds import require_enough
 from tumortrace.images.preprocessing import Preprocessing
@@ -37,6 +39,11 @@ class Material:
     def store(self) -> PatchStore:
         """The images, decoded."""
         return open_store(self.cohort)
+
+    @property
+    def resolution(self) -> float | None:
+        """Um per px of the images: as the data say, or else as all files do."""
+        return self.cohort.resolution or common(resolutions(self.cohort, self.store.looks))
 
     @cached_property
     def copies(self) -> Mapping[str, str]:
@@ -109,7 +116,10 @@ class Material:
         audit = check(self.cohort, splits=splits, quick=True, looks=self.store.looks)
         allowed = refuse(audit, [*allow, *([LEAK] if split == "random" else [])])
         told = [Told(name=f.name, verdict=f.verdict, count=f.count, message=f.message) for f in audit.findings]
-        return Admission(findings=told, allowed=list(allowed))
+        lines = [f.line for f in judge(self.cohort, self.store.looks, self.store.size) if f.name not in allowed]
+        if self.cohort.resolution is None and self.resolution is not None:
+            lines.append(f"the images have {self.resolution:.3g} um per pixel, as their table or files state")
+        return Admission(findings=told, allowed=list(allowed), notes=[*self.store.notes, *lines])
 
 
 Divide: TypeAlias = Callable[[Material], Splits]

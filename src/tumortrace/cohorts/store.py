@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from tumortrace.cohorts.cache import ArrayFile, store_folder, telling
+from tumortrace.cohorts.cache import ArrayFile, Filling, store_folder, telling
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.looks import Look, Looks, as_table, digest_of, look_at, look_of
+from tumortrace.cohorts.resolution import stated_before
 from tumortrace.errors import DataError, ImageError
-from tumortrace.images.decoding import Facts, fit, read_image, read_with_facts
+from tumortrace.images.decoding import Facts, fit, fit_resolution, read_image, read_with_facts
 from tumortrace.records.files import write_json
 from tumortrace.records.progress import track
 
@@ -46,6 +47,7 @@ class PatchStore:
         folder: Where the array lies in the cache.
         resized: Rows whose image had another size.
         kept: What decoding showed of the images; None for pictures that were made of them.
+        failed: Why rows could not be read, which are black then: only where `open_store` was asked to keep them.
     """
 
     images: np.ndarray
@@ -55,6 +57,12 @@ class PatchStore:
     folder: Path | None = None
     resized: tuple[int, ...] = ()
     kept: Looks | None = None
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def sound(self) -> np.ndarray:
+        """The rows that could be read, int64."""
+        return np.setdiff1d(np.arange(len(self.images)), list(self.failed))
 
     @cached_property
     def looks(self) -> pd.DataFrame:
@@ -71,7 +79,13 @@ class PatchStore:
 
 
 def open_store(
-    cohort: Cohort, *, size: tuple[int, int] | None = None, cache: Path | None = None, workers: int | None = None
+    cohort: Cohort,
+    *,
+    size: tuple[int, int] | None = None,
+    resolution: float | None = None,
+    keep_failed: bool = False,
+    cache: Path | None = None,
+    workers: int | None = None,
 ) -> PatchStore:
     """The cohort's images as one memory-mapped array, decoded at the first call and opened at once afterwards.
 
@@ -82,6 +96,9 @@ def open_store(
     Args:
         cohort: The images; labels are not needed.
         size: Height and width in pixels to which other images are resized; default the most frequent one.
+        resolution: Um per px to which the images are resampled whose own is known, around their centres (see
+            `images.decoding.fit_resolution`); default none.
+        keep_failed: Leave images that cannot be read black and say which, instead of refusing the others with them.
         cache: Folder to use instead of `cache_folder()`.
         workers: Threads that decode; default one per core (Pillow decodes outside Python's lock).
 
@@ -102,13 +119,46 @@ def open_store(
     home, looks = store_folder(cohort, cache), Looks(cohort, cache, workers)
     with telling(home):
         size = size or _kept_usual_size(cohort, home)
-        array = ArrayFile(home / f"{size[0]}x{size[1]}", len(cohort), size)
+        fitting = Fitting(cohort, resolution)
+        array = ArrayFile(home / f"{size[0]}x{size[1]}{fitting.key}", len(cohort), size)
         if not array.complete:
             with array.locked("decoding"):
-                _fill(array, cohort, looks, workers or os.cpu_count() or 1)
+                _fill(array, cohort, looks, workers or os.cpu_count() or 1, fitting)
+            failed = {int(row): reason for row, reason in array.record.failed.items()}
+            if failed and not (keep_failed and len(failed) < len(cohort)):
+                raise _undecodable(cohort.table["path"].iloc[list(failed)].tolist(), len(cohort), failed)
+        else:
+            failed = {}
     resized = array.record.resized
-    notes = _notes(resized, cohort, size)
-    return PatchStore(array.open(), tuple(cohort.table["id"]), size, notes, array.folder, tuple(resized), looks)
+    notes = _notes(resized, cohort, size, resolution)
+    return PatchStore(array.open(), tuple(cohort.table["id"]), size, notes, array.folder, tuple(resized), looks, failed)
+
+
+class Fitting:
+    """How images become patches: stretched to the size, or resampled to a resolution where theirs is known.
+
+    Args:
+        cohort: The images, and what is known of them before they are opened.
+        resolution: Um per px wanted; None stretches all.
+    """
+
+    def __init__(self, cohort: Cohort, resolution: float | None) -> None:
+        self._wanted, self._stated = resolution, stated_before(cohort)
+        self.bits = cohort.bits
+
+    @property
+    def key(self) -> str:
+        """What tells its patches from others of their size."""
+        if self._wanted is None:
+            return ""
+        return f"-{self._wanted:g}um-{hashlib.sha256(self._stated.tobytes()).hexdigest()[:16]}"
+
+    def fit(self, row: int, image: np.ndarray, facts: Facts, size: tuple[int, int]) -> np.ndarray:
+        """The patch of the image of a row."""
+        stated = self._stated[row] if np.isfinite(self._stated[row]) else facts.resolution
+        if self._wanted is None or stated is None:
+            return fit(image, size)
+        return fit_resolution(image, size, self._wanted / float(stated))
 
 
 def prepared_store(
@@ -166,7 +216,7 @@ def usual_size(cohort: Cohort) -> tuple[int, int]:
         if sizes and number >= SAMPLE:
             break
         try:
-            height, width = read_image(cohort.table["path"].iloc[row]).shape[:2]
+            height, width = read_image(cohort.table["path"].iloc[row], cohort.bits).shape[:2]
         except ImageError:
             continue  # told with all others when the store is filled
         sizes[height, width] += 1
@@ -186,18 +236,28 @@ def _kept_usual_size(cohort: Cohort, home: Path) -> tuple[int, int]:
     return height, width
 
 
-def _fill(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int) -> None:
-    """Decode what is not decoded yet, or raise what could not be."""
+def _fill(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int, fitting: Fitting) -> None:
+    """Decode what is not decoded yet."""
     if array.complete:  # by another process, while this one waited
         return
-    for _ in track(_decoding(array, cohort, looks, workers), "decoding images", total=array.count - array.rows):
-        pass
-    if array.record.failed:
+    if array.record.failed and any(_can_be_read(cohort, int(row)) for row in array.record.failed):
         array.file.unlink()
-        raise _undecodable(cohort.table["path"].iloc[array.record.failed].tolist(), len(cohort))
+        array.record = Filling()
+    todo = array.count - array.rows
+    for _ in track(_decoding(array, cohort, looks, workers, fitting), "decoding images", total=todo):
+        pass
 
 
-def _decoding(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int) -> Iterator[None]:
+def _can_be_read(cohort: Cohort, row: int) -> bool:
+    """Whether an image that failed is there again, as after a change of rights."""
+    try:
+        read_image(cohort.table["path"].iloc[row], cohort.bits)
+    except ImageError:
+        return False
+    return True
+
+
+def _decoding(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int, fitting: Fitting) -> Iterator[None]:
     """Fill the array chunk by chunk, with looks at what has not been looked at, yielding after each image."""
     paths, known = cohort.table["path"].tolist(), looks.known()
     step = max(1, CHUNK_BYTES // (array.size[0] * array.size[1] * 3))
@@ -208,13 +268,17 @@ def _decoding(array: ArrayFile, cohort: Cohort, looks: Looks, workers: int) -> I
             piece = max(1, min(PIECE, (stop - start) // (4 * workers)))
             parts = [slice(first, min(first + piece, stop)) for first in range(start, stop, piece)]
             seen: dict[int, tuple[Look, np.ndarray]] = {}
-            jobs = ([paths[part], pixels[part.start - start : part.stop - start], ~known[part]] for part in parts)
-            decoded = pool.map(_decode, *zip(*jobs, strict=True))
+            targets = (pixels[part.start - start : part.stop - start] for part in parts)
+            jobs = (
+                [range(part.start, part.stop), paths[part], target, ~known[part]]
+                for part, target in zip(parts, targets, strict=True)
+            )
+            decoded = pool.map(partial(_decode, fitting), *zip(*jobs, strict=True))
             for row, (outcome, look, small) in enumerate(chain.from_iterable(decoded), start):
                 if outcome == "resized":
                     array.record.resized.append(row)
-                elif outcome == "failed":
-                    array.record.failed.append(row)
+                elif outcome:
+                    array.record.failed[str(row)] = outcome
                 if look is not None and small is not None:
                     seen[row] = look, small
                 yield
@@ -249,18 +313,21 @@ def _prepare(
             array.append(file, np.stack(done))
 
 
-def _decode(paths: list[str], target: np.ndarray, looking: np.ndarray) -> list[Outcome]:
-    """Put images into `target`: of each, whether it was `resized` or `failed` or neither, and what was seen of it."""
+def _decode(
+    fitting: Fitting, numbers: range, paths: list[str], target: np.ndarray, looking: np.ndarray
+) -> list[Outcome]:
+    """Put images into `target`: of each, whether it was `resized`, or why it failed, or nothing; and what was seen."""
     outcomes: list[Outcome] = []
     alike: dict[int, Facts] = {}
     for row, path in enumerate(paths):
         try:
-            image, facts = read_with_facts(path)
-        except ImageError:
-            outcomes.append(("failed", None, None))
+            image, facts = read_with_facts(path, bits=fitting.bits)
+            patch = fitting.fit(numbers[row], image, facts, (target.shape[1], target.shape[2]))
+        except ImageError as error:
+            outcomes.append((error.found, None, None))
             continue
-        target[row] = fit(image, (target.shape[1], target.shape[2]))
-        if image.shape != target.shape[1:]:
+        target[row] = patch
+        if patch is not image:
             look = look_of([path], image[None], [facts])[0] if looking[row] else (None, None)
             outcomes.append(("resized", *look))
             continue
@@ -275,17 +342,19 @@ def _decode(paths: list[str], target: np.ndarray, looking: np.ndarray) -> list[O
     return outcomes
 
 
-def _undecodable(paths: list[str], total: int) -> DataError:
+def _undecodable(paths: list[str], total: int, reasons: Mapping[int, str]) -> DataError:
     first = ", ".join(Path(path).name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
     return DataError(
-        f"{len(paths)} of {total} images cannot be decoded: {first}",
+        f"{len(paths)} of {total} images cannot be decoded: {first} ({next(iter(reasons.values()))})",
         where=Path(paths[0]).parent,
         remedy="run `tumortrace check` to see why, and leave them out",
     )
 
 
-def _notes(resized: list[int], cohort: Cohort, size: tuple[int, int]) -> tuple[str, ...]:
+def _notes(resized: list[int], cohort: Cohort, size: tuple[int, int], resolution: float | None) -> tuple[str, ...]:
     if not resized:
         return ()
+    if resolution is not None:
+        return (f"{len(resized)} of {len(cohort)} images were resampled to {resolution:g} um per pixel, or resized",)
     first = ", ".join(cohort.table["id"][row] for row in resized[:3]) + (", ..." if len(resized) > 3 else "")
     return (f"{len(resized)} of {len(cohort)} images are not {size[1]}x{size[0]} pixels and are resized: {first}",)

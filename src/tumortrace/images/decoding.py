@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tumortrace.errors import ImageError
+from tumortrace.images.depth import depth_of, to_eight_bit
 from tumortrace.images.dicom import is_dicom, read_dicom
 from tumortrace.images.parts import content_of, row_of, square_of
 from tumortrace.images.reference import ImageRef
-from tumortrace.images.tiff import MAX_PIXELS, doubtful_depth, is_tiff, read_tiff, to_eight_bit
+from tumortrace.images.tiff import MAX_PIXELS, Read, is_tiff, of_a_microscope, patch_resolution, read_tiff
 
 _ENDINGS = "bmp dcm dicom gif ima jp2 jpeg jpg pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
@@ -54,6 +55,9 @@ class Facts(NamedTuple):
         origin: Camera, scanner or software that signed the file; blank where nothing did.
         quality: Quality of a JPEG on libjpeg's scale of 1 to 100, as far as its quantisation tells; else 0.
         note: What may have been read otherwise than it was meant; blank where nothing is doubtful.
+        bits: Bits that its numbers seem to hold where nothing states it, so that they may be much too dark; else 0.
+        resolution: Micrometres per pixel that the file states (OME, ImageJ, DICOM; tags of dots per inch where they
+            are a microscope's); None where it states none.
     """
 
     format: str
@@ -63,9 +67,11 @@ class Facts(NamedTuple):
     origin: str = ""
     quality: int = 0
     note: str = ""
+    bits: int = 0
+    resolution: float | None = None
 
 
-def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
+def read_image(path: str | os.PathLike[str] | ImageRef, bits: int | None = None) -> np.ndarray:
     """Pixels of one image as 8-bit RGB, told by content and not by extension.
 
     Grey, palette, CMYK and bilevel images become RGB; deeper ones are scaled by the bits that the file says to use
@@ -78,6 +84,7 @@ def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
         path: An image file, or a part of a file that holds many (`ImageRef`): `file::row` for a row of an array of
             images (HDF5, NumPy's `.npy`) or of a Parquet table, `file::OFFSET+LENGTH` for an encoded image within a
             tar archive or TFRecord file, `file::X,Y,SIDE,SIZE` for a square of a slide.
+        bits: Bits that the numbers of files hold that do not say so, such as 12 (see `images.depth`).
 
     Returns:
         uint8 array of shape (height, width, 3).
@@ -93,11 +100,15 @@ def read_image(path: str | os.PathLike[str] | ImageRef) -> np.ndarray:
         >>> read_image(file).shape, read_image(file)[0, 0].tolist()
         ((2, 4, 3), [7, 7, 7])
     """
-    return read_with_facts(path)[0]
+    return read_with_facts(path, bits=bits)[0]
 
 
 def read_with_facts(
-    path: str | os.PathLike[str] | ImageRef, *, max_pixels: int = MAX_PIXELS, slide: bool = False
+    path: str | os.PathLike[str] | ImageRef,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    slide: bool = False,
+    bits: int | None = None,
 ) -> tuple[np.ndarray, Facts]:
     """Pixels of one image as `read_image` gives them, and how the file stores them, in one reading.
 
@@ -105,6 +116,7 @@ def read_with_facts(
         path: An image file, or a part of one.
         max_pixels: Pixels beyond which an image file is refused before it is decoded.
         slide: Whether a whole slide with levels is wanted too, which is no patch.
+        bits: As for `read_image`.
 
     Raises:
         ImageError: As `read_image` does.
@@ -113,8 +125,8 @@ def read_with_facts(
         >>> import tempfile; from PIL import Image
         >>> file = tempfile.mkdtemp() + "/a.jpg"
         >>> Image.new("L", (4, 2), 7).save(file, "PNG")
-        >>> read_with_facts(file)[1]
-        Facts(format='PNG', kind='grey', orientation=1, frames=1, origin='', quality=0, note='')
+        >>> read_with_facts(file)[1][:6]
+        ('PNG', 'grey', 1, 1, '', 0)
     """
     ref = ImageRef.parse(path)
     path = ref.file
@@ -125,9 +137,9 @@ def read_with_facts(
     if ref.is_square:
         return square_of(ref), Facts("slide")
     if ref.part:
-        return _part(ref, max_pixels)
+        return _part(ref, max_pixels, bits)
     try:
-        pixels, facts = _decoded(path, max_pixels, slide)
+        pixels, facts = _decoded(path, max_pixels, slide, bits)
     except ImageError:
         raise
     except MemoryError:
@@ -143,26 +155,28 @@ def read_with_facts(
     return pixels, facts
 
 
-def _part(ref: ImageRef, max_pixels: int) -> tuple[np.ndarray, Facts]:
+def _part(ref: ImageRef, max_pixels: int, bits: int | None) -> tuple[np.ndarray, Facts]:
     """An encoded image within a file, read from a copy: decoders, of which some are C libraries, want a file."""
     with tempfile.TemporaryDirectory(prefix="tumortrace-") as folder:
         copy = os.path.join(folder, "image")
         with open(copy, "wb") as file:
             file.write(content_of(ref))
         try:
-            return read_with_facts(copy, max_pixels=max_pixels)
+            return read_with_facts(copy, max_pixels=max_pixels, bits=bits)
         except ImageError as error:
             raise ImageError(error.found, where=ref, expected=error.expected, remedy=error.remedy) from None
 
 
-def _decoded(path: str, max_pixels: int, slide: bool) -> tuple[np.ndarray, Facts]:
+def _decoded(path: str, max_pixels: int, slide: bool, bits: int | None) -> tuple[np.ndarray, Facts]:
+    read: Read | None = None
     if is_dicom(path):
-        pixels, kind, frames, note = read_dicom(path, max_pixels, slide=slide)
-        return pixels, Facts("DICOM", kind, frames=frames, note=note)
-    if is_tiff(path) and (read := read_tiff(path, max_pixels, slide=slide)) is not None:
-        pixels, kind, frames, note = read
-        return pixels, Facts("TIFF", kind, frames=frames, note=note)
-    return _with_pillow(path, max_pixels)
+        read, format = read_dicom(path, max_pixels, slide=slide, bits=bits), "DICOM"
+    elif is_tiff(path):
+        read, format = read_tiff(path, max_pixels, slide=slide, bits=bits), "TIFF"
+    if read is None:
+        pixels, facts = _with_pillow(path, max_pixels, bits)
+        return pixels, facts._replace(resolution=patch_resolution(path)) if facts.format == "TIFF" else facts
+    return read.rgb, Facts(format, **{name: value for name, value in read._asdict().items() if name != "rgb"})
 
 
 def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -186,6 +200,36 @@ def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def fit_resolution(image: np.ndarray, size: tuple[int, int], ratio: float) -> np.ndarray:
+    """The middle of the image brought to another resolution: resampled once, from the exact box around its centre.
+
+    Args:
+        image: uint8 array of shape (height, width, 3).
+        size: Height and width wanted, in pixels.
+        ratio: Pixels of the image per pixel wanted, along each side: um/px wanted through um/px of the image.
+
+    Returns:
+        uint8 array of shape (*size, 3).
+
+    Raises:
+        ImageError: It shows less than that; half a pixel is passed over.
+
+    Example:
+        >>> image = np.zeros((8, 8, 3), np.uint8)
+        >>> image[2:6, 2:6] = 255
+        >>> int(fit_resolution(image, (2, 2), 2.0).min()), fit_resolution(image, (4, 4), 2.0).shape
+        (255, (4, 4, 3))
+    """
+    height, width = image.shape[:2]
+    high, wide = size[0] * ratio, size[1] * ratio
+    if high > height + 1 or wide > width + 1:
+        found = f"{width}x{height} pixels show less than a patch of {wide:.4g}x{high:.4g} pixels at this resolution"
+        raise ImageError(found, expected="as much tissue as the model's patches show", remedy="cut larger patches")
+    left, top = max(0.0, (width - wide) / 2), max(0.0, (height - high) / 2)
+    box = (left, top, min(float(width), left + wide), min(float(height), top + high))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box))
+
+
 def _check_file(path: str) -> None:
     try:
         status = os.stat(path)
@@ -198,7 +242,7 @@ def _check_file(path: str) -> None:
         raise ImageError("the file is empty", where=path, remedy=_RESTORE)
 
 
-def _with_pillow(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
+def _with_pillow(path: str, max_pixels: int, bits: int | None) -> tuple[np.ndarray, Facts]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
@@ -210,12 +254,17 @@ def _with_pillow(path: str, max_pixels: int) -> tuple[np.ndarray, Facts]:
                 raise ImageError(found, where=path, expected=expected, remedy="use `tumortrace scan` for slides")
             facts = _facts(image)
             if facts.format == "PNG" and facts.kind == "16 bit":
-                return _deep_png(path, image, facts)
+                return _deep_png(path, image, facts, bits)
             image.load()
             if facts.kind == "palette" and image.mode == "P" and image.getcolors(_LABELS) is not None:
                 facts = facts._replace(kind="label map")
             with suppress(Exception):  # a damaged EXIF block says nothing about orientation
                 ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):
+                values = np.asarray(image)
+                depth = depth_of(values, 65535.0, stated=False, bits=bits, path=path)
+                facts = facts._replace(note=depth.note, bits=depth.likely)
+                return _grey(to_eight_bit(values, depth.top, path)), facts
             return _rgb(image, path), facts
     except Image.DecompressionBombError:
         raise ImageError("too many pixels", where=path, expected="at most 100 megapixels") from None
@@ -239,8 +288,15 @@ def _facts(image: Any) -> Facts:
             getattr(image, "n_frames", 1),
             " ".join(sign for sign in signs if sign),
             _jpeg_quality(sum(tables[0])) if tables else 0,
+            resolution=_resolution(image),
         )
     return Facts(image.format, _KINDS.get(image.mode, image.mode))
+
+
+def _resolution(image: Any) -> float | None:
+    """Um per px by the file's dots per inch, where they are a microscope's."""
+    across, down = (float(value) for value in image.info.get("dpi", (0, 0)))
+    return of_a_microscope(25400 / ((across + down) / 2)) if across > 0 and down > 0 else None
 
 
 def _jpeg_quality(total: int) -> int:
@@ -250,8 +306,8 @@ def _jpeg_quality(total: int) -> int:
 
 
 def _rgb(image: Image.Image, path: str) -> np.ndarray:
-    if image.mode.startswith(("I", "F")):
-        return _grey(to_eight_bit(np.asarray(image), 65535 if image.mode.startswith("I") else 1, path))
+    if image.mode.startswith("F"):
+        return _grey(to_eight_bit(np.asarray(image), 1, path))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -262,7 +318,7 @@ def _grey(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[..., None], 3, axis=2)
 
 
-def _deep_png(path: str, image: Image.Image, facts: Facts) -> tuple[np.ndarray, Facts]:
+def _deep_png(path: str, image: Image.Image, facts: Facts, bits: int | None) -> tuple[np.ndarray, Facts]:
     """A PNG of 16 bits, of which Pillow keeps the upper 8 where it has colours; sBIT says how many bits are used."""
     import imagecodecs
 
@@ -271,18 +327,19 @@ def _deep_png(path: str, image: Image.Image, facts: Facts) -> tuple[np.ndarray, 
     image.load()  # refuses what is cut off
     values = np.asarray(imagecodecs.png_decode(content))
     values = values[..., None] if values.ndim == 2 else values
-    most, place = int(values[..., : 3 if values.shape[2] > 2 else 1].max()), content.find(b"sBIT", 0, 4096)
-    bits = content[place + 4] if place > 0 else 16
-    top = (
-        2.0**bits - 1 if 8 < bits < 16 and most < 2**bits else 65535.0
-    )  # most writers scale the bits up, as they should
-    rgb = to_eight_bit(values[..., :3] if values.shape[2] > 2 else values[..., :1], top, path)
+    colours = values[..., : 3 if values.shape[2] > 2 else 1]
+    place = content.find(b"sBIT", 0, 4096)
+    used = content[place + 4] if place > 0 else 16
+    # most writers scale the bits up, as they should
+    top = 2.0**used - 1 if 8 < used < 16 and int(colours.max()) < 2**used else 65535.0
+    depth = depth_of(colours, top, stated=8 < used < 16, bits=bits, path=path)
+    rgb = to_eight_bit(colours, depth.top, path)
     rgb = np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3)))
     if values.shape[2] in (2, 4):
         alpha = values[..., -1:] / 65535
         rgb = np.rint(rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)
     turned = ImageOps.exif_transpose(_with_exif(rgb, image))
-    return np.asarray(turned), facts._replace(note=doubtful_depth(values, top))
+    return np.asarray(turned), facts._replace(note=depth.note, bits=depth.likely)
 
 
 def _with_exif(rgb: np.ndarray, image: Image.Image) -> Image.Image:

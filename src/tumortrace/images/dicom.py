@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tumortrace.errors import ImageError
-from tumortrace.images.tiff import doubtful_depth
+from tumortrace.images.depth import Depth, depth_of
+from tumortrace.images.tiff import Read
 
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # values that break the standard are harmless or an error
 
@@ -43,7 +44,7 @@ def series_of(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
-def read_dicom(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.ndarray, str, int, str]:
+def read_dicom(path: str, max_pixels: int, *, slide: bool = False, bits: int | None = None) -> Read:
     """The first frame of a DICOM image.
 
     Stored values go through the file's modality transformation and its window or look-up table (of several the
@@ -55,10 +56,7 @@ def read_dicom(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.n
         path: A file that `is_dicom`.
         max_pixels: Rows times columns beyond which it is refused before it is decoded.
         slide: Whether a whole slide is wanted too.
-
-    Returns:
-        uint8, shape (height, width, 3); kind of pixels (`16 bit`, `grey`, `RGB` or `palette`); number of frames; what
-        is doubtful, or nothing.
+        bits: Bits that stored values hold, where all bits of the type are said to be stored and no window is given.
 
     Raises:
         ImageError: Damaged, without an image, compressed in a way that is not known here, or too large.
@@ -78,14 +76,36 @@ def read_dicom(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.n
         rows, columns, frames = int(data.Rows), int(data.Columns), int(data.get("NumberOfFrames") or 1)
         _check_size(path, rows, columns, max_pixels)
         stored = pixel_array(data, index=0)
-        pixels, kind = _shown(data, stored)
+        depth = _depth(data, stored, bits, path)
+        pixels, kind = _shown(data, stored, int(depth.top).bit_length() + _signed(data))
     except ImageError:
         raise
     except Exception as error:  # damaged files make pydicom raise nearly anything
         found = f"a DICOM file without a readable image ({' '.join(str(error).split())[:160]})"
         raise ImageError(found, where=path, remedy=_REMEDY) from None
-    doubtful = not _windowed(data) and stored.ndim == 2
-    return pixels, kind, frames, doubtful_depth(stored, 2.0 ** int(data.BitsStored) - 1) if doubtful else ""
+    return Read(pixels, kind, frames, depth.note, depth.likely, _resolution(data))
+
+
+def _depth(data: Any, stored: np.ndarray, bits: int | None, path: str) -> Depth:
+    """The largest stored value; a window, a table or fewer bits than the type has say enough."""
+    used, allocated = int(data.BitsStored), int(data.BitsAllocated)
+    stated = _windowed(data) or used < allocated or bool(data.get("ModalityLUTSequence"))
+    stated = stated or str(data.PhotometricInterpretation) == "PALETTE COLOR"
+    said = None if bits is None else bits - _signed(data)
+    return depth_of(stored, 2.0 ** (used - _signed(data)) - 1, stated=stated, bits=said, path=path)
+
+
+def _signed(data: Any) -> int:
+    return int(data.get("PixelRepresentation", 0) or 0)
+
+
+def _resolution(data: Any) -> float | None:
+    """Um per px: the spacing in the patient, at the detector or of a slide, as far as rows and columns agree."""
+    with suppress(Exception):  # damaged metadata state none
+        spacing = data.get("PixelSpacing") or data.get("ImagerPixelSpacing")
+        mean = 500 * (float(spacing[0]) + float(spacing[1]))
+        return mean if 0 < mean < 1000 else None
+    return None
 
 
 def _check_size(path: str, rows: int, columns: int, most: int) -> None:
@@ -94,22 +114,21 @@ def _check_size(path: str, rows: int, columns: int, most: int) -> None:
         raise ImageError(found, where=path, expected=expected, remedy="use `tumortrace scan` for slides")
 
 
-def _shown(data: Any, stored: np.ndarray) -> tuple[np.ndarray, str]:
-    """Stored values as uint8 RGB, and their kind."""
+def _shown(data: Any, stored: np.ndarray, bits: int) -> tuple[np.ndarray, str]:
+    """Stored values of so many bits as uint8 RGB, and their kind."""
     from pydicom.pixels import apply_color_lut
 
     interpretation = str(data.PhotometricInterpretation)
-    bits = int(data.BitsStored)
     if interpretation == "PALETTE COLOR":
         looked_up = apply_color_lut(stored, data)[..., :3]
         return _eight_bit(looked_up, 0, float(np.iinfo(looked_up.dtype).max)), "palette"
     if stored.ndim == 3:
-        return _eight_bit(stored, 0, 2.0**bits - 1), "RGB" if bits == 8 else "16 bit"
+        return _eight_bit(stored, 0, 2.0**bits - 1), "RGB" if int(data.BitsStored) == 8 else "16 bit"
     values, low, high = _transformed(data, stored, bits)
     shown = _eight_bit(values, low, high)
     if interpretation == "MONOCHROME1":
         shown = 255 - shown
-    return np.repeat(shown[..., None], 3, axis=2), "grey" if bits == 8 else "16 bit"
+    return np.repeat(shown[..., None], 3, axis=2), "grey" if int(data.BitsStored) == 8 else "16 bit"
 
 
 def _transformed(data: Any, stored: np.ndarray, bits: int) -> tuple[np.ndarray, float, float]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
 from tumortrace.errors import ImageError
+from tumortrace.images.depth import depth_of, to_eight_bit
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -73,7 +74,7 @@ class Pixels:
             self.note = f"plane {depth // 2 + 1}, the middle one of {depth} planes of focus, was read"
         elif axes.get("T", 1) > 1 or alike > 1:
             self.note = f"the first of {max(axes.get('T', 1), alike)} pictures of one size was read"
-        self.top = self._white()
+        self.top, self.stated = self._white()
         self.usual = (
             not self.colour_pages
             and depth == 1
@@ -102,6 +103,18 @@ class Pixels:
             return (unit / densities[0], unit / densities[1]) if unit else None
         return None
 
+    @property
+    def plausible_resolution(self) -> float | None:
+        """The resolution of a patch: OME's or ImageJ's, or that of the tags where it is a microscope's."""
+        if self.resolution is None:
+            return None
+        mean = sum(self.resolution) / 2
+        return mean if 0 < mean < 1000 and (self.tiff.is_ome or self.tiff.is_imagej) else of_a_microscope(mean)
+
+    def colours_of(self, raw: np.ndarray) -> np.ndarray:
+        """Decoded samples without transparency and others."""
+        return raw[..., : self._colours] if raw.ndim == 3 else raw
+
     def to_rgb(self, raw: np.ndarray) -> np.ndarray:
         """Decoded samples as 8-bit RGB.
 
@@ -112,8 +125,7 @@ class Pixels:
             ImageError: Values beyond the range of their type (floating point: 0 to 1); samples not known here.
         """
         photometric = int(self.page.photometric)
-        raw = raw[..., None] if raw.ndim == 2 else raw
-        colours = 3 if photometric in (_RGB, _YCBCR) or self.colour_pages else 1
+        raw, colours = raw[..., None] if raw.ndim == 2 else raw, self._colours
         if (photometric > _RGB and photometric != _YCBCR) or raw.shape[2] < colours:
             found = f"{getattr(self.page.photometric, 'name', photometric)} with {raw.shape[2]} samples per pixel"
             raise ImageError(found, where=self.path, expected="grey or RGB", remedy=_CONVERT)
@@ -151,6 +163,10 @@ class Pixels:
         return raw.transpose(order).reshape(*(raw.shape[place] for place in order[:2]), -1)
 
     @property
+    def _colours(self) -> int:
+        return 3 if int(self.page.photometric) in (_RGB, _YCBCR) or self.colour_pages else 1
+
+    @property
     def _unspecified(self) -> bool:
         return any(int(sample) == 0 for sample in self.page.extrasamples or ())
 
@@ -169,25 +185,34 @@ class Pixels:
         chosen = (level.pages[int(number)] for number in (picked if self.colour_pages else picked[:1]))
         return [page.aspage() for page in chosen]  # tifffile keeps frames of a series without their tags
 
-    def _white(self) -> float:
-        """The value of white: what the file states, or the largest of the bits that it says to use."""
+    def _white(self) -> tuple[float, bool]:
+        """The value of white, and whether the file states that it is another than the largest of its type."""
         dtype, bits = np.dtype(self.page.dtype), int(self.page.bitspersample)
         if dtype.kind in "bf":
-            return 1.0
-        if self.tiff.is_ome and (stated := re.search(r'SignificantBits="(\d+)"', str(self.tiff.ome_metadata))):
-            bits = min(bits, int(stated[1]))
+            return 1.0, True
+        full = 2.0 ** (8 * dtype.itemsize - (dtype.kind == "i")) - 1
+        if self.tiff.is_ome and (said := re.search(r'SignificantBits="(\d+)"', str(self.tiff.ome_metadata))):
+            bits = min(bits, int(said[1]))
         tag = self.page.tags.get(_MAX_SAMPLE)
         if tag is not None and (most := int(np.max(tag.value))) > 255:
-            return float(most)
-        return 2.0 ** (bits - (dtype.kind == "i")) - 1
+            return float(most), most < full
+        top = 2.0 ** (bits - (dtype.kind == "i")) - 1
+        return top, top < full
 
 
-def read_tiff(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.ndarray, str, int, str] | None:
-    """A TIFF's first picture, where Pillow would not read it as it is meant.
+class Read(NamedTuple):
+    """A picture, uint8 of shape (height, width, 3), and what its file shows: see `images.decoding.Facts`."""
 
-    Returns:
-        uint8, shape (height, width, 3); kind of pixels; number of pictures; what is doubtful, or nothing. None where
-        Pillow will do.
+    rgb: np.ndarray
+    kind: str
+    frames: int = 1
+    note: str = ""
+    bits: int = 0
+    resolution: float | None = None
+
+
+def read_tiff(path: str, max_pixels: int, *, slide: bool = False, bits: int | None = None) -> Read | None:
+    """A TIFF's first picture, where Pillow would not read it as it is meant; None where Pillow will do.
 
     Raises:
         ImageError: It is damaged, too large, or of a kind that has no sure meaning as a picture.
@@ -209,8 +234,11 @@ def read_tiff(path: str, max_pixels: int, *, slide: bool = False) -> tuple[np.nd
             raw = pixels.whole()
             kinds = {"u2": "16 bit", "i2": "16 bit", "u1": "RGB" if raw.ndim == 3 else "grey"}
             kind = kinds.get(np.dtype(page.dtype).str[1:], "numbers of an unusual type")
-            note = "; ".join(filter(None, (pixels.note, doubtful_depth(raw, pixels.top))))
-            return pixels.upright(pixels.to_rgb(raw)), kind, pixels.frames, note
+            depth = depth_of(pixels.colours_of(raw), pixels.top, stated=pixels.stated, bits=bits, path=path)
+            pixels.top = depth.top
+            note = "; ".join(text for text in (pixels.note, depth.note) if text)
+            rgb = pixels.upright(pixels.to_rgb(raw))
+            return Read(rgb, kind, pixels.frames, note, depth.likely, pixels.plausible_resolution)
         except ImageError:
             raise
         except Exception as error:  # damaged files make decoders raise nearly anything
@@ -235,30 +263,23 @@ def orientation_of(page: Any) -> int:
     return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
 
 
-def to_eight_bit(values: np.ndarray, top: float, path: str | Path) -> np.ndarray:
-    """Numbers of any type as uint8, scaled by the value of white and never by the range of the data."""
-    if values.dtype == np.uint8 and top == 255:
-        return values
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
-    if not (low >= 0 and high <= top):
-        found = f"values from {low:g} to {high:g} in {values.dtype} numbers"
-        raise ImageError(found, where=path, expected=f"0 to {top:g}", remedy="save it with 8 or 16 bits per channel")
-    return np.rint(values.astype(np.float64) * (255 / top)).astype(np.uint8)
+def patch_resolution(path: str | Path) -> float | None:
+    """Um per px that a TIFF states, as far as that can be believed of a patch."""
+    import tifffile
+
+    with suppress(Exception), tifffile.TiffFile(path) as tiff:  # damaged metadata state none
+        return Pixels(tiff, path).plausible_resolution
+    return None
 
 
-def doubtful_depth(raw: np.ndarray, top: float) -> str:
-    """What to say of numbers that use the lower bits of their range alone, as 12 bits in 16 do; else nothing.
+def of_a_microscope(resolution: float) -> float | None:
+    """Um per px where tags of dots per inch can be believed: printers' and screens' (72 to 2,400 dpi) lie above.
 
     Example:
-        >>> doubtful_depth(np.array([4000], np.uint16), 65535.0)
-        'no value above 4000 in numbers of 16 bits: if they hold 12 bits, it was read much too dark'
+        >>> of_a_microscope(0.25), of_a_microscope(25400 / 2400)
+        (0.25, None)
     """
-    most = int(raw.max(initial=0)) if raw.dtype.kind in "ui" else 0
-    bits, of = most.bit_length(), int(top).bit_length()
-    if not most or of <= 8 or bits > of - 2:
-        return ""
-    likely = next(depth for depth in (8, 10, 12, 14) if bits <= depth)
-    return f"no value above {most} in numbers of {of} bits: if they hold {likely} bits, it was read much too dark"
+    return resolution if 0.05 <= resolution < 2 else None
 
 
 def refuse_incomplete(pages: list[Any], path: str | Path) -> None:

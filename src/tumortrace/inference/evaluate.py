@@ -34,6 +34,8 @@ def evaluate(
     out: str | Path | None = None,
     device: str = "auto",
     subgroups: Sequence[str] = (),
+    resample: bool = False,
+    allow: Sequence[str] = (),
     **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Measure a trained model on labelled data, with 95 % intervals, at the threshold that it brings.
@@ -48,6 +50,8 @@ def evaluate(
             of this name have been evaluated.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         subgroups: Columns of the user's table, on whose levels everything is measured apart.
+        resample: Resample images whose um per pixel are known to those of the model's patches, around their centres.
+        allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -62,7 +66,7 @@ def evaluate(
     model = load_model(run, device=device)
     if out is not None:
         require_own_folder(Path(out))
-    unseen = open_unseen(model, data, **reading)
+    unseen = open_unseen(model, data, resample=resample, allow=allow, **reading)
     cohort, info = unseen.cohort, model.info
     columns = [name if name in cohort.table else name.lower() for name in subgroups]
     for name in columns:
@@ -77,7 +81,15 @@ def evaluate(
     if said.in_distribution is not None:
         notes = [*notes, outside_line(table["in_distribution"], table["group"])]
     record = EvaluationRecord(
-        command=command_line("evaluate", run, None if isinstance(data, Cohort) else data, subgroup=columns, **reading),
+        command=command_line(
+            "evaluate",
+            run,
+            None if isinstance(data, Cohort) else data,
+            subgroup=columns,
+            resample=resample,
+            allow=list(allow),
+            **reading,
+        ),
         model=info.model_dump(mode="json"),
         data=unseen.data,
         classes=list(info.classes),

@@ -126,7 +126,9 @@ def _pictures(model: Model) -> tuple[np.ndarray, str]:
             raise DataError("no data on record")
         cohort = open_cohort(source)
         chosen = np.linspace(0, len(cohort) - 1, min(IMAGES, len(cohort))).astype(int)
-        return np.stack([fit(read_image(cohort.table["path"].iloc[row]), size) for row in chosen]), cohort.name
+        return np.stack(
+            [fit(read_image(cohort.table["path"].iloc[row], cohort.bits), size) for row in chosen]
+        ), cohort.name
     except DataError:
         stain = slide_stain("check", "scanner-a")
         drawn = [draw_patch(index, 0, index % 2 == 1, stain)[0] for index in range(IMAGES)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -10,14 +11,22 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts.kaggle import submission_ids
-from tumortrace.cohorts.store import open_store
+from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import CohortError, PredictionsError
 from tumortrace.evaluation.abstention import outside_line
-from tumortrace.inference.unseen import open_data, predictions_table
+from tumortrace.images.reference import ImageRef
+from tumortrace.inference.patches import Patches, open_patches
+from tumortrace.inference.unseen import open_data, predictions_table, provenance
 from tumortrace.models.bundle import Model, load_model
+from tumortrace.records.command import command_line
+from tumortrace.records.evaluation import PredictRecord
 from tumortrace.records.files import write_csv
 from tumortrace.records.output import require_file, require_same_images
 from tumortrace.records.progress import say
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import Data
+
+_NULLABLE = {"i": "Int64", "b": "boolean"}  # what whole numbers and truths become where some are missing
 
 
 def predict(
@@ -27,6 +36,8 @@ def predict(
     out: str | Path | None = None,
     submission: bool = False,
     labels: bool = False,
+    resample: bool = False,
+    allow: Sequence[str] = (),
     device: str = "auto",
     **reading: Unpack[ReadingOptions],
 ) -> pd.DataFrame:
@@ -38,14 +49,20 @@ def predict(
         out: CSV to write.
         submission: Give exactly the ids of the data's `sample_submission.csv`, in its order.
         labels: In a submission, 0 or 1 by the threshold instead of the probability.
+        resample: Resample images whose um per pixel are known to those of the model's patches, around their centres.
+        allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
         `id, label, probability, prediction, decision`, and `ood_score` and `in_distribution` where the bundle has them,
-        one row per image in the cohort's order; `label` is the known one or missing. For a submission: `id, label`.
+        one row per image in the cohort's order; `label` is the known one or missing. Images that cannot be read have
+        empty cells, and the table then a column `reason`. For a submission: `id, label`. Beside `out` lies a record of
+        how the predictions came about, with `.json` added to its name.
 
     Raises:
+        DataError: No image can be read, or one of a submission cannot; what decoding showed would make answers wrong
+            and is not allowed.
         PredictionsError: `labels` is given without `submission`.
         RunError: `out` cannot be written, is what is read, a file of a run's own records, or predictions of others.
         CohortError: An image of the submission is missing, or there is no `sample_submission.csv`.
@@ -59,25 +76,60 @@ def predict(
     cohort = open_data(model, data, **reading)
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:
-        cohort = cohort.where(cohort.table["id"].isin(ids))
+        cohort = cohort.where(cohort.table["id"].isin(ids.values()))
     if out is not None:
-        require_same_images(Path(out), cohort.table["id"])
-    store = open_store(cohort, size=model.info.patch_size)
-    for note in (*cohort.notes, *store.notes):
-        say(f"note: {note}")
-    said = model.assess(store.images, description="predicting")
-    table = predictions_table(cohort.table, [said]).drop(columns=["group", "logit"])
-    warning = prevalence_warning(model, table["prediction"].to_numpy())
-    if warning:
-        say(warning)
+        require_same_images(Path(out), cohort.table["id"] if ids is None else list(ids))
+    patches = open_patches(model, cohort, resample=resample, allow=allow, keep_failed=not submission)
+    notes = [*cohort.notes, *patches.notes]
+    sound, store = patches.store.sound, patches.store
+    said = model.assess(store.images, sound, description="predicting")
+    answered = cohort.table.iloc[sound]
+    table = predictions_table(answered, [said]).drop(columns=["group", "logit"])
+    if warning := prevalence_warning(model, table["prediction"].to_numpy()):
+        notes.append(warning)
     if len(table) and "in_distribution" in table:
-        say(outside_line(table["in_distribution"], cohort.table["group"]))
+        notes.append(outside_line(table["in_distribution"], answered["group"]))
+    for note in notes:
+        say(note if note.startswith("warning: ") else f"note: {note}")
+    if store.failed:
+        table = _with_failures(table, cohort, store)
     if ids is not None:
         table = _submission(table, ids, labels)
     if out is not None:
-        write_csv(Path(out), table)
-        say(f"predict: {len(table):,} rows in {out}. Research use only, not a medical device")
+        named = (run.info.name if isinstance(run, Model) else run, None if isinstance(data, Cohort) else data)
+        options = {"submission": submission, "labels": labels, "resample": resample, "allow": list(allow), **reading}
+        _write(Path(out), table, model, patches, notes, command_line("predict", *named, **options))
     return table
+
+
+def _with_failures(table: pd.DataFrame, cohort: Cohort, store: PatchStore) -> pd.DataFrame:
+    """All rows in the cohort's order, those of images that cannot be read with their reason alone."""
+    whole = cohort.table[["id", "label"]].assign(reason=pd.Series(store.failed, dtype="string"))
+    calls = table.drop(columns=["id", "label"]).set_axis(store.sound)
+    nullable = {name: _NULLABLE[kind.kind] for name, kind in calls.dtypes.items() if kind.kind in _NULLABLE}
+    calls = calls.astype(nullable)
+    return whole[["id", "label"]].join(calls).join(whole["reason"])
+
+
+def _write(out: Path, table: pd.DataFrame, model: Model, patches: Patches, notes: list[str], command: str) -> None:
+    """The table, the record of how it came about beside it, and a line on both."""
+    cohort, failed = patches.cohort, patches.store.failed
+    group = cohort.table["group"]
+    about = Data(
+        name=cohort.name,
+        layout=cohort.layout,
+        fingerprint=cohort.fingerprint,
+        images=len(cohort),
+        groups=int(group.nunique()) if group.notna().all() else None,
+        resolution=patches.resolution,
+        resampled=patches.resampled,
+        unreadable=len(failed),
+    )
+    write_csv(out, table)
+    record = PredictRecord(command=command, model=model.named, data=about, notes=notes)
+    PredictRecord.model_validate(record.as_json() | provenance()).write_file(Path(f"{out}.json"))
+    without = f", {len(failed):,} of them without an answer, as their images cannot be read (column reason)"
+    say(f"predict: {len(table):,} rows in {out}{without if failed else ''}. {RESEARCH_USE}")
 
 
 def prevalence_warning(model: Model, predictions: np.ndarray) -> str | None:
@@ -98,26 +150,31 @@ def prevalence_warning(model: Model, predictions: np.ndarray) -> str | None:
     )
 
 
-def _submission_ids(data: str | Path | Cohort, cohort: Cohort) -> list[str]:
+def _submission_ids(data: str | Path | Cohort, cohort: Cohort) -> dict[str, str]:
+    """Id in the cohort by id as `sample_submission.csv` writes it, with or without a file's ending; in its order."""
     remedy = "give the competition's folder, with sample_submission.csv in it"
     ids = None if isinstance(data, Cohort) else submission_ids(Path(data))
     if ids is None:
         raise CohortError(
             "no sample_submission.csv there", where=data if not isinstance(data, Cohort) else cohort.name, remedy=remedy
         )
+    where = f"{data}, sample_submission.csv"
     if len(ids) != len(set(ids)):
-        raise CohortError("an id stands twice", where=f"{data}, sample_submission.csv", remedy="restore the file")
-    missing = sorted(set(ids) - set(cohort.table["id"]))
+        raise CohortError("an id stands twice", where=where, remedy="restore the file")
+    files = [ImageRef.parse(path).file for path in cohort.table["path"]]
+    known = {Path(file).name: identity for file, identity in zip(files, cohort.table["id"], strict=True)}
+    known |= dict(zip(cohort.table["id"], cohort.table["id"], strict=True))
+    missing = sorted(set(ids) - set(known))
     if missing:
         raise CohortError(
             f"{len(missing)} of {len(ids)} ids have no image, the first {missing[0]!r}",
-            where=f"{data}, sample_submission.csv",
+            where=where,
             remedy="restore the missing images; a submission with rows lost is worth nothing",
         )
-    return ids
+    return {identity: known[identity] for identity in ids}
 
 
-def _submission(table: pd.DataFrame, ids: list[str], labels: bool) -> pd.DataFrame:
-    chosen = table.set_index("id").loc[ids]
+def _submission(table: pd.DataFrame, ids: dict[str, str], labels: bool) -> pd.DataFrame:
+    chosen = table.set_index("id").loc[list(ids.values())]
     value = chosen["prediction"] if labels else chosen["probability"]
-    return pd.DataFrame({"id": ids, "label": value.to_numpy()})
+    return pd.DataFrame({"id": list(ids), "label": value.to_numpy()})

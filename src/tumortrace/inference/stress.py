@@ -49,6 +49,8 @@ def stress(
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    resample: bool = False,
+    allow: Sequence[str] = (),
     **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Measure a trained model on images corrupted as laboratories corrupt them, beside the same images as they are.
@@ -64,6 +66,8 @@ def stress(
         out: Folder to write; default `stress` in the run folder.
         seed: Of the choice of images, the corruptions' draws and the intervals.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        resample: Resample images whose um per pixel are known to those of the model's patches, around their centres.
+        allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -80,7 +84,8 @@ def stress(
     if images is not None and images < 1:
         raise DataError(f"--images {images}", expected="1 or more", remedy="leave it out for 500")
     model = load_model(run, device=device)
-    tested = _Tested(model, _drawn(open_unseen(model, data, **reading), images, seed), seed)
+    opened = open_unseen(model, data, resample=resample, allow=allow, **reading)
+    tested = _Tested(model, _drawn(opened, images, seed), seed)
     unseen, threshold = tested.unseen, model.info.threshold
     folder = Path(out) if out is not None else model.run_folder / "stress"
     _begin(folder, tested.plan())
@@ -101,7 +106,17 @@ def stress(
     record = StressRecord.model_validate(
         {
             "verb": "stress",
-            "command": command_line("stress", run, named, corruption=corruptions, **reading, images=count, seed=seed),
+            "command": command_line(
+                "stress",
+                run,
+                named,
+                corruption=corruptions,
+                resample=resample,
+                allow=list(allow),
+                **reading,
+                images=count,
+                seed=seed,
+            ),
             "seed": seed,
             "model": model.named.model_copy(update={"symmetries": model.info.symmetries}),
             "data": unseen.data,
@@ -148,7 +163,7 @@ class _Tested:
         return StressPlan(
             procedure=PROCEDURE,
             model=self.model.info.model_dump_json(),
-            data=self.unseen.cohort.fingerprint,
+            data=self.unseen.cohort.fingerprint + ("-resampled" if self.unseen.patches.resampled else ""),
             images=hashlib.sha256("\n".join(self.unseen.table["id"]).encode()).hexdigest(),
             seed=self.seed,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -13,9 +13,10 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.seen import read_seen
-from tumortrace.cohorts.store import PatchStore, open_store
+from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import CohortError
 from tumortrace.evaluation.classes import CLASS
+from tumortrace.inference.patches import Patches, open_patches
 from tumortrace.models.bundle import Assessment, Model
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
@@ -29,17 +30,22 @@ class Unseen:
 
     Attributes:
         cohort: All labelled images of the data.
-        store: They decoded, at the model's `patch_size`.
+        patches: They decoded, at the model's `patch_size`.
         rows: Those to measure, int64: rows of the cohort's table and of the store.
         split: What they are to the model: "test", or "validation" where it has used all and these only chose its epoch.
         notes: What has to be said beside a result.
     """
 
     cohort: Cohort
-    store: PatchStore
+    patches: Patches
     rows: np.ndarray
     split: str
     notes: list[str]
+
+    @property
+    def store(self) -> PatchStore:
+        """The decoded images."""
+        return self.patches.store
 
     @property
     def table(self) -> pd.DataFrame:
@@ -62,7 +68,9 @@ class Unseen:
             split=self.split,
             images=len(self.rows),
             groups=int(group.nunique()) if group.notna().all() else None,
-            resolution=cohort.resolution,
+            resolution=self.patches.resolution,
+            resampled=self.patches.resampled,
+            unreadable=len(self.store.failed),
         )
 
 
@@ -78,15 +86,25 @@ def open_data(model: Model, data: str | Path | Cohort, **reading: Unpack[Reading
     return cohort
 
 
-def open_unseen(model: Model, data: str | Path | Cohort, **reading: Unpack[ReadingOptions]) -> Unseen:
+def open_unseen(
+    model: Model,
+    data: str | Path | Cohort,
+    *,
+    resample: bool = False,
+    allow: Collection[str] = (),
+    **reading: Unpack[ReadingOptions],
+) -> Unseen:
     """Labelled data without the images that the model's run has used: they are recognised by their pixels.
 
     Args:
         model: The model; its run's table of seen images is looked for beside the bundle.
         data: Any known layout with labels, or an opened cohort.
+        resample: As for `open_patches`.
+        allow: As for `open_patches`.
         **reading: How the data are read: options of `open_cohort`.
 
     Raises:
+        DataError: As `open_patches` does.
         CohortError: No image carries a label, all labelled images were trained or calibrated on, or the class names
             are the model's the other way round.
         ModelError: The images were not prepared as the model's were.
@@ -97,13 +115,14 @@ def open_unseen(model: Model, data: str | Path | Cohort, **reading: Unpack[Readi
     if not len(cohort):
         raise CohortError("no image carries a label", where=data, remedy="use `predict` for unlabelled images")
     notes = [*cohort.notes, *class_notes]
-    store = open_store(cohort, size=model.info.patch_size)
+    patches = open_patches(model, cohort, resample=resample, allow=allow)
     seen = read_seen(Run(model.run_folder).seen_file)
     if not seen:
         notes.append("whether the model has seen these images is not known: the run's seen.csv is not there")
-    used = [seen.get(digest) for digest in store.digests]
+    sound = patches.store.sound
+    used = [seen.get(patches.store.digests[row]) for row in sound]
     rows, split, note = _usable(cohort, used)
-    return Unseen(cohort, store, rows, split, [*notes, *store.notes, *note])
+    return Unseen(patches.cohort, patches, sound[rows], split, [*notes, *patches.notes, *note])
 
 
 def _usable(cohort: Cohort, used: list[str | None]) -> tuple[np.ndarray, str, list[str]]:

@@ -92,6 +92,7 @@ class ModelInfo(OnDisk):
         classes: Names of the negative and of the positive class.
         positive_class: The class whose probability is predicted; always `classes[1]`.
         resolution: Micrometres per pixel of the training patches, or None when not known.
+        bits: Bits that deep images were said to hold whose files do not say, or None; serving reads them so, too.
         preparation: How `prepare` made the training images, where it did; what is predicted must be made likewise.
         symmetries: Whether the logits of the eight rotations and mirrorings are averaged.
         calibration: From the logit to the probability, from the calibration split.
@@ -120,6 +121,7 @@ class ModelInfo(OnDisk):
     positive_class: str
     several: SeveralClasses | None = None
     resolution: float | None = None
+    bits: int | None = None
     preparation: dict[str, Any] | None = None
     symmetries: bool = False
     calibration: Calibrator = Calibrator()

@@ -112,7 +112,7 @@ def _look(rows: Cohort, size: tuple[int, int]) -> tuple[pd.DataFrame, np.ndarray
     kept, cells = [], []
     for index, path in enumerate(track(rows.table["path"].tolist(), "canary")):
         try:
-            image = fit(read_image(path), size).astype(np.float32)
+            image = fit(read_image(path, rows.bits), size).astype(np.float32)
         except ImageError:  # the audit names them
             continue
         edges = [np.linspace(0, side, CELLS + 1).astype(int)[:-1] for side in size]

@@ -87,7 +87,7 @@ def explore(
     measured = measure(draw_sample(cohort, sample, seed), size=usual_size(cohort), stains=estimate_stains)
     names = class_names(cohort)
     table, placed = place(measured.table, seed)
-    pictures = _pictures(measured)
+    pictures = _pictures(measured, cohort.bits)
     ExplorationRecord(
         tumortrace=versions()["tumortrace"],
         seed=seed,
@@ -131,11 +131,13 @@ def _augmentation_record(
 Pictures = dict[int, list[tuple[str, np.ndarray]]]
 
 
-def _pictures(measured: Measured) -> Pictures:
+def _pictures(measured: Measured, bits: int | None) -> Pictures:
     """By label, the ids and pixels of the first images of the sample, which is in random order."""
     labels = measured.table["label"].fillna(2).astype(int)
     return {
-        int(label): [(str(name), read_image(str(path))) for name, path in rows[["id", "path"]].head(SAMPLES).to_numpy()]
+        int(label): [
+            (str(name), read_image(str(path), bits)) for name, path in rows[["id", "path"]].head(SAMPLES).to_numpy()
+        ]
         for label, rows in measured.table.groupby(labels)
     }
 

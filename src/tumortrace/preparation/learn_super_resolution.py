@@ -238,7 +238,7 @@ def _readable(cohort: Cohort, split: str, size: tuple[int, int], most: int) -> l
     images = []
     for path in track(chosen, f"reading {split} images", total=len(chosen)):
         try:
-            images.append(fit(read_image(path), size))
+            images.append(fit(read_image(path, cohort.bits), size))
         except ImageError:
             continue
     return images

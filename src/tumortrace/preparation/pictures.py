@@ -33,7 +33,12 @@ class Outcome(TypedDict, total=False):
 
 
 def prepare_piece(
-    paths: list[str], targets: list[Path], size: tuple[int, int], steps: Preprocessing, device: str = "cpu"
+    paths: list[str],
+    targets: list[Path],
+    size: tuple[int, int],
+    steps: Preprocessing,
+    device: str = "cpu",
+    bits: int | None = None,
 ) -> list[Outcome]:
     """Prepare some images and write them; what became of each, in their order.
 
@@ -43,6 +48,7 @@ def prepare_piece(
         size: Height and width in pixels to which odd-sized images are resized first.
         steps: What to do to them.
         device: Where a generator computes.
+        bits: As for `read_image`.
 
     Returns:
         One of each image.
@@ -51,7 +57,7 @@ def prepare_piece(
     images = []
     for path in paths:
         try:
-            image = read_image(path)
+            image = read_image(path, bits)
         except ImageError as error:
             outcomes.append({"failed": error.found})
             continue

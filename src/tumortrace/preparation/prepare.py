@@ -121,7 +121,12 @@ def _fill(
     pieces = [todo[start : start + PIECE] for start in range(0, len(todo), PIECE)]
     tasks = (
         delayed(prepare_piece)(
-            [paths[row] for row in piece], [folder.images / names[row] for row in piece], size, steps, device
+            [paths[row] for row in piece],
+            [folder.images / names[row] for row in piece],
+            size,
+            steps,
+            device,
+            cohort.bits,
         )
         for piece in pieces
     )

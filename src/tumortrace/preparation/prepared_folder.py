@@ -259,7 +259,7 @@ def _write_failed(folder: Path, cohort: Cohort, outcomes: list[Outcome]) -> None
 def _draw(
     folder: PreparedFolder, cohort: Cohort, names: list[str], rows: list[int], size: tuple[int, int], crop: int | None
 ) -> None:
-    before = [fit(read_image(cohort.table["path"][row]), size) for row in rows]
+    before = [fit(read_image(cohort.table["path"][row], cohort.bits), size) for row in rows]
     after = [read_image(folder.images / names[row]) for row in rows]
     labels = cohort.table["label"]
     titles = ["no label" if pd.isna(labels[row]) else cohort.classes[labels[row]] for row in rows]

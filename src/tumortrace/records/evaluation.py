@@ -46,6 +46,27 @@ class NamedModel(Part):
     symmetries: bool | None = None
 
 
+class PredictRecord(Made):
+    """`<predictions>.csv.json`: how the predictions beside it came about.
+
+    Attributes:
+        verb: Always predict.
+        command: That does it again.
+        model: That predicted.
+        data: What was predicted.
+        notes: What has to be said of the images and of the answers.
+    """
+
+    FILE: ClassVar[str] = "predictions.csv.json"
+    WHOSE: ClassVar[str] = "the folder of predictions"
+
+    verb: str = "predict"
+    command: str = ""
+    model: NamedModel = Field(default_factory=NamedModel)
+    data: Data = Field(default_factory=Data)
+    notes: list[str] = []
+
+
 class Level(Part):
     """One strength of a corruption.
 
@@ -179,6 +200,7 @@ class ExplanationsRecord(Record):
     target: str = ""
     model: NamedModel = Field(default_factory=NamedModel)
     items: list[Explained] = []
+    notes: list[str] = []
     research_use: str = ""
 
 

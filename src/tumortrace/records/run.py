@@ -57,6 +57,7 @@ class Arguments(Part):
     label_column: str | None = None
     image_column: str | None = None
     resolution: float | None = None
+    bits: int | None = None
 
 
 class Told(Part):
@@ -69,15 +70,17 @@ class Told(Part):
 
 
 class Admission(Part):
-    """What the audit found before a training, and what of it was allowed."""
+    """What the audit found before a training, what of it was allowed, and what decoding showed."""
 
     findings: list[Told] = []
     allowed: list[str] = []
+    notes: list[str] = []
 
     @property
     def lines(self) -> list[str]:
-        """What was allowed, a sentence each."""
-        return [f"check: {f.message}, which is allowed" for f in self.findings if f.name in self.allowed]
+        """What was allowed and what was seen, a sentence each."""
+        allowed = [f"check: {f.message}, which is allowed" for f in self.findings if f.name in self.allowed]
+        return [*allowed, *self.notes]
 
 
 class Share(Part):
@@ -113,6 +116,8 @@ class Data(Part):
         classes: The negative and the positive one.
         positive_class: The latter.
         resolution: Micrometres per pixel, None where not known.
+        resampled: Micrometres per pixel to which the images were resampled, None where they were not.
+        unreadable: How many images could not be read and were left out.
         split: Which of its splits was measured, where one was.
         notes: What has to be said of them.
         splits: By name, in the order train, validation, calibration, test.
@@ -127,6 +132,8 @@ class Data(Part):
     classes: list[str] = []
     positive_class: str = ""
     resolution: float | None = None
+    resampled: float | None = None
+    unreadable: int = 0
     split: str | None = None
     notes: list[str] = []
     splits: dict[str, Share] = {}

@@ -354,7 +354,7 @@ def describe_data(material: Material, splits: Splits) -> dict[str, Any]:
         groups=int(cohort.table["group"].nunique()) if cohort.has_groups else None,
         classes=list(cohort.classes),
         positive_class=cohort.positive_class,
-        resolution=cohort.resolution,
+        resolution=material.resolution,
         notes=[*cohort.notes, *splits.notes],
         splits=shares,
     )

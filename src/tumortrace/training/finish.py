@@ -198,7 +198,8 @@ def uncalibrated(experiment: Experiment, recipe: Recipe, architecture: Architect
         classes=cohort.classes,
         positive_class=cohort.positive_class,
         several=several,
-        resolution=cohort.resolution,
+        resolution=experiment.material.resolution,
+        bits=cohort.bits,
         preparation=cohort.preparation,
         symmetries=recipe.symmetries,
         training=TrainingData(

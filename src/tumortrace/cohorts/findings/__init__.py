@@ -15,7 +15,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.looks import showing
-from tumortrace.errors import shortened
+from tumortrace.errors import plain, shortened
 from tumortrace.records.data import ExampleFound, FindingRecord
 from tumortrace.registry import Registry
 
@@ -68,6 +68,12 @@ class Finding:
         object.__setattr__(self, "message", shortened(self.message))
         object.__setattr__(self, "remedy", shortened(self.remedy))
 
+    @property
+    def line(self) -> str:
+        """The message with the first three examples."""
+        names = ", ".join(plain(example.id) for example in self.examples[:3])
+        return f"{self.message} ({names}{', ...' if len(self.examples) > 3 else ''})" if names else self.message
+
     def to_record(self, examples: bool = True) -> FindingRecord:
         """The finding as `audit.json` holds it; without examples as other records do."""
         record = FindingRecord(
@@ -92,6 +98,7 @@ class Evidence:
             is none), indexed by line; empty where the data have no such table.
         unlisted: Images that lie beside the others and that no row and no class folder names.
         refusal: Why `open_cohort` refuses the data, or nothing.
+        size: Height and width in pixels to which the images are brought; None for the most frequent size.
     """
 
     table: pd.DataFrame
@@ -99,6 +106,7 @@ class Evidence:
     listed: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"id": [], "text": [], "file": []}))
     unlisted: tuple[str, ...] = ()
     refusal: str = ""
+    size: tuple[int, int] | None = None
 
     @cached_property
     def sound(self) -> pd.DataFrame:

@@ -146,6 +146,7 @@ def open_cohort(
         table=cohort.table[[*COLUMNS, *own]],
         resolution=reading.resolution or cohort.resolution,
         source=Source(os.path.abspath(path) if path.exists() else os.fspath(data), reading),
+        bits=reading.bits,
     )
 
 
@@ -303,4 +304,6 @@ def _usable(listing: Listing, source: Source, refusal: CohortError) -> Cohort:
     groups = column_groups(table, reading.group_column, where=listing.table)
     table = table if groups is None else table.assign(group=groups[0])
     notes = (f"cannot be trained on as it is: {refusal}", *([groups[1]] if groups else []))
-    return Cohort(listing.table.stem, "table", table, classes, reading.resolution, notes, source=source)
+    return Cohort(
+        listing.table.stem, "table", table, classes, reading.resolution, notes, source=source, bits=reading.bits
+    )

@@ -7,9 +7,10 @@ from pathlib import Path
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
-from tumortrace.errors import CohortError, RunError
+from tumortrace.errors import CohortError
 from tumortrace.records.data import PreparedRecord
 from tumortrace.records.tables import LABELS
+from tumortrace.records.user_tables import numbers, read_text
 
 FILES = f"{PreparedRecord.FILE} and {LABELS.name}"
 
@@ -33,10 +34,12 @@ class Prepared(Layout):
                 "its preparation was not finished", where=path, remedy="call `tumortrace prepare` again as before"
             )
         try:
-            table = LABELS.read(path)
-            table["label"] = table["label"].astype("Int64")
+            table, _ = read_text(LABELS.file(path), CohortError)
+            table["label"] = numbers(table["label"]).astype("Int64")
+            for column in ("group", "split"):
+                table[column] = table[column].mask(table[column] == "")
             for column in {"x", "y"} & set(table.columns):
-                table[column] = table[column].convert_dtypes()
+                table[column] = numbers(table[column]).convert_dtypes()
             table["path"] = [str(path.absolute() / name) for name in table["path"]]
             negative, positive = record.classes
             source = record.source
@@ -53,7 +56,7 @@ class Prepared(Layout):
                 class_names=tuple(record.class_names),
                 positive_names=tuple(record.positive_names),
             )
-        except (RunError, OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise CohortError(
                 f"damaged ({error})",
                 where=path,

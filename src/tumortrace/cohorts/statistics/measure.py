@@ -147,7 +147,9 @@ def measure(
     shape = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     starts = range(0, len(paths), _BATCH)
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        parts = pool.map(lambda start: _look(paths[start : start + _BATCH], labels[start:], shape, stains), starts)
+        parts = pool.map(
+            lambda start: _look(paths[start : start + _BATCH], labels[start:], shape, stains, sample.bits), starts
+        )
         looked = list(track(parts, "measuring images", len(starts)))
     rows = [row for part in looked for row in part[0]]
     decoded = np.array([row is not None for row in rows])
@@ -161,7 +163,7 @@ def measure(
 
 
 def _look(
-    paths: Sequence[str], labels: Sequence[int], shape: tuple[int, int], stains: StainsOf | None
+    paths: Sequence[str], labels: Sequence[int], shape: tuple[int, int], stains: StainsOf | None, bits: int | None
 ) -> tuple[list[dict[str, object] | None], np.ndarray, dict[int, np.ndarray]]:
     """Measures (None where not decodable), histograms, and the sum of the images by label; sums are whole numbers."""
     rows: list[dict[str, object] | None] = []
@@ -169,7 +171,7 @@ def _look(
     sums: dict[int, np.ndarray] = {}
     for path, label in zip(paths, labels, strict=False):
         try:
-            image = read_image(path)
+            image = read_image(path, bits)
         except ImageError:
             rows.append(None)
             continue

@@ -53,6 +53,7 @@ def measure(
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    allow: Sequence[str] = (),
     **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Measure how far the heat maps of a model can be believed, on images that it predicts positive.
@@ -73,6 +74,7 @@ def measure(
         out: Folder to write; default `explanations` in the run folder.
         seed: Of random orders and random weights.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -87,7 +89,7 @@ def measure(
     if images < 1:
         raise ModelError(f"{images} images", expected="1 or more", remedy="name another number")
     model = load_model(run, device=device)
-    unseen = open_unseen(model, data, **reading)
+    unseen = open_unseen(model, data, allow=allow, **reading)
     rows = _positive_rows(model, unseen.store.images, unseen.rows, images, unseen.cohort.name)
     unseen = replace(unseen, rows=rows)
     patches, groups = unseen.images, unseen.table["group"].astype(object).to_list()

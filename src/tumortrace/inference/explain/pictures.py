@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
+import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.cohort import Cohort, Reading, ReadingOptions
 from tumortrace.errors import ModelError
-from tumortrace.images.decoding import fit, read_image
 from tumortrace.inference.explain.cam import layers_of
 from tumortrace.inference.explain.methods import BATCH, METHODS, heat_maps, require_method, seen_by
+from tumortrace.inference.patches import open_patches
 from tumortrace.inference.unseen import end, open_unseen
 from tumortrace.models.bundle import Assessment, Model, load_model
 from tumortrace.records.evaluation import Explained, ExplanationsRecord, SheetsRecord
@@ -38,6 +40,9 @@ def explain(
     out: str | Path | None = None,
     labels: Sequence[int | None] | None = None,
     device: str = "auto",
+    resample: bool = False,
+    allow: Sequence[str] = (),
+    **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Draw what speaks for the positive class in each image.
 
@@ -48,29 +53,38 @@ def explain(
         out: Folder to write; default `explanations` in the run folder.
         labels: Known label of each image, for the captions.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        resample: Resample images whose um per pixel are known to those of the model's patches, around their centres.
+        allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
+        **reading: How the images are read: options of `open_cohort`, of which `bits` and `resolution` matter here.
 
     Returns:
         The folder, with one picture per image and `explanations.json`.
 
     Raises:
-        ImageError: An image cannot be decoded.
+        DataError: An image cannot be decoded, or what it shows would make the answer wrong and is not allowed.
         ModelError: There is no such method, or the model does not fit it.
     """
     chosen = {name: require_method(name) for name in methods}
     model = load_model(run, device=device)
     model.require_preparation(None, "the images")
     folder = explanations_folder(model, out)
-    known = list(zip(images, labels if labels is not None else [None] * len(images), strict=True))
+    paths = [os.path.abspath(path) for path in images]
+    table = pd.DataFrame({"id": [Path(path).stem for path in paths], "path": paths}).assign(group=None, split=None)
+    table["label"] = pd.array(labels if labels is not None else [None] * len(paths), dtype="Int64")
+    told = Reading(**reading)
+    cohort = Cohort("the images", "images", table, resolution=told.resolution, bits=told.bits)
+    opened = open_patches(model, cohort, resample=resample, allow=allow, keep_failed=False)
+    known = list(zip(paths, table["label"], strict=True))
     items: list[Explained] = []
     for start in track(range(0, len(known), BATCH), "explaining"):
         part = known[start : start + BATCH]
-        patches = np.stack([fit(read_image(str(path)), model.info.patch_size) for path, _ in part])
+        patches = np.asarray(opened.store.images[start : start + BATCH])
         said = model.assess(patches)
         maps = {name: heat_maps(model, patches, name) for name in chosen}
         for row, (path, label) in enumerate(part):
             item = Explained(
                 id=Path(str(path)).stem,
-                label=None if label is None else int(label),
+                label=None if pd.isna(label) else int(label),
                 probability=float(said.probability[row]),
                 prediction=int(said.prediction[row]),
                 decision=str(said.decision[row]),
@@ -81,12 +95,14 @@ def explain(
             title = f"{item.id}: {target} {item.probability:.2f}, {item.decision}"
             draw_explanation(folder / item.figure, patches[row], heats, title, target, seen_by(model))
             items.append(item)
-    ExplanationsRecord.model_validate({**_described(model, list(chosen)), "items": items}).write(folder)
+    ExplanationsRecord.model_validate({**_described(model, list(chosen)), "items": items, "notes": opened.notes}).write(
+        folder
+    )
     pictures = {item.figure for item in items}
     for earlier in folder.glob("[0-9][0-9][0-9]*.png"):  # of an earlier call with more images
         if earlier.name not in pictures and earlier.stem.isdecimal():
             earlier.unlink()
-    return end(model, folder, f"explain: {len(items):,} patches in {folder}", [])
+    return end(model, folder, f"explain: {len(items):,} patches in {folder}", opened.notes)
 
 
 def explanations_folder(model: Model, out: str | Path | None) -> Path:
@@ -117,6 +133,8 @@ def draw_sheets(
     count: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    resample: bool = False,
+    allow: Sequence[str] = (),
     **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Draw the most confident right and wrong predictions of each class with their heat, all on one scale.
@@ -128,6 +146,8 @@ def draw_sheets(
         count: Pictures of each kind, default 8.
         out: Folder to write; default `explanations` in the run folder.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        resample: Resample images whose um per pixel are known to those of the model's patches, around their centres.
+        allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -143,7 +163,7 @@ def draw_sheets(
         raise ModelError(f"{count} pictures of each kind", expected="1 or more", remedy="name another number")
     chosen = require_method(method)
     model = load_model(run, device=device)
-    unseen = open_unseen(model, data, **reading)
+    unseen = open_unseen(model, data, resample=resample, allow=allow, **reading)
     said = model.assess(unseen.store.images, unseen.rows, description="predicting")
     ids, labels = unseen.table["id"].to_numpy(), unseen.table["label"].to_numpy(dtype=np.int64)
     places = {kind: _surest(said, labels, *pair)[:count] for kind, pair in KINDS.items()}
