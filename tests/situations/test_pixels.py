@@ -335,7 +335,7 @@ def test_masks_among_the_patches_are_asked_about(tmp_path: Path) -> None:
     data = deep_copies(tmp_path / "data", kind="eight")
     mask = np.zeros((32, 32), np.uint8)
     mask[8:20, 8:20] = 255
-    Image.fromarray(mask).save(data / "benign" / "1_mask.png")
+    Image.fromarray(mask).save(data / "benign" / "outlined.png")
     model = made_model(tmp_path / "model")
     with pytest.raises(DataError, match=r"mask-like: 1 image of two grey values.*--allow mask-like"):
         predict(model, data)
