@@ -11,7 +11,7 @@ from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.findings import Finding
 from tumortrace.cohorts.layouts import open_leniently
 from tumortrace.cohorts.splits import Splits, assign_splits
-from tumortrace.errors import RunError, SplitError, plain
+from tumortrace.errors import RunError, SplitError
 from tumortrace.preparation.canary import canary
 from tumortrace.preparation.second_look import second_look
 from tumortrace.records.data import AuditRecord
