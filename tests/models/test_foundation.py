@@ -114,15 +114,17 @@ def test_a_name_that_is_no_class_is_told(hub_cache: Path) -> None:
     assert type(network.get_submodule("body.blocks.0.mlp")).__name__ == "GluMlp"
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("reg", [0, 4])
-def test_places_are_resampled_to_the_size_that_is_asked_for(reg: int, hub_cache: Path) -> None:
-    """As timm does where it builds the body for that size; the record says so."""
-    options = {**TINY, "reg_tokens": reg, "no_embed_class": reg > 0}
+def test_places_are_resampled_to_the_size_that_is_asked_for(reg: int, dynamic: bool, hub_cache: Path) -> None:
+    """As timm does where it builds the body for that size, or for any; the record says so."""
+    options = {**TINY, "reg_tokens": reg, "no_embed_class": reg > 0, "dynamic_img_size": dynamic}
     made = publish(hub_cache, "owner/name", "vit_base_patch14_dinov2", {**options, "img_size": 70})
     network = build_network("backbone", (28, 42), {"body": "hf-hub:owner/name", "pooling": "token"}).eval()
     record = load_weights(network, "imagenet")
     assert record["origin"].endswith("its embeddings of 5x5 places resampled to 2x3")
-    made.set_input_size(img_size=(28, 42))  # type: ignore[operator]
+    if not dynamic:
+        made.set_input_size(img_size=(28, 42))  # type: ignore[operator]
     images = torch.rand(2, 3, 28, 42)
     with torch.no_grad():
         torch.testing.assert_close(network.features(images), made(images), atol=1e-5, rtol=1e-4)
@@ -151,7 +153,7 @@ def test_what_is_not_there_is_told_in_one_line(hub_cache: Path) -> None:
         load_weights(build_network("backbone", (32, 32), {"body": "kaiko-s16", "options": {"depth": 1}}), "imagenet")
     with pytest.raises(ModelError, match=r"description of 'owner/none'.*HF_HUB_OFFLINE"):
         build_network("backbone", (28, 28), {"body": "hf-hub:owner/none"})
-    put(hub_cache, "owner/other", "config.json", b'{"model_type": "dinov2", "architectures": ["Dinov2Model"]}')
+    put(hub_cache, "owner/other", "config.json", b'{"model_type": "clip", "architectures": ["CLIPModel"]}')
     with pytest.raises(ModelError, match="names no architecture of timm"):
         build_network("backbone", (28, 28), {"body": "hf-hub:owner/other"})
     with pytest.raises(ModelError, match="hibou-b is not offered: it loads by running code"):

@@ -404,16 +404,21 @@ def recipes(name: str | None = None, *, changes: Sequence[str] = ()) -> None:
 
 
 def models() -> None:
-    """List the network families that a recipe can name, with their arguments."""
+    """List the network families that a recipe can name, with their arguments, and the foundation models by name."""
     import inspect
 
     from tumortrace.models.architecture import ARCHITECTURES
+    from tumortrace.models.foundation import foundation_models
 
     for name in ARCHITECTURES:
         builder = ARCHITECTURES[name]
         arguments = [str(p) for p in inspect.signature(builder).parameters.values() if p.name != "input_size"]
         print(f"{name:16} {(inspect.getdoc(builder) or '').splitlines()[0]}")
         print(f"{'':16} {', '.join(arguments)}")
+    print("\nFoundation models, for model.arguments.body of backbone and `embed --body`:")
+    for name, row in foundation_models().items():
+        access = "access on request" if row.gated else "open"
+        print(f"{name:16} {row.hub}, {row.parameters / 1e6:,.0f} M, {row.pooling} {row.width}, {row.licence}, {access}")
 
 
 def doctor() -> None:

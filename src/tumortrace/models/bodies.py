@@ -112,7 +112,7 @@ def body_for(name: str, options: Mapping[str, Any], input_size: tuple[int, int])
                 remedy="name another, or one of timm",
             ) from error
     body = build_body(name, options)
-    if not isinstance(body, VisionTransformer | Eva) or body.dynamic_img_size:
+    if not isinstance(body, VisionTransformer | Eva):
         return body
     made_for, step = body.patch_embed.img_size, body.patch_embed.patch_size
     if made_for is not None and tuple(made_for) != tuple(input_size):

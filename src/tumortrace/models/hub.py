@@ -13,14 +13,18 @@ import huggingface_hub
 from huggingface_hub import constants
 
 from tumortrace.errors import ModelError
+from tumortrace.models.transformers_layout import timms_description
 
 #: What hubs call weights, the safest first.
 USUAL = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+PROCESSOR = "preprocessor_config.json"
 BY_HAND = "name timm's architecture in model.arguments.body and give --weights FILE"
 
 
 def hub_description(hub: str, *, cached: bool = False) -> dict[str, Any] | None:
-    """`config.json` of a repository that timm describes: `architecture`, `model_args` and `pretrained_cfg`.
+    """What `config.json` of a repository says, in timm's words: `architecture`, `model_args` and `pretrained_cfg`.
+
+    Vision transformers and DINOv2 as the library transformers describes them are among these.
 
     Args:
         hub: Owner and name, and perhaps @revision.
@@ -37,14 +41,16 @@ def hub_description(hub: str, *, cached: bool = False) -> dict[str, Any] | None:
         file = _fetched(hub, "config.json")
     if file is None:
         raise ModelError(f"the description of {hub!r} could not be fetched: it has no config.json", remedy=BY_HAND)
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"not readable as JSON ({error})", where=file, remedy="fetch it again") from error
-    if not isinstance(content, dict) or not isinstance(content.get("architecture"), str):
-        kind = content.get("model_type", "none") if isinstance(content, dict) else "none"
+    content = _json(file)
+    if not isinstance(content.get("architecture"), str):
+        processor = _cached(hub, PROCESSOR) or (None if cached or offline() else _fetched(hub, PROCESSOR))
+        described = timms_description(content, _json(processor) if processor else {})
+        if described is not None:
+            return described
         raise ModelError(
-            f"names no architecture of timm (model_type {kind})", where=f"config.json of {hub}", remedy=BY_HAND
+            f"names no architecture of timm (model_type {content.get('model_type', 'none')})",
+            where=f"config.json of {hub}",
+            remedy=BY_HAND,
         )
     if "pretrained_cfg" not in content:  # as older versions of timm wrote it
         content = {"architecture": content["architecture"], "pretrained_cfg": content, "model_args": {}}
@@ -71,6 +77,14 @@ def hub_weights(hub: str, name: str | None = None, remedy: str | None = None) ->
     if fetched is None:
         raise ModelError(f"no weights at {address(hub, names[0])}", expected=" or ".join(names), remedy=BY_HAND)
     return fetched
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"not readable as JSON ({error})", where=file, remedy="fetch it again") from error
+    return content if isinstance(content, dict) else {}
 
 
 def address(hub: str, file: str) -> str:

@@ -28,6 +28,7 @@ from tumortrace.models.bodies import TORCHVISION
 from tumortrace.models.checkpoint import tensors_sha256
 from tumortrace.models.foundation import HUB, FoundationModel, foundation_model
 from tumortrace.models.hub import USUAL, hub_weights, require_connection
+from tumortrace.models.transformers_layout import timms_names
 from tumortrace.records.files import sha256
 
 #: Prefixes under which published files keep a body's tensors.
@@ -155,7 +156,7 @@ def _file_of(path: Path, row: FoundationModel | None) -> Path:
 def _fill(target: nn.Module, tensors: dict[str, Tensor], where: str) -> tuple[int, str]:
     """Put the tensors into the network; returns how many were not needed, and what has to be said of the others."""
     wanted = target.state_dict()
-    tensors, told = _resampled_places(target, tensors)
+    tensors, told = _resampled_places(target, timms_names(tensors) if "cls_token" in wanted else tensors)
     needed = [name for name in wanted if not name.endswith("num_batches_tracked")]  # of no use in inference
     misfits: dict[str, list[str]] = {}
     for prefix in _PREFIXES:
