@@ -120,6 +120,9 @@ def test_one_file_and_plain_binary(tmp_path: Path) -> None:
     cohort = open_cohort(file)
     assert set(cohort.table["split"]) == {"validation"}
     assert np.array_equal(open_store(cohort).images, images[20:30])
+    cohort = open_cohort(file.rename(tmp_path / "train.parquet"))
+    assert cohort.table["split"].isna().all()
+    assert any("called train" in note for note in cohort.notes)
 
 
 def test_no_message_shows_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

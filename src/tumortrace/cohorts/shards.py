@@ -87,6 +87,14 @@ def label_field(names: Sequence[str], where: object, reading: Reading) -> str | 
     return lower[asked.lower()] if asked is not None else next((lower[n] for n in LABEL_FIELDS if n in lower), None)
 
 
+def label_note(column: str | None, fields: Sequence[str], what: str) -> str:
+    """Which field the labels are, or that there are none and which could be."""
+    if column is not None:
+        return f"labels are the {what} {column!r}"
+    others = f" among {', '.join(fields)[:120]}; --label-column names one" if fields else ""
+    return f"no {what} of labels{others}: all images are unlabelled"
+
+
 def cohort_of_shards(
     path: Path, layout: str, rows: pd.DataFrame, reading: Reading, notes: Sequence[str], resolution: float | None = None
 ) -> Cohort:
@@ -113,6 +121,9 @@ def cohort_of_shards(
     told = [*notes, *([labels.note] if labels.note else [])]
     if rows["split"].isna().all():
         told.append("the names of its files say no split")
+    elif (rows["split"] == "train").all():  # what Hugging Face calls data that are not divided
+        told.append("all of it is called train, which divides nothing: splits are made")
+        table = table.assign(split=None)
     name = path.stem if path.is_file() else path.resolve().name
     return Cohort(name, layout, table, resolution=resolution, notes=tuple(told), **labels.naming)
 

@@ -138,12 +138,12 @@ def _of_file(table: pd.DataFrame) -> np.ndarray:
     for path in table["path"]:
         ref = ImageRef.parse(str(path))
         file, row = ref.file, ref.part
-        name = row or os.path.basename(file)
+        place, _, length = row.partition("+")
+        name = place or os.path.basename(file)
         stat = os.stat(file)
         digits = re.findall(r"\d{1,15}", name)
-        rows.append(
-            [0.0 if row else stat.st_size, 0.0 if row else stat.st_mtime, float(digits[-1]) if digits else -1.0]
-        )
+        size, time = (float(length or 0), 0.0) if row else (stat.st_size, stat.st_mtime)
+        rows.append([size, time, float(digits[-1]) if digits else -1.0])
     values = pd.DataFrame(rows)
     values["length"] = table["path"].map(lambda path: len(os.path.basename(path)))
     values["place"] = table["path"].map(os.path.basename).rank()

@@ -16,7 +16,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
-from tumortrace.cohorts.shards import cohort_of_shards, label_field, plain_text, shards_of, with_split
+from tumortrace.cohorts.shards import cohort_of_shards, label_field, label_note, plain_text, shards_of, with_split
 from tumortrace.errors import CohortError
 from tumortrace.images.parts import image_column
 from tumortrace.images.reference import ImageRef
@@ -45,10 +45,8 @@ class HuggingFaceParquet(Layout):
         notes = [f"images are the column {str(image_column(first)).removesuffix('.bytes')!r} of {_count(len(shards))}"]
         tables = [_rows(shard, path, first, reading) for shard in shards]
         rows = pd.concat(tables, ignore_index=True)
-        column = label_field([field.name for field in first], path, reading)
-        notes.append(
-            f"labels are the column {column!r}" if column else "no column of labels: all images are unlabelled"
-        )
+        fields = [field.name for field in first if field.name != str(image_column(first)).removesuffix(".bytes")]
+        notes.append(label_note(label_field(fields, path, reading), fields, "column"))
         return cohort_of_shards(path, "hf-parquet", rows, reading, notes)
 
 

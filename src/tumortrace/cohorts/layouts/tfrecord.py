@@ -22,6 +22,7 @@ from tumortrace.cohorts.shards import (
     class_names_of,
     cohort_of_shards,
     label_field,
+    label_note,
     plain_text,
     read_json,
     shards_of,
@@ -61,7 +62,7 @@ class TfRecord(Layout):
             raise CohortError("no records", where=path, remedy="download it again")
         fields = [str(name) for name in rows if name not in ("record", "shard", "split", _IMAGE)]
         column = label_field(fields, path, reading) or next((name for name in _LABELS if name in fields), None)
-        notes = ["no feature is a label: all images are unlabelled" if column is None else f"labels are {column!r}"]
+        notes = [label_note(column, fields, "feature")]
         rows["path"] = [str(ImageRef(*row)) for row in zip(rows.pop("shard"), rows.pop(_IMAGE), strict=True)]
         names = class_names_of(shards[0].parent / f"{column}.labels.txt")
         rows["label"] = [_named(text, names) for text in rows[column]] if column else None

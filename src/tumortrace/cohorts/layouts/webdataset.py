@@ -19,7 +19,7 @@ from tumortrace.cohorts.cache import unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import is_image
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
-from tumortrace.cohorts.shards import cohort_of_shards, label_field, plain_text, shards_of, with_split
+from tumortrace.cohorts.shards import cohort_of_shards, label_field, label_note, plain_text, shards_of, with_split
 from tumortrace.errors import CohortError
 from tumortrace.images.reference import ImageRef
 from tumortrace.records.progress import track
@@ -55,8 +55,7 @@ class WebDataset(Layout):
             raise CohortError("no images in its archives", where=path, expected="images such as key.png and key.cls")
         fields = [str(name) for name in rows if name not in ("key", "shard", "split", _IMAGE)]
         column = label_field(fields, path, reading) or (_TEXT if _TEXT in fields else None)
-        told = {None: "nothing beside the images says a class: they are unlabelled", _TEXT: "labels are the .txt files"}
-        notes = [told.get(column, f"labels are the field {column!r}")]
+        notes = ["labels are the .txt files"] if column == _TEXT else [label_note(column, fields, "field")]
         rows["id"] = rows.pop("key")
         rows["path"] = [str(ImageRef(*row)) for row in zip(rows.pop("shard"), rows.pop(_IMAGE), strict=True)]
         rows["label"] = rows[column] if column else None
