@@ -9,23 +9,26 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
+from sklearn.metrics import cohen_kappa_score, f1_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from tests.conftest import SMALL
-from tumortrace import compare, crossval, ensemble, evaluate, predict, stress, synthesise, train
+from tumortrace import compare, crossval, ensemble, evaluate, explain, predict, stress, synthesise, train
+from tumortrace.app.catalogue import assess
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.cohorts.store import open_store
+from tumortrace.errors import CohortError, ModelError
 from tumortrace.evaluation.classes import class_columns, evaluate_classes
+from tumortrace.images.augmentation import Augmentation
 from tumortrace.inference.export import export
 from tumortrace.models.architecture import build_network
 from tumortrace.models.bundle import load_model
 from tumortrace.models.layers import LogOdds, build_head, with_classes
-from tumortrace.records.evaluation import ComparisonRecord, StressRecord
+from tumortrace.records.evaluation import ComparisonRecord, ExplanationsRecord, StressRecord
 from tumortrace.records.metrics import Metrics
 from tumortrace.records.plans import CrossvalRecord
 from tumortrace.records.tables import PREDICTIONS
@@ -266,6 +269,64 @@ def test_a_stress_test_tells_of_the_classes(run: Path, tmp_path: Path) -> None:
     record = StressRecord.read(folder)
     assert record.clean.classes is not None
     assert record.corruptions["blur"].levels[0].metrics.classes is not None
+
+
+def test_classes_in_an_order_are_judged_by_it(tissues: Path, tmp_path: Path) -> None:
+    order = "benign,normal,insitu,invasive"
+    folder = train(tissues, changes=(*SMALL, "epochs=1"), class_order=order, out=tmp_path / "runs")
+    table = PREDICTIONS.read(folder)[lambda table: table["split"] == "test"]
+    told = Metrics.read(folder)["test"].classes
+    assert told is not None
+    assert told.names == order.split(",")
+    codes = [table[column].map(told.names.index) for column in ("class", "predicted_class")]
+    assert told["quadratic_kappa"].value == pytest.approx(cohen_kappa_score(*codes, weights="quadratic"))
+    other = synthesise("tissues", tmp_path / "other", count=48, seed=5)
+    told = Metrics.read(evaluate(folder, other, out=tmp_path / "evaluation"))["test"].classes
+    assert told is not None
+    assert told["quadratic_kappa"].value is not None
+
+
+def test_an_order_of_other_classes_is_refused(tissues: Path, tissue: Path) -> None:
+    with pytest.raises(CohortError, match=r"--class-order a,b,c.*expected each of normal, benign, insitu"):
+        open_cohort(tissues, class_order="a,b,c")
+    with pytest.raises(CohortError, match="more than two classes"):
+        open_cohort(tissue, class_order="normal,tumour,other")
+
+
+def test_the_evidence_for_a_class_is_that_of_its_log_odds(run: Path, tissues: Path, tmp_path: Path) -> None:
+    """Occlusion of a class's logit against the rest; an unknown class is refused."""
+    model = load_model(run, backend="torch")
+    images = open_store(open_cohort(tissues)).images[:2]
+    classes = model.embedded(images).classes
+    asked = model.of_class("benign")
+    shares = softmax(classes, axis=1)[:, 1]
+    assert not model.info.symmetries or len(model.info.views) == 8  # whose logits are averaged, not their log-odds
+    np.testing.assert_allclose(asked.logits(images), np.log(shares / (1 - shares)), atol=0.02)
+    np.testing.assert_array_equal(model.embedded(images).classes, classes)
+    files = [str(open_cohort(tissues).table["path"].iloc[0])]
+    folder = explain(run, files, of_class="benign", out=tmp_path / "explanations")
+    assert ExplanationsRecord.read(folder).as_json()["target"] == "benign"
+    with pytest.raises(ModelError, match="no class 'lobular' to ask for; expected one of normal, benign, insitu"):
+        explain(run, files, of_class="lobular", out=tmp_path / "explanations")
+
+
+def test_the_api_tells_the_classes(run: Path, tissues: Path) -> None:
+    model = load_model(run, backend="torch")
+    image = open_store(open_cohort(tissues)).images[:1]
+    said = assess(model, "model", image)[0]
+    assert said["classes"] is not None
+    probabilities = said["classes"]["probabilities"]
+    assert list(probabilities) == NAMES
+    assert probabilities["insitu"] + probabilities["invasive"] == pytest.approx(said["probability"])
+    assert said["classes"]["predicted"] == max(probabilities, key=lambda name: probabilities[name])
+
+
+def test_mixed_targets_of_classes_still_sum_to_one() -> None:
+    augmentation = Augmentation(mixup=0.4)
+    targets = torch.eye(4)[torch.arange(8) % 4]
+    _, mixed = augmentation.mix(torch.rand(8, 3, 4, 4), targets, torch.Generator().manual_seed(0))
+    assert torch.allclose(mixed.sum(1), torch.ones(8))
+    assert (mixed.max(1).values < 1).any()
 
 
 def test_an_exported_model_tells_the_classes(run: Path, tissues: Path, tmp_path: Path) -> None:

@@ -209,6 +209,7 @@ def explain(
     images: Sequence[str] = (),
     *,
     methods: Sequence[str] = (),
+    of_class: str | None = None,
     sheet: bool = False,
     measure: bool = False,
     count: int | None = None,
@@ -227,6 +228,7 @@ def explain(
             `--measure` synthetic tissue where none is named.
         methods: `grad-cam` (default), `grad-cam++`, `layer-cam`, `integrated-gradients` or `occlusion`. `--measure`
             takes all by default.
+        of_class: Of a model of more than two classes, the one whose evidence is drawn in each image.
         sheet: Draw the most confident right and wrong predictions of each class on contact sheets.
         measure: Measure whether the heat maps can be believed: against masks where the data have some, by deletion
             and insertion, and with random weights.
@@ -243,6 +245,8 @@ def explain(
         raise RunError(f"{len(images)} data sets", expected="one", remedy="name one folder or table of labelled images")
     if sheet and len(methods) > 1:
         raise RunError(f"{len(methods)} methods for a sheet", expected="one", remedy="draw a sheet for each")
+    if of_class and (sheet or measure):
+        raise RunError("--of-class with a whole data set", expected="images", remedy="leave it out, or name images")
     if not (sheet or measure or images):
         raise RunError("no image to explain", expected="one or more images, or --sheet DATA, or --measure")
     from tumortrace.inference import explain
@@ -255,7 +259,7 @@ def explain(
         return explain.measure(run, *images, methods=methods or None, images=count, seed=seed, **shared)
     if sheet:
         return explain.draw_sheets(run, images[0], method=chosen[0], count=count, resample=resample, **shared)
-    return explain.explain(run, images, methods=chosen, resample=resample, **shared)
+    return explain.explain(run, images, methods=chosen, of_class=of_class, resample=resample, **shared)
 
 
 @extends("tumortrace.preparation.explore:explore")

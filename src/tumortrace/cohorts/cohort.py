@@ -28,6 +28,7 @@ class ReadingOptions(TypedDict, total=False):
     resolution: float | None
     bits: int | None
     merge: Sequence[str]
+    class_order: str | None
     label_column: str | None
     image_column: str | None
 
@@ -49,6 +50,7 @@ class Reading:
         resolution: Micrometres per pixel, where the data do not say; it replaces what they say.
         bits: Bits that the numbers of deep images hold where the files do not say, such as 12 for 12 bits stored in 16.
         merge: Classes to take for one, such as `normal=benign,normal`.
+        class_order: More than two classes in an order that means something, such as `normal,grade3,grade4,grade5`.
 
     Raises:
         CohortError: The resolution or the bits are out of range.
@@ -61,6 +63,7 @@ class Reading:
     resolution: float | None = None
     bits: int | None = None
     merge: Sequence[str] = field(default=(), kw_only=True)  # a list, as the command line takes it
+    class_order: str | None = field(default=None, kw_only=True)
     label_column: str | None = field(default=None, kw_only=True)
     image_column: str | None = field(default=None, kw_only=True)
 
@@ -130,6 +133,7 @@ class Cohort:
         source: What it was opened from; None where it was made otherwise, or is a choice of rows.
         class_names: Names of all classes where there are more than two, negative ones first; else empty.
         positive_names: Those of `class_names` that count as positive.
+        ordered: Whether the order of `class_names` means something, as that of grades does.
 
     Example:
         >>> table = pd.DataFrame({"id": ["a"], "path": ["a.png"], "label": [1], "group": [None], "split": [None]})
@@ -149,6 +153,7 @@ class Cohort:
     bits: int | None = None
     class_names: tuple[str, ...] = ()
     positive_names: tuple[str, ...] = ()
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.table]
@@ -166,6 +171,28 @@ class Cohort:
     def positive_class(self) -> str:
         """Name of the class that label 1 stands for."""
         return self.classes[1]
+
+    def in_order(self, order: str | None, where: object = None) -> Cohort:
+        """The cohort with its classes in an order that means something; as it is for None.
+
+        Args:
+            order: All of more than two class names, separated by commas.
+            where: The data, for messages.
+
+        Raises:
+            CohortError: These are other names, or there are two classes.
+        """
+        if order is None:
+            return self
+        names = tuple(name.strip() for name in order.split(","))
+        if len(names) < 3 or sorted(names) != sorted(self.class_names):
+            raise CohortError(
+                f"--class-order {order}",
+                where=where,
+                expected="each of " + ", ".join(self.class_names) + ", once" if self.class_names else "two classes",
+                remedy="leave it out, or name more than two classes in their order",
+            )
+        return replace(self, class_names=names, ordered=True, source=self.source)
 
     @property
     def kinds(self) -> pd.Series:

@@ -205,18 +205,21 @@ def _difference(value: float, samples: Floats) -> Estimate:
     return estimated(None, None) if np.isnan(value) else estimated(value, percentile_interval(samples))
 
 
-def with_classes(metrics: SplitMetrics, table: pd.DataFrame, *, replicates: int = 1000, seed: int = 0) -> SplitMetrics:
+def with_classes(
+    metrics: SplitMetrics, table: pd.DataFrame, *, ordered: bool = False, replicates: int = 1000, seed: int = 0
+) -> SplitMetrics:
     """The metrics of a table, and those of its classes where it has probabilities of more than two.
 
     Args:
         metrics: As `evaluate_table` gives them.
         table: What they are of.
-        replicates: As for `evaluate_classes`, like `seed`.
+        ordered: As for `evaluate_classes`, like `replicates` and `seed`.
     """
     names = classes_of(table)
     if len(names) < 3 or CLASS not in table or table[CLASS].isna().all():
         return metrics
-    return metrics.model_copy(update={"classes": evaluate_classes(table, names, replicates=replicates, seed=seed)})
+    measured = evaluate_classes(table, names, ordered=ordered, replicates=replicates, seed=seed)
+    return metrics.model_copy(update={"classes": measured})
 
 
 def class_columns(names: Sequence[str]) -> list[str]:

@@ -196,7 +196,13 @@ HALF = 0.5
 
 
 def split_record(
-    table: pd.DataFrame, threshold: float, *, subgroups: Sequence[str] = (), replicates: int = 1000, seed: int = 0
+    table: pd.DataFrame,
+    threshold: float,
+    *,
+    subgroups: Sequence[str] = (),
+    ordered: bool = False,
+    replicates: int = 1000,
+    seed: int = 0,
 ) -> SplitMetrics:
     """What `evaluate_table` returns, and all that one may ask besides.
 
@@ -204,6 +210,7 @@ def split_record(
         table: Columns `label` (0 or 1), `probability` (in [0, 1]), optionally `group`, and those named as subgroups.
         threshold: An image is called positive where its probability is at or above it.
         subgroups: Columns on whose levels everything is measured apart.
+        ordered: Of more than two classes, whether their order means something.
         replicates: Number of bootstrap replicates, the same ones for all values.
         seed: Seed of the replicates.
 
@@ -246,7 +253,8 @@ def split_record(
         "groups": each_group(table, threshold, seed=seed),
         "subgroups": each_subgroup(table, threshold, subgroups, replicates=replicates, seed=seed),
     }
-    return with_classes(evaluate(drawn, threshold).model_copy(update=more), table, replicates=replicates, seed=seed)
+    metrics = evaluate(drawn, threshold).model_copy(update=more)
+    return with_classes(metrics, table, ordered=ordered, replicates=replicates, seed=seed)
 
 
 def _classification_report(replicates: Replicates, threshold: float) -> dict[str, ClassScores]:

@@ -140,8 +140,10 @@ def write_evaluation(
         The folder.
     """
     parts = {str(name): part for name, part in table.groupby("split", sort=False)}
+    several = record.model.get("several")
+    ordered = isinstance(several, dict) and several.get("ordered") is True
     metrics = {
-        name: split_record(part, threshold, subgroups=record.subgroups)
+        name: split_record(part, threshold, subgroups=record.subgroups, ordered=ordered)
         for name, part in track(parts.items(), "intervals", len(parts))
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from tumortrace.errors import ModelError
 from tumortrace.images.preprocessing import Preprocessing
@@ -26,6 +28,7 @@ from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
+from tumortrace.models.layers import LogOdds
 from tumortrace.models.ood import OodDetector, embedding
 from tumortrace.models.runtimes import Backend, Outputs, Runtime, open_runtime
 from tumortrace.records.evaluation import NamedModel
@@ -118,6 +121,23 @@ class Model:
         if self.folder is None:
             raise ModelError("a model that is in no bundle", where=self.info.name, remedy="save it, or load one")
         return self.folder.parent
+
+    def of_class(self, name: str) -> Model:
+        """The model whose logit is that of one of more than two classes against the rest, as explanations ask it.
+
+        Raises:
+            ModelError: It parts no class of that name.
+        """
+        known = self.info.several.names if self.info.several else self.info.classes
+        if self.info.several is None or name not in known:
+            raise ModelError(
+                f"no class {name!r} to ask for", where=self.info.name, expected=f"one of {', '.join(known)}"
+            )
+        network = copy(self.network)
+        network._modules = dict(network._modules)  # the weights stay shared, the head is another
+        layers = cast(nn.Sequential, network.top)[:-1]
+        network.top = nn.Sequential(*layers, LogOdds([other == name for other in known]))
+        return Model(self.info, network, self.device, self.detector, folder=self.folder)
 
     def logits(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> np.ndarray:
         """Uncalibrated logits of the positive class, float64, shape (number of rows,); arguments as for `assess`."""

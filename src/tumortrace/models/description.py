@@ -174,6 +174,11 @@ class ModelInfo(OnDisk):
         """Which of more than two classes are positive; none where there are two."""
         return () if self.several is None else self.several.sides
 
+    @property
+    def ordered(self) -> bool:
+        """Whether it parts more than two classes whose order means something."""
+        return self.several is not None and self.several.ordered
+
     def decide(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predictions (0 or 1, by the threshold) and decisions ("positive", "negative" or "refer")."""
         predictions = (probabilities >= self.threshold).astype(np.int64)

@@ -51,6 +51,7 @@ class Arguments(Part):
     keep_test: bool = False
     positive: str | None = None
     merge: list[str] = []
+    class_order: str | None = None
     group_column: str | None = None
     group_from_name: str | None = None
     label_from_name: str | None = None

@@ -83,7 +83,10 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
     written = [*COLUMNS, *([CLASS] if by_class else []), *by_class]
     PREDICTIONS.write(run.folder, table[[name for name in written if name in table]])
     parts = {name: part for name in EVALUATED if len(part := table[table["split"] == name])}
-    metrics = {name: split_record(part, info.threshold) for name, part in track(parts.items(), "intervals", len(parts))}
+    metrics = {
+        name: split_record(part, info.threshold, ordered=info.ordered)
+        for name, part in track(parts.items(), "intervals", len(parts))
+    }
     Metrics(metrics).write(run.folder)
     for record in trust_records(table, info.model_dump(mode="json"), choice):
         record.write(run.folder)
@@ -189,7 +192,7 @@ def uncalibrated(experiment: Experiment, recipe: Recipe, architecture: Architect
     height, width = experiment.material.store.size
     several = None
     if cohort.class_names:
-        several = SeveralClasses(names=cohort.class_names, positive=cohort.positive_names)
+        several = SeveralClasses(names=cohort.class_names, positive=cohort.positive_names, ordered=cohort.ordered)
     return ModelInfo(
         name=experiment.run.folder.name,
         architecture=architecture,

@@ -75,22 +75,29 @@ Layer = Annotated[
 ]
 
 
+OfClass = Annotated[
+    str | None, Query(description="Of a model of more than two classes, the one whose evidence is drawn")
+]
+
+
 @router.post("/explain", response_class=Png, responses=UPLOAD, dependencies=FORM)
 async def explain(
     service: TheService,
     file: UploadFile,
     method: MethodName = "grad-cam",
     layer: Layer = "overlay",
+    of_class: OfClass = None,
     model: ModelName = None,
 ) -> Png:
     """Draw where in a patch the evidence lies, as a PNG of the model's patch size.
 
-    Yellow to red speaks for the positive class, blue against it.
+    Yellow to red speaks for the positive class, or the one that is asked for, blue against it.
     """
     served = service.catalogue.get(model)
     image = await service.patch(file, served)
     over = layer == "overlay"
-    return Png(await served.batcher.call(lambda: heat_png(served.model, image, method, over_patch=over)))
+    asked = served.model if of_class is None else served.model.of_class(of_class)
+    return Png(await served.batcher.call(lambda: heat_png(asked, image, method, over_patch=over)))
 
 
 @router.post("/seen", response_class=Png, responses=UPLOAD, dependencies=FORM)

@@ -140,6 +140,7 @@ def open_cohort(
         note = f"opened {place.relative_to(path).as_posix()}/, the one folder of images in {path}"
         cohort = replace(cohort, notes=(note, *cohort.notes))
     cohort = _with_groups(_with_labels(cohort, reading, path), reading, path)
+    cohort = cohort.in_order(reading.class_order, path)
     own = [column for column in cohort.table if column not in COLUMNS]
     return replace(
         cohort,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading, ReadingOptions
 from tumortrace.errors import ModelError
+from tumortrace.evaluation.classes import PROBABILITY
 from tumortrace.inference.explain.cam import layers_of
 from tumortrace.inference.explain.methods import BATCH, METHODS, heat_maps, require_method, seen_by
 from tumortrace.inference.patches import open_patches
@@ -37,6 +38,7 @@ def explain(
     images: Sequence[str | Path],
     *,
     methods: Sequence[str] = ("grad-cam",),
+    of_class: str | None = None,
     out: str | Path | None = None,
     labels: Sequence[int | None] | None = None,
     device: str = "auto",
@@ -44,12 +46,13 @@ def explain(
     allow: Sequence[str] = (),
     **reading: Unpack[ReadingOptions],
 ) -> Path:
-    """Draw what speaks for the positive class in each image.
+    """Draw what speaks for the positive class in each image, or for another that the model tells apart.
 
     Args:
         run: Run folder or bundle.
         images: Paths of images.
         methods: Names in `METHODS`; each is a heat map in the picture.
+        of_class: Of a model of more than two classes, the one that is asked for.
         out: Folder to write; default `explanations` in the run folder.
         labels: Known label of each image, for the captions.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
@@ -67,6 +70,7 @@ def explain(
     chosen = {name: require_method(name) for name in methods}
     model = load_model(run, device=device)
     model.require_preparation(None, "the images")
+    asked = model if of_class is None else model.of_class(of_class)
     folder = explanations_folder(model, out)
     paths = [os.path.abspath(path) for path in images]
     table = pd.DataFrame({"id": [Path(path).stem for path in paths], "path": paths}).assign(group=None, split=None)
@@ -80,7 +84,7 @@ def explain(
         part = known[start : start + BATCH]
         patches = np.asarray(opened.store.images[start : start + BATCH])
         said = model.assess(patches)
-        maps = {name: heat_maps(model, patches, name) for name in chosen}
+        maps = {name: heat_maps(asked, patches, name) for name in chosen}
         for row, (path, label) in enumerate(part):
             item = Explained(
                 id=Path(str(path)).stem,
@@ -91,13 +95,13 @@ def explain(
                 figure=f"{start + row:03d}.png",
             )
             heats = [Heat(maps[name][row], method.title, method.unit) for name, method in chosen.items()]
-            target = model.info.positive_class
-            title = f"{item.id}: {target} {item.probability:.2f}, {item.decision}"
+            target = of_class or model.info.positive_class
+            sure = item.probability if of_class is None else float(said.columns()[PROBABILITY + of_class][row])
+            title = f"{item.id}: {target} {sure:.2f}, {item.decision}"
             draw_explanation(folder / item.figure, patches[row], heats, title, target, seen_by(model))
             items.append(item)
-    ExplanationsRecord.model_validate({**_described(model, list(chosen)), "items": items, "notes": opened.notes}).write(
-        folder
-    )
+    about = _described(model, list(chosen), of_class)
+    ExplanationsRecord.model_validate({**about, "items": items, "notes": opened.notes}).write(folder)
     pictures = {item.figure for item in items}
     for earlier in folder.glob("[0-9][0-9][0-9]*.png"):  # of an earlier call with more images
         if earlier.name not in pictures and earlier.stem.isdecimal():
@@ -113,13 +117,13 @@ def explanations_folder(model: Model, out: str | Path | None) -> Path:
     return folder
 
 
-def _described(model: Model, methods: Sequence[str]) -> dict[str, object]:
+def _described(model: Model, methods: Sequence[str], of_class: str | None = None) -> dict[str, object]:
     """What explanations have on record besides their pictures."""
     return {
         "method": ", ".join(METHODS[name].title for name in methods),
         "methods": list(methods),
         "layer": ", ".join(layers_of(model)) or None,
-        "target": model.info.positive_class,
+        "target": of_class or model.info.positive_class,
         "model": model.named,
         "research_use": RESEARCH_USE,
     }
