@@ -47,3 +47,16 @@ def test_unknown_fields_are_refused() -> None:
     """A misspelt step is an error, not a step left out."""
     with pytest.raises(ValidationError):
         Preprocessing.model_validate({"corp": 64})
+
+
+def test_a_frame_is_the_centre_of_a_larger_resize() -> None:
+    """As bodies are fed that ask for 256 px of which they see the inner 224; half of the sides here."""
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    patch = torch.from_numpy(image).permute(2, 0, 1)[None]
+    larger = Preprocessing(size=64).pixels(patch)
+    framed = Preprocessing(size=32, frame=64)
+    assert torch.equal(framed.pixels(patch), larger[..., 16:48, 16:48])
+    assert framed.output_size((96, 96)) == (32, 32)
+    assert framed.framed == 0.5
+    with pytest.raises(ValidationError, match="frame 64 without a size that fits"):
+        Preprocessing(size=96, frame=64)

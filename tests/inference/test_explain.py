@@ -306,3 +306,15 @@ def test_an_unknown_method_and_an_image_of_another_size_are_refused() -> None:
         heat_map(wrap(RedSum()), IMAGE, "saliency")
     with pytest.raises(ModelError, match="16, 16, 3"):
         heat_map(wrap(RedSum()), IMAGE[:8])
+
+
+def test_a_map_says_nothing_of_what_the_frame_leaves_out() -> None:
+    """A body that sees the inner half of the sides has a map that ends there, and lies there as without a frame."""
+    model = built("plain-cnn", (48, 48), {"blocks": [4], "padding": "same"}, size=24, frame=48)
+    bare = wrap(model.network, (24, 24))
+    image = pictures(1, (48, 48))[0]
+    heat = heat_map(model, image, "layer-cam")
+    inner = heat[12:36, 12:36]
+    assert inner.max() > 0
+    assert heat.sum() == pytest.approx(inner.sum())
+    np.testing.assert_allclose(inner, heat_map(bare, image[12:36, 12:36], "layer-cam"), atol=1e-5)

@@ -156,8 +156,8 @@ def test_what_is_not_there_is_told_in_one_line(hub_cache: Path) -> None:
     put(hub_cache, "owner/other", "config.json", b'{"model_type": "clip", "architectures": ["CLIPModel"]}')
     with pytest.raises(ModelError, match="names no architecture of timm"):
         build_network("backbone", (28, 28), {"body": "hf-hub:owner/other"})
-    with pytest.raises(ModelError, match="hibou-b is not offered: it loads by running code"):
-        build_network("backbone", (28, 28), {"body": "hibou-b"})
+    with pytest.raises(ModelError, match="Hibou-B is not offered: it loads by running code"):
+        build_network("backbone", (28, 28), {"body": "Hibou-B"})
 
 
 def test_a_hub_brings_its_own_preprocessing(hub_cache: Path) -> None:

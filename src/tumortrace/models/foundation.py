@@ -77,17 +77,18 @@ def foundation_model(body: str) -> FoundationModel | None:
         ModelError: It is known, and why it is not offered.
 
     Example:
-        >>> foundation_model("hf-hub:MahmoodLab/UNI2-h") == foundation_model("uni2-h"), foundation_model("resnet50")
+        >>> foundation_model("hf-hub:MahmoodLab/UNI2-h") == foundation_model("UNI2-h"), foundation_model("resnet50")
         (True, None)
     """
-    reason = _table()["not_offered"].get(body)
-    if reason is not None:
-        offered = ", ".join(_table()["offered"])
-        raise ModelError(f"{body} is not offered: {reason}", expected=f"one of {offered}, or a name of timm or a hub")
-    row = _table()["offered"].get(body)
-    if row is None and body.startswith(HUB):
-        hub = body.removeprefix(HUB).partition("@")[0].lower()
-        row = next((row for row in _table()["offered"].values() if row["hub"].lower() == hub), None)
+    table, name = _table(), body.lower()
+    if name in table["not_offered"]:
+        raise ModelError(
+            f"{body} is not offered: {table['not_offered'][name]}",
+            expected=f"one of {', '.join(table['offered'])}, or a name of timm or a hub",
+        )
+    hub = name.removeprefix(HUB).partition("@")[0]
+    rows = (row for key, row in table["offered"].items() if name == key or hub == row["hub"].lower())
+    row = next(rows, None)
     return None if row is None else FoundationModel.model_validate(row)
 
 
