@@ -15,6 +15,7 @@ from tumortrace.cli.main import run
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.errors import LONGEST, CohortError, shortened
+from tumortrace.records.data import ExplorationRecord, ExploredCohort
 from tumortrace.records.progress import say
 
 CLASSES = ("benign", "malignant")
@@ -271,9 +272,7 @@ def test_the_audit_of_other_data_is_never_overwritten(
     assert record["fingerprint"] == open_cohort(tmp_path / "a" / "data").fingerprint
     code, said = checked(capsys, "b/data")
     assert code == 1
-    assert f"check-data: holds the audit of {tmp_path / 'a' / 'data'}" in said
-    checked(capsys, "a/data")
-    assert checked(capsys, "b/data", "-o", "elsewhere")[0] == 0
+    assert f"check-data: holds results of {tmp_path / 'a' / 'data'}" in said
 
 
 def test_huge_values_are_cut_in_every_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -332,7 +331,7 @@ def test_predictions_of_other_images_are_never_overwritten(
     assert run(["predict", str(small_run), "a"]) == 0
     before = (tmp_path / "predictions.csv").read_bytes()
     assert run(["predict", str(small_run), "b"]) == 1
-    assert "predictions.csv: holds predictions of other images (2 rows, differing in '1')" in capsys.readouterr().err
+    assert "predictions.csv: holds rows of other images (2 rows, differing in '1')" in capsys.readouterr().err
     assert (tmp_path / "predictions.csv").read_bytes() == before
     (tmp_path / "notes.csv").write_text("word\nmine\n")
     assert run(["predict", str(small_run), "b", "-o", "notes.csv"]) == 1
@@ -355,3 +354,34 @@ def test_palettes_of_few_entries_count_as_masks(tmp_path: Path, capsys: pytest.C
     _, said = checked(capsys, data, "-o", tmp_path / "out")
     assert "mask-like: 3 images" in said
     assert "t0-labelled" in (tmp_path / "out" / "quarantine.csv").read_text()
+
+
+def test_features_and_explorations_of_other_data_are_never_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place, n in (("a", 0), ("b", 5)):
+        names = [f"{c}/{c}{n + i}.png" for c in CLASSES for i in range(2)]
+        pictures(tmp_path / place / "data", *names, seed=n)
+    assert run(["features", "a/data", "--descriptors", "lbp-uniform"]) == 0
+    assert run(["features", "b/data", "--descriptors", "lbp-uniform"]) == 1
+    assert "features.parquet: holds rows of other images (4 rows, differing in 'benign0')" in capsys.readouterr().err
+    (tmp_path / "explore-data").mkdir()
+    ExplorationRecord(cohort=ExploredCohort(data=str(tmp_path / "a" / "data"))).write(tmp_path / "explore-data")
+    assert run(["explore", "b/data", "--no-check"]) == 1
+    assert f"explore-data: holds results of {tmp_path / 'a' / 'data'}" in capsys.readouterr().err
+
+
+def test_the_evaluation_of_another_table_is_replaced_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place, flip in (("a", 0), ("b", 1)):
+        rows = [f"{n},{(n + flip) % 2},{0.1 + 0.8 * (n % 2)}" for n in range(40)]
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "p.csv").write_text("id,label,probability\n" + "\n".join(rows) + "\n")
+    write = "tumortrace.inference.evaluate_predictions.write_evaluation"
+    monkeypatch.setattr(write, lambda folder, table, threshold, record, **_: record.write(folder))
+    for place, told in (("a", False), ("a", False), ("b", True)):
+        assert run(["evaluate", "--predictions", f"{place}/p.csv"]) == 0
+        assert ("held the evaluation of another table (p.csv), which is replaced" in capsys.readouterr().err) == told

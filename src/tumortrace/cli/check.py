@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
-from tumortrace.cohorts.audit import Audit, data_of
+from tumortrace.cohorts.audit import Audit
 from tumortrace.cohorts.audit import check as audit
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.findings import Finding
@@ -15,7 +15,7 @@ from tumortrace.errors import RunError, SplitError
 from tumortrace.preparation.canary import canary
 from tumortrace.preparation.second_look import second_look
 from tumortrace.records.data import AuditRecord
-from tumortrace.records.output import require_own_folder
+from tumortrace.records.output import require_own_folder, require_same_data
 from tumortrace.records.progress import say
 from tumortrace.records.tables import QUARANTINE, SECOND_LOOK
 from tumortrace.reports.audit import write_audit_report
@@ -50,7 +50,8 @@ def check(
     require_own_folder(folder)
     if folder.resolve() == Path(data).resolve():
         raise RunError("is the folder of the data", where=folder, expected="another", remedy="choose another -o")
-    _refuse_other_data(folder, data_of(source.cohort))
+    before = AuditRecord.recognise(folder)
+    require_same_data(folder, before.data if before else "", source.cohort.origin)
     doubted, doubtful = second_look(source.cohort, run) if run else (None, None)
     report = audit(source, splits=lambda copies: _splits(source.cohort, split, seed, copies))
     if probe:
@@ -63,18 +64,6 @@ def check(
     _print(report)
     say(f"check: {report.images:,} images looked at; {_summary(report)}; {page}")
     return 1 if report.errors or (strict and report.warnings) else 0
-
-
-def _refuse_other_data(folder: Path, data: str) -> None:
-    """Raise RunError where the folder holds the audit of other data, which would be lost."""
-    before = AuditRecord.recognise(folder)
-    if before is not None and before.data != data and before.data:
-        raise RunError(
-            f"holds the audit of {before.data}",
-            where=folder,
-            expected="the same data, or a folder not in use",
-            remedy="choose another -o",
-        )
 
 
 def _probed(cohort: Cohort, seed: int) -> tuple[Finding, ...]:

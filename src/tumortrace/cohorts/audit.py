@@ -154,15 +154,9 @@ def check(
         findings,
         notes,
         _quarantine(table, findings),
-        data=data_of(cohort),
+        data=cohort.origin,
         fingerprint=cohort.fingerprint,
     )
-
-
-def data_of(cohort: Cohort) -> str:
-    """Where a cohort came from: an absolute path, a specification of synthetic tissue, or nothing."""
-    named = cohort.source.path if cohort.source else ""
-    return named if not named or named.startswith("synthetic:") else os.path.abspath(os.path.expanduser(named))
 
 
 def refuse(audit: Audit, allow: Collection[str] = ()) -> tuple[str, ...]:

@@ -203,6 +203,12 @@ class Cohort:
         return self.table["class_name"].map(places).astype("Int64")
 
     @property
+    def origin(self) -> str:
+        """Where it came from: an absolute path, a specification of synthetic tissue, or blank without a source."""
+        named = self.source.path if self.source else ""
+        return named if not named or named.startswith("synthetic:") else os.path.abspath(os.path.expanduser(named))
+
+    @property
     def has_groups(self) -> bool:
         """Whether the slide or patient of every image is known, so that leakage can be ruled out."""
         return len(self.table) > 0 and bool(self.table["group"].notna().all())

@@ -25,6 +25,7 @@ from tumortrace.inference.evaluate import write_evaluation
 from tumortrace.records.command import command_line
 from tumortrace.records.evaluation import EvaluationRecord
 from tumortrace.records.output import require_own_folder
+from tumortrace.records.progress import say
 from tumortrace.records.run import Data
 
 
@@ -78,6 +79,9 @@ def evaluate_predictions(
     notes += _other_calls(table, called, found.swapped)
     table = table.assign(prediction=called)
     notes += _doubts(table, threshold)
+    before = EvaluationRecord.recognise(folder)
+    if before is not None and before.data.fingerprint != _fingerprint(table):
+        say(f"note: {folder} held the evaluation of another table ({before.data.name}), which is replaced")
     record = EvaluationRecord(
         command=command_line(
             "evaluate",

@@ -27,7 +27,7 @@ from tumortrace.records.data import (
     ShownAugmentation,
     Size,
 )
-from tumortrace.records.output import require_own_folder
+from tumortrace.records.output import require_own_folder, require_same_data
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import versions
 from tumortrace.records.tables import SAMPLE
@@ -83,6 +83,8 @@ def explore(
     cohort = open_cohort(data, **reading)
     folder = Path(out) if out is not None else Path(f"explore-{cohort.name}")
     require_own_folder(folder)
+    before = ExplorationRecord.recognise(folder)
+    require_same_data(folder, before.cohort.data if before else "", cohort.origin)
     refuse_within(folder, cohort)
     measured = measure(draw_sample(cohort, sample, seed), size=usual_size(cohort), stains=estimate_stains)
     names = class_names(cohort)

@@ -24,7 +24,7 @@ from tumortrace.errors import DataError, RunError
 from tumortrace.records.data import FeaturesData, FeaturesRecord
 from tumortrace.records.files import replacing
 from tumortrace.records.lock import locked
-from tumortrace.records.output import require_file
+from tumortrace.records.output import require_file, require_same_images
 from tumortrace.records.progress import say, track
 from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.record import Open
@@ -69,6 +69,7 @@ def features(
     Raises:
         DataError: The table's extension is not known, images are smaller than 8x8 px or cannot be decoded.
         RecipeError: A change is not valid.
+        RunError: `out` holds a table of other images, or cannot be written.
         TumorTraceError: There is no such descriptor, or the data do not open.
     """
     out = Path(out)
@@ -81,6 +82,7 @@ def features(
     cohort = open_cohort(data, **reading)
     for note in cohort.notes:
         say(f"note: {note}")
+    require_same_images(out, cohort.table["id"])
     store = open_store(cohort)
     for note in store.notes:
         say(f"note: {note}")

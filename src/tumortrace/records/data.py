@@ -106,6 +106,7 @@ class ExploredCohort(Part):
     """All images of a data set, counted without opening them."""
 
     name: str = ""
+    data: str = ""
     layout: str = ""
     images: int = 0
     labelled: int = 0

@@ -41,8 +41,24 @@ def require_file(target: Path, *, inputs: Iterable[object] = ()) -> None:
     _require_writable(target, target.parent)
 
 
+def require_same_data(folder: Path, before: str, data: str) -> None:
+    """Refuse a folder that holds what the same verb said of other data.
+
+    Args:
+        folder: The folder to write.
+        before: The data of which it holds that; blank where it holds nothing, or does not say.
+        data: The data of this call.
+
+    Raises:
+        RunError: They differ.
+    """
+    if before and before != data:
+        expected = "the same data, or a folder not in use"
+        raise RunError(f"holds results of {before}", where=folder, expected=expected, remedy="choose another -o")
+
+
 def require_same_images(target: Path, ids: Iterable[str]) -> None:
-    """Refuse a file that is there and holds something else than predictions of these images.
+    """Refuse a file that is there and holds something else than a table of these images.
 
     Args:
         target: The file to write.
@@ -57,9 +73,9 @@ def require_same_images(target: Path, ids: Iterable[str]) -> None:
     try:
         earlier = set(read_text(target, RunError)[0]["id"])
     except (RunError, KeyError):
-        raise RunError("is there, and no table of predictions", where=target, remedy=remedy) from None
+        raise RunError("is there, and no table of images", where=target, remedy=remedy) from None
     if others := earlier.symmetric_difference(ids):
-        found = f"holds predictions of other images ({len(earlier):,} rows, differing in {shown(min(others))})"
+        found = f"holds rows of other images ({len(earlier):,} rows, differing in {shown(min(others))})"
         raise RunError(found, where=target, expected="the same images, or a name not in use", remedy=remedy)
 
 

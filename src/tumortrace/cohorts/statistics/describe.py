@@ -55,6 +55,7 @@ def describe_cohort(cohort: Cohort) -> ExploredCohort:
     labelled = int(labels.notna().sum())
     return ExploredCohort(
         name=cohort.name,
+        data=cohort.origin,
         layout=cohort.layout,
         images=len(cohort),
         labelled=labelled,
