@@ -125,6 +125,29 @@ def test_one_file_and_plain_binary(tmp_path: Path) -> None:
     assert any("called train" in note for note in cohort.notes)
 
 
+def test_arrow_files_that_were_saved(tmp_path: Path) -> None:
+    """`DatasetDict.save_to_disk`: train/data-00000-of-00001.arrow, a stream; caches beside it are passed over."""
+    images = hugging_face(tmp_path / "a", labels=pa.int64(), names=["normal", "tumor"])
+    for split, first in (("train", 0), ("test", 10)):
+        folder = tmp_path / "saved" / split
+        folder.mkdir(parents=True)
+        shard = tmp_path / "a" / "data" / f"train-0000{first // 10}-of-00002.parquet"
+        table = pq.read_table(shard)
+        for name in ("data-00000-of-00001", "cache-1234"):
+            with (
+                pa.OSFile(str(folder / f"{name}.arrow"), "wb") as file,
+                pa.ipc.new_stream(file, table.schema) as writer,
+            ):
+                writer.write_table(table, max_chunksize=3)
+        (folder / "dataset_info.json").write_text("{}")
+        (folder / "state.json").write_text("{}")
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    cohort = open_cohort(tmp_path / "saved")
+    assert (cohort.layout, cohort.classes) == ("hf-parquet", ("normal", "tumor"))
+    assert cohort.table["split"].tolist() == ["train"] * 10 + ["test"] * 10
+    assert np.array_equal(open_store(cohort).images, images[:20])
+
+
 def test_no_message_shows_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Columns that differ, labels that are none: in one line without bytes."""
     hugging_face(tmp_path / "a")

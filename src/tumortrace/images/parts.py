@@ -21,12 +21,11 @@ import numpy as np
 from PIL import Image
 
 from tumortrace.errors import ImageError, SlideError
-from tumortrace.images.reference import ImageRef
+from tumortrace.images.reference import TABLES, ImageRef
 
 if TYPE_CHECKING:  # readers read plain images through `decoding`, which reads parts here
     from tumortrace.images.readers import Reader
 
-PARQUET_SUFFIXES = (".parquet", ".pq")
 _CELL_NAMES = ("image", "img", "picture", "patch", "tile", "photo", "bytes", "png", "jpg", "jpeg")
 _BATCH = 128  # cells decoded at a time
 _KEPT = 8  # batches of a file that stay in memory, as several threads read neighbouring ones
@@ -49,7 +48,7 @@ def content_of(ref: ImageRef) -> bytes:
         >>> content_of(ImageRef(file, "3+3"))
         b'PNG'
     """
-    if ref.suffix in PARQUET_SUFFIXES and ref.part:
+    if ref.suffix in TABLES and ref.part:
         content = _cell(ref)
         if not content:
             raise ImageError("an empty cell", where=ref, expected="an encoded image", remedy=_RESTORE)
@@ -159,7 +158,39 @@ def image_column(schema: Any) -> str | None:
     return None
 
 
-class _Cells:
+def arrow_table(file: str | os.PathLike[str]) -> Any:
+    """The table of an Arrow file, a stream as Hugging Face's `save_to_disk` writes it or not, mapped into memory.
+
+    Raises:
+        ValueError: It is none (pyarrow's errors are ValueErrors).
+    """
+    import pyarrow as pa
+
+    mapped = pa.memory_map(os.fspath(file))
+    try:
+        return pa.ipc.open_stream(mapped).read_all()
+    except pa.ArrowInvalid:
+        return pa.ipc.open_file(mapped).read_all()
+
+
+class _ArrowCells:
+    """Encoded images of an Arrow file by row."""
+
+    def __init__(self, file: str) -> None:
+        table = arrow_table(file)
+        column, _, self._field = str(image_column(table.schema)).partition(".")
+        self._cells = table.column(column)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __getitem__(self, row: int) -> bytes | None:
+        cell = self._cells[row]
+        content: bytes | None = (cell[self._field] if self._field and cell.is_valid else cell).as_py()
+        return content
+
+
+class _ParquetCells:
     """Encoded images of a Parquet file by row, read in batches: a group of rows may be as large as the file."""
 
     def __init__(self, file: str) -> None:
@@ -209,11 +240,15 @@ class _Cells:
 
 def _cell(ref: ImageRef) -> bytes | None:
     try:
-        cells = _parquet_cells(ref.file, os.stat(ref.file).st_mtime_ns, os.getpid())
+        cells = _cells(ref.file, os.stat(ref.file).st_mtime_ns, os.getpid())
         if int(ref.part) < len(cells):
             return cells[int(ref.part)]
     except Exception as error:  # damaged files make pyarrow raise nearly anything
-        raise ImageError(f"cannot be read as Parquet ({error})", where=ref, remedy=_RESTORE) from None
+        raise ImageError(
+            f"cannot be read as {'Arrow' if ref.suffix == '.arrow' else 'Parquet'} ({error})",
+            where=ref,
+            remedy=_RESTORE,
+        ) from None
     raise ImageError(f"no row {ref.part}", where=ref.file, expected=f"0 to {len(cells) - 1}")
 
 
@@ -225,8 +260,8 @@ def _slide(file: str, changed: int, process: int) -> Reader:
 
 
 @lru_cache(maxsize=16)
-def _parquet_cells(file: str, changed: int, process: int) -> _Cells:
-    return _Cells(file)
+def _cells(file: str, changed: int, process: int) -> _ParquetCells | _ArrowCells:
+    return _ArrowCells(file) if file.lower().endswith(".arrow") else _ParquetCells(file)
 
 
 @lru_cache(maxsize=16)

@@ -6,6 +6,9 @@ import os
 import re
 from typing import NamedTuple
 
+TABLES = (".parquet", ".pq", ".arrow")
+"""Endings of tables of which a cell may be an encoded image."""
+
 _PART = re.compile(r"[0-9]+(\+[0-9]+)?|[0-9]+,[0-9]+,[0-9]+,[0-9]+")
 
 
@@ -15,9 +18,9 @@ class ImageRef(NamedTuple):
     Attributes:
         file: Path of the file.
         part: Which of the images that the file holds: the number of a row, in decimal digits, of an array of images
-            (HDF5, NumPy) or of a table with encoded ones (Parquet); `OFFSET+LENGTH`, the bytes of an encoded image
-            within the file (an entry of a tar archive, a record of a TFRecord file); `X,Y,SIDE,SIZE`, a square of a
-            slide: its corner and side in px of full resolution, and its side in px as a patch; blank where the file is
+            (HDF5, NumPy) or of a table with encoded ones (Parquet, Arrow); `OFFSET+LENGTH`, the bytes of an encoded
+            image within the file (an entry of a tar archive, a record of a TFRecord file); `X,Y,SIDE,SIZE`, a square
+            of a slide: its corner and side in px of full resolution, and its side in px as a patch; blank where the file is
             the image.
 
     Example:
@@ -46,7 +49,7 @@ class ImageRef(NamedTuple):
     @property
     def is_row(self) -> bool:
         """Whether it is a row of an array, which holds pixels; other parts hold encoded images, as files do."""
-        return self.part.isdecimal() and self.suffix not in (".parquet", ".pq")
+        return self.part.isdecimal() and self.suffix not in TABLES
 
     @property
     def is_square(self) -> bool:

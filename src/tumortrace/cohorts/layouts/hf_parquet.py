@@ -1,8 +1,9 @@
-"""Parquet files with images in them, as Hugging Face distributes data sets.
+"""Parquet files with images in them, as Hugging Face distributes data sets, and Arrow files, as it saves them.
 
-Shards `data/train-00000-of-00001.parquet`, or `train.parquet`; a column of images (a struct of `bytes` and `path`, or
-plain binary) and one of labels: bool, text, or a whole number whose names stand in the schema's metadata under
-`huggingface` (https://huggingface.co/docs/datasets/image_load and /about_dataset_features).
+Shards `data/train-00000-of-00001.parquet`, or `train.parquet`; `train/data-00000-of-00001.arrow` (`save_to_disk`). A
+column of images (a struct of `bytes` and `path`, or plain binary) and one of labels: bool, text, or a whole number whose
+names stand in the schema's metadata under `huggingface`. https://huggingface.co/docs/datasets/image_load and
+/about_dataset_features.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.shards import cohort_of_shards, label_field, label_note, plain_text, shards_of, with_split
 from tumortrace.errors import CohortError
-from tumortrace.images.parts import image_column
+from tumortrace.images.parts import arrow_table, image_column
 from tumortrace.images.reference import ImageRef
 
-_NAMES = re.compile(r".+\.(parquet|pq)", re.IGNORECASE)
+_NAMES = re.compile(r"(?!cache-).+\.(parquet|pq|arrow)", re.IGNORECASE)
 
 
 class HuggingFaceParquet(Layout):
@@ -32,8 +33,6 @@ class HuggingFaceParquet(Layout):
 
     def recognises(self, path: Path) -> bool:
         """Whether the first Parquet file there holds a column of encoded images."""
-        if path.suffix.lower() not in (".parquet", ".pq", "") and path.is_file():
-            return False
         shards = shards_of(path, _NAMES)
         return bool(shards) and (schema := _schema(shards[0])) is not None and image_column(schema) is not None
 
@@ -54,27 +53,41 @@ LAYOUTS.register("hf-parquet")(HuggingFaceParquet())
 
 
 def _count(shards: int) -> str:
-    return "a Parquet file" if shards == 1 else f"{shards} Parquet files"
+    return "a file" if shards == 1 else f"{shards} files"
 
 
 def _schema(shard: Path) -> Any:
-    """The schema of a Parquet file, or None where it is none."""
+    """The schema of a Parquet or Arrow file, or None where it is neither."""
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.read_schema(shard)
+        return arrow_table(shard).schema if _is_arrow(shard) else pyarrow.parquet.read_schema(shard)
     except (OSError, ValueError):  # pyarrow's errors are ValueErrors too
         return None
+
+
+def _is_arrow(shard: Path) -> bool:
+    return shard.suffix.lower() == ".arrow"
+
+
+def _columns(shard: Path, names: list[str]) -> tuple[dict[str, list[Any]], int]:
+    """Columns of a file as lists, and how many rows it has."""
+    import pyarrow.parquet
+
+    if _is_arrow(shard):
+        table = arrow_table(shard)
+        return {name: table.column(name).to_pylist() for name in names}, table.num_rows
+    file = pyarrow.parquet.ParquetFile(shard)
+    return {name: file.read(columns=[name]).column(0).to_pylist() for name in names}, file.metadata.num_rows
 
 
 def _rows(shard: Path, root: Path, first: Any, reading: Reading) -> pd.DataFrame:
     """Id, path, label, split and plain columns of each row of a shard; images are not read."""
     import pyarrow as pa
-    import pyarrow.parquet
 
     schema = _schema(shard)
     if schema is None:
-        raise CohortError("not a Parquet file", where=shard, remedy="download it again")
+        raise CohortError("not a Parquet or Arrow file", where=shard, remedy="download it again")
     if image_column(schema) != image_column(first):
         found = f"columns {', '.join(schema.names)[:160]}"
         raise CohortError(found, where=shard, expected=f"{', '.join(first.names)[:160]}, as in the others")
@@ -85,14 +98,15 @@ def _rows(shard: Path, root: Path, first: Any, reading: Reading) -> pd.DataFrame
         found = f"labels of type {str(schema.field(label).type)[:80]} in column {label!r}"
         raise CohortError(found, where=shard, expected="one text, truth value or whole number for each image")
     try:
-        file = pyarrow.parquet.ParquetFile(shard)
-        columns = {name: file.read(columns=[name]).column(0).to_pylist() for name in plain}
-        count = file.metadata.num_rows
+        columns, count = _columns(shard, plain)
     except (OSError, ValueError) as error:
-        raise CohortError(f"not a Parquet file ({error})", where=shard, remedy="download it again") from None
+        raise CohortError(
+            f"cannot be read as Parquet or Arrow ({error})", where=shard, remedy="download it again"
+        ) from None
     names = _class_names(schema, label)
     texts = {name: [None if value is None else plain_text(value) for value in columns[name]] for name in plain}
-    stem = re.sub(r"-of-\d+$", "", shard.stem)
+    parts = shard.relative_to(root).parts[:-1] if shard != root else ()
+    stem = "-".join([*(part for part in parts if part not in ("data", "default")), re.sub(r"-of-\d+$", "", shard.stem)])
     further = {name.lower(): texts[name] for name in plain if name != label and name.lower() not in ("id", "path")}
     values: list[Any] = columns[label] if label else [None] * count
     rows = pd.DataFrame(
