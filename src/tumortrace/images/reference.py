@@ -20,8 +20,8 @@ class ImageRef(NamedTuple):
         part: Which of the images that the file holds: the number of a row, in decimal digits, of an array of images
             (HDF5, NumPy) or of a table with encoded ones (Parquet, Arrow); `OFFSET+LENGTH`, the bytes of an encoded
             image within the file (an entry of a tar archive, a record of a TFRecord file); `X,Y,SIDE,SIZE`, a square
-            of a slide: its corner and side in px of full resolution, and its side in px as a patch; blank where the file is
-            the image.
+            of a slide: its corner and side in px of full resolution, and its side in px as a patch; blank where the
+            file is the image.
 
     Example:
         >>> ref = ImageRef.parse("/data/patches.h5::12")

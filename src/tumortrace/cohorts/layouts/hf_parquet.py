@@ -1,8 +1,8 @@
 """Parquet files with images in them, as Hugging Face distributes data sets, and Arrow files, as it saves them.
 
 Shards `data/train-00000-of-00001.parquet`, or `train.parquet`; `train/data-00000-of-00001.arrow` (`save_to_disk`). A
-column of images (a struct of `bytes` and `path`, or plain binary) and one of labels: bool, text, or a whole number whose
-names stand in the schema's metadata under `huggingface`. https://huggingface.co/docs/datasets/image_load and
+column of images (a struct of `bytes` and `path`, or plain binary) and one of labels: bool, text, or a whole number
+whose names stand in the schema's metadata under `huggingface`. https://huggingface.co/docs/datasets/image_load and
 /about_dataset_features.
 """
 
