@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from tests.images.test_dicom import dicom
+from tests.situations.situation import situation
 from tests.slides.test_scan import fake_model
 from tumortrace.cli.main import run
 from tumortrace.errors import SlideError
@@ -43,6 +44,12 @@ def record(folder: Path) -> ScanRecord:
     return ScanRecord.read(folder)
 
 
+@situation(
+    "resolution",
+    there="a batch in which one slide states no resolution",
+    typed="tumortrace scan RUN SLIDES --resolution 0.25",
+    right="it is taken where none is stated; `--override-resolution` replaces, on record",
+)
 def test_resolution_is_for_slides_that_state_none(tmp_path: Path) -> None:
     """In a batch with one slide that lacks it, the others keep theirs; replacing takes another word and is told."""
     stated, silent = write_slide(tmp_path / "a.tiff"), write_slide(tmp_path / "b.tiff", None)
@@ -55,6 +62,12 @@ def test_resolution_is_for_slides_that_state_none(tmp_path: Path) -> None:
     assert any("as was asked" in note for note in record(tmp_path / "new" / "a").notes)
 
 
+@situation(
+    "resolution",
+    there="a TIFF of 2,400 dpi, which would be 10.6 um/px",
+    typed="tumortrace scan RUN SLIDE",
+    right="refused until `--resolution` confirms it; so from 2 um/px on",
+)
 def test_a_coarse_resolution_is_to_be_confirmed(tmp_path: Path) -> None:
     """2,400 dpi in a TIFF's tags are not 10.58 um of tissue until somebody says so."""
     file = tmp_path / "a.tiff"
@@ -66,6 +79,12 @@ def test_a_coarse_resolution_is_to_be_confirmed(tmp_path: Path) -> None:
         scan("run", file, out=tmp_path / "out", model=fake_model())
 
 
+@situation(
+    "slides",
+    there="a damaged slide among others",
+    typed="tumortrace scan RUN SLIDES",
+    right="all are attempted, failures are listed last, exit code 1",
+)
 def test_one_damaged_slide_does_not_end_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All are attempted, failures are listed last, and the exit code is 1."""
     slides = [write_slide(tmp_path / "a.tiff"), tmp_path / "b.tiff", write_slide(tmp_path / "c.tiff")]
@@ -89,6 +108,12 @@ def test_a_folder_of_slides_is_scanned(tmp_path: Path) -> None:
     assert run(["scan", "run", str(tmp_path / "none"), "-o", str(out)]) == 1
 
 
+@situation(
+    "slides",
+    there="`p1/slide.tiff` and `p2/slide.tiff`",
+    typed="tumortrace scan RUN p1/slide.tiff p2/slide.tiff",
+    right="folders `p1-slide` and `p2-slide`, decided before the work",
+)
 def test_slides_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     """Decided before the work: by their folders."""
     slides = [write_slide(tmp_path / case / "slide.tiff", side=side) for case, side in (("p1", 256), ("p2", 320))]
@@ -97,6 +122,12 @@ def test_slides_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     assert record(tmp_path / "out" / "p2-slide").width == 320
 
 
+@situation(
+    "slides",
+    there="the files of a DICOM series, or their folder",
+    typed="tumortrace scan RUN SERIES/*.dcm",
+    right="one slide, scanned once",
+)
 def test_the_files_of_a_dicom_series_are_one_slide(tmp_path: Path) -> None:
     """Whichever way it is named: file by file, or its folder."""
     (tmp_path / "series").mkdir()
@@ -121,6 +152,12 @@ def test_the_record_says_from_which_level_tiles_came(tmp_path: Path) -> None:
     assert "lanczos" in told["resampling"]
 
 
+@situation(
+    "slides",
+    there="tissue unlike the training images",
+    typed="tumortrace scan RUN SLIDE",
+    right="the line says of how many tiles",
+)
 def test_tiles_unlike_the_training_images_stand_in_the_line(tmp_path: Path) -> None:
     """Not in scan.json alone."""
     model = fake_model()

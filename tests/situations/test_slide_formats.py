@@ -25,6 +25,12 @@ def pixels() -> np.ndarray:
     return np.clip(127 + smooth / smooth.std() * 40, 0, 255).astype(np.uint8)
 
 
+@situation(
+    "slides",
+    there="an OME-TIFF with PhysicalSizeX in any unit, levels in SubIFDs",
+    typed="tumortrace scan RUN SLIDE",
+    right="resolution and levels are taken from it",
+)
 def test_an_ome_pyramid_states_its_resolution_and_is_read_at_its_levels(tmp_path: Path, pixels: np.ndarray) -> None:
     """PhysicalSizeX in any unit; levels in SubIFDs are used."""
     stated = {"axes": "YXS", "PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm"}
@@ -39,6 +45,12 @@ def test_an_ome_pyramid_states_its_resolution_and_is_read_at_its_levels(tmp_path
         assert (slide.read_region(390, 290, 20, 20, size=(20, 20))[10:] == 255).all()
 
 
+@situation(
+    "resolution",
+    there="an ImageJ TIFF with a unit",
+    typed="tumortrace scan RUN SLIDE",
+    right="its resolution is taken",
+)
 def test_imagej_states_its_resolution(tmp_path: Path, pixels: np.ndarray) -> None:
     """Pixels per micron, with the unit in ImageJ's description."""
     tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, resolution=(4.0, 4.0), metadata={"unit": "micron"})
@@ -46,6 +58,12 @@ def test_imagej_states_its_resolution(tmp_path: Path, pixels: np.ndarray) -> Non
         assert slide.resolution == pytest.approx(0.25)
 
 
+@situation(
+    "slides",
+    there="a slide of 16 bits, or of 12 in 16",
+    typed="tumortrace scan RUN SLIDE",
+    right="the colours of its 8-bit copy",
+)
 @pytest.mark.parametrize("bits", [12, 16])
 def test_deep_slides_have_the_colours_of_their_shallow_copy(bits: int, tmp_path: Path, pixels: np.ndarray) -> None:
     """16 bits, and 12 in 16 where the file says so."""
@@ -56,6 +74,12 @@ def test_deep_slides_have_the_colours_of_their_shallow_copy(bits: int, tmp_path:
         assert np.array_equal(slide.read_region(5, 6, 90, 80, size=(90, 80)), pixels[6:86, 5:95])
 
 
+@situation(
+    "slides",
+    there="a float32 TIFF",
+    typed="tumortrace scan RUN SLIDE",
+    right="read from 0 to 1; beyond, refused with the values there are",
+)
 @pytest.mark.parametrize("tiled", [True, False])
 def test_floats_are_read_from_zero_to_one_or_refused_truly(tiled: bool, tmp_path: Path, pixels: np.ndarray) -> None:
     """Beyond, the message says which values there are, and not to scan the slide again."""
@@ -69,6 +93,12 @@ def test_floats_are_read_from_zero_to_one_or_refused_truly(tiled: bool, tmp_path
     assert "scan" not in str(refusal.value)
 
 
+@situation(
+    "slides",
+    there="colours as planes or pages, or a fourth sample of no meaning",
+    typed="tumortrace scan RUN SLIDE",
+    right="the same pixels as of an RGB slide",
+)
 def test_planes_grey_and_a_fourth_sample(tmp_path: Path, pixels: np.ndarray) -> None:
     """Colours stored as planes or as pages, and a fourth sample of no meaning, give the same pixels; grey is grey."""
     planes = np.moveaxis(pixels, -1, 0)
@@ -85,6 +115,12 @@ def test_planes_grey_and_a_fourth_sample(tmp_path: Path, pixels: np.ndarray) -> 
         assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300))[..., 2], pixels[..., 0])
 
 
+@situation(
+    "slides",
+    there="a TIFF that lacks tiles, or is cut off",
+    typed="tumortrace scan RUN SLIDE",
+    right="refused before anything is computed, with their number",
+)
 @pytest.mark.parametrize("deep", [True, False])
 def test_incomplete_files_are_refused_before_anything_is_computed(
     deep: bool, tmp_path: Path, pixels: np.ndarray

@@ -65,6 +65,12 @@ def test_tiles_are_as_sharp_here_as_there(size: tuple[int, int], factor: int, tm
     assert np.ptp(shares) < 0.05, shares
 
 
+@situation(
+    "resolution",
+    there="a slide of .2265 um/px with levels 1 and 4, patches of .97 um",
+    typed="tumortrace scan RUN SLIDE",
+    right="all tiles are equally sharp, whatever their place",
+)
 def test_neighbours_of_a_model_of_coarser_patches_are_equally_sharp(tmp_path: Path) -> None:
     """A slide of .2265 um/px with levels 1 and 4, patches of .97 um: detail fell by half from tile to tile."""
     pixels = tissue(2400, 3200, 8)
@@ -148,7 +154,7 @@ def test_the_level_that_is_read_can_be_chosen(
     capsys.readouterr()
     for wrong in ("3", "-1", "fine", "1.5"):
         assert run(["scan", "run", slide, "-o", str(tmp_path / "no"), f"--read-level={wrong}"]) == 1
-        assert "levels: 0 (1 times smaller), 1 (2 times" in capsys.readouterr().err
+        assert "levels: 0 (full resolution), 1 (2 times" in capsys.readouterr().err
 
 
 def test_another_level_is_not_resumed(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def level_to_read(slide: Slide, scale: float, asked: str | int, notes: list[str]
     except ValueError:
         number = -1
     if not 0 <= number < len(levels):
-        sizes = ", ".join(f"{number} ({level.across:g} times smaller)" for number, level in enumerate(levels))
+        smaller = [f"{place} ({level.across:g} times smaller)" for place, level in enumerate(levels)][1:]
+        sizes = ", ".join(["0 (full resolution)", *smaller])
         raise SlideError(
             f"--read-level {asked}",
             where=slide.path,
