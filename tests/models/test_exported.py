@@ -20,7 +20,7 @@ from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 from tumortrace.models.graph import CalibrationGraph, export_graph
 from tumortrace.models.runtimes import OnnxRuntime, OpenVino
-from tumortrace.training.recipe import load_recipe
+from tumortrace.training.recipe import choose_recipe
 
 SIDE = 32
 BENT = Calibrator(method="isotonic", slope=0.7, knots=(-1.0, 0.2, 0.9), values=(-0.5, 0.1, 2.0))
@@ -123,7 +123,7 @@ def test_preprocessing_is_inside_but_for_what_works_on_whole_patches(
 def test_recipes_that_resize_are_computed_by_every_runtime(name: str, tmp_path: Path) -> None:
     """From patches of another size and shape, as torch to 4e-6."""
     size = (60, 41)
-    steps = load_recipe(name).preprocessing.model_dump(mode="json")
+    steps = choose_recipe(name)[0].preprocessing.model_dump(mode="json")
     assert steps["size"]
     one = model("plain-cnn", {"blocks": [4]}, steps, patch_size=size)
     export_graph(one.info, one.network, tmp_path / "model.onnx")

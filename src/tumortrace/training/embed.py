@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.material import Material
+from tumortrace.cohorts.telling import judge
 from tumortrace.errors import DataError
 from tumortrace.models.architecture import build_network
 from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
@@ -97,7 +98,8 @@ def _computed(material: Material, recipe: Recipe, device: str, precision: str) -
     seed_everything(0)
     network = build_network(recipe.model.name, steps.output_size(store.size), recipe.model.arguments)
     origin = load_weights(network, recipe.weights)
-    notes = [*cohort.notes, *prepared.notes, *notes_on_body(recipe, cohort.resolution, store.size)]
+    seen = [finding.line for finding in judge(cohort, store.looks, store.size)]
+    notes = [*cohort.notes, *seen, *prepared.notes, *notes_on_body(recipe, cohort.resolution, store.size)]
     for note in notes:
         say(f"note: {note}")
     computed = frozen_features(
