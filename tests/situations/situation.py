@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
 
 Subject = Literal["pixels", "slides", "resolution", "folders", "tables", "layouts", "runs"]
 Test = TypeVar("Test", bound=Callable[..., None])
@@ -31,3 +33,42 @@ def situation(subject: Subject, *, there: str, typed: str, right: str) -> Callab
         return test
 
     return enter
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "situations.md"
+TITLES: dict[Subject, str] = {
+    "layouts": "Data sets as they are distributed",
+    "folders": "Folders",
+    "tables": "Tables",
+    "pixels": "Pixels",
+    "resolution": "Resolution",
+    "slides": "Slides",
+    "runs": "Runs: resuming, predicting, exporting, models of others",
+}
+HEAD = """# What users of this field bring, and what becomes of it
+
+Each row is tried by a test in `tests/situations/`, on small data that are laid out like the real ones. This page is written from these tests
+(`python -m tests.situations`).
+"""
+
+
+def document() -> str:
+    """The rows of all tests here as Markdown, by subject, in the order of the files."""
+    for file in sorted(Path(__file__).parent.glob("test_*.py")):
+        importlib.import_module(f"tests.situations.{file.stem}")
+    parts = [HEAD]
+    for subject in get_args(Subject):
+        rows = [row for row in SITUATIONS if row.subject == subject]
+        lines = [f"| {_cell(row.there)} | {_typed(row.typed)} | {_cell(row.right)} |" for row in rows]
+        parts.append(
+            "\n".join([f"## {TITLES[subject]}", "", "| there | typed | right |", "| --- | --- | --- |", *lines, ""])
+        )
+    return "\n".join(parts)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _typed(text: str) -> str:
+    return f"`{text}`" if text.startswith("tumortrace") else _cell(text)
