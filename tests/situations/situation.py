@@ -47,7 +47,7 @@ TITLES: dict[Subject, str] = {
 }
 HEAD = """# What users of this field bring, and what becomes of it
 
-Each row is tried by a test in `tests/situations/`, on small data that are laid out like the real ones. This page is written from these tests
+Each row is tried by a test in `tests/situations/`, on small data laid out like the real ones, and this page is written from them
 (`python -m tests.situations`).
 """
 

@@ -39,7 +39,7 @@ def twelve_bits(picture: np.ndarray) -> np.ndarray:
 
 @situation(
     "pixels",
-    there="12 bits in 16 where the file says so: MaxSampleValue, OME's SignificantBits, a PNG's sBIT, DICOM's BitsStored",
+    there="12 bits in 16 as the file says: MaxSampleValue, OME's SignificantBits, PNG's sBIT, DICOM's BitsStored",
     typed="tumortrace predict RUN DATA",
     right="the pixels of the 8-bit copy",
 )
