@@ -47,8 +47,8 @@ TITLES: dict[Subject, str] = {
 }
 HEAD = """# What users of this field bring, and what becomes of it
 
-Each row is tried by a test in `tests/situations/`, on small data laid out like the real ones. `python -m tests.situations`
-writes this page from the tests.
+Each row is tried by a test in `tests/situations/`, on small data laid out like the real ones.
+`python -m tests.situations` writes this page from the tests.
 """
 
 

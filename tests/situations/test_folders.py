@@ -208,12 +208,6 @@ def test_what_systems_leave_behind_is_passed_over_aloud(tmp_path: Path, capsys: 
     typed="tumortrace check DATA",
     right="of near copies the larger stays out of the quarantine",
 )
-@situation(
-    "folders",
-    there="thumbnails among the pictures they were made from",
-    typed="tumortrace check DATA",
-    right="of near copies the larger stays out of the quarantine",
-)
 def test_of_near_copies_the_larger_stays(tmp_path: Path) -> None:
     """Thumbnails beside their originals, named so that they come first."""
     from tumortrace.cohorts.audit import check

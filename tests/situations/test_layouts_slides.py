@@ -113,12 +113,6 @@ def test_pictures_within_the_file(tmp_path: Path) -> None:
     typed="tumortrace check DATA",
     right="one line: which slide is missing, where it is looked for",
 )
-@situation(
-    "layouts",
-    there="CLAM's or TRIDENT's coordinates whose slides are not there",
-    typed="tumortrace check DATA",
-    right="one line: which slide is missing, where it is looked for",
-)
 def test_coordinates_without_slides_are_told_in_one_line(tmp_path: Path) -> None:
     """What is there, which slide is missing, where it is looked for."""
     clam(tmp_path / "patches" / "s1.h5", "s1")

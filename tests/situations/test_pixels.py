@@ -43,12 +43,6 @@ def twelve_bits(picture: np.ndarray) -> np.ndarray:
     typed="tumortrace predict RUN DATA",
     right="the pixels of the 8-bit copy",
 )
-@situation(
-    "pixels",
-    there="12 bits in 16 where the file says so: MaxSampleValue, OME's SignificantBits, a PNG's sBIT, DICOM's BitsStored",
-    typed="tumortrace predict RUN DATA",
-    right="the pixels of the 8-bit copy",
-)
 def test_twelve_bits_in_sixteen_are_read_by_what_the_file_says(tmp_path: Path, picture: np.ndarray) -> None:
     """MaxSampleValue, OME's SignificantBits and a PNG's sBIT give the same pixels as the 8-bit copy."""
     deep = twelve_bits(picture)
@@ -88,12 +82,6 @@ def test_twelve_bits_in_sixteen_without_a_word_in_the_file_are_told(tmp_path: Pa
     typed="tumortrace predict RUN DATA",
     right="one picture in colour",
 )
-@situation(
-    "pixels",
-    there="RGB as three grey pages: an ImageJ composite, an OME-TIFF of axes CYX",
-    typed="tumortrace predict RUN DATA",
-    right="one picture in colour",
-)
 @pytest.mark.parametrize("program", ["imagej", "ome"])
 def test_colours_in_pages_are_put_together(program: str, tmp_path: Path, picture: np.ndarray) -> None:
     """An ImageJ composite and an OME-TIFF of axes CYX are the RGB picture, not its red channel in grey."""
@@ -114,12 +102,6 @@ def test_colours_in_pages_are_put_together(program: str, tmp_path: Path, picture
     typed="tumortrace predict RUN DATA",
     right="the middle plane, and a note",
 )
-@situation(
-    "pixels",
-    there="a patch of several planes of focus",
-    typed="tumortrace predict RUN DATA",
-    right="the middle plane, and a note",
-)
 def test_of_a_stack_the_middle_plane_is_read_aloud(tmp_path: Path, picture: np.ndarray) -> None:
     """Planes of focus: the middle one, and the facts say so."""
     stack = np.stack([picture[..., 0] // 4, picture[..., 1], picture[..., 2] // 3])
@@ -132,9 +114,6 @@ def test_of_a_stack_the_middle_plane_is_read_aloud(tmp_path: Path, picture: np.n
 @situation(
     "pixels", there="int16 TIFF", typed="tumortrace predict RUN DATA", right="32767 is white; below zero is refused"
 )
-@situation(
-    "pixels", there="int16 TIFF", typed="tumortrace predict RUN DATA", right="32767 is white; below zero is refused"
-)
 def test_signed_numbers_have_half_the_range(tmp_path: Path) -> None:
     """int16: 32767 is white; below zero is refused."""
     tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 16384, 32767]], np.int16))
@@ -144,12 +123,6 @@ def test_signed_numbers_have_half_the_range(tmp_path: Path) -> None:
         read_image(tmp_path / "b.tif")
 
 
-@situation(
-    "pixels",
-    there="TIFF compressed by WebP, JPEG XL, JPEG 2000, LERC, LZMA, PNG, Zstandard",
-    typed="tumortrace predict RUN DATA",
-    right="read",
-)
 @situation(
     "pixels",
     there="TIFF compressed by WebP, JPEG XL, JPEG 2000, LERC, LZMA, PNG, Zstandard",
@@ -174,12 +147,6 @@ def test_rare_compressions_are_read(codec: str, tmp_path: Path, picture: np.ndar
     typed="tumortrace predict RUN DATA",
     right="its colours as they are; a declared alpha is laid over white",
 )
-@situation(
-    "pixels",
-    there="a TIFF with a fourth sample of no stated meaning",
-    typed="tumortrace predict RUN DATA",
-    right="its colours as they are; a declared alpha is laid over white",
-)
 def test_an_unspecified_fourth_sample_is_no_transparency(tmp_path: Path, picture: np.ndarray) -> None:
     """The colours come out as they are; an alpha channel that calls itself one is still laid over white."""
     fourth = np.dstack([picture, np.zeros(picture.shape[:2], np.uint8)])
@@ -189,12 +156,6 @@ def test_an_unspecified_fourth_sample_is_no_transparency(tmp_path: Path, picture
     assert (read_image(tmp_path / "b.tif") == 255).all()
 
 
-@situation(
-    "pixels",
-    there="a TIFF whose writing was broken off",
-    typed="tumortrace check DATA",
-    right="refused, not filled with black",
-)
 @situation(
     "pixels",
     there="a TIFF whose writing was broken off",
@@ -212,12 +173,6 @@ def test_missing_strips_are_no_picture(tmp_path: Path, picture: np.ndarray) -> N
         read_image(file)
 
 
-@situation(
-    "pixels",
-    there="a whole slide among the patches",
-    typed="tumortrace predict RUN SLIDE",
-    right="refused, and `scan` is named; the API likewise",
-)
 @situation(
     "pixels",
     there="a whole slide among the patches",
@@ -250,12 +205,6 @@ def table(count: int, first: int, bits: int, data: Any) -> pydicom.Sequence:
     typed="tumortrace check DATA",
     right="one picture, whose grey rises with the value",
 )
-@situation(
-    "pixels",
-    there="DICOM with a VOI look-up table of 8-bit entries, two to a word or padded",
-    typed="tumortrace check DATA",
-    right="one picture, whose grey rises with the value",
-)
 def test_a_look_up_table_of_eight_bits_is_as_the_standard_stores_it(tmp_path: Path) -> None:
     """Two entries to a word, or padded to one each: the same picture, whose grey rises with the value."""
     entries = np.arange(256, dtype=np.uint8)
@@ -276,12 +225,6 @@ def test_values_beyond_a_table_take_its_ends(tmp_path: Path) -> None:
     assert read_image(file)[0, :, 0].tolist() == [0, 78, 156, 255]
 
 
-@situation(
-    "pixels",
-    there="DICOM without an ending, as .IMA or .dicom, or without its preamble",
-    typed="tumortrace check DATA",
-    right="known by its content",
-)
 @situation(
     "pixels",
     there="DICOM without an ending, as .IMA or .dicom, or without its preamble",
@@ -444,12 +387,6 @@ def test_what_decoding_shows_is_told(
     assert all(any(line in note for note in notes) for line in lines)
 
 
-@situation(
-    "pixels",
-    there="masks among the patches, with names that do not tell",
-    typed="tumortrace train DATA",
-    right="refused until allowed by `--allow mask-like`",
-)
 @situation(
     "pixels",
     there="masks among the patches, with names that do not tell",

@@ -50,12 +50,6 @@ def record(folder: Path) -> ScanRecord:
     typed="tumortrace scan RUN SLIDES --resolution 0.25",
     right="it is taken where none is stated; `--override-resolution` replaces, on record",
 )
-@situation(
-    "resolution",
-    there="a batch of slides, one of which states no resolution",
-    typed="tumortrace scan RUN SLIDES --resolution 0.25",
-    right="for that one alone; `--override-resolution` replaces, on record",
-)
 def test_resolution_is_for_slides_that_state_none(tmp_path: Path) -> None:
     """In a batch with one slide that lacks it, the others keep theirs; replacing takes another word and is told."""
     stated, silent = write_slide(tmp_path / "a.tiff"), write_slide(tmp_path / "b.tiff", None)
@@ -74,12 +68,6 @@ def test_resolution_is_for_slides_that_state_none(tmp_path: Path) -> None:
     typed="tumortrace scan RUN SLIDE",
     right="refused until `--resolution` confirms it; so from 2 um/px on",
 )
-@situation(
-    "resolution",
-    there="a TIFF of 2,400 dpi, that is 10.58 um per pixel",
-    typed="tumortrace scan RUN SLIDE",
-    right="asked to be confirmed, from 2 um per pixel on",
-)
 def test_a_coarse_resolution_is_to_be_confirmed(tmp_path: Path) -> None:
     """2,400 dpi in a TIFF's tags are not 10.58 um of tissue until somebody says so."""
     file = tmp_path / "a.tiff"
@@ -96,12 +84,6 @@ def test_a_coarse_resolution_is_to_be_confirmed(tmp_path: Path) -> None:
     there="a damaged slide among others",
     typed="tumortrace scan RUN SLIDES",
     right="all are attempted, failures are listed last, exit code 1",
-)
-@situation(
-    "slides",
-    there="a batch with one damaged slide",
-    typed="tumortrace scan RUN SLIDES",
-    right="all are attempted, failures listed last, exit code 1",
 )
 def test_one_damaged_slide_does_not_end_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All are attempted, failures are listed last, and the exit code is 1."""
@@ -132,12 +114,6 @@ def test_a_folder_of_slides_is_scanned(tmp_path: Path) -> None:
     typed="tumortrace scan RUN p1/slide.tiff p2/slide.tiff",
     right="folders `p1-slide` and `p2-slide`, decided before the work",
 )
-@situation(
-    "slides",
-    there="two slides of one name in one call",
-    typed="tumortrace scan RUN a/s.svs b/s.svs",
-    right="results in folders of their own, decided before the work",
-)
 def test_slides_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     """Decided before the work: by their folders."""
     slides = [write_slide(tmp_path / case / "slide.tiff", side=side) for case, side in (("p1", 256), ("p2", 320))]
@@ -150,12 +126,6 @@ def test_slides_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     "slides",
     there="the files of a DICOM series, or their folder",
     typed="tumortrace scan RUN SERIES/*.dcm",
-    right="one slide, scanned once",
-)
-@situation(
-    "slides",
-    there="the files of a DICOM series, or its folder",
-    typed="tumortrace scan RUN SERIES",
     right="one slide, scanned once",
 )
 def test_the_files_of_a_dicom_series_are_one_slide(tmp_path: Path) -> None:
@@ -193,12 +163,6 @@ def test_the_record_says_from_which_level_tiles_came(tmp_path: Path) -> None:
     there="tissue unlike the training images",
     typed="tumortrace scan RUN SLIDE",
     right="the line says of how many tiles",
-)
-@situation(
-    "slides",
-    there="a slide of another stain",
-    typed="tumortrace scan RUN SLIDE",
-    right="the line says how many tiles are unlike the training images",
 )
 def test_tiles_unlike_the_training_images_stand_in_the_line(tmp_path: Path) -> None:
     """Not in scan.json alone."""

@@ -31,12 +31,6 @@ def pixels() -> np.ndarray:
     typed="tumortrace scan RUN SLIDE",
     right="resolution and levels are taken from it",
 )
-@situation(
-    "slides",
-    there="an OME-TIFF with PhysicalSizeX in any unit, its pyramid in SubIFDs",
-    typed="tumortrace scan RUN SLIDE",
-    right="resolution and levels are used",
-)
 def test_an_ome_pyramid_states_its_resolution_and_is_read_at_its_levels(tmp_path: Path, pixels: np.ndarray) -> None:
     """PhysicalSizeX in any unit; levels in SubIFDs are used."""
     stated = {"axes": "YXS", "PhysicalSizeX": 250.0, "PhysicalSizeXUnit": "nm"}
@@ -57,12 +51,6 @@ def test_an_ome_pyramid_states_its_resolution_and_is_read_at_its_levels(tmp_path
     typed="tumortrace scan RUN SLIDE",
     right="its resolution is taken",
 )
-@situation(
-    "slides",
-    there="an ImageJ TIFF with unit and resolution",
-    typed="tumortrace scan RUN SLIDE",
-    right="its resolution is used",
-)
 def test_imagej_states_its_resolution(tmp_path: Path, pixels: np.ndarray) -> None:
     """Pixels per micron, with the unit in ImageJ's description."""
     tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, resolution=(4.0, 4.0), metadata={"unit": "micron"})
@@ -70,12 +58,6 @@ def test_imagej_states_its_resolution(tmp_path: Path, pixels: np.ndarray) -> Non
         assert slide.resolution == pytest.approx(0.25)
 
 
-@situation(
-    "slides",
-    there="a slide of 16 bits, or of 12 in 16",
-    typed="tumortrace scan RUN SLIDE",
-    right="the colours of its 8-bit copy",
-)
 @situation(
     "slides",
     there="a slide of 16 bits, or of 12 in 16",
@@ -98,12 +80,6 @@ def test_deep_slides_have_the_colours_of_their_shallow_copy(bits: int, tmp_path:
     typed="tumortrace scan RUN SLIDE",
     right="read from 0 to 1; beyond, refused with the values there are",
 )
-@situation(
-    "slides",
-    there="a slide of float32",
-    typed="tumortrace scan RUN SLIDE",
-    right="read from 0 to 1; beyond, refused with the values that there are",
-)
 @pytest.mark.parametrize("tiled", [True, False])
 def test_floats_are_read_from_zero_to_one_or_refused_truly(tiled: bool, tmp_path: Path, pixels: np.ndarray) -> None:
     """Beyond, the message says which values there are, and not to scan the slide again."""
@@ -122,12 +98,6 @@ def test_floats_are_read_from_zero_to_one_or_refused_truly(tiled: bool, tmp_path
     there="colours as planes or pages, or a fourth sample of no meaning",
     typed="tumortrace scan RUN SLIDE",
     right="the same pixels as of an RGB slide",
-)
-@situation(
-    "slides",
-    there="RGB stored as planes or pages; a fourth sample of no meaning",
-    typed="tumortrace scan RUN SLIDE",
-    right="the pixels of the plain copy",
 )
 def test_planes_grey_and_a_fourth_sample(tmp_path: Path, pixels: np.ndarray) -> None:
     """Colours stored as planes or as pages, and a fourth sample of no meaning, give the same pixels; grey is grey."""
@@ -150,12 +120,6 @@ def test_planes_grey_and_a_fourth_sample(tmp_path: Path, pixels: np.ndarray) -> 
     there="a TIFF that lacks tiles, or is cut off",
     typed="tumortrace scan RUN SLIDE",
     right="refused before anything is computed, with their number",
-)
-@situation(
-    "slides",
-    there="a TIFF that lacks tiles, or ends too early",
-    typed="tumortrace scan RUN SLIDE",
-    right="refused before anything is computed, never predicted as glass",
 )
 @pytest.mark.parametrize("deep", [True, False])
 def test_incomplete_files_are_refused_before_anything_is_computed(

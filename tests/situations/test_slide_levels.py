@@ -58,12 +58,6 @@ def kept_detail(pixels: np.ndarray, slide: Slide, corners: list[tuple[int, int]]
     typed="tumortrace scan RUN SLIDE",
     right="tiles equally sharp, wherever they lie",
 )
-@situation(
-    "slides",
-    there="a level whose factor does not divide the slide's sides",
-    typed="tumortrace scan RUN SLIDE",
-    right="tiles equally sharp, wherever they lie",
-)
 @pytest.mark.parametrize(("size", "factor"), [((2401, 2003), 4), ((2400, 2002), 3), ((2047, 2045), 2)])
 def test_tiles_are_as_sharp_here_as_there(size: tuple[int, int], factor: int, tmp_path: Path) -> None:
     """Corners at every place between a level's pixels, on a slide whose sides its factor does not divide."""
@@ -96,12 +90,6 @@ def test_neighbours_of_a_model_of_coarser_patches_are_equally_sharp(tmp_path: Pa
     assert np.ptp(shares) < 0.05, shares
 
 
-@situation(
-    "slides",
-    there="a slide to be read between its levels",
-    typed="tumortrace scan RUN SLIDE",
-    right="within 2 grey levels of area resampling of full resolution",
-)
 @situation(
     "slides",
     there="a slide to be read between its levels",
