@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tumortrace.app.decoding import Decoder
+from tumortrace.app.decoding import Decoded, Decoder
 from tumortrace.app.settings import Limits
 from tumortrace.app.slide_reader import SlideReader
 from tumortrace.errors import ImageError
@@ -27,7 +27,8 @@ def decode(contents: list[bytes], size: tuple[int, int] = SIZE) -> list[np.ndarr
         await decoder.start()
         waiting = (decoder.decode(io.BytesIO(content), size) for content in contents)
         try:
-            return await asyncio.gather(*waiting, return_exceptions=True)
+            done = await asyncio.gather(*waiting, return_exceptions=True)
+            return [each.pixels if isinstance(each, Decoded) else each for each in done]
         finally:
             await decoder.stop()
 
@@ -86,7 +87,7 @@ def test_who_gives_up_does_not_leave_the_answer_to_the_next(tmp_path: Path) -> N
         await decoder.start()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(decoder.decode(io.BytesIO(large.read_bytes()), SIZE), 0.05)
-        found = await decoder.decode(io.BytesIO(small.read_bytes()), SIZE)
+        found = (await decoder.decode(io.BytesIO(small.read_bytes()), SIZE)).pixels
         await decoder.stop()
         return found
 

@@ -8,16 +8,24 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from tumortrace.app.problems import busy
+from tumortrace.app.processes import Message
 from tumortrace.app.settings import Limits
 from tumortrace.app.workers import Worker
 from tumortrace.errors import ImageError
 
 _RETIRE = 5000
+
+
+class Decoded(NamedTuple):
+    """An upload: its pixels, uint8, shape (height, width, 3), and what was seen, by the names of `Look`."""
+
+    pixels: np.ndarray
+    seen: Message
 
 
 class Decoder:
@@ -50,13 +58,16 @@ class Decoder:
         await asyncio.gather(*(asyncio.to_thread(worker.close) for worker in self.workers))
         self._folder.cleanup()
 
-    async def decode(self, content: BinaryIO, size: tuple[int, int], name: str = "upload") -> np.ndarray:
-        """The pixels of an upload as `predict` reads and resizes them: uint8, shape (*size, 3).
+    async def decode(
+        self, content: BinaryIO, size: tuple[int, int], name: str = "upload", **told: float | None
+    ) -> Decoded:
+        """The pixels of an upload as `predict` reads and resizes them, and what was seen of it.
 
         Args:
             content: The file, open for reading at its beginning.
             size: Height and width wanted, in pixels.
             name: For messages alone.
+            **told: `bits`, `resolution` and `resample` of the request; see `tumortrace.app.processes.decoder`.
 
         Raises:
             ImageError: It cannot be decoded within the limits.
@@ -70,7 +81,7 @@ class Decoder:
             await asyncio.to_thread(_copy, content, path)
             worker = await self._idle.get()
             try:
-                header, pixels = await asyncio.to_thread(worker.ask, {"path": str(path), "size": size})
+                header, pixels = await asyncio.to_thread(worker.ask, {"path": str(path), "size": size, **told})
             except asyncio.CancelledError:
                 worker.kill()  # the next caller must not wait for an image that nobody asks for any more
                 raise
@@ -84,7 +95,7 @@ class Decoder:
             raise ImageError(
                 where=name, **{"remedy": "restore it from its source, or save it as a plain PNG"} | header["error"]
             )
-        return np.frombuffer(pixels, np.uint8).reshape(*size, 3)
+        return Decoded(np.frombuffer(pixels, np.uint8).reshape(*size, 3), header["seen"])
 
 
 def _copy(content: BinaryIO, path: Path) -> None:

@@ -70,16 +70,29 @@ def confine(extra: int) -> None:
 
 
 def decoder(rules: Message) -> Reply:
-    """Decodes the image at `path`, as `predict` does, to `size` (height, width); at most `pixels` and `pages` of it."""
+    """Decodes the image at `path`, as `predict` does, to `size` (height, width); at most `pixels` and `pages` of it.
+
+    A request's `bits` and `resolution` are what the user says of the file, `resample` the um per px wanted. A header
+    has what was `seen`, by the names of `cohorts.looks.Look`.
+    """
+    from PIL import Image
+
     from tumortrace.errors import ImageError
-    from tumortrace.images.decoding import fit, read_with_facts
+    from tumortrace.images.decoding import fit, fit_resolution, read_with_facts
 
     def reply(request: Message) -> tuple[Message, bytes]:
-        image, facts = read_with_facts(request["path"], max_pixels=rules["pixels"])
+        image, facts = read_with_facts(request["path"], max_pixels=rules["pixels"], bits=request.get("bits"))
         if facts.frames > rules["pages"]:
             pages = f"{facts.frames} pages or frames"
             raise ImageError(pages, expected=f"at most {rules['pages']}", remedy="save one as PNG")
-        return {}, fit(image, tuple(request["size"])).tobytes()
+        size, wanted, stated = tuple(request["size"]), request.get("resample"), request.get("resolution")
+        stated = stated or facts.resolution
+        patch = fit_resolution(image, size, wanted / stated) if wanted and stated else fit(image, size)
+        height, width = image.shape[:2]
+        thinned = image[:: max(1, height // 32), :: max(1, width // 32)].reshape(-1, 3)
+        two_valued = sum(number > 0 for number in Image.fromarray(image).convert("L").histogram()) <= 2
+        seen = {"height": height, "width": width, "two_valued": two_valued, "spread": float(thinned.std(0).max())}
+        return {"seen": facts._asdict() | seen | {"resolution": stated}}, patch.tobytes()
 
     return reply
 

@@ -9,7 +9,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from tumortrace.app.corrections import Correction
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import open_cohort
-from tumortrace.cohorts.store import PatchStore, open_store
+from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import CohortError
+from tumortrace.inference.patches import MISMATCH, open_patches
 from tumortrace.models.bundle import Assessment, Model
 from tumortrace.records.files import write_csv
 from tumortrace.records.tables import read_table
@@ -136,7 +137,8 @@ def open_queue(
     cohort = open_cohort(data, **reading)
     model.require_preparation(cohort.preparation, cohort.name)
     _refuse_line_breaks(cohort)
-    store = open_store(cohort, size=model.info.patch_size)
+    patches = open_patches(model, cohort, allow=(MISMATCH, "mask-like"), keep_failed=False)  # told, for a person looks
+    store = replace(patches.store, notes=tuple(patches.notes))
     file = folder / f"predictions-{cohort.fingerprint[:16]}-{_version(model)}.csv"
     parts = [_read(file)] if file.is_file() else []
     done, total = sum(map(len, parts)), len(cohort)

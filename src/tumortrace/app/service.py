@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
 import numpy as np
-from fastapi import Depends, Request, UploadFile
+from fastapi import Depends, Query, Request, UploadFile
 
 from tumortrace.app.catalogue import Catalogue, Served
-from tumortrace.app.decoding import Decoder
+from tumortrace.app.decoding import Decoded, Decoder
 from tumortrace.app.middleware import Meters
 from tumortrace.app.problems import Problem
 from tumortrace.app.review import Review
 from tumortrace.app.settings import Settings
 from tumortrace.app.slide_jobs import SlideJobs
+from tumortrace.cohorts.looks import Look
+from tumortrace.errors import DataError, ModelError
+from tumortrace.inference.patches import judge_one
+from tumortrace.models.description import ModelInfo
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request says of its images, as the options of `predict` do.
+
+    Attributes:
+        bits: Bits that deep images hold whose files do not say.
+        resolution: Micrometres per pixel, in place of what the files state.
+        resample: Whether the middle of each is resampled to the model's um per px.
+        allow: Findings to answer in spite of, such as `resolution-mismatch`.
+    """
+
+    bits: Annotated[int | None, Query(ge=9, le=16)] = None
+    resolution: Annotated[float | None, Query(gt=0, lt=1000)] = None
+    resample: Annotated[bool, Query()] = False
+    allow: Annotated[tuple[str, ...], Query()] = ()
 
 
 class Service:
@@ -59,37 +82,60 @@ class Service:
         await self.decoder.stop()
         await asyncio.to_thread(self.slides.stop)
 
-    async def patch(self, upload: UploadFile, served: Served) -> np.ndarray:
+    async def patch(self, upload: UploadFile, served: Served, asked: Asked) -> Decoded:
         """An upload as the patch that a model takes, decoded and resized as `predict` does.
-
-        Returns:
-            uint8, shape (*patch_size, 3).
 
         Raises:
             ImageError: It cannot be decoded.
+            ModelError: Resampling is asked for and the model states no resolution.
             Problem: Too many images wait (503).
         """
-        return await self.decoder.decode(upload.file, served.model.info.patch_size, fit_to_show(upload.filename))
+        info = served.model.info
+        if asked.resample and info.resolution is None:
+            raise ModelError("the model states no resolution", where=info.name, remedy="leave out resample")
+        wanted = info.resolution if asked.resample else None
+        told = {"bits": asked.bits or info.bits, "resolution": asked.resolution, "resample": wanted}
+        return await self.decoder.decode(upload.file, info.patch_size, fit_to_show(upload.filename), **told)
 
-    async def patches(self, uploads: list[UploadFile], served: Served) -> np.ndarray:
-        """Several uploads as `patch` makes them: uint8, shape (N, *patch_size, 3).
+    async def patches(
+        self, uploads: list[UploadFile], served: Served, asked: Asked
+    ) -> tuple[np.ndarray, list[list[str]]]:
+        """Several uploads as `patch` makes them, uint8, shape (N, *patch_size, 3), and what is to be said of each.
 
         Raises:
             ImageError: One cannot be decoded; the first of them.
+            DataError: What one shows would make the answer wrong, as for `predict`.
             Problem: There are too many of them (413), or too many wait (503).
         """
         most = self.settings.limits.files
         if len(uploads) > most:
             raise Problem(413, f"{len(uploads)} files", f"send at most {most} at once")
         images: list[np.ndarray] = []
+        notes: list[list[str]] = []
         step = 2 * self.settings.limits.decoders  # a request of many files leaves room for the others
         for start in range(0, len(uploads), step):
-            part = (self.patch(upload, served) for upload in uploads[start : start + step])
-            for decoded in await asyncio.gather(*part, return_exceptions=True):
+            part = uploads[start : start + step]
+            done = await asyncio.gather(*(self.patch(one, served, asked) for one in part), return_exceptions=True)
+            for upload, decoded in zip(part, done, strict=True):
                 if isinstance(decoded, BaseException):
                     raise decoded
-                images.append(decoded)
-        return np.stack(images)
+                images.append(decoded.pixels)
+                notes.append(_judged(fit_to_show(upload.filename), decoded, served.model.info, asked))
+        return np.stack(images), notes
+
+
+def _judged(name: str, decoded: Decoded, info: ModelInfo, asked: Asked) -> list[str]:
+    """What is to be said of an upload.
+
+    Raises:
+        DataError: It would make the answer wrong and is not allowed; options are written as the query takes them.
+    """
+    try:
+        return judge_one(name, Look(**decoded.seen), info, resample=asked.resample, allow=asked.allow)
+    except DataError as error:
+        remedy = re.sub(r"--(\w+) ([\w-]+)", r"\1=\2", (error.remedy or "").replace("--resample", "resample=true"))
+        remedy = remedy.replace("--resolution", "resolution=")
+        raise DataError(error.found, where=name, expected=error.expected, remedy=remedy) from None
 
 
 def fit_to_show(name: str | None) -> str:

@@ -11,6 +11,7 @@ from tumortrace.cohorts.findings import FINDERS, Evidence, Finding
 from tumortrace.cohorts.looks import Look
 from tumortrace.cohorts.resolution import resolutions
 from tumortrace.errors import DataError
+from tumortrace.records.progress import say
 
 _FINDERS = ("forms", "quality")
 _RESIZED = ("odd-size",)  # which the store's own note tells
@@ -40,6 +41,21 @@ def judge(cohort: Cohort, looks: pd.DataFrame, size: tuple[int, int] | None = No
     forms = {finding.name for finding in FINDERS["forms"](evidence)}
     told = [f for f in findings if f.name not in _RESIZED and (f.name in forms or f.verdict != "note")]
     return tuple(told)
+
+
+def tell(cohort: Cohort, looks: pd.DataFrame, size: tuple[int, int] | None = None) -> list[str]:
+    """Say what decoding showed, for a verb that asks no model; bits that nothing states are asked for.
+
+    Raises:
+        DataError: Bits are doubtful.
+    """
+    findings = judge(cohort, looks, size)
+    doubtful = [finding for finding in findings if finding.name == "pixels-doubtful"]
+    if doubtful:
+        raise DataError(doubtful[0].line, where=cohort.name, remedy=doubtful[0].remedy)
+    for finding in findings:
+        say(f"note: {finding.line}")
+    return [finding.line for finding in findings]
 
 
 def refuse_errors(findings: Iterable[Finding], allow: Collection[str], where: object) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.findings import Finding, count, examples
+from tumortrace.cohorts.looks import Look, as_table
 from tumortrace.cohorts.resolution import common, resolutions, stated_before
 from tumortrace.cohorts.store import PatchStore, open_store
 from tumortrace.cohorts.telling import judge, refuse_errors
@@ -106,6 +107,27 @@ def mismatch(table: pd.DataFrame, known: np.ndarray, info: ModelInfo) -> tuple[F
     remedy = "--resample brings the middle of each to the model's resolution, --resolution says what they truly have"
     says = [f"{value:.3g} um/px" for value in known[off]]
     return (Finding(MISMATCH, "error", number, message, remedy, examples(table[off], says)),)
+
+
+def judge_one(name: str, look: Look, info: ModelInfo, *, resample: bool, allow: Collection[str]) -> list[str]:
+    """What is to be said of one image that was decoded elsewhere.
+
+    Args:
+        name: For messages.
+        look: What was seen of it; its `resolution` is the one that holds.
+        info: Of the model.
+        resample: Whether it was resampled to the model's resolution.
+        allow: Names of findings to go on in spite of.
+
+    Raises:
+        DataError: As `open_patches` does.
+    """
+    rows = pd.DataFrame({"id": [name], "path": name, "label": pd.NA, "group": None, "split": None})
+    cohort, looks = Cohort(name, "upload", rows), as_table([look._replace(digest=name)])
+    findings = [f for f in judge(cohort, looks, info.patch_size) if not (resample and f.name == "shrunk")]
+    off = () if resample else mismatch(cohort.table, resolutions(cohort, looks), info)
+    refuse_errors([*findings, *off], allow, name)
+    return [finding.message for finding in (*findings, *off)]
 
 
 def _failures(cohort: Cohort, store: PatchStore) -> list[str]:

@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort, refuse_within
+from tumortrace.cohorts.looks import Looks
 from tumortrace.cohorts.statistics.describe import class_names, describe_cohort, describe_sample, place
 from tumortrace.cohorts.statistics.measure import Measured, describe_stains, draw_sample, measure
 from tumortrace.cohorts.store import usual_size
+from tumortrace.cohorts.telling import tell
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
@@ -86,7 +88,9 @@ def explore(
     before = ExplorationRecord.recognise(folder)
     require_same_data(folder, before.cohort.data if before else "", cohort.origin)
     refuse_within(folder, cohort)
-    measured = measure(draw_sample(cohort, sample, seed), size=usual_size(cohort), stains=estimate_stains)
+    drawn = draw_sample(cohort, sample, seed)
+    tell(drawn, Looks(drawn).table)
+    measured = measure(drawn, size=usual_size(cohort), stains=estimate_stains)
     names = class_names(cohort)
     table, placed = place(measured.table, seed)
     pictures = _pictures(measured, cohort.bits)

@@ -20,6 +20,7 @@ from tumortrace.cohorts.cache import cache_folder
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.store import PatchStore, open_store
+from tumortrace.cohorts.telling import tell
 from tumortrace.errors import DataError, RunError
 from tumortrace.records.data import FeaturesData, FeaturesRecord
 from tumortrace.records.files import replacing
@@ -86,10 +87,11 @@ def features(
     store = open_store(cohort)
     for note in store.notes:
         say(f"note: {note}")
+    told = tell(cohort, store.looks, store.size)
     if min(store.size) < SMALLEST:
         raise DataError(f"images of {store.size[1]}x{store.size[0]} px", where=cohort.name, expected="8x8 px or more")
     names, _ = describe(store.images[:1], chosen)
-    record = _record(cohort, store, chosen, len(names))
+    record = _record(cohort, store, chosen, len(names), told)
     key = hashlib.sha256(
         json.dumps([record.as_json(), cohort.table["id"].tolist()], sort_keys=True).encode()
     ).hexdigest()[:32]
@@ -127,7 +129,7 @@ def read_features(path: str | Path) -> tuple[pd.DataFrame, FeaturesRecord]:
         raise DataError(f"cannot be read as features ({error})", where=path, expected=expected) from None
 
 
-def _record(cohort: Cohort, store: PatchStore, chosen: dict[str, Open], count: int) -> FeaturesRecord:
+def _record(cohort: Cohort, store: PatchStore, chosen: dict[str, Open], count: int, told: list[str]) -> FeaturesRecord:
     """How the features came to be."""
     data = FeaturesData(
         name=cohort.name,
@@ -138,7 +140,7 @@ def _record(cohort: Cohort, store: PatchStore, chosen: dict[str, Open], count: i
         positive_class=cohort.positive_class,
         resolution=cohort.resolution,
         size=store.size,
-        notes=[*cohort.notes, *store.notes],
+        notes=[*cohort.notes, *store.notes, *told],
     )
     return FeaturesRecord(
         descriptors=json.loads(json.dumps(chosen)),

@@ -11,7 +11,9 @@ from joblib import Parallel, delayed
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.looks import Looks
 from tumortrace.cohorts.store import usual_size
+from tumortrace.cohorts.telling import tell
 from tumortrace.errors import DataError
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.device import resolve_device
@@ -83,6 +85,7 @@ def prepare(
     for note in cohort.notes:
         say(f"note: {note}")
     size = usual_size(cohort)
+    tell(cohort, Looks(cohort, workers=workers).table, size)
     request: Open = {
         "data": cohort.fingerprint,
         "steps": preprocessing.model_dump(mode="json", include=_STEPS - {"super_resolution"}),

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, UploadFile
+from fastapi import APIRouter, Depends, Query, UploadFile
 from pydantic import BaseModel, Field
 
 from tumortrace.app.pictures import Png, as_png, examples, heat_png, png, seen_png
 from tumortrace.app.problems import FORM, UPLOAD, Problem, documented
-from tumortrace.app.service import TheService, fit_to_show
+from tumortrace.app.service import Asked, TheService, fit_to_show
 from tumortrace.inference.explain import METHODS
 from tumortrace.reports.wording import called
 
 router = APIRouter(prefix="/api", tags=["patches"])
 
+Said = Annotated[Asked, Depends()]
 ModelName = Annotated[str | None, Query(description="Name of a model as in /api/models; default the first")]
 
 
@@ -44,6 +45,7 @@ class Prediction(BaseModel):
         in_distribution: Whether the image resembles the training images; null where the model cannot say.
         model: That answered.
         ood_score: How unlike the training images it is, larger being stranger; null where the model cannot say.
+        notes: What decoding showed and is worth knowing, as `tumortrace check` says it.
         classes: Where the model parts more than two; else null.
     """
 
@@ -54,16 +56,19 @@ class Prediction(BaseModel):
     in_distribution: bool | None
     model: str = Field(examples=["2026-11-21T141200Z-tumortrace"])
     ood_score: float | None
+    notes: list[str] = Field(default=[], examples=[["1 image has to shrink by more than 2 to 96x96 pixels"]])
     classes: Classes | None = None
 
 
 @router.post("/predict", responses=UPLOAD, dependencies=FORM)
-async def predict(service: TheService, file: list[UploadFile], model: ModelName = None) -> list[Prediction]:
+async def predict(
+    service: TheService, file: list[UploadFile], asked: Said, model: ModelName = None
+) -> list[Prediction]:
     """Predict one or many images, as `tumortrace predict` does; answers in their order."""
     served = service.catalogue.get(model)
-    images = await service.patches(file, served)
-    answers = await served.batcher.submit(images)
-    return [Prediction(name=fit_to_show(upload.filename), **said) for upload, said in zip(file, answers, strict=True)]
+    images, notes = await service.patches(file, served, asked)
+    answers = zip(file, await served.batcher.submit(images), notes, strict=True)
+    return [Prediction(name=fit_to_show(upload.filename), notes=told, **said) for upload, said, told in answers]
 
 
 MethodName = Annotated[
@@ -84,6 +89,7 @@ OfClass = Annotated[
 async def explain(
     service: TheService,
     file: UploadFile,
+    asked: Said,
     method: MethodName = "grad-cam",
     layer: Layer = "overlay",
     of_class: OfClass = None,
@@ -94,17 +100,17 @@ async def explain(
     Yellow to red speaks for the positive class, or the one that is asked for, blue against it.
     """
     served = service.catalogue.get(model)
-    image = await service.patch(file, served)
+    image = (await service.patch(file, served, asked)).pixels
     over = layer == "overlay"
     asked = served.model if of_class is None else served.model.of_class(of_class)
     return Png(await served.batcher.call(lambda: heat_png(asked, image, method, over_patch=over)))
 
 
 @router.post("/seen", response_class=Png, responses=UPLOAD, dependencies=FORM)
-async def seen(service: TheService, file: UploadFile, model: ModelName = None) -> Png:
+async def seen(service: TheService, file: UploadFile, asked: Said, model: ModelName = None) -> Png:
     """Draw what the network takes in of a patch: cropped, stain-normalised and resized as its preprocessing says."""
     served = service.catalogue.get(model)
-    image = await service.patch(file, served)
+    image = (await service.patch(file, served, asked)).pixels
     return Png(await served.batcher.call(lambda: seen_png(served.model, image)))
 
 
@@ -125,9 +131,9 @@ class Example(BaseModel):
 
 
 @router.post("/patch", response_class=Png, responses=UPLOAD, dependencies=FORM)
-async def patch(service: TheService, file: UploadFile, model: ModelName = None) -> Png:
+async def patch(service: TheService, file: UploadFile, asked: Said, model: ModelName = None) -> Png:
     """An upload as PNG, decoded and resized as the model takes it; browsers show neither TIFF nor DICOM."""
-    return Png(as_png(await service.patch(file, service.catalogue.get(model))))
+    return Png(as_png((await service.patch(file, service.catalogue.get(model), asked)).pixels))
 
 
 @router.get("/examples", responses=documented(404))

@@ -158,6 +158,7 @@ function describe({ said, file, example }) {
     ...classes(said.classes),
     ["In truth", example?.truth && `${example.truth} (${example.source} of ${example.model})`],
     ["Model", said.model],
+    ["Notes", said.notes.join("; ")],
   ]);
 }
 
@@ -238,8 +239,8 @@ function strengthen() {
 }
 
 function tableCsv() {
-  const columns = ["name", "label", "probability", "decision", "in_distribution", "ood_score", "model"];
-  const rows = images.filter((image) => image.said).map(({ said }) => columns.map((column) => said[column]));
+  const columns = ["name", "label", "probability", "decision", "in_distribution", "ood_score", "model", "notes"];
+  const rows = images.filter((image) => image.said).map(({ said }) => columns.map((column) => (column === "notes" ? said.notes.join("; ") : said[column])));
   download("predictions.csv", csv([columns, ...rows]));
 }
 
