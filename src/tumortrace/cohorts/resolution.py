@@ -22,7 +22,7 @@ def stated_before(cohort: Cohort) -> np.ndarray:
     """
     if cohort.resolution is not None:
         return np.full(len(cohort), cohort.resolution)
-    for column in COLUMNS:
+    for column in COLUMNS if cohort.preparation is None else ():  # which was the images' before they were prepared
         if column in cohort.table:
             stated = numbers(cohort.table[column].astype("object"))
             stated = stated.where((stated > 0) & (stated < 1000))

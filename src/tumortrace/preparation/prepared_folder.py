@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import COLUMNS, Cohort
+from tumortrace.cohorts.resolution import common, stated_before
 from tumortrace.errors import DataError, RunError
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.images.preprocessing import Preprocessing
@@ -238,13 +239,14 @@ def _notes(counts: dict[str, int], size: tuple[int, int], steps: Preprocessing) 
 
 def _resolution(cohort: Cohort, size: tuple[int, int], steps: Preprocessing) -> tuple[float | None, list[str]]:
     """Micrometres per pixel of the prepared images, and a note where they have none that holds in both directions."""
-    if cohort.resolution is None:
+    resolution = cohort.resolution or common(stated_before(cohort))
+    if resolution is None:
         return None, []
     kept = [min(side, steps.crop or side) * steps.framed for side in size]
     factors = [before / after for before, after in zip(kept, steps.output_size(size), strict=True)]
     if abs(factors[0] - factors[1]) > 1e-9:
         return None, ["the resolution is not known, as height and width were resized differently"]
-    return cohort.resolution * factors[0], []
+    return resolution * factors[0], []
 
 
 def _write_failed(folder: Path, cohort: Cohort, outcomes: list[Outcome]) -> None:
