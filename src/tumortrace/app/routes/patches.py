@@ -102,8 +102,8 @@ async def explain(
     served = service.catalogue.get(model)
     image = (await service.patch(file, served, asked)).pixels
     over = layer == "overlay"
-    asked = served.model if of_class is None else served.model.of_class(of_class)
-    return Png(await served.batcher.call(lambda: heat_png(asked, image, method, over_patch=over)))
+    explained = served.model if of_class is None else served.model.of_class(of_class)
+    return Png(await served.batcher.call(lambda: heat_png(explained, image, method, over_patch=over)))
 
 
 @router.post("/seen", response_class=Png, responses=UPLOAD, dependencies=FORM)
