@@ -365,6 +365,7 @@ def test_damaged_records_are_refused(tmp_path: Path) -> None:
         (flipped, "checksum of record 0"),
         (whole[:-9], "cut off in record 3"),
         (b"text" * 9, "TFRecord"),
+        (b"\x1f\x8b" * 9, "gunzip"),
     ):
         shard.write_bytes(content)
         with pytest.raises(CohortError, match=told):

@@ -95,6 +95,9 @@ def _rows(shard: Path) -> list[dict[str, str]]:
     if shard.stat().st_size == 0:
         raise CohortError("the file is empty", where=shard, remedy="download it again")
     with open(shard, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        if mapped[:2] == b"\x1f\x8b":
+            found = "a compressed TFRecord file, of which no image can be read by itself"
+            raise CohortError(found, where=shard, remedy="unpack it with gunzip")
         content = memoryview(mapped)
         try:
             spans = records(content, shard)
