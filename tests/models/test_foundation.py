@@ -147,6 +147,21 @@ def test_weights_are_read_from_the_cache_of_a_hub(place: str, hub_cache: Path) -
         assert torch.equal(value, body.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_dinov2.lvd142m"])
+def test_timms_own_weights_are_taken_from_the_cache_of_a_hub(name: str, hub_cache: Path) -> None:
+    """Where timm keeps them, also those that other addresses have in another form; at the size that is asked for."""
+    config = timm.get_pretrained_cfg(name)
+    assert config is not None
+    architecture = name.split(".")[0]
+    hub = f"timm/{architecture}.{config.tag}"
+    body = publish(hub_cache, hub, architecture, {"depth": 1, "embed_dim": 24, "num_heads": 2}, classifier=5)
+    arguments = {"body": name, "pooling": "token", "options": {"depth": 1, "embed_dim": 24, "num_heads": 2}}
+    record = load_weights(build_network("backbone", (112, 112), arguments), "imagenet")
+    assert record["unused"] == 2
+    assert "resampled to" in record["origin"]
+    assert body.num_features == 24
+
+
 def test_what_is_not_there_is_told_in_one_line(hub_cache: Path) -> None:
     """No weights, no description, one of another library, a model that is not offered."""
     with pytest.raises(ModelError, match=r"published weights of '1aurent.*HF_HUB_OFFLINE"):

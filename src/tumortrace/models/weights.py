@@ -234,7 +234,7 @@ def _hub_of(body: str) -> tuple[str, str | None] | None:
     config = timm.get_pretrained_cfg(body)
     if config is None or not (config.hf_hub_id or config.url):
         raise ModelError(f"timm knows no published weights of {body!r}", remedy="give --weights FILE or random")
-    if not config.hf_hub_id or config.custom_load:
+    if not config.hf_hub_id or config.custom_load == "hf":
         return None
     name = config.hf_hub_id
     return name + (f"{body.split('.')[0]}.{config.tag}" if name.endswith("/") else ""), config.hf_hub_filename
