@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tumortrace.cohorts.cohort import Cohort
-from tumortrace.cohorts.folds import assign_folds, fold_splits, groups_on_both_sides
+from tumortrace.cohorts.folds import assign_folds, fold_splits, folds_by, groups_on_both_sides
 from tumortrace.errors import SplitError
 
 
@@ -73,3 +73,33 @@ def test_what_cannot_be_divided_is_refused() -> None:
     twice.loc[1, "id"] = twice.loc[0, "id"]
     with pytest.raises(SplitError, match="come twice: i0000"):
         assign_folds(Cohort("mine", "table", twice), 4)
+
+
+def centres(**changes: object) -> Cohort:
+    table = pd.DataFrame(
+        {"id": list("abcdefgh"), "path": "", "label": [0, 1] * 4, "group": list("AABBCCDD"), "split": None}
+    )
+    return Cohort("mine", "table", table.assign(center=[1, 1, 1, 1, "x", "x", "y", "y"]).assign(**changes))
+
+
+def test_each_centre_is_left_out_in_turn() -> None:
+    table, names = folds_by(centres(), "center")
+    assert names == ["1", "x", "y"]
+    assert table.groupby("fold")["id"].agg("".join).tolist() == ["abcd", "ef", "gh"]
+    assert set(table["repeat"]) == {1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "line"),
+    [
+        ({}, "hospital", "no column 'hospital'; expected one of center"),
+        ({"center": [1] * 8}, "center", "1 different values"),
+        ({"center": [1, None, 1, 1, 2, 2, 2, 2]}, "center", "1 empty cells"),
+        ({"center": [1, 2, 1, 1, 2, 2, 2, 2]}, "center", "group A stands under several values of center"),
+    ],
+)
+def test_what_cannot_be_left_out_by_centre(changes: dict[str, object], column: str, line: str) -> None:
+    with pytest.raises(SplitError, match=line):
+        folds_by(centres(**changes), column)
+    if "stands under" in line:
+        assert len(folds_by(centres(**changes), column, by_group=False)[1]) == 2

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.cohort import COLUMNS, Cohort
 from tumortrace.cohorts.splits import NO_COPIES, Splits, assign_splits, class_counts, units_of
 from tumortrace.cohorts.stratify import stratify
 from tumortrace.errors import SplitError
@@ -71,6 +71,56 @@ def assign_folds(
         fold = dict(zip(counts.index, _divide(counts.to_numpy(float), folds, seed, repeat), strict=True))
         parts.append(rows[["id", "group"]].assign(repeat=repeat, fold=units.map(fold).astype(int)))
     return pd.concat(parts, ignore_index=True)
+
+
+def folds_by(
+    cohort: Cohort, column: str, *, by_group: bool = True, copies: Mapping[str, str] = NO_COPIES
+) -> tuple[pd.DataFrame, list[str]]:
+    """One fold for each value of a column, such as the centre or the scanner: leave-one-centre-out.
+
+    Args:
+        cohort: Images, of which the labelled ones are used.
+        column: Of the cohort's table.
+        by_group: False lets a slide or patient stand in several folds.
+        copies: As for `assign_splits`.
+
+    Returns:
+        What `assign_folds` returns, folds in the order of the values; and the values, in this order.
+
+    Raises:
+        SplitError: There is no such column, it lacks values or has but one, or a slide, a patient or a picture stands
+            under several of them.
+
+    Example:
+        >>> table = pd.DataFrame({"id": list("abcd"), "path": "", "label": [0, 1] * 2, "group": list("SSTT")})
+        >>> folds_by(Cohort("mine", "table", table.assign(split=None, center=[1, 1, 2, 2])), "center")[1]
+        ['1', '2']
+    """
+    rows = cohort.labelled.table
+    if column not in rows:
+        own = [name for name in map(str, rows) if name not in COLUMNS]
+        expected = f"one of {', '.join(own)}" if own else "data with a column of that name"
+        raise SplitError(f"no column {column!r}", where=cohort.name, expected=expected, remedy="correct --by")
+    values = rows[column].astype("string").str.strip()
+    values = values.mask(values == "")
+    if values.isna().any() or values.nunique() < 2:
+        found = (
+            f"{values.nunique()} different values" if values.notna().all() else f"{values.isna().sum():,} empty cells"
+        )
+        raise SplitError(found, where=f"{cohort.name}, column {column}", expected="a value for each image, two or more")
+    names = sorted(values.unique())
+    units = units_of(rows, by_group, copies)
+    across = values.groupby(units).nunique()
+    if several := across.index[across > 1].tolist():
+        others = f", as do {len(several) - 1:,} more" if len(several) > 1 else ""
+        raise SplitError(
+            f"{several[0]} stands under several values of {column}{others}",
+            where=cohort.name,
+            expected="each slide, patient and picture under one",
+            remedy="mend the column, or accept leakage knowingly with --split random",
+        )
+    fold = values.map({name: number for number, name in enumerate(names, 1)}).astype(int)
+    return rows[["id", "group"]].assign(repeat=1, fold=fold).reset_index(drop=True), names
 
 
 def _divide(counts: np.ndarray, folds: int, seed: int, repeat: int) -> np.ndarray:

@@ -48,6 +48,7 @@ class Arguments(Part):
     fractions: list[float] = []
     folds: int | None = None
     repeats: int = 1
+    by: str | None = None
     keep_test: bool = False
     positive: str | None = None
     merge: list[str] = []

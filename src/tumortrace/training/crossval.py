@@ -9,7 +9,7 @@ from typing import Unpack
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
-from tumortrace.cohorts.folds import assign_folds, fold_splits, groups_on_both_sides
+from tumortrace.cohorts.folds import assign_folds, fold_splits, folds_by, groups_on_both_sides
 from tumortrace.cohorts.material import Divide, Material, by_groups
 from tumortrace.cohorts.splits import Splits, told_together, units_of
 from tumortrace.errors import RecipeError, RunError, SplitError
@@ -37,6 +37,7 @@ def crossval(
     recipe: Named = "tumortrace",
     folds: int = 5,
     repeats: int = 1,
+    by: str | None = None,
     changes: Sequence[str] = (),
     epochs: int | None = None,
     out: str | Path = "runs",
@@ -60,6 +61,7 @@ def crossval(
         recipe: Name of a shipped recipe, path of a YAML file, or a recipe; or several of them.
         folds: Number of folds, at least 2.
         repeats: How often the images are divided into folds anew.
+        by: Column of the data, such as `center`: instead of `folds`, each of its values is left out in turn.
         changes: Changes to every recipe, as in `optimiser.lr=0.01`.
         epochs: Instead of the recipes' number of epochs.
         out: Folder in which the folder of the cross-validation is made.
@@ -87,7 +89,7 @@ def crossval(
     def divide(material: Material) -> Splits:
         """The folds, and the first one's splits; every fold is refused before anything is trained."""
         nonlocal table, notes
-        table, notes = _folds(material, folds, repeats, seed, split, keep_test)
+        table, notes = _folds(material, folds, repeats, by, seed, split, keep_test)
         first, one_sided = _check_folds(material, table, recipes, seed, split)
         notes += one_sided
         return first
@@ -106,6 +108,7 @@ def crossval(
         recipe=[one.name if isinstance(one, Recipe) else str(one) for one in listed],
         folds=folds,
         repeats=repeats,
+        by=by,
         set=changes,
         seed=seed,
         keep_test=keep_test,
@@ -119,7 +122,7 @@ def crossval(
         write_text(_recipe_file(run, one.name), one.to_yaml())
     FOLDS.write(run.folder, table)
     experiment.note([*experiment.cohort.notes, *notes, *experiment.admission.lines])
-    models = f"{folds} folds x {repeats} repeats x {len(recipes)} recipes"
+    models = f"{table['fold'].max()} folds x {repeats} repeats x {len(recipes)} recipes"
     experiment.log(f"crossval: {models} on {table['id'].nunique():,} images, leakage {record.leakage}")
     return _carry_out(experiment)
 
@@ -179,7 +182,7 @@ def _chosen(listed: Sequence[str | Path | Recipe], changes: Sequence[str]) -> li
 
 
 def _folds(
-    material: Material, folds: int, repeats: int, seed: int, split: str, keep_test: bool
+    material: Material, folds: int, repeats: int, by: str | None, seed: int, split: str, keep_test: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     """The folds, and what becomes of splits that the data bring.
 
@@ -196,6 +199,13 @@ def _folds(
     elif not given.empty:
         shares = ", ".join(f"{name} {count:,}" for name, count in given.items())
         notes = [f"the data bring splits ({shares}), which are ignored: every labelled image is in a fold"]
+    if by is not None:
+        if repeats > 1:
+            raise SplitError(f"--by {by} with {repeats} repeats", expected="one", remedy="leave --repeats out")
+        table, names = folds_by(cohort, by, by_group=by_group, copies=material.copies)
+        counts = table["fold"].value_counts()
+        told = ", ".join(f"{fold} {by} {name} ({counts[fold]:,})" for fold, name in enumerate(names, 1))
+        return table, [*notes, f"folds are the values of {by}: {told} images"]
     assign_folds(cohort, folds, repeats, seed=seed, by_group=by_group)  # refused before any image is decoded
     table = assign_folds(cohort, folds, repeats, seed=seed, by_group=by_group, copies=material.copies)
     units = cohort.table.assign(unit=units_of(cohort.table, by_group, material.copies))
