@@ -41,10 +41,14 @@ class HuggingFaceParquet(Layout):
         shards = shards_of(path, _NAMES)
         first = _schema(shards[0])
         assert first is not None  # as `recognises` has found
-        notes = [f"images are the column {str(image_column(first)).removesuffix('.bytes')!r} of {_count(len(shards))}"]
+        column = str(image_column(first)).removesuffix(".bytes")
+        if reading.image_column not in (None, column):
+            found = f"--image-column {reading.image_column}"
+            raise CohortError(found, where=path, expected=f"{column}, which holds the images", remedy="leave it out")
+        notes = [f"images are the column {column!r} of {_count(len(shards))}"]
         tables = [_rows(shard, path, first, reading) for shard in shards]
         rows = pd.concat(tables, ignore_index=True)
-        fields = [field.name for field in first if field.name != str(image_column(first)).removesuffix(".bytes")]
+        fields = [field.name for field in first if field.name != column]
         notes.append(label_note(label_field(fields, path, reading), fields, "column"))
         return cohort_of_shards(path, "hf-parquet", rows, reading, notes)
 
