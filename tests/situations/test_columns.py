@@ -219,3 +219,20 @@ def test_options_for_columns_are_never_passed_over(tmp_path: Path) -> None:
     table(loose, "labels.csv", "name,cancer", "a.png,0", "b.png,1")
     assert any("not read: labels.csv (columns name, cancer)" in note for note in open_cohort(loose).notes)
     assert column(open_cohort(loose / "labels.csv", image_column="name"), "label") == {"a": 0, "b": 1}
+
+
+def test_tables_in_a_folder_beside_the_images(tmp_path: Path) -> None:
+    """annotations/labels.csv for images/: the refusal of the folder names the table, which opens."""
+    data = pictures(tmp_path, *[f"images/{n}.png" for n in range(4)], "annotations/preview.png")
+    file = table(data / "annotations", "labels.csv", "image,label", *[f"{n},{n % 2}" for n in range(4)])
+    with pytest.raises(CohortError, match=r"name the table: .*annotations/labels.csv"):
+        open_cohort(data)
+    assert column(open_cohort(file), "label") == {str(n): n % 2 for n in range(4)}
+
+
+def test_train_labels_beside_labels_of_other_splits(tmp_path: Path) -> None:
+    """Not the competition, which has one table of labels: no split is lost."""
+    data = pictures(tmp_path, "train/a.png", "train/b.png", "val/c.png", "val/d.png")
+    table(data, "train_labels.csv", "id,label", "a,0", "b,1")
+    table(data, "val_labels.csv", "id,label", "c,0", "d,1")
+    assert column(open_cohort(data), "split") == {"a": "train", "b": "train", "c": "validation", "d": "validation"}

@@ -75,6 +75,11 @@ def test_folders_of_patients_above_the_classes(tmp_path: Path, capsys: pytest.Ca
     assert set(column(cohort, "group").values()) == {"10253", "10254", "10255"}
 
 
+def test_slides_of_one_tcga_patient_are_one_group(tmp_path: Path) -> None:
+    names = [f"{c}/TCGA-AA-123{p}-0{p + 1}Z-00-DX{s}/{c}.png" for c in CLASSES for p in (1, 2) for s in (1, 2)]
+    assert set(open_cohort(pictures(tmp_path, *names)).table["group"]) == {"TCGA-AA-1231", "TCGA-AA-1232"}
+
+
 def test_patterns_that_fit_names_go_before_paths(tmp_path: Path) -> None:
     """What worked on names alone works as before; what finds nothing lists the levels of folders."""
     data = pictures(tmp_path, "benign/s9/p1_a.png", "malignant/s8/p2_b.png")

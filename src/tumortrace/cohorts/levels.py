@@ -16,11 +16,12 @@ from tumortrace.images.reference import ImageRef
 _NUMBERED = r"(?:[ _.-]*(?:id|no|nr|num|number|code))?[ _.#-]*(?=[\w.-]*\d)[\w.-]+"
 _PERSON = r"(?:patients?|pat|pt|subjects?|subj|participants?|persons?|donors?|individual)"
 _LEVELS = (
-    re.compile(rf"{_PERSON}{_NUMBERED}|TCGA-\w\w-\w{{4}}", re.IGNORECASE),
+    re.compile(rf"{_PERSON}{_NUMBERED}|TCGA-\w\w-\w{{4}}(?:-[\w.-]+)?", re.IGNORECASE),
     re.compile(rf"cases?{_NUMBERED}", re.IGNORECASE),
-    re.compile(rf"(?:slides?|wsi|specimens?|biops(?:y|ies)|block){_NUMBERED}|TCGA-\w\w-\w{{4}}-[\w.-]+", re.IGNORECASE),
+    re.compile(rf"(?:slides?|wsi|specimens?|biops(?:y|ies)|block){_NUMBERED}", re.IGNORECASE),
 )
 """What folders of a patient, a case, a slide are called, the coarsest first."""
+_TCGA = re.compile(r"TCGA-\w\w-\w{4}", re.IGNORECASE)  # the patient's part of a barcode, whatever follows
 
 
 def relative(paths: Sequence[str], data: str | os.PathLike[str]) -> list[str]:
@@ -119,16 +120,17 @@ def group_folders(images: Sequence[str]) -> tuple[list[str], int] | None:
     Example:
         >>> group_folders(["benign/patient_1/slide_1/a.png", "malignant/patient_2/slide_1/b.png"])
         (['patient_1', 'patient_2'], 2)
-        >>> group_folders(["benign/a/a.png", "malignant/b/b.png"]) is None
+        >>> group_folders(["TCGA-AA-1234-01Z-00-DX1/a.png", "TCGA-AA-1234-01Z-00-DX2/b.png"]) is None
         True
     """
     parts = [image.split("/")[:-1] for image in images]
     depth = min(map(len, parts), default=0)
     for kind in _LEVELS:
         for level in range(depth):
-            names = [part[level] for part in parts]
-            several = set(names)
-            if len(several) > 1 and all(kind.fullmatch(name) for name in several):
+            if not all(kind.fullmatch(name) for name in {part[level] for part in parts}):
+                continue
+            names = [match[0] if (match := _TCGA.match(part[level])) else part[level] for part in parts]
+            if len(set(names)) > 1:
                 return names, level + 1
     return None
 

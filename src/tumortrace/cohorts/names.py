@@ -12,6 +12,7 @@ SPLIT_NAMES = {
     "tr": "train",
     "valid": "validation",
     "val": "validation",
+    "va": "validation",
     "validate": "validation",
     "validation": "validation",
     "dev": "validation",
@@ -23,6 +24,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
     "tst": "test",
+    "te": "test",
     "holdout": "test",
     "heldout": "test",
 }

@@ -193,11 +193,21 @@ def files_by_path(paths: Sequence[str], folder: Path) -> list[str | None]:
 
 
 def places_of(file: Path) -> list[Path]:
-    """Where files are looked for: beside the table, in the folder named like it, in `images/` and its like."""
+    """Where files are looked for: beside the table, in the folder of its name or split, in `images/` and its like.
+
+    Last come the folders of these names beside the folder of the table.
+    """
     home = Path(os.path.abspath(file.parent))
+    split = split_of(file.stem, table=True)
     usual = (file.stem, "images", "image", "imgs", "img", "patches", "tiles", "data", "train")
-    folders = {name.lower(): name for name in reversed(subfolders(home))} | {name: name for name in subfolders(home)}
-    return [home, *(home / name for name in dict.fromkeys(folders[each] for each in usual if each in folders))]
+    places = [home]
+    for parent in (home, home.parent):
+        there = subfolders(parent)
+        folders = {name.lower(): name for name in reversed(there)} | {name: name for name in there}
+        named = [folders[name] for name in usual if name in folders]
+        named += [name for name in there if split and split_of(name) == split]
+        places += [parent / name for name in dict.fromkeys(named) if parent / name != home]
+    return places
 
 
 def find_files(texts: list[str], column: str, file: Path) -> tuple[list[str | None], Path]:

@@ -185,7 +185,11 @@ def _joined(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
 def _with_levels(refusal: CohortError, rows: Sequence[_Row], path: Path) -> CohortError:
     """The refusal with what there is, so that the next call can be right."""
     deeper = _deeper(path, _DEEP)
-    if deeper:
+    headers = {file: read_header(file) for file in sorted(path.glob("*/*.csv"))[:20]}
+    tables = [file for file, header in headers.items() if image_column_of(header) and "label" in header]
+    if tables:
+        remedy = f"name the table: {tables[0]}"
+    elif deeper:
         remedy = f"name the folder that holds the classes: {', '.join(map(str, deeper[:3]))}"
     else:
         remedy = f"{refusal.remedy}; or say --label-from-name PATTERN, which is held against each path from the data on"

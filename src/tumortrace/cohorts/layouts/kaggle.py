@@ -13,7 +13,7 @@ from tumortrace.cohorts.columns import listed, with_label
 from tumortrace.cohorts.files import absolute_paths, list_images, subfolders
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout, Listing
-from tumortrace.cohorts.names import like_a_split
+from tumortrace.cohorts.names import like_a_split, split_of
 from tumortrace.cohorts.tables import (
     examples,
     files_by_id,
@@ -39,7 +39,7 @@ class Kaggle(Layout):
         """Whether there is a folder `train` beside a `*train_labels.csv`."""
         if path.is_file() and path.name.endswith("train_labels.csv"):
             path = path.parent
-        return (path / "train").is_dir() and bool(_label_tables(path))
+        return (path / "train").is_dir() and bool(_label_tables(path)) and not _other_splits(path)
 
     def read(self, path: Path, reading: Reading) -> Cohort:
         """The cohort of the table's rows that have a file in `train/`, and of the files in `test/`, without labels."""
@@ -120,6 +120,12 @@ def _label_tables(folder: Path) -> list[Path]:
     """The label tables of a folder, the one named exactly like the competition's first."""
     found = sorted(folder.glob("*train_labels.csv")) if folder.is_dir() else []
     return sorted((file for file in found if not file.name.startswith(".")), key=lambda file: len(file.name))
+
+
+def _other_splits(folder: Path) -> list[Path]:
+    """Tables of labels of other splits beside that of training, which a competition does not have."""
+    names = {file: split_of(file.stem, table=True) for file in folder.glob("*_labels.csv")}
+    return [file for file, split in names.items() if split not in (None, "train")]
 
 
 def _train_rows(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
