@@ -71,13 +71,13 @@ def explain(
     model = load_model(run, device=device)
     model.require_preparation(None, "the images")
     asked = model if of_class is None else model.of_class(of_class)
-    folder = explanations_folder(model, out)
     paths = [os.path.abspath(path) for path in images]
     table = pd.DataFrame({"id": [Path(path).stem for path in paths], "path": paths}).assign(group=None, split=None)
     table["label"] = pd.array(labels if labels is not None else [None] * len(paths), dtype="Int64")
     told = Reading(**reading)
     cohort = Cohort("the images", "images", table, resolution=told.resolution, bits=told.bits)
     opened = open_patches(model, cohort, resample=resample, allow=allow, keep_failed=False)
+    folder = explanations_folder(model, out)
     known = list(zip(paths, table["label"], strict=True))
     items: list[Explained] = []
     for start in track(range(0, len(known), BATCH), "explaining"):
