@@ -21,6 +21,8 @@ from tumortrace.cli.main import run
 from tumortrace.cohorts.audit import check
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.files import list_images
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.material import Material
 from tumortrace.errors import CohortError, DataError, ImageError
 from tumortrace.images.decoding import read_image, read_with_facts
 from tumortrace.inference.predict import predict
@@ -463,3 +465,47 @@ def test_ids_of_a_submission_with_endings(tmp_path: Path, capsys: pytest.Capture
     assert run([*words, "-o", str(tmp_path / "s.csv")]) == 1
     assert not (tmp_path / "s.csv").exists()
     assert "1 of 2 images cannot be decoded: 002.tif" in capsys.readouterr().err
+
+
+@situation(
+    "pixels",
+    there="the same kinds among the images of a training",
+    typed="tumortrace train DATA, crossval, tune, features, prepare or explore",
+    right="a line for each in the run's notes or on the terminal",
+)
+def test_training_and_looking_tell_it_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """What a run keeps as the audit's notes, and what verbs without a model say; they refuse doubtful bits."""
+    data = deep_copies(tmp_path / "data", 12, kind="eight")
+    large = data / "benign" / "3.png"
+    Image.open(large).resize((128, 128), Image.Resampling.NEAREST).save(large)
+    line = "1 image has to shrink by more than 2 to 32x32 pixels, and what is fine in them is lost (3)"
+    material = Material(open_cohort(data))
+    admission = material.audit(material.divide("random", 0, None), split="random", allow=[])
+    assert line in admission.lines
+    for words in (
+        ["features", str(data), "-o", str(tmp_path / "f.csv"), "--descriptors", "intensity"],
+        ["prepare", str(data), str(tmp_path / "p"), "--size", "16", "--before-after", "0"],
+    ):
+        assert run(words) == 0
+        assert line in capsys.readouterr().err
+    deep = deep_copies(tmp_path / "deep")
+    for words in (
+        ["features", str(deep), "-o", str(tmp_path / "g.csv")],
+        ["prepare", str(deep), str(tmp_path / "q"), "--size", "16"],
+        ["explore", str(deep), "-o", str(tmp_path / "x")],
+    ):
+        assert run(words) == 1
+        assert "say --bits 12" in capsys.readouterr().err
+    assert run(["prepare", str(deep), str(tmp_path / "r"), "--size", "32", "--before-after", "0", "--bits", "12"]) == 0
+    assert np.array_equal(read_image(next((tmp_path / "r").rglob("*1.png"))), read_image(deep / "benign" / "1.png", 12))
+
+
+def test_sixteen_bits_in_pgm_are_asked_about_too(tmp_path: Path) -> None:
+    """A grey map whose largest value is said to be 65535, of 12 bits."""
+    values = np.arange(0, 4096, 16, dtype=">u2")[None]
+    (tmp_path / "a.pgm").write_bytes(b"P5\n256 1\n65535\n" + values.tobytes())
+    (tmp_path / "b.pgm").write_bytes(b"P5\n256 1\n4095\n" + values.tobytes())
+    assert read_with_facts(tmp_path / "a.pgm")[1].bits == 12
+    wanted = np.rint(values[0] * (255 / 4095))
+    assert np.abs(read_image(tmp_path / "a.pgm", 12)[0, :, 0] - wanted).max() <= 1
+    assert np.abs(read_image(tmp_path / "b.pgm")[0, :, 0] - wanted).max() <= 1
