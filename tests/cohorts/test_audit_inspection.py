@@ -114,7 +114,7 @@ def test_what_a_file_says_of_itself(tmp_path: Path) -> None:
     picture = Image.fromarray(noise(16))
     picture.save(tmp_path / "a.png", "JPEG", quality=83, exif=exif)
     picture.convert("P").save(tmp_path / "b.gif", save_all=True, append_images=[picture.convert("P").rotate(90)])
-    assert read_with_facts(tmp_path / "a.png")[1] == ("JPEG", "RGB", 8, 1, "Maker", 83, "")
+    assert read_with_facts(tmp_path / "a.png")[1][:7] == ("JPEG", "RGB", 8, 1, "Maker", 83, "")
     assert read_with_facts(tmp_path / "b.gif")[1][:4] == ("GIF", "palette", 1, 2)
     picture.save(tmp_path / "c.jpg", exif=b"Exif\0\0MM\0*\0\0\xff\xff")
     assert read_with_facts(tmp_path / "c.jpg")[1].orientation == 1
