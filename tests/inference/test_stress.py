@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from tumortrace import load_model, open_cohort, stress, synthesise
 from tumortrace.cli.main import run as tumortrace
+from tumortrace.cohorts.store import open_store
 from tumortrace.errors import CohortError, DataError, RunError
 from tumortrace.images.corruptions import corrupt
 from tumortrace.inference import stress as verb
@@ -165,3 +166,25 @@ def test_refusals_are_one_line(run: Path, unseen: Path, tmp_path: Path, capsys: 
     capsys.readouterr()
     assert tumortrace(["stress", str(run), str(unseen), "--corruption", "rain", "-o", str(tmp_path / "a")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_site_is_one_draw_for_the_whole_set(small_run: Path, tmp_path: Path) -> None:
+    """Its images share the draw, so that the set shifts as one; of a sign there are two sites, of a scanner more."""
+    other = synthesise("patches", tmp_path / "other", count=48, seed=8)
+    names = ["scanner", "stain-hue", "blur"]
+    folder = stress(small_run, other, corruptions=names, as_sites=4, out=tmp_path / "stress")
+    record = StressRecord.read(folder)
+    sites = {name: record.corruptions[name].levels[2].sites for name in names}
+    assert [len(sites[name]) for name in names] == [4, 2, 0]
+    model = load_model(small_run)
+    cohort = open_cohort(other)
+    images = open_store(cohort).images
+    changed = corrupt(images, [sites["scanner"][1].name] * len(images), "scanner", 3)
+    said = model.assess(changed)
+    called = said.prediction[cohort.table["label"] == 1].mean()
+    assert sites["scanner"][1].metrics["sensitivity"].value == pytest.approx(called)
+    assert sites["scanner"][1].metrics["sensitivity"].ci95 is not None
+    assert 'data-sites="scanner"' in (folder / "stress.html").read_text("utf-8")
+    alike = (changed.astype(int) - images).reshape(len(images), -1, 3).mean(1)
+    mixed = (corrupt(images, list(cohort.table["id"]), "scanner", 3).astype(int) - images).reshape(len(images), -1, 3)
+    assert alike.std(0).mean() < 0.7 * mixed.mean(1).std(0).mean()

@@ -277,6 +277,7 @@ class Corruption:
         amounts: At strength 1, 2 and so on; strength 0 is the image as it is.
         change: From image, amount and draws to the changed image.
         ordered: Whether a higher strength is a stronger change. The symmetries are only different ones.
+        of_site: Whether what is drawn belongs to a laboratory, so that all its images would share it.
     """
 
     label: str
@@ -284,6 +285,7 @@ class Corruption:
     amounts: tuple[float, ...]
     change: Change
     ordered: bool = True
+    of_site: bool = False
 
     @property
     def strengths(self) -> range:
@@ -295,9 +297,9 @@ class Corruption:
 CORRUPTIONS: dict[str, Corruption] = {
     "stain-pale": Corruption("Pale stain", "factor on density", (0.85, 0.7, 0.55, 0.4, 0.25), stain_strength),
     "stain-dark": Corruption("Dark stain", "factor on density", (1.2, 1.4, 1.7, 2.0, 2.5), stain_strength),
-    "stain-balance": Corruption("Stain balance", "share", (0.1, 0.2, 0.35, 0.5, 0.7), stain_balance),
-    "stain-hue": Corruption("Stain hue", "degrees", (4.0, 8.0, 14.0, 20.0, 30.0), stain_hue),
-    "scanner": Corruption("Scanner colour", "matrix entry", (0.04, 0.08, 0.13, 0.19, 0.26), scanner),
+    "stain-balance": Corruption("Stain balance", "share", (0.1, 0.2, 0.35, 0.5, 0.7), stain_balance, of_site=True),
+    "stain-hue": Corruption("Stain hue", "degrees", (4.0, 8.0, 14.0, 20.0, 30.0), stain_hue, of_site=True),
+    "scanner": Corruption("Scanner colour", "matrix entry", (0.04, 0.08, 0.13, 0.19, 0.26), scanner, of_site=True),
     "darker": Corruption("Less light", "factor", (0.9, 0.8, 0.7, 0.6, 0.5), brightness),
     "brighter": Corruption("More light", "factor", (1.1, 1.2, 1.3, 1.4, 1.5), brightness),
     "contrast": Corruption("Lower contrast", "factor", (0.85, 0.7, 0.55, 0.4, 0.25), contrast),

@@ -15,12 +15,14 @@ from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.errors import DataError, RunError
 from tumortrace.evaluation.classes import with_classes
 from tumortrace.evaluation.comparisons import agreement, paired_differences
-from tumortrace.evaluation.intervals import evaluate_table, share_with_interval
+from tumortrace.evaluation.intervals import estimate_measures, evaluate_table, share_with_interval
+from tumortrace.evaluation.measures import MEASURES
+from tumortrace.evaluation.replicates import Replicates
 from tumortrace.images.corruptions import CORRUPTIONS, PROCEDURE, corrupt, find, fits
 from tumortrace.inference.unseen import Unseen, end, open_unseen, predictions_table, provenance
 from tumortrace.models.bundle import Model, load_model
 from tumortrace.records.command import command_line
-from tumortrace.records.evaluation import Corrupted, Level, StressPlan, StressRecord
+from tumortrace.records.evaluation import Corrupted, Level, Site, StressPlan, StressRecord
 from tumortrace.records.files import write_csv
 from tumortrace.records.metrics import SplitMetrics
 from tumortrace.records.output import require_folder
@@ -30,6 +32,7 @@ from tumortrace.reports.stress import draw_contact_sheet, write_stress_report
 from tumortrace.reports.wording import estimate
 
 CHUNK = 128  # images corrupted at a time
+SITE_MEASURES = ("auroc", "sensitivity", "specificity", "ece")
 METHOD = {
     "metrics": "At the model's own threshold; nothing is fitted to corrupted images.",
     "differences": "Corrupted minus clean; percentiles of paired bootstrap replicates that draw the same whole groups "
@@ -46,6 +49,7 @@ def stress(
     *,
     images: int | None = 500,
     corruptions: Sequence[str] = (),
+    as_sites: int = 5,
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -63,6 +67,8 @@ def stress(
         data: Any known layout with labels, or an opened cohort.
         images: How many images, drawn at random from those that the run has not used; None takes all.
         corruptions: Names of corruptions, as in `stain-hue`; all where none is named.
+        as_sites: Laboratories to imitate: where a corruption draws colours, also single draws for the whole set, so
+            many at most; 0 leaves them out. Draws image by image cancel each other over a set, those of a site do not.
         out: Folder to write; default `stress` in the run folder.
         seed: Of the choice of images, the corruptions' draws and the intervals.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
@@ -94,6 +100,8 @@ def stress(
         clean = tested.predicted(folder, "clean", 0)
         for name, strength in track(levels, "stressing"):
             tested.predicted(folder, name, strength)
+            for site in tested.sites(name, strength, as_sites):
+                tested.predicted(folder, name, strength, site)
     except KeyboardInterrupt:
         remedy = "give the same command again to go on"
         raise RunError("interrupted; what is finished is kept", where=folder, remedy=remedy) from None
@@ -101,6 +109,11 @@ def stress(
     for name in track(names, "measuring"):
         tables = {k: tested.predicted(folder, name, k) for n, k in levels if n == name}
         measured[name] = _measured(name, clean, tables, threshold, seed)
+        for level in measured[name].levels:
+            sites = tested.sites(name, level.strength, as_sites)
+            level.sites = [
+                _site(site, tested.predicted(folder, name, level.strength, site), threshold, seed) for site in sites
+            ]
     named = None if isinstance(data, Cohort) else data
     count = len(unseen.rows)
     record = StressRecord.model_validate(
@@ -142,19 +155,33 @@ class _Tested:
     unseen: Unseen
     seed: int
 
-    def predicted(self, folder: Path, name: str, strength: int) -> pd.DataFrame:
-        """The predictions at one strength, read where they are finished and else made."""
-        file = folder / "predictions" / (f"{name}-{strength}.csv" if strength else f"{name}.csv")
+    def predicted(self, folder: Path, name: str, strength: int, site: str = "") -> pd.DataFrame:
+        """The predictions at one strength, of one site or image by image; read where finished, else made."""
+        parts = [name, *([str(strength)] if strength else []), *([site] if site else [])]
+        file = folder / "predictions" / f"{'-'.join(parts)}.csv"
         if not file.is_file():
-            write_csv(file, self._predict(name, strength))
+            write_csv(file, self._predict(name, strength, site))
         return read_table(file)
 
-    def _predict(self, name: str, strength: int) -> pd.DataFrame:
+    def sites(self, name: str, strength: int, most: int) -> list[str]:
+        """Names of draws that differ: of a sign there are two, of a scanner as many as are asked for."""
+        if not CORRUPTIONS[name].of_site:
+            return []
+        image = self.unseen.store.images[self.unseen.rows[:1]]
+        drawn: dict[bytes, str] = {}
+        for number in range(1, 8 * most + 1):
+            if len(drawn) < most:
+                site = f"site{number}"
+                drawn.setdefault(corrupt(image, [site], name, strength, seed=self.seed).tobytes(), site)
+        return list(drawn.values())
+
+    def _predict(self, name: str, strength: int, site: str) -> pd.DataFrame:
         ids, parts = list(self.unseen.table["id"]), []
         for start in range(0, len(ids), CHUNK):
             images = self.unseen.store.images[self.unseen.rows[start : start + CHUNK]]
             if strength:
-                images = corrupt(images, ids[start : start + CHUNK], name, strength, seed=self.seed)
+                draws = [site] * len(images) if site else ids[start : start + CHUNK]
+                images = corrupt(images, draws, name, strength, seed=self.seed)
             parts.append(self.model.assess(images))
         return predictions_table(self.unseen.table, parts).drop(columns="logit")
 
@@ -227,6 +254,11 @@ def _measured(
 
     levels = [level(strength, table) for strength, table in tables.items()]
     return Corrupted(label=corruption.label, unit=corruption.unit, ordered=corruption.ordered, levels=levels)
+
+
+def _site(name: str, table: pd.DataFrame, threshold: float, seed: int) -> Site:
+    drawn = Replicates(table, seed=seed)
+    return Site(name=name, metrics=estimate_measures(drawn, threshold, {row: MEASURES[row] for row in SITE_MEASURES}))
 
 
 def _metrics(table: pd.DataFrame, threshold: float, seed: int) -> SplitMetrics:

@@ -67,6 +67,18 @@ class PredictRecord(Made):
     notes: list[str] = []
 
 
+class Site(Part):
+    """What a model makes of images that all come from one laboratory: a single draw of a corruption for the whole set.
+
+    Attributes:
+        name: Of the draw.
+        metrics: Those of `SITE_MEASURES`, with their intervals.
+    """
+
+    name: str
+    metrics: dict[str, Estimate] = {}
+
+
 class Level(Part):
     """One strength of a corruption.
 
@@ -79,6 +91,7 @@ class Level(Part):
         probability_change: Mean absolute difference.
         referred: Share referred.
         out_of_distribution: Share flagged, None where images are not scored.
+        sites: The same strength as single laboratories would have it.
     """
 
     strength: int
@@ -89,6 +102,7 @@ class Level(Part):
     probability_change: float | None = None
     referred: Estimate | None = None
     out_of_distribution: Estimate | None = None
+    sites: list[Site] = []
 
 
 class Corrupted(Part):

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.evaluation.measures import MEASURES
+from tumortrace.evaluation.measures import MEASURES, TITLES
 from tumortrace.images.corruptions import CORRUPTIONS, corrupt, fits
 from tumortrace.records.evaluation import Corrupted, Level, StressRecord
 from tumortrace.records.metrics import Estimate
@@ -64,6 +64,7 @@ def write_stress_report(folder: Path) -> Path:
         record=record.as_json(),
         verdict=stress_verdict(record),
         amount_text=amount_text,
+        site_measures={name: TITLES[name] for name in ("auroc", "sensitivity", "specificity", "ece")},
         symmetry_text=symmetry_text,
         flagged=any(level.out_of_distribution is not None for _, level in _levels(record)),
         sheet=embed_picture(folder, f"figures/{SHEET}", 2600),
