@@ -184,12 +184,12 @@ def test_the_orientation_tag_is_heeded(orientation: int, tiled: bool, tmp_path: 
 
 @situation(
     "slides",
-    there="a vendor's slide with an orientation tag, which OpenSlide passes over",
+    there="a vendor's slide with an orientation tag, by which OpenSlide mirrors each tile",
     typed="tumortrace scan RUN SLIDE",
     right="refused, with what to convert to",
 )
 def test_a_vendors_slide_with_an_orientation_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
-    """OpenSlide passes over the tag, and so do the viewers in which outlines are looked at."""
+    """OpenSlide mirrors each tile by the tag (see findings), and viewers pass over it."""
     tag = [(274, "H", 1, 6, True)]
     told = "Aperio Image Library v1\n400x300 |MPP = 0.5"
     tifffile.imwrite(tmp_path / "a.svs", pixels, extratags=tag, description=told, metadata=None, **TILES)

@@ -164,7 +164,7 @@ def _refuse_turned(tiff: tifffile.TiffFile, path: Path) -> None:
     number = orientation_of(tiff.pages.first)
     if number != 1:
         raise SlideError(
-            f"its orientation tag ({number}) says that the picture is to be turned, which OpenSlide does not do",
+            f"its orientation tag ({number}) says that the picture is to be turned, and OpenSlide mirrors each tile by it",
             where=path,
             expected="an upright slide",
             remedy="take the tag away (`tiffset -s 274 1 FILE`) where viewers show it upright, or convert it",
