@@ -14,12 +14,13 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class Situation:
-    """A row: `there` is what lies on the user's disk, `typed` the command, `right` what it has to answer."""
+    """A row: what lies `there` on the user's disk, what is `typed`, what is `right`; and the `file` of its test."""
 
     subject: Subject
     there: str
     typed: str
     right: str
+    file: str = ""
 
 
 SITUATIONS: list[Situation] = []
@@ -29,7 +30,7 @@ def situation(subject: Subject, *, there: str, typed: str, right: str) -> Callab
     """Enter the situation that a test tries into the table; the docs show the rows of its subject."""
 
     def enter(test: Test) -> Test:
-        SITUATIONS.append(Situation(subject, there, typed, right))
+        SITUATIONS.append(Situation(subject, there, typed, right, test.__module__.rpartition(".")[2]))
         return test
 
     return enter
@@ -58,7 +59,7 @@ def document() -> str:
         importlib.import_module(f"tests.situations.{file.stem}")
     parts = [HEAD]
     for subject in get_args(Subject):
-        rows = [row for row in SITUATIONS if row.subject == subject]
+        rows = sorted((row for row in SITUATIONS if row.subject == subject), key=lambda row: row.file)  # stable
         lines = [f"| {_cell(row.there)} | {_typed(row.typed)} | {_cell(row.right)} |" for row in rows]
         parts.append(
             "\n".join([f"## {TITLES[subject]}", "", "| there | typed | right |", "| --- | --- | --- |", *lines, ""])

@@ -160,11 +160,11 @@ def _refuse_cut_off(tiff: tifffile.TiffFile, path: Path) -> None:
 
 
 def _refuse_turned(tiff: tifffile.TiffFile, path: Path) -> None:
-    """Refuse a vendor's file whose tag says that it is to be turned: OpenSlide does not, nor do viewers that use it."""
+    """Refuse a vendor's file whose tag says that it is turned: OpenSlide mirrors each tile."""
     number = orientation_of(tiff.pages.first)
     if number != 1:
         raise SlideError(
-            f"its orientation tag ({number}) says that the picture is to be turned, and OpenSlide mirrors each tile by it",
+            f"its orientation tag ({number}) says that the picture is turned, and OpenSlide mirrors each tile by it",
             where=path,
             expected="an upright slide",
             remedy="take the tag away (`tiffset -s 274 1 FILE`) where viewers show it upright, or convert it",
