@@ -27,10 +27,11 @@ LONGEST = 80
 """Characters of a value that a message shows."""
 
 _PATH, _PART = 300, 2000  # characters of a path, and of one part of a message
-_LONG = f"{{{LONGEST + 1},}}+"
-_QUOTED = re.compile(  # the end closes too, so that one pass is enough
-    rf"""(?<!\w)(b?)('(?:[^'\\]|\\.?){_LONG}(?:'|\Z)|"(?:[^"\\]|\\.?){_LONG}(?:"|\Z))""",
-    re.DOTALL,
+_QUOTED = (
+    re.compile(  # short ones match too, so that their ends open nothing; the end closes, so that one pass is enough
+        r"""(?<!\w)(b?)('(?:[^'\\]|\\.?)*+(?:'|\Z)|"(?:[^"\\]|\\.?)*+(?:"|\Z))""",
+        re.DOTALL,
+    )
 )
 _WORD = re.compile(rf"\S{{{LONGEST + 1},}}")
 
@@ -45,7 +46,7 @@ def shortened(text: str) -> str:
         >>> shortened(f"no column {'x' * 200!r} there") == f"no column '{'x' * 80}...' there"
         True
     """
-    text = _QUOTED.sub(lambda match: f"{match[1]}{match[2][: LONGEST + 1]}...{match[2][0]}", text)
+    text = _QUOTED.sub(_cut_quoted, text)
     text = _WORD.sub(_cut_word, text)
     return text if len(text) <= _PART else text[:_PART] + "..."
 
@@ -72,6 +73,11 @@ def plain(value: object) -> str:
     """
     text = " ".join(str(value).split())
     return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+
+
+def _cut_quoted(match: re.Match[str]) -> str:
+    mark, value = match.groups()
+    return match[0] if len(value) <= LONGEST + 2 else f"{mark}{value[: LONGEST + 1]}...{value[0]}"
 
 
 def _cut_word(match: re.Match[str]) -> str:
@@ -115,7 +121,13 @@ class DataError(TumorTraceError):
 
 
 class CohortError(DataError):
-    """A folder, table or HDF5 file that does not open as a cohort."""
+    """A folder, table or HDF5 file that does not open as a cohort.
+
+    Attributes:
+        classes: All classes there, where it is only not known which of them are positive; else empty.
+    """
+
+    classes: tuple[str, ...] = ()
 
 
 class ImageError(DataError):

@@ -91,3 +91,10 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.npz").write_bytes(b"no archive")
     with pytest.raises(CohortError, match="no layout"):
         open_cohort(tmp_path / "other.npz")
+
+
+def test_the_folder_around_a_file_names_it(tmp_path: Path) -> None:
+    """A folder is not the data, but what to type is known."""
+    write(tmp_path / "mine.npz")
+    with pytest.raises(CohortError, match=r"name one: \S+/mine\.npz"):
+        open_cohort(tmp_path)

@@ -58,11 +58,11 @@ def test_merge_makes_several_classes_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"positive": "InStu,Invasive"}, "no class named 'instu'"),
+        ({"positive": "InStu,Invasive"}, "no class named 'InStu'"),
         ({"positive": "Benign,InSitu,Invasive,Normal"}, "names all 4 classes"),
-        ({"merge": ["well=Benign,Norml"], "positive": "Invasive"}, "'norml', which is no class"),
+        ({"merge": ["well=Benign,Norml"], "positive": "Invasive"}, "'Norml', which is no class"),
         ({"merge": ["Benign,Normal"], "positive": "Invasive"}, "no=benign,normal"),
-        ({"merge": ["a=Benign", "b=Benign"], "positive": "Invasive"}, "'benign' twice"),
+        ({"merge": ["a=Benign", "b=Benign"], "positive": "Invasive"}, "'Benign' twice"),
     ],
 )
 def test_wrong_names_are_refused(options: dict, told: str, tmp_path: Path) -> None:

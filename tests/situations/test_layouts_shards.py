@@ -370,3 +370,29 @@ def test_damaged_records_are_refused(tmp_path: Path) -> None:
         shard.write_bytes(content)
         with pytest.raises(CohortError, match=told):
             open_cohort(tmp_path / "patch_camelyon")
+
+
+@situation(
+    "layouts",
+    there="Parquet shards numbered -of-00003 of which one is not there; or shards without a row",
+    typed="tumortrace check DATA",
+    right="the missing shard is named in a warning; without images, refused",
+)
+def test_shards_that_are_not_there_are_named(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "png")
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+    def table(count: int) -> pa.Table:
+        images = pa.array([{"bytes": buffer.getvalue(), "path": None}] * count, picture)
+        return pa.table({"image": images, "label": pa.array([row % 2 for row in range(count)], pa.int64())})
+
+    for number in (0, 2):
+        pq.write_table(table(4), tmp_path / f"train-0000{number}-of-00003.parquet")
+    notes = open_cohort(tmp_path).notes
+    assert any("1 of its shards is not there (train-00001-of-00003.parquet)" in note for note in notes)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    pq.write_table(table(0), empty / "train-00000-of-00001.parquet")
+    with pytest.raises(CohortError, match="no images in its files"):
+        open_cohort(empty)

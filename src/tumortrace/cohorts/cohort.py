@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
+from tumortrace.cohorts.labels import names_of, same_class
 from tumortrace.errors import CohortError, shortened
 from tumortrace.images.reference import ImageRef
 
@@ -184,7 +185,8 @@ class Cohort:
         """
         if order is None:
             return self
-        names = tuple(name.strip() for name in order.split(","))
+        spelled = [(name, same_class(name, self.class_names)) for name in names_of(order, self.class_names)]
+        names = tuple(name or text for text, name in spelled)
         if len(names) < 3 or sorted(names) != sorted(self.class_names):
             raise CohortError(
                 f"--class-order {order}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, TypedDict
 
 import pandas as pd
@@ -128,16 +128,42 @@ def binary_labels(
 
 def ask_for_positive(names: Sequence[str], where: object) -> CohortError:
     """The refusal of more than two classes of which nobody has said which are positive, with the option to type."""
+    names = sorted(names)
     likely = [name for name in names if _LIKELY.fullmatch(_plain(name))]
-    chosen = likely if 0 < len(likely) < len(names) else [sorted(names)[-1]]
+    chosen = likely if 0 < len(likely) < len(names) else names[-1:]
     such = shlex.quote(_listed(chosen).replace(", ", ","))
-    return CohortError(
-        f"{len(names)} classes ({_listed(sorted(names))})",
+    refusal = CohortError(
+        f"{len(names)} classes ({_listed(names)})",
         where=where,
         expected="two, or to be told which of them count as tumour",
         remedy=f"add --positive with their names, such as --positive {such}; "
         "--merge NAME=a,b makes several classes one",
     )
+    refusal.classes = tuple(names)
+    return refusal
+
+
+def names_of(text: str, names: Collection[str]) -> list[str]:
+    """The names that a text lists with commas between them, where names may hold commas too.
+
+    Args:
+        text: As a user types it.
+        names: Those that there are, in any spelling of case, blanks, hyphens and underscores.
+
+    Returns:
+        Each as it is spelled in the text; from the left, the longest that is a name is taken.
+
+    Example:
+        >>> names_of("Normal, adjacent,in situ", ["normal, adjacent", "In Situ"])
+        ['Normal, adjacent', 'in situ']
+    """
+    forms, parts = set(map(_plain, names)), text.split(",")
+    listed: list[str] = []
+    while parts:
+        joined = (",".join(parts[:end]).strip() for end in range(len(parts), 0, -1))
+        listed.append(next((name for name in joined if _plain(name) in forms), parts[0].strip()))
+        parts = parts[listed[-1].count(",") + 1 :]
+    return listed
 
 
 def refuse_options(positive: str | None, merge: Sequence[str], classes: tuple[str, str], where: object) -> None:
@@ -193,12 +219,32 @@ def class_of(text: str, classes: Sequence[str], merge: Sequence[str] = ()) -> st
         ('insitu', 'yes')
         >>> class_of("dysplasia", ("benign", "insitu", "invasive"))
     """
-    target = _targets(merge).get(_plain(text), text)
-    named = next((name for name in classes if _plain(name) == _plain(target)), None)
+    target = merged_name(text, merge)
+    named = same_class(target, classes)
     if named is not None or len(classes) != 2:
         return named
     label = read_alone(target, (classes[0], classes[1]))
     return None if label is None else classes[label]
+
+
+def merged_name(text: str, merge: Sequence[str]) -> str:
+    """The class that `NAME=a,b` makes of a class; itself where none does.
+
+    Example:
+        >>> merged_name("Benign", ["no=benign,normal"]), merged_name("invasive", ["no=benign,normal"])
+        ('no', 'invasive')
+    """
+    return next((new for name, new in _spelled(merge, [text]).items() if _plain(name) == _plain(text)), text)
+
+
+def same_class(text: str, classes: Sequence[str]) -> str | None:
+    """The class that differs from a text by case, blanks, hyphens and underscores at most.
+
+    Example:
+        >>> same_class("In Situ", ["benign", "in_situ"])
+        'in_situ'
+    """
+    return next((name for name in classes if _plain(name) == _plain(text)), None)
 
 
 def commonest_classes(texts: pd.Series, positive: str | None) -> tuple[str, str]:
@@ -238,8 +284,10 @@ def _names(series: pd.Series, plain: pd.Series) -> dict[str, str]:
 
 def _merged(series: pd.Series, merge: Sequence[str], where: object) -> pd.Series:
     """The texts with those classes that `merge` names under their new names."""
-    targets, there = _targets(merge), _names(series, series.map(_plain))
-    if there and (unknown := [form for form in targets if form not in there]):
+    there = _names(series, series.map(_plain))
+    spelled = _spelled(merge, there.values())
+    targets = {_plain(name): target for name, target in spelled.items()}
+    if there and (unknown := [name for name in spelled if _plain(name) not in there]):
         found = f"--merge names {unknown[0]!r}, which is no class"
         raise CohortError(
             found, where=where, expected=f"some of {_listed(sorted(there.values()))}", remedy="correct it"
@@ -247,19 +295,20 @@ def _merged(series: pd.Series, merge: Sequence[str], where: object) -> pd.Series
     return series.map(lambda text: targets.get(_plain(text), text))
 
 
-def _targets(merge: Sequence[str]) -> dict[str, str]:
-    """The new name of each plain form that `NAME=a,b` merges."""
+def _spelled(merge: Sequence[str], there: Collection[str]) -> dict[str, str]:
+    """The new name of each class that `NAME=a,b` merges, as the user spells it; `there` are the classes that exist."""
     targets: dict[str, str] = {}
     for one in merge:
         name, equals, parts = one.partition("=")
-        forms = [_plain(part) for part in parts.split(",")]
-        if not equals or not name.strip() or "" in forms:
+        names = names_of(parts, there)
+        if not equals or not name.strip() or "" in map(_plain, names):
             raise CohortError(
                 f"--merge {one}", expected="a name and the classes that it takes, such as no=benign,normal"
             )
-        if twice := [form for form in forms if form in targets]:
+        forms = set(map(_plain, targets))
+        if twice := [other for other in names if _plain(other) in forms]:
             raise CohortError(f"--merge names {twice[0]!r} twice", expected="each class once", remedy="correct it")
-        targets |= dict.fromkeys(forms, name.strip())
+        targets |= dict.fromkeys(names, name.strip())
     return targets
 
 
@@ -267,10 +316,10 @@ def _positive_forms(names: dict[str, str], positive: str | None, where: object) 
     """Plain forms of the positive classes, in the order in which the user names them."""
     spellings = _listed(sorted(names.values()))
     if positive is not None:
-        whole = _plain(positive)
-        chosen = [whole] if whole in names else list(dict.fromkeys(map(_plain, positive.split(","))))
-        if unknown := [form for form in chosen if form not in names]:
-            found = f"no class named {(positive if len(chosen) == 1 else unknown[0])!r}"
+        spelled = {_plain(name): name for name in names_of(positive, names.values())}
+        chosen = list(spelled)
+        if unknown := [name for form, name in spelled.items() if form not in names]:
+            found = f"no class named {unknown[0]!r}"
             raise CohortError(found, where=where, expected=f"one of {spellings}", remedy="correct --positive NAME")
         if len(chosen) == len(names):
             found = f"--positive names all {len(names)} classes ({spellings})"
@@ -280,11 +329,13 @@ def _positive_forms(names: dict[str, str], positive: str | None, where: object) 
         raise ask_for_positive(list(names.values()), where)
     known = [form for form in names if _POSITIVE.fullmatch(form)]
     if len(known) != 1 or not any(_NEGATIVE.fullmatch(form) for form in names):
-        raise CohortError(
+        refusal = CohortError(
             f"which of the classes {spellings} is positive is not known",
             where=where,
             remedy="name it with --positive NAME",
         )
+        refusal.classes = tuple(names.values())
+        raise refusal
     return known
 
 

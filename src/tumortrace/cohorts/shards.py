@@ -14,7 +14,7 @@ from tumortrace.cohorts.cohort import SPLITS, Cohort, Reading
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.names import SPLIT_NAMES
 from tumortrace.cohorts.tables import standard_columns
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, plain
 
 LABEL_FIELDS = ("label", "labels", "class", "cls", "target", "tumor", "tumour", "is_tumor", "is_tumour", "diagnosis")
 """Fields of a record that hold the label, the first that is there being taken."""
@@ -39,6 +39,32 @@ def shards_of(path: Path, pattern: re.Pattern[str], depth: int = 4) -> list[Path
     shards = [path / name for name, folder in seen if not folder and pattern.fullmatch(name)]
     folders = [path / name for name, folder in seen if folder][:50]
     return shards + [shard for folder in folders for shard in shards_of(folder, pattern, depth - 1)]
+
+
+def lost_shards(shards: Sequence[Path]) -> list[str]:
+    """The shards that are not there, of those that are numbered `train-00000-of-00002`.
+
+    Example:
+        >>> lost_shards([Path("data/train-00001-of-00002.parquet"), Path("data/test-00000-of-00001.parquet")])
+        ['train-00000-of-00002.parquet']
+    """
+    numbered = [match for shard in shards if (match := re.fullmatch(r"(.*\D|)(\d+)(-of-)(\d+)(.*)", shard.name))]
+    names = {shard.name for shard in shards}
+    series = {(start, len(number), of, total, end) for start, number, of, total, end in (m.groups() for m in numbered)}
+    expected = [
+        f"{start}{number:0{digits}d}{of}{total}{end}"
+        for start, digits, of, total, end in sorted(series)
+        for number in range(min(int(total), 100_000))
+    ]
+    return [name for name in expected if name not in names]
+
+
+def lost_note(path: Path, shards: Sequence[Path]) -> list[str]:
+    """One line where a folder lacks shards that the names of others count."""
+    lost = lost_shards(shards) if path.is_dir() else []
+    which = ", ".join(map(plain, lost[:3])) + (", ..." if len(lost) > 3 else "")
+    told = f"warning: {len(lost):,} of its shards {'is' if len(lost) == 1 else 'are'} not there ({which})"
+    return [f"{told}: download them again"] if lost else []
 
 
 def split_of_shard(shard: Path, root: Path) -> str | None:
@@ -112,6 +138,8 @@ def cohort_of_shards(
     Raises:
         CohortError: The labels cannot be read.
     """
+    if rows.empty:
+        raise CohortError("no images in its files", where=path, remedy="download them again")
     order = rows["split"].map({name: number for number, name in enumerate(SPLITS)})
     rows = rows.loc[order.sort_values(kind="stable").index].reset_index(drop=True)
     texts = rows["label"].astype("string").fillna("").tolist()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -11,16 +12,18 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.labels import merged_name, same_class
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.store import PatchStore
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, plain, shown
 from tumortrace.evaluation.classes import CLASS
 from tumortrace.inference.patches import Patches, open_patches
 from tumortrace.models.bundle import Assessment, Model
+from tumortrace.models.description import ModelInfo
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
-from tumortrace.records.run import Data, Run, now
+from tumortrace.records.run import Data, Run, RunRecord, now
 from tumortrace.reports.report import renew_report
 
 
@@ -75,15 +78,27 @@ class Unseen:
 
 
 def open_data(model: Model, data: str | Path | Cohort, **reading: Unpack[ReadingOptions]) -> Cohort:
-    """Data whose images were prepared as the model's were.
+    """Data whose images were prepared as the model's were, with classes spelled as the model spells them.
+
+    Where only which classes are positive is not said, and all are classes of the model, they are what they are to it;
+    classes that its run merged are merged.
 
     Raises:
         ModelError: They were prepared otherwise.
         TumorTraceError: The data do not open.
     """
-    cohort = open_cohort(data, **reading)
+    try:
+        cohort = open_cohort(data, **reading)
+    except CohortError as refusal:
+        known = _known_to(model, refusal.classes, reading)
+        if known is None:
+            raise
+        cohort = open_cohort(data, **known)
+        merges = "".join(f" --merge {shlex.quote(plain(merge))}" for merge in known["merge"])
+        positive = f"--positive {shlex.quote(plain(known['positive']))}"
+        cohort = replace(cohort, notes=(*cohort.notes, f"classes are read as the model's: {positive}{merges}"))
     model.require_preparation(cohort.preparation, cohort.name)
-    return cohort
+    return _spelled_alike(cohort, list(_positives(model.info)))
 
 
 def open_unseen(
@@ -110,7 +125,7 @@ def open_unseen(
         ModelError: The images were not prepared as the model's were.
     """
     cohort = open_data(model, data, **reading)
-    class_notes = _compare_classes(cohort, model.info.classes)
+    class_notes = _compare_classes(cohort, model.info)
     cohort = cohort.labelled
     if not len(cohort):
         raise CohortError("no image carries a label", where=data, remedy="use `predict` for unlabelled images")
@@ -143,17 +158,75 @@ def _usable(cohort: Cohort, used: list[str | None]) -> tuple[np.ndarray, str, li
     return validated, "validation", [line]
 
 
-def _compare_classes(cohort: Cohort, classes: tuple[str, str]) -> list[str]:
-    if tuple(cohort.classes) == tuple(classes):
-        return []
-    if set(cohort.classes) == set(classes):
+def _known_to(model: Model, classes: Sequence[str], reading: ReadingOptions) -> ReadingOptions | None:
+    """How data of these classes are read as the model knows them; None where it does not know them all."""
+    if not classes or reading.get("positive"):
+        return None
+    positives = _positives(model.info)
+    given, record = reading.get("merge") or (), model.run_folder
+    ways: list[tuple[Sequence[str], list[str]]] = [(given, list(classes))]
+    if not given and RunRecord.exists(record) and (merged := RunRecord.read(record).arguments.merge):
+        ways.append((merged, [merged_name(name, merged) for name in classes]))
+    for merge, names in ways:
+        known = [same_class(name, list(positives)) for name in names]
+        chosen = sorted({name for name in known if name is not None and positives[name]})
+        if None not in known and chosen:
+            return {**reading, "positive": ",".join(chosen), "merge": merge}
+    return None
+
+
+def _positives(info: ModelInfo) -> dict[str, bool]:
+    """Of each class that a model tells from others, whether it is positive."""
+    if info.several is None:
+        return dict(zip(info.classes, (False, True), strict=True))
+    return dict(zip(info.several.names, info.several.sides, strict=True))
+
+
+def _spelled_alike(cohort: Cohort, classes: Sequence[str]) -> Cohort:
+    """A cohort of more than two classes, with those names that only case, blanks, hyphens and underscores part."""
+    names = {name: same_class(name, classes) or name for name in cohort.class_names}
+    if all(name == new for name, new in names.items()):
+        return cohort
+    return replace(
+        cohort,
+        table=cohort.table.assign(class_name=cohort.table["class_name"].map(names)),
+        class_names=tuple(names.values()),
+        positive_names=tuple(names[name] for name in cohort.positive_names),
+    )
+
+
+def _compare_classes(cohort: Cohort, info: ModelInfo) -> list[str]:
+    """What is to be said of the data's classes beside the model's.
+
+    Raises:
+        CohortError: A class is positive here and not to the model, or the other way round, or the model parts more
+            than two and does not know it.
+    """
+    positives = _positives(info)
+    names = cohort.class_names or cohort.classes
+    here = {name: name in (cohort.positive_names or cohort.classes[1:]) for name in names}
+    there = {name: known for name in names if (known := same_class(name, list(positives)))}
+    if turned := [name for name in there if positives[there[name]] != here[name]]:
+        to_model = [name for name in there if positives[there[name]]]
+        side = "positive" if here[turned[0]] else "negative"
         raise CohortError(
-            f"positive class {cohort.positive_class!r}",
+            f"class {shown(turned[0])} is {side} here and not to the model",
             where=cohort.name,
-            expected=f"{classes[1]!r}, which the model predicts",
-            remedy=f"add --positive {classes[1]}",
+            expected=f"{shown(info.positive_class)} as positive, which the model predicts",
+            remedy=f"add --positive {shlex.quote(','.join(to_model))}" if to_model else "leave --positive out",
         )
-    return [f"class names differ: {cohort.positive_class!r} here is taken for the model's {classes[1]!r}"]
+    if info.several and cohort.class_names and (strange := [name for name in names if name not in there]):
+        raise CohortError(
+            f"classes that the model does not know: {', '.join(map(plain, strange[:5]))}",
+            where=cohort.name,
+            expected=f"some of {', '.join(map(plain, positives))}",
+            remedy="--merge KNOWN=a,b gives them names that it knows; of two classes, only positive or not counts",
+        )
+    if (cohort.class_names and info.several) or tuple(cohort.classes) == tuple(info.classes):
+        return []
+    return [
+        f"class names differ: {shown(cohort.positive_class)} here is taken for the model's {shown(info.positive_class)}"
+    ]
 
 
 def predictions_table(chosen: pd.DataFrame, parts: Sequence[Assessment]) -> pd.DataFrame:

@@ -215,7 +215,7 @@ def _unknown(evidence: Evidence) -> Iterator[Finding]:
 def _ways_to_groups(cohort: Cohort) -> Iterator[str]:
     """What can name slides or patients in these data: columns, folders, names of files."""
     table = cohort.table
-    own = [name for name in table if name not in COLUMNS and 1 < table[name].nunique() < len(table)]
+    own = [name for name in table if name not in (*COLUMNS, "class_name") and 1 < table[name].nunique() < len(table)]
     if own:
         yield f"name it with --group-column: {listed(own)}"
     if cohort.source and not any(image.part for image in cohort.images):

@@ -244,6 +244,9 @@ def _layout_of(path: Path) -> tuple[Layout, Path]:
         raise CohortError("a run folder, which holds no data", where=path, remedy="name the folder of images")
     if layout is None:
         there = "no layout that is known here" if path.exists() else "there is no such file or folder"
+        if path.is_dir() and (single := _files_known(path, layouts)):
+            names = ", ".join(map(str, single[:3]))
+            raise CohortError("a folder around files that are data each", where=path, remedy=f"name one: {names}")
         known = "; ".join(layout.looks_like for layout in layouts)
         raise CohortError(there, where=path, expected=f"one of: {known}")
     inner: Path | None = path
@@ -252,6 +255,12 @@ def _layout_of(path: Path) -> tuple[Layout, Path]:
         if deeper:
             return deeper, inner
     return layout, path
+
+
+def _files_known(folder: Path, layouts: Sequence[Layout]) -> list[Path]:
+    """Those of a folder's first files that open by themselves."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))[:20]
+    return [file for file in files if any(layout.recognises(file) for layout in layouts)]
 
 
 def _with_labels(cohort: Cohort, reading: Reading, path: Path) -> Cohort:

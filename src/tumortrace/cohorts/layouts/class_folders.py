@@ -193,12 +193,14 @@ def _with_levels(refusal: CohortError, rows: Sequence[_Row], path: Path) -> Coho
         remedy = f"name the folder that holds the classes: {', '.join(map(str, deeper[:3]))}"
     else:
         remedy = f"{refusal.remedy}; or say --label-from-name PATTERN, which is held against each path from the data on"
-    return CohortError(
+    told = CohortError(
         f"{refusal.found} as folders; {levels_told([row.image for row in rows])}",
         where=path,
         expected=refusal.expected,
         remedy=remedy,
     )
+    told.classes = refusal.classes
+    return told
 
 
 def _deeper(folder: Path, depth: int) -> list[Path]:

@@ -17,7 +17,15 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
-from tumortrace.cohorts.shards import cohort_of_shards, label_field, label_note, plain_text, shards_of, with_split
+from tumortrace.cohorts.shards import (
+    cohort_of_shards,
+    label_field,
+    label_note,
+    lost_note,
+    plain_text,
+    shards_of,
+    with_split,
+)
 from tumortrace.errors import CohortError
 from tumortrace.images.parts import arrow_table, image_column
 from tumortrace.images.reference import ImageRef
@@ -45,7 +53,7 @@ class HuggingFaceParquet(Layout):
         if reading.image_column not in (None, column):
             found = f"--image-column {reading.image_column}"
             raise CohortError(found, where=path, expected=f"{column}, which holds the images", remedy="leave it out")
-        notes = [f"images are the column {column!r} of {_count(len(shards))}"]
+        notes = [*lost_note(path, shards), f"images are the column {column!r} of {_count(len(shards))}"]
         tables = [_rows(shard, path, first, reading) for shard in shards]
         rows = pd.concat(tables, ignore_index=True)
         fields = [field.name for field in first if field.name != column]

@@ -23,6 +23,7 @@ from tumortrace.cohorts.shards import (
     cohort_of_shards,
     label_field,
     label_note,
+    lost_note,
     plain_text,
     read_json,
     shards_of,
@@ -62,7 +63,7 @@ class TfRecord(Layout):
             raise CohortError("no records", where=path, remedy="download it again")
         fields = [str(name) for name in rows if name not in ("record", "shard", "split", _IMAGE)]
         column = label_field(fields, path, reading) or next((name for name in _LABELS if name in fields), None)
-        notes = [label_note(column, fields, "feature")]
+        notes = [*lost_note(path, shards), label_note(column, fields, "feature")]
         rows["path"] = [str(ImageRef(*row)) for row in zip(rows.pop("shard"), rows.pop(_IMAGE), strict=True)]
         names = class_names_of(shards[0].parent / f"{column}.labels.txt")
         rows["label"] = [_named(text, names) for text in rows[column]] if column else None
