@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,13 @@ def test_another_question_does_not_mix_into_the_folder(run: Path, unseen: Path, 
         stress(run, unseen, images=30, corruptions=NAMES, seed=1, resolution=0.97)
     with pytest.raises(RunError, match=r"another data.*choose another -o"):
         stress(run, tissue, images=40, corruptions=NAMES)
+
+
+def test_images_that_were_put_there_anew_are_the_same(run: Path, unseen: Path, folder: Path) -> None:
+    """Other times of the same bytes are no other data: what is finished is gone on with."""
+    for file in unseen.rglob("*"):
+        os.utime(file, (1, 1))
+    assert stress(run, unseen, images=40, corruptions=NAMES, resolution=0.97) == folder
 
 
 def test_refusals_are_one_line(run: Path, unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

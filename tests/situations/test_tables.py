@@ -145,3 +145,24 @@ def test_features_and_second_looks_keep_words_for_nothing(named: Path, tmp_path:
     doubted, _ = second_look(cohort, tmp_path / "run")
     assert set(doubted["id"]) <= set(NAMES)
     assert len(second_look(Cohort("mine", "table", cohort.table), tmp_path / "run")[0]) == len(doubted) > 0
+
+
+@situation(
+    "tables",
+    there="a table of labels that Excel saved in Windows' own encoding (cp1252), or one with `|` between its columns",
+    typed="tumortrace check DATA",
+    right="the first is refused with what to save it as, never passed over; the second is read",
+)
+def test_tables_of_other_encodings_are_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"im{number}.png" for number in range(8)]
+    (tmp_path / "images").mkdir()
+    for number, name in enumerate(names):
+        Image.new("RGB", (16, 16), (20 * number, 9, 9)).save(tmp_path / "images" / name)
+    rows = [f"{name};{('gutartig', 'bösartig')[place % 2]}" for place, name in enumerate(names)]
+    text = "\n".join(["image;label", *rows])
+    (tmp_path / "labels.csv").write_bytes(text.encode("cp1252"))
+    assert run(["check", str(tmp_path), "--positive", "bösartig", "-o", str(tmp_path.parent / "audit")]) == 1
+    assert "not UTF-8 text. What to do: save it as CSV in UTF-8" in capsys.readouterr().err
+    (tmp_path / "labels.csv").write_text(text.replace(";", "|"), "utf-8")
+    cohort = open_cohort(tmp_path, positive="bösartig")
+    assert cohort.table["label"].tolist() == [0, 1] * 4

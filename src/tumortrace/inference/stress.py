@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.contents import contents
 from tumortrace.errors import DataError, RunError
 from tumortrace.evaluation.classes import with_classes
 from tumortrace.evaluation.comparisons import agreement, paired_differences
@@ -186,11 +187,12 @@ class _Tested:
         return predictions_table(self.unseen.table, parts).drop(columns="logit")
 
     def plan(self) -> StressPlan:
-        """All that predictions depend on besides corruption and strength."""
+        """All that predictions depend on besides corruption and strength; when files were put there does not matter."""
+        data = contents(self.unseen.cohort, self.unseen.store)
         return StressPlan(
             procedure=PROCEDURE,
             model=self.model.info.model_dump_json(),
-            data=self.unseen.cohort.fingerprint + ("-resampled" if self.unseen.patches.resampled else ""),
+            data=f"{data.rows}-{data.pictures}" + ("-resampled" if self.unseen.patches.resampled else ""),
             images=hashlib.sha256("\n".join(self.unseen.table["id"]).encode()).hexdigest(),
             seed=self.seed,
         )

@@ -67,7 +67,7 @@ def read_header(path: Path) -> list[str]:
 
             names = pyarrow.parquet.read_schema(path).names
         else:
-            line = _text(path, 65536).splitlines()[0]
+            line = _text(path, 65536, errors="replace").splitlines()[0]  # of other encodings the reader tells
             names = next(csv.reader([line], delimiter=_separator(line)), [])
     except (OSError, ValueError, IndexError, csv.Error):  # pyarrow's errors are ValueErrors too
         return []
@@ -114,16 +114,16 @@ def _csv(path: Path, error: type[TumorTraceError]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(header), index=lines, dtype=object)
 
 
-def _text(path: Path, most: int = -1) -> str:
+def _text(path: Path, most: int = -1, errors: str = "strict") -> str:
     """The file's text: UTF-8, or UTF-16 where its first two bytes say so, as Excel's "Unicode text" has it."""
     with open(path, "rb") as file:
         encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    with open(path, encoding=encoding, newline="") as file:
+    with open(path, encoding=encoding, errors=errors, newline="") as file:
         return file.read(most)
 
 
 def _separator(header: str) -> str:
-    return max(",;\t", key=header.count)
+    return max(",;\t|", key=header.count)
 
 
 def _parquet(path: Path, error: type[TumorTraceError]) -> pd.DataFrame:
