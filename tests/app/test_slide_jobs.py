@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def make(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., SlideJobs]]:
     """Makes servers' jobs on one workspace, with slides opened in this process."""
-    monkeypatch.setattr(SlideReader, "facts", lambda self, path, name: {"descriptor": str(path)})
+    monkeypatch.setattr(SlideReader, "facts", lambda self, path, name, **_: {"descriptor": str(path)})
     made: list[SlideJobs] = []
 
     def jobs(run: Any, **more: Any) -> SlideJobs:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -183,3 +184,42 @@ def test_a_plain_image_with_a_resolution_scans(tmp_path: Path) -> None:
     """What states none is scanned with the one that is given."""
     Image.new("RGB", (256, 256), (200, 110, 170)).save(tmp_path / "a.png")
     assert run(["scan", "run", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--resolution", "0.5"]) == 0
+
+
+@situation(
+    "slides",
+    there="a slide of 12 bits in 16 that does not say so",
+    typed="tumortrace scan RUN SLIDE [--bits 12]",
+    right="refused as patches are; with `--bits` scanned as its 8-bit copy",
+)
+@pytest.mark.parametrize("kind", ["tiled", "planar", "flat", "png"])
+def test_bits_of_a_slide_that_nothing_states_are_asked_for(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the range of its type it would be nearly black and end as a slide without tissue."""
+    shallow = np.random.default_rng(0).integers((180, 90, 150), (220, 130, 190), (256, 256, 3)).astype(np.uint8)
+    deep = np.rint(shallow * (4095 / 255)).astype(np.uint16)
+    file = write_deep(tmp_path, deep, kind)
+    command = ["scan", "run", str(file), "-o", str(tmp_path / "out"), "--resolution", "0.5"]
+    assert run(command) == 1
+    told = capsys.readouterr().err
+    assert "if they hold 12 bits" in told and "--bits 12" in told and not (tmp_path / "out").exists()
+    assert run([*command, "--bits", "12"]) == 0
+    with Slide(file, bits=12) as slide:
+        assert np.array_equal(slide.read_region(0, 0, 256, 256, size=(256, 256)), shallow)
+    Image.fromarray(shallow).save(tmp_path / "b.png")
+    assert run(["scan", "run", str(tmp_path / "b.png"), *command[3:], "--bits", "12"]) == 0
+    a, b = (np.genfromtxt(tmp_path / "out" / name / "tiles.csv", delimiter=",", names=True) for name in "ab")
+    assert len(a) and np.array_equal(a["probability"], b["probability"])
+
+
+def write_deep(folder: Path, deep: np.ndarray, kind: str) -> Path:
+    if kind == "png":
+        (folder / "a.png").write_bytes(imagecodecs.png_encode(deep))
+        return folder / "a.png"
+    planar = kind == "planar"
+    how: dict[str, Any] = {"tile": (64, 64)} if kind != "flat" else {}
+    how |= {"planarconfig": "separate"} if planar else {}
+    pixels = np.ascontiguousarray(np.moveaxis(deep, 2, 0)) if planar else deep
+    tifffile.imwrite(folder / "a.tiff", pixels, photometric="rgb", metadata=None, **how)
+    return folder / "a.tiff"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from collections import OrderedDict
@@ -100,7 +101,7 @@ def decoder(rules: Message) -> Reply:
 def reader() -> Reply:
     """Tells what the slide at `path` is, or gives its `tile` (level, column, row) as a JPEG.
 
-    A request's `file` changes where another file takes its place; its `overview` is a path or None. A header has the
+    A request's `file` changes where another file takes its place; its `overview` is a path or None, and its `bits` as `Slide` takes them. A header has the
     slide's `width`, `height`, `resolution`, `notes` and Deep Zoom `descriptor`, or `missing`.
     """
     from tumortrace.slides.deepzoom import DeepZoom
@@ -109,10 +110,10 @@ def reader() -> Reply:
     opened: OrderedDict[tuple[Any, ...], tuple[Slide, DeepZoom]] = OrderedDict()
 
     def reply(request: Message) -> tuple[Message, bytes]:
-        path, overview = request["path"], request.get("overview")
-        key = (path, *request["file"], overview)
+        path, overview, bits = request["path"], request.get("overview"), request.get("bits")
+        key = (path, *request["file"], overview, bits)
         if key not in opened:
-            slide = Slide(Path(path))
+            slide = Slide(Path(path), bits=bits)
             opened[key] = (slide, DeepZoom(slide, overview and Path(overview)))
             if len(opened) > OPEN:
                 opened.popitem(last=False)[1][0].close()
@@ -139,12 +140,15 @@ def scan(request: Message, tell: Callable[[Message], None]) -> None:
         from tumortrace.slides.scan import scan
 
         model = load(Path(request["run"]), request["device"], request.pop("weights"))
-        _keep_overview(request["slide"], Path(request["out"]).with_name(OVERVIEW))
+        _keep_overview(request["slide"], Path(request["out"]).with_name(OVERVIEW), request.get("bits"))
         scan(**request, model=model, progress=lambda done, total: tell({"done": done, "total": total}))
     except (TumorTraceError, OSError, MemoryError) as error:
         tell({"error": told(error, request["slide"])})
     else:
         tell({"finished": True})
+
+
+_OPTION = re.compile(r"--([a-z-]+)")
 
 
 def told(error: TumorTraceError | OSError | MemoryError, slide: str) -> dict[str, str]:
@@ -155,7 +159,8 @@ def told(error: TumorTraceError | OSError | MemoryError, slide: str) -> dict[str
         cause = f"the scan cannot be written ({error.strerror})"
         return {"cause": cause, "remedy": "free space on the server and scan it again"}
     cause = f"{error.found}; expected {error.expected}" if error.expected else error.found
-    return {"cause": cause.replace(slide, "the file"), "remedy": error.remedy or "scan another"}
+    remedy = _OPTION.sub(lambda option: option[1].replace("-", "_"), error.remedy or "scan another")  # as the API's fields
+    return {"cause": cause.replace(slide, "the file"), "remedy": remedy}
 
 
 def load(run: Path, device: str, weights: str | None) -> Model:
@@ -174,12 +179,12 @@ def load(run: Path, device: str, weights: str | None) -> Model:
     return model
 
 
-def _keep_overview(slide: str, target: Path) -> None:
+def _keep_overview(slide: str, target: Path, bits: int | None) -> None:
     """Read a slide without small levels once for all viewers: this process has the time, the one for tiles has not."""
     from tumortrace.slides.deepzoom import DeepZoom
     from tumortrace.slides.slide import Slide
 
-    with suppress(TumorTraceError, OSError), Slide(slide) as opened:  # what is wrong with it, the scan says
+    with suppress(TumorTraceError, OSError), Slide(slide, bits=bits) as opened:  # what is wrong with it, the scan says
         zoom = DeepZoom(opened)
         if zoom.lacks_levels:
             zoom.write_overview(target)

@@ -68,6 +68,16 @@ def depth_of(values: np.ndarray, top: float, *, stated: bool, bits: int | None, 
     )
 
 
+def asked_for(likely: int) -> str:
+    """What is to be said where nothing tells how many bits hold a picture.
+
+    Example:
+        >>> asked_for(12)
+        'say --bits 12 if they hold 12 bits, or --bits 16 if they are dark by themselves'
+    """
+    return f"say --bits {likely} if they hold {likely} bits, or --bits 16 if they are dark by themselves"
+
+
 def to_eight_bit(values: np.ndarray, top: float, path: str | Path) -> np.ndarray:
     """Numbers of any type as uint8, scaled by the value of white and never by the range of the data."""
     if values.dtype == np.uint8 and top == 255:

@@ -400,7 +400,7 @@ class ScanJob(Record):
         id: Random, in hexadecimal; its folder's name.
         name: The slide's name as it is shown; never a path.
         model: Name of the model.
-        options: `overlap`, `resolution` and `patch_resolution` as `scan` takes them, where given.
+        options: `overlap`, `resolution`, `patch_resolution` and `bits` as `scan` takes them, where given.
         uploaded: Whether the slide lies in the job's folder; else its name is that of one in the served folder.
         created: Seconds since 1970.
         error: Cause and remedy of a failure.
@@ -414,7 +414,7 @@ class ScanJob(Record):
     id: str
     name: str
     model: str
-    options: dict[str, float] = {}
+    options: dict[str, int | float] = {}
     uploaded: bool = False
     created: float = 0.0
     status: Literal["queued", "running", "done", "failed"] = "queued"

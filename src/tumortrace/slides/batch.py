@@ -34,6 +34,7 @@ def scan_slides(
     patch_resolution: float | None = None,
     read_level: str = "auto",
     tissue_mask: Path | None = None,
+    bits: int | None = None,
     device: str = "auto",
 ) -> int:
     """Run over whole slides: heat map, table of tiles, tumour outlines for QuPath, slide score.
@@ -54,6 +55,7 @@ def scan_slides(
         read_level: Number of the level from which tiles are read, 0 for full resolution; `auto` takes the coarsest that
             is no coarser than the tiles.
         tissue_mask: PNG or TIFF of any size that covers the whole slide, of one slide: what is not zero is tissue.
+        bits: Bits that deep slides hold whose files do not say, such as 12 for 12 bits stored in 16.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Returns:
@@ -91,6 +93,7 @@ def scan_slides(
                     patch_resolution=patch_resolution,
                     read_level=read_level,
                     tissue_mask=tissue_mask,
+                    bits=bits,
                     model=model,
                     renew=False,
                 )

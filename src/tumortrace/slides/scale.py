@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tumortrace.errors import SlideError
+from tumortrace.images.depth import asked_for
 from tumortrace.slides.slide import RESOLUTIONS, Slide
 
 
@@ -110,14 +111,32 @@ def level_to_read(slide: Slide, scale: float, asked: str | int, notes: list[str]
     return number
 
 
+def require_bits(slide: Slide) -> None:
+    """Nothing, where it is known how many bits hold the slide's picture.
+
+    Raises:
+        SlideError: Nothing states it, and by the range of its numbers the slide would be nearly black.
+    """
+    if slide.reader.bits:
+        doubt = next(note for note in slide.notes if "too dark" in note)
+        raise SlideError(
+            doubt, where=slide.path, expected="a slide that says its bits", remedy=asked_for(slide.reader.bits)
+        )
+
+
 def check_arguments(
-    overlap: float, minimum_tissue: float, batch_size: int, resolutions: dict[str, float | None]
+    overlap: float,
+    minimum_tissue: float,
+    batch_size: int,
+    bits: int | None,
+    resolutions: dict[str, float | None],
 ) -> None:
     """Refuse values out of range; `resolutions` by the name of their option."""
     checks = [
         ("--overlap", overlap, 0 <= overlap <= 0.9, "between 0 and 0.9"),
         ("--minimum-tissue", minimum_tissue, 0 <= minimum_tissue <= 1, "between 0 and 1"),
         ("--batch-size", batch_size, batch_size >= 1, "at least 1"),
+        ("--bits", bits, bits is None or 9 <= bits <= 16, "9 to 16, such as 12; slides of 8 bits need none"),
     ]
     low, high = RESOLUTIONS
     for name, value in resolutions.items():

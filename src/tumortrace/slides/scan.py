@@ -33,7 +33,7 @@ from tumortrace.slides.result import (
     finished,
     only_scan,
 )
-from tumortrace.slides.scale import check_arguments, level_to_read, slide_resolution, tile_scale
+from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import cells, tile_tissue
 from tumortrace.slides.tissue import Tissue, overview, tell_tissue
@@ -71,6 +71,7 @@ def scan(
     patch_resolution: float | None = None,
     read_level: str | int = "auto",
     tissue_mask: str | Path | None = None,
+    bits: int | None = None,
     name: str | None = None,
     progress: Progress | None = None,
     renew: bool = True,
@@ -98,6 +99,8 @@ def scan(
             coarsest that is no coarser than the tiles. Probabilities depend on it: see docs/slides.md.
         tissue_mask: A PNG or TIFF of any size that covers the whole slide; what is not zero is tissue, in place of what
             the slide's colours tell.
+        bits: Bits that the numbers of a deep slide hold where it does not say, such as 12 for 12 bits stored in 16.
+            Default: as the training images of the model were said to have.
         name: What to call the slide, in place of its file's name.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
@@ -136,13 +139,15 @@ def scan(
         "--override-resolution": override_resolution,
         "--patch-resolution": patch_resolution,
     }
-    check_arguments(overlap, minimum_tissue, batch_size, resolutions)
-    with Slide(slide, name=name) as opened:
-        if model is None:
-            from tumortrace.models.bundle import load_model
+    check_arguments(overlap, minimum_tissue, batch_size, bits, resolutions)
+    if model is None:
+        from tumortrace.models.bundle import load_model
 
-            model = load_model(Path(run), device=device)
-            model.require_preparation(None, opened.name)
+        model = load_model(Path(run), device=device)
+        model.require_preparation(None, name or Path(slide).name)
+    bits = bits or getattr(model.info, "bits", None)
+    with Slide(slide, name=name, bits=bits) as opened:
+        require_bits(opened)
         notes = list(opened.notes)
         resolution = slide_resolution(opened, resolution, override_resolution, notes)
         scale = tile_scale(model.info.resolution, patch_resolution, opened, resolution, notes)
@@ -153,6 +158,7 @@ def scan(
             "tissue": None if marked is None else [marked.shape, zlib.crc32(marked.tobytes())],
             "tiles": [overlap, minimum_tissue, resolution, scale, level, RESAMPLING],
         }
+        asked |= {"bits": bits} if bits else {}
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
         with only_scan(folder):
             if (complete := finished(folder, asked)) is not None:

@@ -32,6 +32,7 @@ class Slide:
     Args:
         path: The slide's file.
         name: What to call it; the file's name where None.
+        bits: Bits that its numbers hold where the file does not say, such as 12 for 12 bits stored in 16.
 
     Attributes:
         path, name: The file and its name.
@@ -55,10 +56,10 @@ class Slide:
         (300, 200, None, (20, 30, 3))
     """
 
-    def __init__(self, path: str | Path, *, name: str | None = None) -> None:
+    def __init__(self, path: str | Path, *, name: str | None = None, bits: int | None = None) -> None:
         self.path = Path(path)
         self.name = name or self.path.name
-        self.reader = open_reader(self.path)
+        self.reader = open_reader(self.path, bits)
         self._left, self._top, self.width, self.height = self.reader.part
         self.coarsest = max(level.across for level in self.reader.levels)
         self.resolution, notes = _believable(self.reader.resolution)

@@ -151,6 +151,7 @@ _FORM = {
         "overlap": {"type": "number", "minimum": 0, "maximum": 0.9, "description": "Of neighbouring tiles"},
         "resolution": {"type": "number", "description": "Um per px of a slide that does not state it"},
         "patch_resolution": {"type": "number", "description": "Um per px of the patches of a model that states none"},
+        "bits": {"type": "integer", "minimum": 9, "maximum": 16, "description": "Of a deep slide that does not say"},
     },
 }
 
@@ -284,6 +285,7 @@ class _Options(BaseModel):
     overlap: float | None = Field(None, ge=0, le=0.9)
     resolution: float | None = Field(None, ge=RESOLUTIONS[0], le=RESOLUTIONS[1])
     patch_resolution: float | None = Field(None, ge=RESOLUTIONS[0], le=RESOLUTIONS[1])
+    bits: int | None = Field(None, ge=9, le=16)
 
 
 def _options(fields: dict[str, str]) -> dict[str, float]:

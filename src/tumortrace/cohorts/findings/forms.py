@@ -9,6 +9,7 @@ import pandas as pd
 from tumortrace.cohorts.findings import FINDERS, LEAVE_OUT, Evidence, Finding, Verdict, count, examples
 from tumortrace.cohorts.findings.pictures import NO_COLOUR
 from tumortrace.cohorts.looks import NEARLY_BLANK
+from tumortrace.images.depth import asked_for
 
 SHRUNK = 2.0  # times that a picture may shrink along its sides before it is told
 OFF = 1.2  # times that two resolutions may differ
@@ -52,8 +53,7 @@ def _too_dark(sound: pd.DataFrame) -> Iterator[Finding]:
             f"{count(len(bad), 'image')} may be read much too dark: {'its' if len(bad) == 1 else 'their'} numbers have "
             f"more bits than their values need ({likely} bits), and nothing says how many are used"
         )
-        remedy = f"say --bits {likely} if they hold {likely} bits, or --bits 16 if they are dark by themselves"
-        yield Finding("pixels-doubtful", "error", len(bad), message, remedy, examples(bad, bad["note"]))
+        yield Finding("pixels-doubtful", "error", len(bad), message, asked_for(likely), examples(bad, bad["note"]))
 
 
 def _masks(bad: pd.DataFrame, total: int) -> Iterator[Finding]:

@@ -12,8 +12,8 @@ import numpy as np
 from tumortrace.errors import SlideError
 
 READERS = ("tiff", "openslide", "plain")
-"""Modules of this package in the order in which they are asked; each has `open_reader(path)`, which returns a `Reader`,
-or None for a file that is not its own. The last one opens or refuses what is left."""
+"""Modules of this package in the order in which they are asked; each has `open_reader(path, bits)`, which returns a
+`Reader`, or None for a file that is not its own. The last one opens or refuses what is left."""
 
 
 class Level(NamedTuple):
@@ -40,6 +40,7 @@ class Reader(Protocol):
         properties: What else the file says, as text by name.
         in_memory: Whether all pixels are decoded already.
         notes: What was assumed while opening.
+        bits: Bits that its numbers seem to hold where nothing states it, so that it may be much too dark; else 0.
     """
 
     levels: tuple[Level, ...]
@@ -48,6 +49,7 @@ class Reader(Protocol):
     properties: Mapping[str, str]
     in_memory: bool
     notes: tuple[str, ...]
+    bits: int
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Whole pixels of a level, as stored: nothing is interpolated.
@@ -70,8 +72,12 @@ class Reader(Protocol):
         ...
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: Path, bits: int | None = None) -> Reader:
     """The slide's reader: the first in `READERS` that knows the file.
+
+    Args:
+        path: The slide's file.
+        bits: Bits that its numbers hold where it does not say so; None where nothing was said.
 
     Raises:
         SlideError: The file is missing, damaged, of no known format, or too large to be read without levels.
@@ -81,7 +87,7 @@ def open_reader(path: Path) -> Reader:
         raise SlideError("no such file", where=path, expected="a slide", remedy="check the path")
     try:
         for name in READERS:
-            reader: Reader | None = import_module(f"{__name__}.{name}").open_reader(path)
+            reader: Reader | None = import_module(f"{__name__}.{name}").open_reader(path, bits)
             if reader is not None:
                 return reader
     except OSError as error:

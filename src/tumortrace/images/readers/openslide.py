@@ -23,6 +23,7 @@ class OpenSlideReader:
 
     in_memory = False
     notes: tuple[str, ...] = ()
+    bits = 0  # OpenSlide gives 8 each
 
     def __init__(self, path: Path, slide: Any) -> None:
         self._path, self._slide = path, slide
@@ -74,7 +75,7 @@ class OpenSlideReader:
         return white
 
 
-def open_reader(path: Path) -> OpenSlideReader | None:
+def open_reader(path: Path, bits: int | None = None) -> OpenSlideReader | None:
     """The slide, or None where OpenSlide does not know the format."""
     try:
         import openslide

@@ -21,8 +21,9 @@ class PlainReader:
 
     in_memory = True
 
-    def __init__(self, path: Path) -> None:
-        self._pixels, facts = _decoded(path)
+    def __init__(self, path: Path, bits: int | None) -> None:
+        self._pixels, facts = _decoded(path, bits)
+        self.bits = facts.bits
         several = f"the first of {facts.frames} pictures in the file was read" if facts.frames > 1 else ""
         turned = f"turned as its orientation tag ({facts.orientation}) says" if facts.orientation != 1 else ""
         self.notes = tuple(note for note in (facts.note or several, turned) if note)
@@ -40,18 +41,18 @@ class PlainReader:
         """See `Reader`."""
 
 
-def open_reader(path: Path) -> PlainReader:
+def open_reader(path: Path, bits: int | None = None) -> PlainReader:
     """The image.
 
     Raises:
         SlideError: It cannot be decoded, or is too large.
     """
-    return PlainReader(path)
+    return PlainReader(path, bits)
 
 
-def _decoded(path: Path) -> tuple[np.ndarray, Facts]:
+def _decoded(path: Path, bits: int | None) -> tuple[np.ndarray, Facts]:
     try:
-        return read_with_facts(path, slide=True)
+        return read_with_facts(path, slide=True, bits=bits)
     except ImageError as error:
         raise SlideError(
             error.found,

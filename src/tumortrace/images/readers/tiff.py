@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import tifffile
 
 from tumortrace.errors import ImageError, SlideError
 from tumortrace.images.decoding import MAX_PIXELS
+from tumortrace.images.depth import depth_of
 from tumortrace.images.readers import Level, levels_of
 from tumortrace.images.tiff import Pixels, is_tiff, orientation_of, refuse_incomplete
 
 _GENERIC = "generic-tiff"  # OpenSlide's name for tiled TIFFs of no vendor
+_SAMPLES, _SQUARE = 8, 512  # squares across and down, and their side in px, by which it is told how many bits are used
 
 
 class TiffReader:
@@ -24,7 +27,7 @@ class TiffReader:
 
     in_memory = False
 
-    def __init__(self, path: Path, tiff: tifffile.TiffFile, pixels: Pixels) -> None:
+    def __init__(self, path: Path, tiff: tifffile.TiffFile, pixels: Pixels, bits: int | None) -> None:
         self._path, self._tiff, self._pixels, self._lock = path, tiff, pixels, threading.Lock()
         self._lies = pixels.orientation >= 5
         turned = slice(None, None, -1) if self._lies else slice(None)
@@ -33,7 +36,9 @@ class TiffReader:
         self.resolution = pixels.resolution and (pixels.resolution[self._lies], pixels.resolution[not self._lies])
         self.properties: Mapping[str, str] = {"description": pixels.page.description}
         turned_so = f"turned as its orientation tag ({pixels.orientation}) says: x and y count in the upright picture"
-        self.notes = tuple(note for note in (pixels.note, turned_so if pixels.orientation != 1 else "") if note)
+        self._said = bits
+        deep, self.bits = self._depth()
+        self.notes = tuple(note for note in (pixels.note, deep, turned_so if pixels.orientation != 1 else "") if note)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """See `Reader`."""
@@ -48,7 +53,8 @@ class TiffReader:
             planes = [self._samples(page, *stored) for page in self._pixels.levels[level]]
             rgb = self._pixels.upright(self._pixels.to_rgb(np.concatenate(planes, axis=2)))
         except ImageError as error:
-            raise SlideError(error.found, where=self._path, expected=error.expected, remedy=error.remedy) from error
+            remedy = error.remedy if self._said is None or self._pixels.stated else f"correct --bits {self._said}"
+            raise SlideError(error.found, where=self._path, expected=error.expected, remedy=remedy) from error
         except Exception as error:  # damaged files make decoders raise nearly anything
             found = f"damaged at x {x}, y {y} of level {level} ({' '.join(str(error).split())[:160]})"
             raise SlideError(found, where=self._path, remedy="copy or scan the slide again") from error
@@ -58,6 +64,30 @@ class TiffReader:
     def close(self) -> None:
         """See `Reader`."""
         self._tiff.close()
+
+    def _depth(self) -> tuple[str, int]:
+        """Settle the value of white: a note on it, and the bits that are likely where nothing states them.
+
+        Without a statement, squares of the smallest level tell how far the numbers go.
+        """
+        pages, settled = self._pixels.levels[-1], self._pixels.stated
+        if settled or pages[0].dtype.kind not in "ui" or pages[0].dtype.itemsize == 1:
+            return "", 0
+        wide, high = pages[0].imagewidth, pages[0].imagelength
+        places = [
+            [*np.unique(np.linspace(0, max(0, side - _SQUARE), min(_SAMPLES, -(-side // _SQUARE)), dtype=int))]
+            for side in (wide, high)
+        ]
+        # the highest number and the lowest of each square are enough
+        ends: list[np.ndarray] = []
+        for x, y in product(*places):
+            for page in pages:
+                square = self._samples(page, x, y, min(wide, x + _SQUARE), min(high, y + _SQUARE))
+                square = self._pixels.colours_of(square)
+                ends += [square.max(), square.min()]
+        depth = depth_of(np.array(ends), self._pixels.top, stated=False, bits=self._said, path=self._path)
+        self._pixels.top = depth.top
+        return depth.note, depth.likely
 
     def _stored(self, level: Level, left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
         """Where a region of the upright picture lies in the stored one: what `Pixels.upright` does, backwards."""
@@ -100,7 +130,7 @@ class TiffReader:
                     yield (plane * down + row) * across + column, plane
 
 
-def open_reader(path: Path) -> TiffReader | None:
+def open_reader(path: Path, bits: int | None = None) -> TiffReader | None:
     """The slide, or None for what is no TIFF, a vendor's, small, or read rightly by the other readers.
 
     Raises:
@@ -127,7 +157,7 @@ def open_reader(path: Path) -> TiffReader | None:
         ome = tiff.is_ome and (len(pixels.levels) > 1 or pixels.resolution is not None) and page.is_tiled
         other = pixels.orientation != 1 or pixels.note or not pixels.usual  # OpenSlide does not look at these
         taken = large and whole_strips and (vendor is None or ome or bool(other))
-        return TiffReader(path, tiff, pixels) if taken else None
+        return TiffReader(path, tiff, pixels, bits) if taken else None
     except ImageError as error:
         raise SlideError(error.found, where=path, expected=error.expected, remedy=error.remedy) from error
     except (IndexError, KeyError, ValueError):  # tags that break the format: the next reader says what is the matter
