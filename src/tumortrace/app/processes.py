@@ -101,7 +101,8 @@ def decoder(rules: Message) -> Reply:
 def reader() -> Reply:
     """Tells what the slide at `path` is, or gives its `tile` (level, column, row) as a JPEG.
 
-    A request's `file` changes where another file takes its place; its `overview` is a path or None, and its `bits` as `Slide` takes them. A header has the
+    A request's `file` changes where another file takes its place; its `overview` is a path or None, and its `bits`
+    as `Slide` takes them. A header has the
     slide's `width`, `height`, `resolution`, `notes` and Deep Zoom `descriptor`, or `missing`.
     """
     from tumortrace.slides.deepzoom import DeepZoom
@@ -159,7 +160,8 @@ def told(error: TumorTraceError | OSError | MemoryError, slide: str) -> dict[str
         cause = f"the scan cannot be written ({error.strerror})"
         return {"cause": cause, "remedy": "free space on the server and scan it again"}
     cause = f"{error.found}; expected {error.expected}" if error.expected else error.found
-    remedy = _OPTION.sub(lambda option: option[1].replace("-", "_"), error.remedy or "scan another")  # as the API's fields
+    # options are the API's fields
+    remedy = _OPTION.sub(lambda option: option[1].replace("-", "_"), error.remedy or "scan another")
     return {"cause": cause.replace(slide, "the file"), "remedy": remedy}
 
 
