@@ -37,7 +37,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the bootstrap, the pictures and the HTML, which other tests cover."""
     monkeypatch.setattr(experiment, "renew_report", lambda folder: None)
-    monkeypatch.setattr(finish, "split_record", lambda table, threshold: {"n": len(table)})
+    monkeypatch.setattr(finish, "split_record", lambda table, threshold, **_: {"n": len(table)})
     monkeypatch.setattr(finish, "trust_records", lambda table, model, choice: {})
     monkeypatch.setattr(finish, "write_examples", lambda *given: None)
     monkeypatch.setattr(finish, "headline", lambda metrics: "")
