@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -396,3 +397,24 @@ def test_the_evaluation_of_another_table_is_replaced_aloud(
     for place, told in (("a", False), ("a", False), ("b", True)):
         assert run(["evaluate", "--predictions", f"{place}/p.csv"]) == 0
         assert ("held the evaluation of another table (p.csv), which is replaced" in capsys.readouterr().err) == told
+
+
+@situation(
+    "folders",
+    there="images to predict, in a folder for each patient: pt_0/, pt_1/, pt_2/ ...",
+    typed="tumortrace predict RUN DATA",
+    right="predicted as unlabelled, and told that the folders are none of the model's classes",
+)
+@pytest.mark.parametrize("folders", [2, 5])
+def test_folders_of_patients_to_predict_are_no_classes(
+    folders: int, small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for number in range(folders):
+        (tmp_path / "data" / f"pt_{number}").mkdir(parents=True)
+        pixels = random.integers(0, 256, (96, 96, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / f"pt_{number}" / "x.png")
+    out = tmp_path / "predictions.csv"
+    assert run(["predict", str(small_run), str(tmp_path / "data"), "-o", str(out)]) == 0
+    assert "pt_0, pt_1" in capsys.readouterr().err.replace("\n", " ")
+    assert len(pd.read_csv(out)) == folders

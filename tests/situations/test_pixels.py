@@ -509,3 +509,31 @@ def test_sixteen_bits_in_pgm_are_asked_about_too(tmp_path: Path) -> None:
     wanted = np.rint(values[0] * (255 / 4095))
     assert np.abs(read_image(tmp_path / "a.pgm", 12)[0, :, 0] - wanted).max() <= 1
     assert np.abs(read_image(tmp_path / "b.pgm")[0, :, 0] - wanted).max() <= 1
+
+
+@situation(
+    "pixels",
+    there="a TIFF of three grey pages of one size, of which nothing says whether they are colours or planes",
+    typed="tumortrace predict RUN DATA",
+    right="refused: to be saved as RGB, or page by page",
+)
+def test_three_grey_pages_are_not_guessed(tmp_path: Path) -> None:
+    pages = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in pages:
+            file.write(page, photometric="minisblack", metadata=None, contiguous=False)
+    with pytest.raises(ImageError, match="three grey pages of one size"):
+        read_image(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", pages, imagej=True, metadata={"axes": "ZYX"})
+    assert np.array_equal(read_image(tmp_path / "b.tif")[..., 0], pages[1])
+
+
+def test_a_slide_among_patches_is_told_with_what_to_do(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as file:
+        file.write(full, tile=(128, 128), photometric="rgb", subifds=0)
+        file.write(full[::2, ::2].copy(), tile=(128, 128), photometric="rgb", subfiletype=1)
+    assert run(["predict", str(small_run), str(tmp_path / "slide.tif"), "-o", str(tmp_path / "p.csv")]) == 1
+    assert "tumortrace scan" in capsys.readouterr().err.replace("\n", " ")

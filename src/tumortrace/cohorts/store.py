@@ -324,7 +324,7 @@ def _decode(
             image, facts = read_with_facts(path, bits=fitting.bits)
             patch = fitting.fit(numbers[row], image, facts, (target.shape[1], target.shape[2]))
         except ImageError as error:
-            outcomes.append((error.found, None, None))
+            outcomes.append((f"{error.found}: {error.remedy}" if error.remedy else error.found, None, None))
             continue
         target[row] = patch
         if patch is not image:

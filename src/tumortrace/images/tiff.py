@@ -70,6 +70,13 @@ class Pixels:
         self._stack = [(name, size) for name, size in axes.items() if name not in "YXS"]
         self.levels = [self._pages(level) for level in series.levels]
         alike = 1 if axes else sum(page.shape == self.page.shape for page in tiff.pages)
+        if alike == len(tiff.pages) == 3 and self.page.samplesperpixel == 1:
+            raise ImageError(
+                "three grey pages of one size, which may be colours or planes",
+                where=path,
+                expected="one picture",
+                remedy="save it as RGB, or each page as a file of its own",
+            )
         if depth > 1:
             self.note = f"plane {depth // 2 + 1}, the middle one of {depth} planes of focus, was read"
         elif axes.get("T", 1) > 1 or alike > 1:

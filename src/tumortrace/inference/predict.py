@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
+from tumortrace.cohorts.layouts import open_unlabelled
 from tumortrace.cohorts.layouts.kaggle import submission_ids
 from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import CohortError, PredictionsError
@@ -73,7 +75,7 @@ def predict(
     if out is not None:
         require_file(Path(out), inputs=[data])
     model = run if isinstance(run, Model) else load_model(run, device=device)
-    cohort = open_data(model, data, **reading)
+    cohort = _opened(model, data, reading)
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:
         cohort = cohort.where(cohort.table["id"].isin(ids.values()))
@@ -130,6 +132,28 @@ def _write(out: Path, table: pd.DataFrame, model: Model, patches: Patches, notes
     PredictRecord.model_validate(record.as_json() | provenance()).write_file(Path(f"{out}.json"))
     without = f", {len(failed):,} of them without an answer, as their images cannot be read (column reason)"
     say(f"predict: {len(table):,} rows in {out}{without if failed else ''}. {RESEARCH_USE}")
+
+
+def _opened(model: Model, data: str | Path | Cohort, reading: ReadingOptions) -> Cohort:
+    """The data; folders that are none of the model's classes, as of patients, say nothing of labels."""
+    try:
+        return open_data(model, data, **reading)
+    except CohortError as refusal:
+        several = model.info.several
+        known = {name.casefold() for name in (several.names if several else model.info.classes)}
+        named = [name.casefold() for name in refusal.classes]
+        if (
+            not named
+            or known & set(named)
+            or reading.get("positive")
+            or isinstance(data, Cohort)
+            or not Path(data).is_dir()
+        ):
+            raise
+        cohort = open_unlabelled(data, **reading)
+        first = ", ".join(refusal.classes[:3]) + (", ..." if len(refusal.classes) > 3 else "")
+        note = f"folders or labels {first} are none of the model's classes: the images are taken as unlabelled"
+        return replace(cohort, notes=(note, *cohort.notes))
 
 
 def prevalence_warning(model: Model, predictions: np.ndarray) -> str | None:

@@ -166,6 +166,18 @@ class Opened:
     refusal: str = ""
 
 
+def open_unlabelled(data: str | os.PathLike[str], **options: Unpack[ReadingOptions]) -> Cohort:
+    """The images of a folder, at any depth, or one image, whatever its folders are called.
+
+    Raises:
+        CohortError: There are none.
+    """
+    path = Path(data).expanduser()
+    with _told(path):
+        cohort = LAYOUTS["unlabelled"].read(path, Reading(**options))
+    return replace(cohort, source=Source(os.path.abspath(path), Reading(**options)))
+
+
 def open_leniently(data: str | os.PathLike[str] | Cohort, **options: Unpack[ReadingOptions]) -> Opened:
     """The cohort of `data` and what lies beside it, for the audit, which is to name what `open_cohort` refuses.
 
