@@ -60,7 +60,7 @@ def export(run: str | Path, *, out: str | Path | None = None) -> Path:
         file = Path(folder) / ONNX
         export_graph(model.info, model.network, file)
         for name, runtime in RUNTIMES.items():
-            if find_spec(runtime.library) is None:
+            if find_spec(runtime.module) is None:
                 continue
             try:
                 checks[name] = _compared(model, runtime(file), images)

@@ -131,7 +131,12 @@ class Model:
         known = self.info.several.names if self.info.several else self.info.classes
         if self.info.several is None or name not in known:
             raise ModelError(
-                f"no class {name!r} to ask for", where=self.info.name, expected=f"one of {', '.join(known)}"
+                f"no class {name!r} to ask for",
+                where=self.info.name,
+                expected=f"one of {', '.join(known)}",
+                remedy="name one of these"
+                if self.info.several
+                else "leave it out: a model of two classes has one logit",
             )
         network = copy(self.network)
         network._modules = dict(network._modules)  # the weights stay shared, the head is another

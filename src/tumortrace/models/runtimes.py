@@ -62,11 +62,11 @@ class Runtime(Protocol):
 
     Attributes:
         name: As in `Backend`.
-        library: What it needs from the extra `export`.
+        module: What it needs from the extra `export`.
     """
 
     name: str
-    library: str
+    module: str
 
     def __call__(self, images: np.ndarray) -> Outputs:
         """What the network gives of the graph's uint8 images (N, H, W, 3)."""
@@ -76,10 +76,10 @@ class Runtime(Protocol):
 class OnnxRuntime:
     """ONNX Runtime on the CPU."""
 
-    name, library = "onnx", "onnxruntime"
+    name, module = "onnx", "onnxruntime"
 
     def __init__(self, file: Path) -> None:
-        library = require(self.library)
+        library = require(self.module)
         options = library.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self.session = library.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
@@ -93,10 +93,10 @@ class OnnxRuntime:
 class OpenVino:
     """OpenVINO on the CPU, in single precision."""
 
-    name, library = "openvino", "openvino"
+    name, module = "openvino", "openvino"
 
     def __init__(self, file: Path) -> None:
-        library = require(self.library)
+        library = require(self.module)
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         try:
             self.compiled = library.Core().compile_model(str(file), "CPU", settings)
@@ -138,9 +138,9 @@ def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: torch.
     if backend not in (*RUNTIMES, "auto"):
         raise ModelError(f"backend {backend!r}", expected="auto, torch, onnx or openvino", remedy="use one of these")
     runtime, file = RUNTIMES[OnnxRuntime.name if backend == "auto" else backend], bundle / ONNX
-    if backend == "auto" and (device.type != "cpu" or importlib.util.find_spec(runtime.library) is None):
+    if backend == "auto" and (device.type != "cpu" or importlib.util.find_spec(runtime.module) is None):
         return None
-    require(runtime.library)
+    require(runtime.module)
     if device.type != "cpu":
         raise ModelError(f"backend {backend} on {device}", expected="the CPU", remedy="use --device cpu or torch")
     record = ExportRecord.read_file(record_of(file)) if file.is_file() else None
