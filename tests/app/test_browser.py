@@ -185,7 +185,8 @@ def test_many_files_become_a_table_and_a_csv(tab: Tab, patches: list[Path], tmp_
         page.click("#csv")
     table = list(csv.DictReader(open(download.value.path(), newline="")))  # noqa: SIM115
     assert [row["name"] for row in table] == [path.name for path in patches[:3]]
-    assert list(table[0]) == ["name", "label", "probability", "decision", "in_distribution", "ood_score", "model"]
+    columns = ["name", "label", "probability", "decision", "in_distribution", "ood_score", "model", "notes"]
+    assert list(table[0]) == columns
     tab.complaints = [said for said in tab.complaints if "422" not in said]  # the browser notes each refused request
 
 

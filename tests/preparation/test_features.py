@@ -14,7 +14,7 @@ from PIL import Image
 from tumortrace import open_cohort
 from tumortrace.cli.main import run
 from tumortrace.cohorts.cache import cache_folder
-from tumortrace.errors import DataError, RecipeError, TumorTraceError
+from tumortrace.errors import DataError, RecipeError, RunError, TumorTraceError
 from tumortrace.images.decoding import read_image
 from tumortrace.preparation import features as module
 from tumortrace.preparation.features import features, read_features
@@ -112,7 +112,8 @@ def test_a_table_of_the_users_survives_an_interruption(
 ) -> None:
     """What stood there before is there until the new one is whole."""
     out = tmp_path / "features.parquet"
-    out.write_text("mine")
+    features(small, out=out, descriptors=["stain"], workers=1)
+    before = out.read_bytes()
 
     def failing(*_: object) -> None:
         raise KeyboardInterrupt
@@ -120,7 +121,11 @@ def test_a_table_of_the_users_survives_an_interruption(
     monkeypatch.setattr(module, "_compute_chunk", failing)
     with pytest.raises(KeyboardInterrupt):
         features(small, out=out, descriptors=QUICK, workers=1)
-    assert out.read_text() == "mine"
+    assert out.read_bytes() == before
+    (tmp_path / "mine.csv").write_text("mine")
+    with pytest.raises(RunError, match="no table of images"):
+        features(small, out=tmp_path / "mine.csv", descriptors=QUICK, workers=1)
+    assert (tmp_path / "mine.csv").read_text() == "mine"
 
 
 def test_processes_agree(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

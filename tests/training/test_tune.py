@@ -369,9 +369,11 @@ def test_what_is_set_is_not_searched_over(tissue: Path, space_file: Path, tmp_pa
 
 def test_the_command_line(tissue: Path, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Refusals are one line and 1; a finished study has nothing to resume."""
-    for call in (["tune"], ["tune", str(tissue), "--space", "none"], ["tune", str(tissue), "--resume", str(study)]):
+    for call in (["tune"], ["tune", str(tissue), "--space", "none"]):
         assert command(call) == 1
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert command(["tune", str(tissue), "--resume", str(study)]) == 0  # the data may be named, where they were moved
+    capsys.readouterr()
     assert command(["tune", "--resume", str(study)]) == 0
     shown = capsys.readouterr()
     assert shown.out.strip() == str(study)
