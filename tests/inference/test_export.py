@@ -12,7 +12,7 @@ import pytest
 from tumortrace import export, load_model
 from tumortrace.errors import ModelError
 from tumortrace.inference import export as verb
-from tumortrace.models.runtimes import open_runtime
+from tumortrace.models.runtimes import Outputs, open_runtime
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def test_a_file_that_says_something_else_is_not_written(
     """Compared before it appears: one wrong answer refuses it, in one line."""
 
     class Wrong(verb.RUNTIMES["onnx"]):  # type: ignore[name-defined, misc]
-        def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            logit, features = super().__call__(images)
-            return logit + np.eye(len(images))[3] * 1e-2, features
+        def __call__(self, images: np.ndarray) -> Outputs:
+            said = super().__call__(images)
+            return said._replace(logit=said.logit + np.eye(len(images))[3] * 1e-2)
 
     monkeypatch.setitem(verb.RUNTIMES, "onnx", Wrong)
     monkeypatch.delitem(verb.RUNTIMES, "openvino")
