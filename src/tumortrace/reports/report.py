@@ -76,8 +76,10 @@ def renew_report(run: Path, written: Path | None = None) -> Path | None:
             return None
         page = report(run)
     except Exception as error:  # whatever it is: what has been measured stands, and is worth more than its report
-        known = isinstance(error, (TumorTraceError, OSError))
-        why = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
+        why = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.strerror:  # a quoted path would be cut as a value is
+            why = f"{error.strerror}: {error.filename2 or error.filename}"
+        why = " ".join(why.split())
         say(f"note: the report of the run could not be told: {why}; `tumortrace report {run}` tells it anew")
         return None
     say(f"report: {page}")
