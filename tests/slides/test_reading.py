@@ -150,9 +150,7 @@ def test_what_is_no_slide_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_an_image_too_large_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit the message names the way to a slide with levels."""
-    monkeypatch.setattr(
-        plain, "read_with_facts", lambda path, slide: read_with_facts(path, max_pixels=1000, slide=slide)
-    )
+    monkeypatch.setattr(plain, "read_with_facts", lambda path, **how: read_with_facts(path, max_pixels=1000, **how))
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(SlideError, match="--pyramid"):
         Slide(tmp_path / "a.png")
