@@ -216,9 +216,9 @@ def fit_resolution(image: np.ndarray, size: tuple[int, int], ratio: float) -> np
 
     Example:
         >>> image = np.zeros((8, 8, 3), np.uint8)
-        >>> image[2:6, 2:6] = 255
-        >>> int(fit_resolution(image, (2, 2), 2.0).min()), fit_resolution(image, (4, 4), 2.0).shape
-        (255, (4, 4, 3))
+        >>> image[2:6, 2:6] = 200
+        >>> int(fit_resolution(image, (4, 4), 1.0).min()), fit_resolution(image, (4, 4), 2.0).shape
+        (200, (4, 4, 3))
     """
     height, width = image.shape[:2]
     high, wide = size[0] * ratio, size[1] * ratio
