@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +15,7 @@ from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.names import SPLIT_NAMES
 from tumortrace.cohorts.tables import standard_columns
 from tumortrace.errors import CohortError, plain
+from tumortrace.records.progress import track
 
 LABEL_FIELDS = ("label", "labels", "class", "cls", "target", "tumor", "tumour", "is_tumor", "is_tumour", "diagnosis")
 """Fields of a record that hold the label, the first that is there being taken."""
@@ -88,6 +89,17 @@ def with_split(rows: pd.DataFrame, shard: Path, root: Path) -> pd.DataFrame:
     """The rows of a shard with the split that its name says, or else the one that they say themselves."""
     split = split_of_shard(shard, root)
     return rows if split is None and "split" in rows else rows.assign(split=split)
+
+
+def indexed(
+    shards: Sequence[Path], index: Callable[[Path], pd.DataFrame], root: Path, description: str
+) -> pd.DataFrame:
+    """What all shards hold, each as `index` lists it, with the columns `split` and `shard` (its whole path)."""
+    tables = [
+        with_split(index(shard), shard, root).assign(shard=str(shard.absolute()))
+        for shard in track(shards, description, total=len(shards))
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def plain_text(value: object) -> str | None:

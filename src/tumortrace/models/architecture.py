@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
@@ -87,6 +87,12 @@ class Network(nn.Module):
             return features.new_zeros(len(features), 0)
         logits: Tensor = self.top[:-1](features)
         return logits
+
+    def with_classes(self, maps: Maps) -> tuple[Tensor, Tensor]:
+        """`from_maps` and `class_logits` of a network that parts more than two classes, from one pass of its head."""
+        classes = self.class_logits(maps)
+        together = cast(LogOdds, cast(nn.Sequential, self.top)[-1])
+        return together.of(classes).squeeze(1), classes
 
     def members(self) -> list[tuple[Network, Preprocessing]]:
         """The networks that this one is the mean of, with what each does to its images; itself with nothing."""

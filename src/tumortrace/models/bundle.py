@@ -266,9 +266,12 @@ class Model:
         for view in views.each(pixels):
             inputs = view.contiguous(memory_format=torch.channels_last)
             maps = self.network.maps(inputs)
-            logits += self.network.from_maps(maps).float().cpu().double()
-            if self.info.several is not None:
-                classes += self.network.class_logits(maps).float().cpu().double()
+            if self.info.several is None:
+                logit = self.network.from_maps(maps)
+            else:
+                logit, apart = self.network.with_classes(maps)
+                classes += apart.float().cpu().double()
+            logits += logit.float().cpu().double()
             if embed:
                 features.append(embedding(maps).cpu())
         total = reduce(torch.add, features) if embed else torch.zeros(len(images), 0)

@@ -103,13 +103,14 @@ class ExportedGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pixels = self.steps.normalise(self.steps.pixels(images.permute(0, 3, 1, 2)))
         maps = self.network.maps(self.views.together(pixels))
-        logit = self.views.mean(self.network.from_maps(maps))
-        probability = self.calibration(logit)
-        outputs = logit.float(), probability.float(), self.views.mean(embedding(maps))
+        features = self.views.mean(embedding(maps))
         if self.classes is None:
-            return outputs
-        classes = self.views.mean(self.network.class_logits(maps))
-        return *outputs, classes.float(), self.classes(classes, probability).float()
+            logit = self.views.mean(self.network.from_maps(maps))
+            return logit.float(), self.calibration(logit).float(), features
+        logit, classes = (self.views.mean(part) for part in self.network.with_classes(maps))
+        probability = self.calibration(logit)
+        shares = self.classes(classes, probability)
+        return logit.float(), probability.float(), features, classes.float(), shares.float()
 
 
 def output_names(info: ModelInfo) -> list[str]:

@@ -64,7 +64,7 @@ def write_stress_report(folder: Path) -> Path:
         record=record.as_json(),
         verdict=stress_verdict(record),
         amount_text=amount_text,
-        site_measures={name: TITLES[name] for name in ("auroc", "sensitivity", "specificity", "ece")},
+        site_measures=_site_measures(record),
         symmetry_text=symmetry_text,
         flagged=any(level.out_of_distribution is not None for _, level in _levels(record)),
         sheet=embed_picture(folder, f"figures/{SHEET}", 2600),
@@ -115,6 +115,12 @@ def _levels(record: StressRecord) -> Iterator[tuple[Corrupted, Level]]:
 def ordered(record: StressRecord) -> list[Corrupted]:
     """The corruptions whose strengths grow."""
     return [entry for entry in record.corruptions.values() if entry.ordered]
+
+
+def _site_measures(record: StressRecord) -> dict[str, str]:
+    """Titles of what was measured of single laboratories, by name."""
+    sites = [site for _, level in _levels(record) for site in level.sites]
+    return {name: TITLES[name] for name in sites[0].metrics} if sites else {}
 
 
 def amount_text(amount: float, unit: str) -> str:

@@ -61,6 +61,7 @@ class GradientLearner:
         self.training, self.validation = (
             self._features(patches) if self.trains_head else patches for patches in (task.training, task.validation)
         )
+        self.together = LogOdds(task.positive)
         kinds = task.training.kinds
         self.shares = torch.from_numpy(np.bincount(kinds) / len(kinds)).float().to(self.device)
         self.share = float(task.training.labels.mean())  # of positives
@@ -181,7 +182,7 @@ class GradientLearner:
         logits = self.descent.wrapped(inputs).float()
         if self.training.positive:
             loss = class_loss(logits, targets, self.recipe.loss, self.shares)
-            logits = LogOdds(self.training.positive).of(logits.detach())
+            logits = self.together.of(logits.detach())
         else:
             loss = binary_loss(logits.view(-1), targets, self.recipe.loss, self.share)
         self.descent.step(loss)

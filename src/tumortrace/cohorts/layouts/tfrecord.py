@@ -21,18 +21,17 @@ from tumortrace.cohorts.layouts.pcam_hdf5 import RESOLUTION
 from tumortrace.cohorts.shards import (
     class_names_of,
     cohort_of_shards,
+    indexed,
     label_field,
     label_note,
     lost_note,
     plain_text,
     read_json,
     shards_of,
-    with_split,
 )
 from tumortrace.cohorts.tf_example import Span, features, records
 from tumortrace.errors import CohortError
 from tumortrace.images.reference import ImageRef
-from tumortrace.records.progress import track
 
 _NAMES = re.compile(r".+\.tfrecords?(-\d+-of-\d+)?", re.IGNORECASE)
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"GIF8")  # of PNG, JPEG, TIFF, BMP, GIF
@@ -54,11 +53,7 @@ class TfRecord(Layout):
     def read(self, path: Path, reading: Reading) -> Cohort:
         """The cohort of all records; the split of a file is what its name says."""
         shards = shards_of(path, _NAMES)
-        tables = [
-            with_split(_index(shard), shard, path).assign(shard=str(shard.absolute()))
-            for shard in track(shards, "going through records", total=len(shards))
-        ]
-        rows = pd.concat(tables, ignore_index=True)
+        rows = indexed(shards, _index, path, "going through records")
         if rows.empty:
             raise CohortError("no records", where=path, remedy="download it again")
         fields = [str(name) for name in rows if name not in ("record", "shard", "split", _IMAGE)]

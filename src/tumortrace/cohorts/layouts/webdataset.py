@@ -19,10 +19,9 @@ from tumortrace.cohorts.cache import unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import is_image
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
-from tumortrace.cohorts.shards import cohort_of_shards, label_field, label_note, plain_text, shards_of, with_split
+from tumortrace.cohorts.shards import cohort_of_shards, indexed, label_field, label_note, plain_text, shards_of
 from tumortrace.errors import CohortError
 from tumortrace.images.reference import ImageRef
-from tumortrace.records.progress import track
 
 _NAMES = re.compile(r".+\.(tar|tar\.gz|tgz)", re.IGNORECASE)
 _VERSION = 1  # raised whenever the index holds something else
@@ -46,11 +45,7 @@ class WebDataset(Layout):
     def read(self, path: Path, reading: Reading) -> Cohort:
         """The cohort of all images in all archives, with what stands beside each as its label and columns."""
         shards = shards_of(path, _NAMES, depth=1)
-        tables = [
-            with_split(_index(shard), shard, path).assign(shard=str(shard.absolute()))
-            for shard in track(shards, "going through archives", total=len(shards))
-        ]
-        rows = pd.concat(tables, ignore_index=True)
+        rows = indexed(shards, _index, path, "going through archives")
         if rows.empty:
             raise CohortError("no images in its archives", where=path, expected="images such as key.png and key.cls")
         fields = [str(name) for name in rows if name not in ("key", "shard", "split", _IMAGE)]
