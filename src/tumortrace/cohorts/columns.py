@@ -31,6 +31,14 @@ _GROUP = (
 )
 """Columns that name what must not be split, the coarsest first, without what is neither letter nor digit."""
 
+_CENTRE = (
+    re.compile(rf"(?:medical|clinical|study)?cent(?:er|re)s?{_KEY}"),
+    re.compile(rf"hospitals?{_KEY}"),
+    re.compile(rf"(?:institutions?|institutes?|laborator(?:y|ies)|labs?|clinics?){_KEY}"),
+    re.compile(rf"(?:tss|(?:tissue)?sourcesite|sites?){_KEY}"),
+)
+"""Columns that name where an image was made, likewise."""
+
 _LABEL = re.compile(
     r"(?:class|target|diagnos[ie]s|tumou?r|cancer|malignan(?:t|cy)|metastas[ie]s|carcinoma|groundtruth|category|histology|dx)"
     r"(?:label|class|id|name|status|type)?|labels|(?:image|class|patch|tile|binary|true)?label(?:s|id|name)?|"
@@ -155,6 +163,32 @@ def group_columns(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def centre_column(table: pd.DataFrame, asked: str | None, where: object) -> pd.Series | None:
+    """The centre of each image, under the name of its column; missing where blank.
+
+    Args:
+        table: A cohort's table, with the user's columns beside its own.
+        asked: The column asked for; without it, the first that is named as a center, hospital, institute, site or TSS
+            and holds several values.
+        where: The cohort, for messages.
+
+    Returns:
+        The column as text, or None where there is none.
+
+    Raises:
+        CohortError: The column asked for is not there.
+
+    Example:
+        >>> table = pd.DataFrame({"id": ["a", "b"], "Hospital": ["x", " "], "site": [1, 2]})
+        >>> centre_column(table, None, "a.csv").name, centre_column(table, "hospital", "a.csv").tolist()
+        ('site', ['x', <NA>])
+    """
+    if asked is not None:
+        return _texts(table[_asked(table, asked, where, "probe.centre", ("group",))])
+    named = (name for kind in _CENTRE for name in table if kind.fullmatch(_letters(name)))
+    return next((texts for name in named if len((texts := _texts(table[name])).dropna().unique()) > 1), None)
+
+
 def split_column(table: pd.DataFrame) -> str | None:
     """The one column whose every value is the name of a split, several of them, where no column `split` is there."""
     if "split" in table:
@@ -179,7 +213,7 @@ def _asked(table: pd.DataFrame, column: str, where: object, option: str, allowed
     """The column that the user asks for, in any spelling of case and blanks."""
     match = next((str(name) for name in table if str(name).strip().lower() == column.strip().lower()), None)
     own = [str(name) for name in table if name not in COLUMNS]
-    if match is None or (option == "--group-column" and match in COLUMNS and match not in allowed):
+    if match is None or (option in ("--group-column", "probe.centre") and match in COLUMNS and match not in allowed):
         expected = f"one of the columns {listed(own)}" if own else "data with a table of columns"
         raise CohortError(f"no column {shown(column)}", where=where, expected=expected, remedy=f"correct {option}")
     return match

@@ -13,9 +13,11 @@ from tumortrace.errors import RunError
 from tumortrace.evaluation.classes import CLASS, PREDICTED, PROBABILITY, SET, class_differences, classes_of
 from tumortrace.evaluation.comparisons import delong, holm, mcnemar, paired_differences
 from tumortrace.evaluation.folds import pooled
+from tumortrace.inference.across_centres import across_centres
 from tumortrace.inference.unseen import provenance
+from tumortrace.records.centres import CentreRecord
 from tumortrace.records.evaluation import ComparedRun, ComparisonRecord, Difference, EvaluationRecord, PairedTest
-from tumortrace.records.metrics import Metrics
+from tumortrace.records.metrics import Estimate, Metrics
 from tumortrace.records.model import ModelRecord
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
@@ -62,17 +64,21 @@ def compare(
     entries = read_tested([Path(run) for run in runs])
     group, notes = _groups(entries)
     tables = {entry.name: entry.table.assign(group=group) for entry in entries}
+    across = across_centres({entry.name: entry.folder for entry in entries}, replicates, seed)
     known = bool(group.notna().all())
     unit = BY_GROUP if known and len(group.unique()) > 1 else BY_IMAGE
     record = ComparisonRecord(
         verb="compare",
-        runs=[_described(entry, tables[entry.name], replicates, seed) for entry in entries],
+        runs=[
+            _described(entry, tables[entry.name], replicates, seed, across.measured.get(entry.name))
+            for entry in entries
+        ],
         images=int(entries[0].table["image"].nunique()),
         groups=int(group.nunique()) if known else None,
         prevalence=float(entries[0].table["label"].mean()),
-        differences=_differences(tables, replicates, seed),
+        differences=_differences(tables, replicates, seed, across.differences),
         method={name: text.format(**unit) for name, text in METHOD.items()},
-        notes=notes,
+        notes=[*notes, *across.notes],
         seed=seed,
     )
     columns = ["run", "id", "group", "label", "probability", "prediction"]
@@ -80,7 +86,7 @@ def compare(
     PREDICTIONS.write(folder, together[columns])
     ComparisonRecord.model_validate(record.as_json() | provenance()).write(folder)
     report = write_compare_report(folder)
-    for note in notes:
+    for note in record.notes:
         say(f"note: {note}")
     say(f"compare: {len(entries)} sets of predictions of {record.images:,} images; {report}. {RESEARCH_USE}")
     return folder
@@ -106,7 +112,9 @@ def _groups(entries: list[Tested]) -> tuple[pd.Series, list[str]]:
     return group, notes
 
 
-def _described(entry: Tested, table: pd.DataFrame, replicates: int, seed: int) -> ComparedRun:
+def _described(
+    entry: Tested, table: pd.DataFrame, replicates: int, seed: int, centres: CentreRecord | None
+) -> ComparedRun:
     """A run as it is by itself."""
     metrics = pooled(table.assign(id=table["image"]), replicates=replicates, seed=seed)
     return ComparedRun.model_validate(
@@ -116,11 +124,17 @@ def _described(entry: Tested, table: pd.DataFrame, replicates: int, seed: int) -
             "split": entry.split,
             "fingerprint": entry.fingerprint,
             "metrics": metrics.model_copy(update={"threshold": entry.threshold}),
+            **({"centres": centres} if centres else {}),
         }
     )
 
 
-def _differences(tables: Mapping[str, pd.DataFrame], replicates: int, seed: int) -> list[Difference]:
+def _differences(
+    tables: Mapping[str, pd.DataFrame],
+    replicates: int,
+    seed: int,
+    centres: Mapping[tuple[str, str], dict[str, Estimate]],
+) -> list[Difference]:
     """Every pair: differences of all metrics with intervals, and the two tests, corrected for their number."""
     clustered = {name: _clustered(table) for name, table in tables.items()}
     pairs = [
@@ -132,6 +146,8 @@ def _differences(tables: Mapping[str, pd.DataFrame], replicates: int, seed: int)
     for pair in pairs:
         first, second = clustered[pair.first], clustered[pair.second]
         pair.delong, pair.mcnemar = _tests(first, second)
+        if across := centres.get((pair.first, pair.second)):
+            pair.centres = across
         if names:
             pair.classes, pair.class_mcnemar = of_classes[pair.first, pair.second], _test_classes(first, second)
     tests = [test for pair in pairs for test in (pair.delong, pair.mcnemar, pair.class_mcnemar) if test is not None]

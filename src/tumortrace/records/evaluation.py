@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from tumortrace.records.centres import CentreRecord
 from tumortrace.records.metrics import Estimate, Mean, SplitMetrics
 from tumortrace.records.record import Made, Open, Part, Record
 from tumortrace.records.run import Data
@@ -145,13 +146,17 @@ class StressPlan(Record):
 
 
 class ComparedRun(Part):
-    """One set of predictions of a comparison, as it is by itself; `split` may be out-of-fold."""
+    """One set of predictions of a comparison, as it is by itself; `split` may be out-of-fold.
+
+    `centres` is of a probe's features, where several runs have measured these on the same images.
+    """
 
     name: str
     folder: str = ""
     split: str = ""
     fingerprint: str | None = None
     metrics: SplitMetrics = Field(default_factory=SplitMetrics)
+    centres: CentreRecord | None = None
 
 
 class PairedTest(Part):
@@ -162,7 +167,10 @@ class PairedTest(Part):
 
 
 class Difference(Part):
-    """Two runs, second minus first; of more than two classes `classes`, and McNemar's test of classes named rightly."""
+    """Two runs, second minus first; `centres` of their features across centres.
+
+    Of more than two classes `classes`, and McNemar's test of classes named rightly.
+    """
 
     first: str
     second: str
@@ -171,6 +179,7 @@ class Difference(Part):
     mcnemar: PairedTest = Field(default_factory=PairedTest)
     classes: dict[str, Estimate] = {}
     class_mcnemar: PairedTest | None = None
+    centres: dict[str, Estimate] = {}
 
 
 class ComparisonRecord(Made):

@@ -28,6 +28,7 @@ NAMES = (
     "class",
     "predicted_class",
     "class_set",
+    "centre",
 )
 #: Columns that had another name in earlier versions.
 RENAMED = {"ood": "ood_score"}
@@ -109,6 +110,7 @@ IMPORTANCES = Table("importances.csv")
 FEATURE_IMPORTANCES = Table("feature_importances.csv")
 FEW_SHOT = Table("few_shot.csv", ("shots", "repeat"))
 FEATURE_MAP = Table("feature_map.csv", ("x", "y", "label", "group"))
+CENTRES = Table("centres.csv", ("id", "centre", "kind", "group"))
 FOLDS = Table("folds.csv")
 SUBSETS = Table("subsets.csv", ("repeat", "fraction", "id"))
 LEARNING_CURVE = Table("learning_curve.csv")

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tumortrace.evaluation.centres import TITLES as CENTRE_TITLES
 from tumortrace.evaluation.classes import TITLES as CLASS_TITLES
 from tumortrace.evaluation.curves import curves
 from tumortrace.evaluation.measures import MEASURES, TITLES
@@ -58,6 +59,7 @@ def write_compare_report(folder: Path) -> Path:
         verdict=_verdict(comparison),
         metric_names=TITLES,
         class_names=CLASS_TITLES,
+        centre_titles=CENTRE_TITLES,
     )
 
 

@@ -19,6 +19,7 @@ from tumortrace.reports.learning_curve import write_learning_curve_report
 from tumortrace.reports.page import REPORT, embed_figures, render
 from tumortrace.reports.records import read_records
 from tumortrace.reports.sections import DRAWINGS, SECTIONS
+from tumortrace.reports.sections.centres import tell_centres
 from tumortrace.reports.sections.performance import tell_elsewhere
 from tumortrace.reports.story import story, tell_worth
 from tumortrace.reports.tuning import write_tuning_report
@@ -150,6 +151,7 @@ def write_model_card(run: Path) -> Path:
         **told,
         **(tell_worth(records) or {}),
         **(tell_elsewhere(records) or {}),
+        **(tell_centres(records) or {}),
         checklists=[fill(name, records, told) for name in CHECKLISTS],
     )
     write_text(run / "model_card.md", page)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
+from tumortrace.cohorts.columns import centre_column
 from tumortrace.cohorts.contents import contents
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.material import Divide, Material, admit, without
@@ -198,8 +199,10 @@ class Experiment:
     def task(self, folder: Path, recipe: Recipe, seed: int) -> Task:
         """What a learner is given to make a model of the training split, its files in `folder`."""
         images = self.material.prepared(recipe.preprocessing).images
+        probe = recipe.probe
+        centres = centre_column(self.cohort.table, probe.centre, self.cohort.name) if probe else None
         training, validation = (
-            split_patches(self.cohort, images, self.splits, name) for name in ("train", "validation")
+            split_patches(self.cohort, images, self.splits, name, centres) for name in ("train", "validation")
         )
         return Task(
             recipe,

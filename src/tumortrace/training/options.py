@@ -139,6 +139,8 @@ class Probe(Part):
         neighbours: Candidates for the number of neighbours of `knn`.
         shots: Images of each class that a regression is fitted to besides, to see how few labels the features need.
         repeats: How often they are drawn anew.
+        centre: Column of the data that names the hospital, across which the features are looked at besides; None takes
+            one that is named so.
     """
 
     heads: list[Literal["logistic", "knn"]] = Field(default=["logistic", "knn"], min_length=1)
@@ -146,6 +148,7 @@ class Probe(Part):
     neighbours: list[int] = Field(default=[5, 20, 50], min_length=1)
     shots: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 5, 10, 50])
     repeats: int = Field(default=10, ge=1)
+    centre: str | None = None
 
 
 class Classifier(Part):

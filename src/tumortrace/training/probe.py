@@ -21,6 +21,7 @@ from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import track
 from tumortrace.records.tables import FEATURE_MAP, FEW_SHOT
+from tumortrace.training.centres import tell_centres
 from tumortrace.training.features import frozen_features
 from tumortrace.training.few_shot import empty_head, feature_map, few_shot, fitted_logistic
 from tumortrace.training.learner import AfterEpoch, Progress, Row, keep_best, measure, seed_everything
@@ -104,7 +105,7 @@ class ProbeLearner:
         return self.progress
 
     def _tell_features(self, training: Patches, validation: Patches) -> None:
-        """What the features are worth beside the kept head: with few labels, and as a map."""
+        """What the features are worth beside the kept head: with few labels, as a map, and across centres."""
         probe, folder = self.task.recipe.probe, self.task.history_file.parent
         assert probe is not None
         few = few_shot(training, validation, probe.shots, probe.repeats, self.task.seed)
@@ -113,6 +114,7 @@ class ProbeLearner:
         places = feature_map(validation, self.task.seed)
         if not places.empty:
             FEATURE_MAP.write(folder, places)
+        tell_centres([training, validation], folder)
 
     def _judged(self, training: Patches, validation: Patches) -> Iterator[tuple[Row, float | None, Head]]:
         """Each candidate's row of the history, its value on validation, and what it is."""

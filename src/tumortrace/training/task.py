@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -31,6 +32,8 @@ class Patches:
         groups: Slide or patient of each, shape (N,), or None where not known.
         classes: Which of more than two classes each is of, int64, shape (N,), in [0, K); None where there are two.
         positive: Which of the K classes are positive; empty where there are two.
+        ids: Of the cohort, shape (N,); None where nobody asks for them, like `centres`.
+        centres: Where each was made, under the name of the column that says so; missing where not known.
     """
 
     images: np.ndarray
@@ -40,6 +43,8 @@ class Patches:
     groups: np.ndarray | None = None
     classes: np.ndarray | None = None
     positive: tuple[bool, ...] = ()
+    ids: np.ndarray | None = None
+    centres: pd.Series | None = None
 
     @property
     def kinds(self) -> np.ndarray:
@@ -118,11 +123,15 @@ class Task:
         return pixels.shape[2], pixels.shape[3]
 
 
-def split_patches(cohort: Cohort, images: np.ndarray, splits: Splits, name: str) -> Patches:
-    """The images and labels of split `name`; `images` has the rows of the cohort's table."""
+def split_patches(
+    cohort: Cohort, images: np.ndarray, splits: Splits, name: str, centres: pd.Series | None = None
+) -> Patches:
+    """The images and labels of split `name`; `images` and `centres` have the rows of the cohort's table."""
     rows = split_rows(cohort, splits, name)
     groups = cohort.table["group"].to_numpy(dtype=str)[rows] if cohort.has_groups else None
     patches = Patches(images, rows, cohort.table["label"].to_numpy(dtype=np.float32)[rows], groups=groups)
+    if centres is not None:
+        patches = replace(patches, ids=cohort.table["id"].to_numpy(dtype=str)[rows], centres=centres.iloc[rows])
     if not cohort.class_names:
         return patches
     classes = cohort.kinds.iloc[rows].to_numpy(dtype=np.int64)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tumortrace.reports.drawing import Drawings
 from tumortrace.reports.page import Context
 from tumortrace.reports.records import Records
-from tumortrace.reports.sections import classes, features, performance, pictures, threshold, training, trust
+from tumortrace.reports.sections import centres, classes, features, performance, pictures, threshold, training, trust
 from tumortrace.reports.story import tell_worth
 
 
@@ -53,6 +53,7 @@ SECTIONS = (
     Section("audit", "Audit", training.tell_audit),
     Section("training", "Training", training.tell_training, {"learning_curves": training.draw_learning_curves}),
     Section("features", "Features", features.tell_features, {"feature_map": features.draw_feature_map}),
+    Section("centres", "Tissue or hospital", centres.tell_centres, {"centre_margins": centres.draw_margins}, "Centres"),
     Section(
         "importances",
         "Descriptors",
