@@ -112,7 +112,7 @@ def test_tables_in_other_encodings_are_refused(tmp_path):
     with pytest.raises(CohortError, match="not UTF-8"):
         open_cohort(tmp_path / "t.csv")
     (tmp_path / "v.parquet").write_bytes(b"nothing of the kind")
-    with pytest.raises(CohortError, match="not a Parquet table"):
+    with pytest.raises(CohortError, match="no Parquet file"):
         open_cohort(tmp_path / "v.parquet")
 
 

@@ -213,7 +213,7 @@ def test_tables_of_ids_for_each_split(tmp_path: Path) -> None:
 
 def test_options_for_columns_are_never_passed_over(tmp_path: Path) -> None:
     data = pictures(tmp_path, "benign/a.png", "malignant/b.png")
-    with pytest.raises(CohortError, match=r"--label-column or --image-column for data that are read as class-folders"):
+    with pytest.raises(CohortError, match=r"--label-column for data that are read as class-folders"):
         open_cohort(data, label_column="tumor")
     loose = pictures(tmp_path / "loose", "a.png", "b.png")
     table(loose, "labels.csv", "name,cancer", "a.png,0", "b.png,1")

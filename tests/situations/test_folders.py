@@ -331,7 +331,7 @@ def test_huge_values_of_tables_and_recipes_stay_short(tmp_path: Path, capsys: py
     "folders",
     there="predictions.csv of another data set, where one calls",
     typed="tumortrace predict RUN DATA",
-    right="refused before the work; those of the same images are replaced",
+    right="refused before the work, naming those data, also where ids are the same",
 )
 def test_predictions_of_other_images_are_never_overwritten(
     tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -343,7 +343,12 @@ def test_predictions_of_other_images_are_never_overwritten(
     assert run(["predict", str(small_run), "a"]) == 0
     before = (tmp_path / "predictions.csv").read_bytes()
     assert run(["predict", str(small_run), "b"]) == 1
-    assert "predictions.csv: holds rows of other images (2 rows, differing in '1')" in capsys.readouterr().err
+    assert f"predictions.csv: holds rows of other images of {tmp_path / 'a'} (2 rows, differing in '1')" in capsys.readouterr().err
+    assert (tmp_path / "predictions.csv").read_bytes() == before
+    pictures(tmp_path / "elsewhere" / "a", "1.png", "2.png", size=96, seed=7)
+    assert run(["predict", str(small_run), "elsewhere/a"]) == 1
+    told = f"holds rows of {tmp_path / 'a'}, whose images have the same ids and are others"
+    assert told in capsys.readouterr().err
     assert (tmp_path / "predictions.csv").read_bytes() == before
     (tmp_path / "notes.csv").write_text("word\nmine\n")
     assert run(["predict", str(small_run), "b", "-o", "notes.csv"]) == 1

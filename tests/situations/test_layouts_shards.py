@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -205,6 +206,96 @@ def test_webdataset(kind: str, form: str, tmp_path: Path) -> None:
     assert cohort.has_groups == (kind == "json")
     assert np.array_equal(open_store(cohort).images, images)
     assert checked(tmp_path / "wds", tmp_path / "out")["images"] == 12
+
+
+def tar_of(file: Path, names: list[str]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as archive:
+        for name, picture in zip(names, pictures(len(names)), strict=True):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content := encoded(picture))
+            archive.addfile(entry, io.BytesIO(content))
+    return file
+
+
+@situation(
+    "layouts",
+    there="tar archives of class folders (train/benign/0001.png), with no label beside the images",
+    typed="tumortrace check FOLDER",
+    right="the folder is the label, split and patient folders too; other folders are told and no label",
+)
+def test_archives_of_class_folders(tmp_path: Path) -> None:
+    """As `tar -cf data.tar data/` makes them of class folders."""
+    classes = ("benign", "malignant")
+    tar_of(tmp_path / "a" / "0.tar", [f"{c}/patient_{n // 2}/{n:04d}.png" for c in classes for n in range(4)])
+    cohort = open_cohort(tmp_path / "a")
+    assert (cohort.classes, cohort.table["label"].tolist()) == (classes, [0] * 4 + [1] * 4)
+    assert cohort.table["group"].tolist() == [f"patient_{n // 2}" for _ in classes for n in range(4)]
+    assert any("labels are the folders of its archives (benign and malignant)" in note for note in cohort.notes)
+    splits = ("train", "test")
+    tar_of(tmp_path / "b.tar", [f"data/{s}/{c}/{n:04d}.png" for s in splits for c in classes for n in range(2)])
+    table = open_cohort(tmp_path / "b.tar").table
+    assert table["split"].tolist() == ["train"] * 4 + ["test"] * 4
+    assert table["label"].tolist() == [0, 0, 1, 1] * 2
+    tar_of(tmp_path / "c.tar", [f"{c}/{n:04d}.png" for c in ("ductal", "lobular", "healthy") for n in range(2)])
+    cohort = open_cohort(tmp_path / "c.tar")
+    assert cohort.table["label"].isna().all()
+    assert any("its folders say no label (3 classes (ductal, healthy, lobular))" in note for note in cohort.notes)
+    assert open_cohort(tmp_path / "c.tar", positive="ductal,lobular").table["label"].tolist() == [1, 1, 1, 1, 0, 0]
+    tar_of(tmp_path / "d.tar", [f"benign/{n:04d}.png" for n in range(2)])
+    assert open_cohort(tmp_path / "d.tar").table["label"].isna().all()
+
+
+@situation(
+    "layouts",
+    there="a Parquet, Arrow, HDF5 or .npz file that is cut off, or a pointer of Git LFS in its place",
+    typed="tumortrace check DATA",
+    right="refused, naming the file and that it is damaged, or `git lfs pull`",
+)
+def test_damaged_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Alone in a folder, or named themselves; of several shards the damaged one."""
+    hugging_face(tmp_path / "hf")
+    shards = sorted((tmp_path / "hf" / "data").iterdir())
+    whole = pq.read_table(shards[0])
+    (tmp_path / "one").mkdir()
+    (tmp_path / "arrow").mkdir()
+    pq.write_table(whole, tmp_path / "one" / "train.parquet")
+    arrow = tmp_path / "arrow" / "data-00000-of-00001.arrow"
+    with pa.OSFile(str(arrow), "wb") as sink, pa.ipc.new_stream(sink, whole.schema) as stream:
+        stream.write_table(whole)
+    np.savez(tmp_path / "breastmnist.npz", train_images=pictures(2))
+    hdf5 = tmp_path / "camelyonpatch_level_2_split_test_x.h5"
+    with h5py.File(hdf5, "w") as file:
+        file["x"] = pictures(4)
+    cut = [tmp_path / "one" / "train.parquet", arrow, tmp_path / "breastmnist.npz", hdf5, shards[-1]]
+    for file in cut:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
+    for data, file in [(cut[0].parent, cut[0]), (arrow.parent, arrow), (tmp_path / "hf", shards[-1])]:
+        assert run(["check", str(data), "-o", str(tmp_path / "out")]) == 1
+        line = capsys.readouterr().err
+        assert str(file) in line
+        assert "damaged" in line or "not a Parquet" in line
+    for file in cut:
+        assert run(["train", str(file)]) == 1
+        line = capsys.readouterr().err
+        assert "file, or one that is damaged or cut off" in line
+        assert "download it again" in line
+    shards[-1].write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    tar = tar_of(tmp_path / "wds" / "train-000000.tar", ["0.png"])
+    tar.write_text("<!DOCTYPE html><html>404</html>")
+    for data, told in ((tmp_path / "hf", "git lfs pull"), (shards[-1], "git lfs pull"), (tar.parent, "a web page")):
+        assert run(["check", str(data), "-o", str(tmp_path / "out")]) == 1
+        assert told in capsys.readouterr().err
+
+
+def test_a_field_of_labels_can_be_named(tmp_path: Path) -> None:
+    """As the note of a cohort without labels says."""
+    hugging_face(tmp_path / "hf")
+    for shard in (tmp_path / "hf" / "data").iterdir():
+        table = pq.read_table(shard)
+        pq.write_table(table.rename_columns(["image", "grade", "patient"]), shard)
+    assert open_cohort(tmp_path / "hf").table["label"].isna().all()
+    assert open_cohort(tmp_path / "hf", label_column="grade").table["label"].tolist() == [row % 2 for row in range(40)]
 
 
 def test_archives_that_cannot_be_used(tmp_path: Path) -> None:

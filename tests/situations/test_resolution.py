@@ -93,6 +93,35 @@ def test_going_on_is_on_record(model: Path, tmp_path: Path) -> None:
     assert "gone on with, as was allowed" in (out / "report.html").read_text()
 
 
+@situation(
+    "resolution",
+    there="two evaluations on the same images, one resampled, one in spite of resolution-mismatch",
+    typed="tumortrace compare EVALUATION EVALUATION",
+    right="compared, with a warning of what each model saw, in the report too",
+)
+def test_a_comparison_says_that_models_saw_images_otherwise(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tumortrace.inference.evaluate.write_report", lambda folder: folder)
+    data = pictures(tmp_path / "data")
+    for name, words in (("a", ["--resample"]), ("b", ["--allow", "resolution-mismatch"]), ("c", ["--resample"])):
+        told = "0.25" if name != "c" else "0.3"
+        command = ["evaluate", str(model), str(data), "-o", str(tmp_path / name), "--resolution", told, *words]
+        assert run(command) == 0
+    assert EvaluationRecord.read(tmp_path / "b").data.in_spite == ["resolution-mismatch"]
+    capsys.readouterr()
+    folders = {name: str(tmp_path / name) for name in "abc"}
+    assert run(["compare", folders["a"], folders["b"], "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert f"resolutions (made ({folders['a']}) resampled to 0.97 um per pixel, made ({folders['b']}) as they" in said
+    assert "was measured in spite of resolution-mismatch" in said
+    assert "in spite of resolution-mismatch" in (tmp_path / "out" / "compare.html").read_text()
+    assert run(["compare", folders["a"], folders["c"], "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert "taken to have 0.25 and 0.3 um per pixel, of which one is true at most" in said
+    assert "other resolutions" not in said
+
+
 @pytest.mark.parametrize(
     ("resolution", "answered"), [(0.97, True), (1.16, True), (1.17, False), (0.78, True), (0.77, False)]
 )

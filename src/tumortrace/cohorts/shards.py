@@ -15,6 +15,7 @@ from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.names import SPLIT_NAMES
 from tumortrace.cohorts.tables import standard_columns
 from tumortrace.errors import CohortError, plain
+from tumortrace.images.stand_ins import stand_in
 from tumortrace.records.progress import track
 
 LABEL_FIELDS = ("label", "labels", "class", "cls", "target", "tumor", "tumour", "is_tumor", "is_tumour", "diagnosis")
@@ -40,6 +41,16 @@ def shards_of(path: Path, pattern: re.Pattern[str], depth: int = 4) -> list[Path
     shards = [path / name for name, folder in seen if not folder and pattern.fullmatch(name)]
     folders = [path / name for name, folder in seen if folder][:50]
     return shards + [shard for folder in folders for shard in shards_of(folder, pattern, depth - 1)]
+
+
+def refuse_stand_in(file: Path) -> None:
+    """Refuse a file in whose place a pointer or a web page lies, or nothing.
+
+    Raises:
+        CohortError: It does, with what to do.
+    """
+    if there := stand_in(file):
+        raise CohortError(there.found, where=file, expected="the data themselves", remedy=there.remedy)
 
 
 def lost_shards(shards: Sequence[Path]) -> list[str]:
@@ -95,10 +106,10 @@ def indexed(
     shards: Sequence[Path], index: Callable[[Path], pd.DataFrame], root: Path, description: str
 ) -> pd.DataFrame:
     """What all shards hold, each as `index` lists it, with the columns `split` and `shard` (its whole path)."""
-    tables = [
-        with_split(index(shard), shard, root).assign(shard=str(shard.absolute()))
-        for shard in track(shards, description, total=len(shards))
-    ]
+    tables = []
+    for shard in track(shards, description, total=len(shards)):
+        refuse_stand_in(shard)
+        tables.append(with_split(index(shard), shard, root).assign(shard=str(shard.absolute())))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -22,6 +22,7 @@ from tumortrace.images.depth import depth_of, to_eight_bit
 from tumortrace.images.dicom import is_dicom, read_dicom
 from tumortrace.images.parts import content_of, row_of, square_of
 from tumortrace.images.reference import ImageRef
+from tumortrace.images.stand_ins import stand_in
 from tumortrace.images.tiff import MAX_PIXELS, Read, is_tiff, of_a_microscope, patch_resolution, read_tiff
 
 _ENDINGS = "bmp dcm dicom gif ima jp2 jpeg jpg pgm png pnm ppm tif tiff webp"
@@ -145,7 +146,9 @@ def read_with_facts(
     except MemoryError:
         raise ImageError("needs more memory than there is", where=path, remedy="save a smaller one") from None
     except UnidentifiedImageError:
-        raise ImageError("not an image that is known here", where=path, remedy=_RESTORE) from None
+        there = stand_in(path)
+        found, remedy = there or ("not an image that is known here", _RESTORE)
+        raise ImageError(found, where=path, remedy=remedy) from None
     except PermissionError as error:
         raise ImageError(f"cannot be read ({error.strerror})", where=path) from None
     except Exception as error:  # damaged files make decoders raise nearly anything

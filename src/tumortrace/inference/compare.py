@@ -22,7 +22,7 @@ from tumortrace.records.model import ModelRecord
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.records.run import Run, RunRecord
+from tumortrace.records.run import Data, Run, RunRecord
 from tumortrace.records.tables import PREDICTIONS
 from tumortrace.reports.compare import write_compare_report
 
@@ -87,7 +87,7 @@ def compare(
     ComparisonRecord.model_validate(record.as_json() | provenance()).write(folder)
     report = write_compare_report(folder)
     for note in record.notes:
-        say(f"note: {note}")
+        say(note if note.startswith("warning: ") else f"note: {note}")
     say(f"compare: {len(entries)} sets of predictions of {record.images:,} images; {report}. {RESEARCH_USE}")
     return folder
 
@@ -99,6 +99,7 @@ def _groups(entries: list[Tested]) -> tuple[pd.Series, list[str]]:
         notes.append("the data's fingerprints differ: that the images are the same is taken from their ids and labels")
     if len({entry.split == OUT_OF_FOLD for entry in entries}) > 1:
         notes.append("out-of-fold predictions stand beside those of one model: each of them is of several models")
+    notes += _seen_otherwise(entries)
     known = [entry for entry in entries if entry.groups_known]
     if not known:
         notes.append(
@@ -110,6 +111,26 @@ def _groups(entries: list[Tested]) -> tuple[pd.Series, list[str]]:
     if any((pd.factorize(entry.table["group"])[0] != codes).any() for entry in known[1:]):
         notes.append(f"the runs name groups differently: those of {known[0].name} are used")
     return group, notes
+
+
+def _seen_otherwise(entries: Sequence[Tested]) -> list[str]:
+    """What to say where the models did not see the images alike: resampled otherwise, or in spite of a finding."""
+    notes = []
+    told = {entry.name: entry.data.resampled for entry in entries}
+    if len(set(told.values())) > 1:
+        ways = ", ".join(
+            f"{name} {'as they are' if value is None else f'resampled to {value:g} um per pixel'}"
+            for name, value in told.items()
+        )
+        notes.append(f"warning: the models saw the images at other resolutions ({ways}): differences may come of that")
+    stated = sorted({entry.data.resolution for entry in entries if entry.data.resolution})
+    if stated and stated[-1] > 1.01 * stated[0]:
+        values = " and ".join(f"{value:g}" for value in stated)
+        notes.append(f"warning: the same images were taken to have {values} um per pixel, of which one is true at most")
+    for entry in entries:
+        if entry.data.in_spite:
+            notes.append(f"warning: {entry.name} was measured in spite of {', '.join(entry.data.in_spite)}")
+    return notes
 
 
 def _described(
@@ -199,7 +220,7 @@ class Tested:
         table: Sorted by `id`, which is unique: columns `id`, `image` (the id in the run, where `id` tells an image's
             repeats apart), `repeat`, `group`, `label`, `probability` and `prediction`.
         threshold: At which all images were called, or None where it differs by fold.
-        fingerprint: Of the data, or None.
+        data: What is on record of the images; empty where nothing is.
     """
 
     name: str
@@ -207,7 +228,12 @@ class Tested:
     split: str
     table: pd.DataFrame
     threshold: float | None
-    fingerprint: str | None
+    data: Data
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data."""
+        return self.data.fingerprint or None
 
     @property
     def groups_known(self) -> bool:
@@ -237,12 +263,12 @@ def _read(folder: Path) -> list[Tested]:
     origin = run or evaluation
     if origin is None and predicted.empty:
         raise RunError("no records of a run", where=folder, expected="a folder of one", remedy="check the path")
-    fingerprint = (origin.data.fingerprint or None) if origin is not None else None
+    data = origin.data if origin is not None else Data()
     if run is not None and run.verb == "crossval":
         if predicted.empty:
             raise RunError("the cross-validation has not finished", where=folder, remedy="resume it")
         parts = predicted.groupby("recipe", sort=False)
-        return [Tested(str(name), folder, OUT_OF_FOLD, _table(part, folder), None, fingerprint) for name, part in parts]
+        return [Tested(str(name), folder, OUT_OF_FOLD, _table(part, folder), None, data) for name, part in parts]
     metrics = Metrics.find(folder) or Metrics({})
     splits = [*metrics, *(predicted["split"].dropna().unique() if "split" in predicted else ())]
     split = next((name for name in ("test", "validation", *splits) if name in splits), "")
@@ -266,7 +292,7 @@ def _read(folder: Path) -> list[Tested]:
             )
         table = table.assign(prediction=(table["probability"] >= threshold).astype(int))
     name = run.name if run is not None else "" if evaluation is None else str(evaluation.model.get("name") or "")
-    return [Tested(name or folder.resolve().name, folder, split, _table(table, folder), threshold, fingerprint)]
+    return [Tested(name or folder.resolve().name, folder, split, _table(table, folder), threshold, data)]
 
 
 def _threshold(folder: Path, evaluation: EvaluationRecord | None) -> float | None:

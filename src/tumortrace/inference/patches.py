@@ -32,6 +32,7 @@ class Patches:
         notes: What has to be said of them.
         resolution: Um per px that all state; None where some state none, or another.
         resampled: Um per px to which they were resampled; None where they were not.
+        in_spite: Names of findings that would have refused them and were allowed.
     """
 
     cohort: Cohort
@@ -39,6 +40,7 @@ class Patches:
     notes: list[str]
     resolution: float | None
     resampled: float | None
+    in_spite: tuple[str, ...] = ()
 
 
 def open_patches(
@@ -83,7 +85,8 @@ def open_patches(
             notes.append(f"{unknown} of unknown resolution were not resampled, but resized as they are")
     else:
         notes += [f"{finding.line}; gone on with, as was allowed" for finding in off]
-    return Patches(cohort, store, notes, common(known), wanted)
+    in_spite = tuple(finding.name for finding in (*findings, *(() if resample else off)) if finding.verdict == "error")
+    return Patches(cohort, store, notes, common(known), wanted, in_spite)
 
 
 def mismatch(table: pd.DataFrame, known: np.ndarray, info: ModelInfo) -> tuple[Finding, ...]:

@@ -80,7 +80,7 @@ def predict(
     if ids is not None:
         cohort = cohort.where(cohort.table["id"].isin(ids.values()))
     if out is not None:
-        require_same_images(Path(out), cohort.table["id"] if ids is None else list(ids))
+        _require_same_images(Path(out), cohort, list(cohort.table["id"] if ids is None else ids))
     patches = open_patches(model, cohort, resample=resample, allow=allow, keep_failed=not submission)
     notes = [*cohort.notes, *patches.notes]
     sound, store = patches.store.sound, patches.store
@@ -119,19 +119,33 @@ def _write(out: Path, table: pd.DataFrame, model: Model, patches: Patches, notes
     group = cohort.table["group"]
     about = Data(
         name=cohort.name,
+        place=cohort.origin,
         layout=cohort.layout,
         fingerprint=cohort.fingerprint,
         images=len(cohort),
         groups=int(group.nunique()) if group.notna().all() else None,
         resolution=patches.resolution,
         resampled=patches.resampled,
+        in_spite=list(patches.in_spite),
         unreadable=len(failed),
     )
     write_csv(out, table)
     record = PredictRecord(command=command, model=model.named, data=about, notes=notes)
-    PredictRecord.model_validate(record.as_json() | provenance()).write_file(Path(f"{out}.json"))
+    PredictRecord.model_validate(record.as_json() | provenance()).write_file(_record_beside(out))
     without = f", {len(failed):,} of them without an answer, as their images cannot be read (column reason)"
     say(f"predict: {len(table):,} rows in {out}{without if failed else ''}. {RESEARCH_USE}")
+
+
+def _record_beside(out: Path) -> Path:
+    return Path(f"{out}.json")
+
+
+def _require_same_images(out: Path, cohort: Cohort, ids: list[str]) -> None:
+    """Refuse to write over predictions of other images; the record beside them says of which they are."""
+    record = PredictRecord.recognise_file(_record_beside(out))
+    same = record is None or record.data.fingerprint == cohort.fingerprint
+    before = "" if record is None or same else record.data.place or record.data.name
+    require_same_images(out, ids, before=before, data=cohort.origin or cohort.name)
 
 
 def _opened(model: Model, data: str | Path | Cohort, reading: ReadingOptions) -> Cohort:

@@ -73,6 +73,7 @@ class Unseen:
             groups=int(group.nunique()) if group.notna().all() else None,
             resolution=self.patches.resolution,
             resampled=self.patches.resampled,
+            in_spite=list(self.patches.in_spite),
             unreadable=len(self.store.failed),
         )
 

@@ -57,15 +57,17 @@ def require_same_data(folder: Path, before: str, data: str) -> None:
         raise RunError(f"holds results of {before}", where=folder, expected=expected, remedy="choose another -o")
 
 
-def require_same_images(target: Path, ids: Iterable[str]) -> None:
+def require_same_images(target: Path, ids: Iterable[str], *, before: str = "", data: str = "") -> None:
     """Refuse a file that is there and holds something else than a table of these images.
 
     Args:
         target: The file to write.
         ids: Ids of the images.
+        before: The data of which it is known to hold rows; blank where nothing says so, or these are their images.
+        data: The data of this call.
 
     Raises:
-        RunError: It holds other images, or is no table of images.
+        RunError: It holds other images, those of other data under the same ids too, or is no table of images.
     """
     if not target.is_file() or not target.stat().st_size:
         return
@@ -74,9 +76,13 @@ def require_same_images(target: Path, ids: Iterable[str]) -> None:
         earlier = set(read_text(target, RunError)[0]["id"])
     except (RunError, KeyError):
         raise RunError("is there, and no table of images", where=target, remedy=remedy) from None
+    whose = f" of {before}" if before else ""
     if others := earlier.symmetric_difference(ids):
-        found = f"holds rows of other images ({len(earlier):,} rows, differing in {shown(min(others))})"
+        found = f"holds rows of other images{whose} ({len(earlier):,} rows, differing in {shown(min(others))})"
         raise RunError(found, where=target, expected="the same images, or a name not in use", remedy=remedy)
+    if before and before != data:
+        found = f"holds rows{whose}, whose images have the same ids and are others"
+        raise RunError(found, where=target, expected=f"those of {data}, or a name not in use", remedy=remedy)
 
 
 def require_folder(folder: Path) -> None:

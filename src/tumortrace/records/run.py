@@ -110,6 +110,7 @@ class Data(Part):
 
     Attributes:
         name: Of the cohort.
+        place: Their absolute path, or a specification of synthetic tissue; of predictions.
         layout: As it was recognised.
         fingerprint: Of its images and labels, and of the times at which files changed.
         contents: Of its images and labels alone; of a run that can be resumed.
@@ -119,6 +120,7 @@ class Data(Part):
         positive_class: The latter.
         resolution: Micrometres per pixel, None where not known.
         resampled: Micrometres per pixel to which the images were resampled, None where they were not.
+        in_spite: Names of findings in spite of which a model was asked, as was allowed.
         unreadable: How many images could not be read and were left out.
         split: Which of its splits was measured, where one was.
         notes: What has to be said of them.
@@ -126,6 +128,7 @@ class Data(Part):
     """
 
     name: str = ""
+    place: str = ""
     layout: str = ""
     fingerprint: str = ""
     contents: Contents = Contents()
@@ -135,6 +138,7 @@ class Data(Part):
     positive_class: str = ""
     resolution: float | None = None
     resampled: float | None = None
+    in_spite: list[str] = []
     unreadable: int = 0
     split: str | None = None
     notes: list[str] = []

@@ -17,6 +17,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import COLUMNS, Cohort, Reading, ReadingOptions, Source
 from tumortrace.cohorts.columns import column_groups
+from tumortrace.cohorts.damage import refuse_damaged
 from tumortrace.cohorts.files import images_beside, only_folder
 from tumortrace.cohorts.labels import binary_labels, commonest_classes, read_alone
 from tumortrace.cohorts.levels import group_folders, parts_by_pattern, relative
@@ -64,11 +65,13 @@ class Layout(Protocol):
         rank: Layouts are tried in this order: the more particular ones first.
         looks_like: What the user would see, for messages.
         everything: Whether every image below the folder belongs to it, so that pictures written there would, too.
+        columns: Options of `Reading` that name its columns or fields: `label_column`, `image_column`.
     """
 
     rank: int
     looks_like: str
     everything: bool = False
+    columns: tuple[str, ...] = ()
 
     def recognises(self, path: Path) -> bool:
         """Whether a path looks like this layout, told quickly and without reading images."""
@@ -133,9 +136,10 @@ def open_cohort(
     with _told(path):
         layout, place = _layout_of(path)
         cohort = layout.read(place, reading)
-    if (reading.label_column or reading.image_column) and cohort.layout not in ("table", "kaggle"):
-        found = f"--label-column or --image-column for data that are read as {cohort.layout}"
-        raise CohortError(found, where=path, expected="a table", remedy="name the table instead of its folder")
+    for option in ("label_column", "image_column"):
+        if getattr(reading, option) and option not in layout.columns:
+            found = f"--{option.replace('_', '-')} for data that are read as {cohort.layout}"
+            raise CohortError(found, where=path, expected="a table", remedy="name the table instead of its folder")
     if place != path:
         note = f"opened {place.relative_to(path).as_posix()}/, the one folder of images in {path}"
         cohort = replace(cohort, notes=(note, *cohort.notes))
@@ -254,6 +258,8 @@ def _layout_of(path: Path) -> tuple[Layout, Path]:
     layout = next((layout for layout in layouts if layout.recognises(path)), None)
     if RunRecord.exists(path):
         raise CohortError("a run folder, which holds no data", where=path, remedy="name the folder of images")
+    if layout is None or layout is layouts[-1] or path.is_file():
+        refuse_damaged(path, depth=4 if layout is None else 0)
     if layout is None:
         there = "no layout that is known here" if path.exists() else "there is no such file or folder"
         if path.is_dir() and (single := _files_known(path, layouts)):
@@ -294,10 +300,10 @@ def _with_groups(cohort: Cohort, reading: Reading, path: Path) -> Cohort:
         note = f"groups come from names ({reading.group_from_name}): {groups.nunique():,} groups"
     elif named := column_groups(cohort.table, reading.group_column, where=cohort.name):
         groups, note = named
-    elif any(image.part for image in cohort.images):
+    elif any(image.part for image in cohort.images) and cohort.table["group"].notna().any():
         return cohort
     else:
-        folders = group_folders(relative(cohort.table["path"].tolist(), path))
+        folders = group_folders(_names_below(cohort, path))
         if folders is None:
             return cohort
         names, level = folders
@@ -306,6 +312,13 @@ def _with_groups(cohort: Cohort, reading: Reading, path: Path) -> Cohort:
         note = f"groups come from the folders of level {level} ({told}, ...): {groups.nunique():,} groups"
         note += "; --group-from-name takes others"
     return replace(cohort, table=cohort.table.assign(group=groups), notes=(*cohort.notes, note))
+
+
+def _names_below(cohort: Cohort, path: Path) -> list[str]:
+    """Each image by its path below the data, and within a file of many by its id, which may have folders too."""
+    parts = [bool(image.part) for image in cohort.images]
+    paths = cohort.table["id"].tolist() if all(parts) else relative(cohort.table["path"].tolist(), path)
+    return list(paths)
 
 
 def _usable(listing: Listing, source: Source, refusal: CohortError) -> Cohort:

@@ -40,7 +40,7 @@ class ClassFolders(Layout):
     def read(self, path: Path, reading: Reading) -> Cohort:
         """The cohort of all images in class folders; of a split folder's own images, the class is not known."""
         listing = list_images(path)
-        rows = _rows(listing.images, path)
+        rows = placed_images(listing.images, path)
         if not rows:
             raise CohortError("no images in its folders", where=path, expected="images such as .png, .jpg or .tif")
         labels, notes = _labels(rows, path, reading)
@@ -59,7 +59,7 @@ class ClassFolders(Layout):
     def listing(self, path: Path, reading: Reading) -> Listing:
         """No rows, and the images outside the class folders."""
         images = list_images(path).images
-        placed = {row.image for row in _rows(images, path)}
+        placed = {row.image for row in placed_images(images, path)}
         return Listing(strays=tuple(absolute_paths(path, [image for image in images if image not in placed])))
 
 
@@ -81,22 +81,22 @@ def holds_classes(folder: Path) -> bool:
     return only is not None and holds_classes(only)
 
 
-class _Row(NamedTuple):
-    """An image, its split, and the folders above it that are no split."""
+class Placed(NamedTuple):
+    """An image by its path below the data, its split, and the folders above it that are no split."""
 
     image: str
     split: str | None
     folders: tuple[str, ...]
 
 
-def _rows(images: Sequence[str], path: Path) -> list[_Row]:
+def placed_images(images: Sequence[str], path: Path) -> list[Placed]:
     """The images that lie in folders, with split folders at the first level, or at the second where it has several."""
     parts = [(image, image.split("/")[:-1]) for image in images]
     first = {folders[0] for _, folders in parts if folders}
     second = {folders[1] for _, folders in parts if len(folders) > 1}
     if any(map(split_of, first)):
         _refuse_lost(parts, path)
-        rows = [_Row(image, split_of(folders[0]), tuple(folders[1:])) for image, folders in parts if folders]
+        rows = [Placed(image, split_of(folders[0]), tuple(folders[1:])) for image, folders in parts if folders]
         return [row for row in rows if row.split]
     if len({split_of(name) for name in second} - {None}) > 1:
         if unknown := sorted(name for name in second if not split_of(name)):
@@ -104,9 +104,9 @@ def _rows(images: Sequence[str], path: Path) -> list[_Row]:
         rows = []
         for image, folders in parts:
             split = split_of(folders[1]) if len(folders) > 1 else None
-            rows.append(_Row(image, split, (*folders[:1], *folders[2:])))
+            rows.append(Placed(image, split, (*folders[:1], *folders[2:])))
         return [row for row in rows if row.folders]
-    return [_Row(image, None, tuple(folders)) for image, folders in parts if folders]
+    return [Placed(image, None, tuple(folders)) for image, folders in parts if folders]
 
 
 def _refuse_lost(parts: Sequence[tuple[str, list[str]]], path: Path) -> None:
@@ -132,7 +132,7 @@ def _unknown_split(lost: Sequence[str], known: Sequence[str], path: Path) -> Coh
     )
 
 
-def _labels(rows: Sequence[_Row], path: Path, reading: Reading) -> tuple[Labels, list[str]]:
+def _labels(rows: Sequence[Placed], path: Path, reading: Reading) -> tuple[Labels, list[str]]:
     """Labels by the first level of folders that names two classes, and notes.
 
     Raises:
@@ -182,7 +182,7 @@ def _joined(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
     return table, [f"{name} holds no labels, but says of {len(rows):,} images their {listed(own)}"] if own else []
 
 
-def _with_levels(refusal: CohortError, rows: Sequence[_Row], path: Path) -> CohortError:
+def _with_levels(refusal: CohortError, rows: Sequence[Placed], path: Path) -> CohortError:
     """The refusal with what there is, so that the next call can be right."""
     deeper = _deeper(path, _DEEP)
     headers = {file: read_header(file) for file in sorted(path.glob("*/*.csv"))[:20]}

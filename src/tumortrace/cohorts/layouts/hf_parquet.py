@@ -23,6 +23,7 @@ from tumortrace.cohorts.shards import (
     label_note,
     lost_note,
     plain_text,
+    refuse_stand_in,
     shards_of,
     with_split,
 )
@@ -38,6 +39,7 @@ class HuggingFaceParquet(Layout):
 
     rank = 26
     looks_like = "Parquet files with images in them (Hugging Face: data/train-00000-of-00001.parquet)"
+    columns = ("label_column", "image_column")
 
     def recognises(self, path: Path) -> bool:
         """Whether the first Parquet file there holds a column of encoded images."""
@@ -97,6 +99,7 @@ def _rows(shard: Path, root: Path, first: Any, reading: Reading) -> pd.DataFrame
     """Id, path, label, split and plain columns of each row of a shard; images are not read."""
     import pyarrow as pa
 
+    refuse_stand_in(shard)
     schema = _schema(shard)
     if schema is None:
         raise CohortError("not a Parquet or Arrow file", where=shard, remedy="download it again")

@@ -34,6 +34,7 @@ class Kaggle(Layout):
 
     rank = 30
     looks_like = "a folder with train/ and train_labels.csv (columns id,label)"
+    columns = ("label_column",)
 
     def recognises(self, path: Path) -> bool:
         """Whether there is a folder `train` beside a `*train_labels.csv`."""

@@ -32,6 +32,7 @@ class Table(Layout):
 
     rank = 40
     looks_like = "a CSV or Parquet table with a column path, file, image, filename or id"
+    columns = ("label_column", "image_column")
 
     def recognises(self, path: Path) -> bool:
         """Whether it is a table, or a folder with those of images: see `tables_in`."""

@@ -45,6 +45,7 @@ class TfRecord(Layout):
 
     rank = 28
     looks_like = "TFRecord files (TensorFlow Datasets: patch_camelyon-train.tfrecord-00000-of-00008)"
+    columns = ("label_column",)
 
     def recognises(self, path: Path) -> bool:
         """Whether there are files that are called so."""

@@ -1,8 +1,8 @@
 """WebDataset: tar archives of files that belong together by name: `key.png` with `key.cls`, `key.json` or `key.txt`.
 
 Aizman et al., "High performance I/O for large scale deep learning", 2019; https://github.com/webdataset/webdataset. The
-part of a name before its first dot is the key. Archives are gone through once; where each image lies is kept in the
-cache.
+part of a name before its first dot is the key. Where nothing beside an image says what it is, its folder may. Archives
+are gone through once; where each image lies is kept in the cache.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import pandas as pd
 from tumortrace.cohorts.cache import unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.files import is_image
+from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
+from tumortrace.cohorts.layouts.class_folders import placed_images
 from tumortrace.cohorts.shards import cohort_of_shards, indexed, label_field, label_note, plain_text, shards_of
 from tumortrace.errors import CohortError
 from tumortrace.images.reference import ImageRef
@@ -28,6 +30,7 @@ _VERSION = 1  # raised whenever the index holds something else
 _MOST = 1 << 20  # bytes of a label or of metadata
 _IMAGE = "/image"  # columns of the index that no file beside an image can have
 _TEXT = "/text"
+_FOLDER = "/folder"
 
 
 class WebDataset(Layout):
@@ -35,6 +38,7 @@ class WebDataset(Layout):
 
     rank = 27
     looks_like = "WebDataset's shards (train-000000.tar of key.png and key.cls or key.json)"
+    columns = ("label_column",)
 
     def recognises(self, path: Path) -> bool:
         """Whether it is a tar archive, or a folder with some and without images of its own."""
@@ -52,6 +56,9 @@ class WebDataset(Layout):
         column = label_field(fields, path, reading) or (_TEXT if _TEXT in fields else None)
         notes = ["labels are the .txt files"] if column == _TEXT else [label_note(column, fields, "field")]
         rows["id"] = rows.pop("key")
+        if column is None and reading.label_from_name is None:
+            rows, told = _labelled_by_folder(rows, path, reading)
+            column, notes = (_FOLDER if _FOLDER in rows else None), told or notes
         rows["path"] = [str(ImageRef(*row)) for row in zip(rows.pop("shard"), rows.pop(_IMAGE), strict=True)]
         rows["label"] = rows[column] if column else None
         further = rows.drop(columns=[name for name in (column, _TEXT) if name in rows and name != "label"])
@@ -59,6 +66,39 @@ class WebDataset(Layout):
 
 
 LAYOUTS.register("webdataset")(WebDataset())
+
+
+def _labelled_by_folder(rows: pd.DataFrame, path: Path, reading: Reading) -> tuple[pd.DataFrame, list[str]]:
+    """The rows with the folder of each key that names its class, and its split where one does; and notes.
+
+    Classes are the first level of folders whose names are those of classes; without one, rows stay as they are.
+
+    Raises:
+        CohortError: None is, and the user said which class is positive.
+    """
+    placed = placed_images(rows["id"].tolist(), path)
+    if len(placed) < len(rows):
+        return rows, []
+    refusal = None
+    for level in range(min(len(image.folders) for image in placed)):
+        names = [image.folders[level] for image in placed]
+        if len(set(names)) < 2:
+            continue
+        try:
+            classes = binary_labels(names, positive=reading.positive, merge=reading.merge, where=path).classes
+        except CohortError as error:
+            refusal = refusal or error
+            continue
+        splits = pd.Series([image.split for image in placed], rows.index, dtype=object)
+        split = rows["split"].where(rows["split"].notna(), splits)
+        note = f"labels are the folders of its archives ({' and '.join(classes)})"
+        return rows.assign(**{_FOLDER: names, "split": split}), [note]
+    if refusal is not None and reading.positive:
+        raise refusal
+    if refusal is None:
+        return rows, []
+    told = f"no field of labels, and its folders say no label ({refusal.found}): all images are unlabelled"
+    return rows, [f"{told}; --positive NAME says which count as positive, where they are classes"]
 
 
 def _index(shard: Path) -> pd.DataFrame:
