@@ -343,7 +343,10 @@ def test_predictions_of_other_images_are_never_overwritten(
     assert run(["predict", str(small_run), "a"]) == 0
     before = (tmp_path / "predictions.csv").read_bytes()
     assert run(["predict", str(small_run), "b"]) == 1
-    assert f"predictions.csv: holds rows of other images of {tmp_path / 'a'} (2 rows, differing in '1')" in capsys.readouterr().err
+    assert (
+        f"predictions.csv: holds rows of other images of {tmp_path / 'a'} (2 rows, differing in '1')"
+        in capsys.readouterr().err
+    )
     assert (tmp_path / "predictions.csv").read_bytes() == before
     pictures(tmp_path / "elsewhere" / "a", "1.png", "2.png", size=96, seed=7)
     assert run(["predict", str(small_run), "elsewhere/a"]) == 1
