@@ -63,14 +63,18 @@ def refuse_damaged(path: Path, depth: int = 4) -> None:
     """
     for file in shards_of(path, _NAMES, depth):
         refuse_stand_in(file)
-        form = next((form for form in _FORMS if file.suffix.lower() in form.endings), None)
-        try:
-            if form is not None:
-                form.open(file)
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise CohortError(
-                f"no {form.name} file, or one that is damaged or cut off ({plain(error)})",
-                where=file,
-                expected="a complete file",
-                remedy="download it again, or restore it from its source",
-            ) from None
+        for form in _FORMS:
+            if file.suffix.lower() in form.endings:
+                _refuse_unopened(file, form)
+
+
+def _refuse_unopened(file: Path, form: _Form) -> None:
+    try:
+        form.open(file)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise CohortError(
+            f"no {form.name} file, or one that is damaged or cut off ({plain(error)})",
+            where=file,
+            expected="a complete file",
+            remedy="download it again, or restore it from its source",
+        ) from None

@@ -92,7 +92,9 @@ def _labelled_by_folder(rows: pd.DataFrame, path: Path, reading: Reading) -> tup
         splits = pd.Series([image.split for image in placed], rows.index, dtype=object)
         split = rows["split"].where(rows["split"].notna(), splits)
         note = f"labels are the folders of its archives ({' and '.join(classes)})"
-        return rows.assign(**{_FOLDER: names, "split": split}), [note]
+        rows = rows.assign(split=split)
+        rows[_FOLDER] = names
+        return rows, [note]
     if refusal is not None and reading.positive:
         raise refusal
     if refusal is None:
