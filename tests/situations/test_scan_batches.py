@@ -64,6 +64,44 @@ def test_resolution_is_for_slides_that_state_none(tmp_path: Path) -> None:
 
 
 @situation(
+    "slides",
+    there="a folder in which several slides have one bit per pixel, or show another matter alike",
+    typed="tumortrace scan RUN FOLDER",
+    right="each matter is one line, with the number of slides and examples; scan.json has it by slide",
+)
+def test_what_several_slides_show_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the words of `check`; numbers that differ from slide to slide are no other matter."""
+    write_slide(tmp_path / "s" / "sound.tiff")
+    for number in range(4):
+        black = np.random.default_rng(number).random((256, 256)) > 0.5
+        Image.fromarray(black).save(tmp_path / "s" / f"bit{number}.png", dpi=(50800, 50800))
+    for name, um in (("x", 0.5), ("y", 0.4)):
+        write_slide(tmp_path / "s" / f"{name}.tiff", um)
+    words = ["scan", "run", str(tmp_path / "s"), "-o", str(tmp_path / "out"), "--resolution", "0.25"]
+    assert run(words) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert "note: 4 slides: one bit per pixel (bit0, bit1, bit2, ...)" in said
+    stated = [line for line in said if "which was taken" in line]
+    assert len(stated) == 1
+    assert stated[0].startswith("note: 7 slides: such as the slide states 0.5 um/px, which was taken")
+    assert "one bit per pixel" in record(tmp_path / "out" / "bit2").notes
+    assert "one bit per pixel" not in record(tmp_path / "out" / "x").notes
+    assert run(["scan", "run", str(tmp_path / "s" / "bit0.png"), "-o", str(tmp_path / "out")]) == 0
+    assert "note: one bit per pixel\n" in capsys.readouterr().err
+
+
+def test_another_plane_is_another_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On record, and part of what is compared before a scan counts as complete."""
+    stack = np.stack([np.full((256, 256, 3), (200, 110, 170 + 9 * n), np.uint8) for n in range(3)])
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(2, 2), metadata={"unit": "um", "axes": "ZYXS"})
+    for plane, again in ((None, False), (1, False), (1, True), (3, False)):
+        chosen = [] if plane is None else ["--plane", str(plane)]
+        assert run(["scan", "run", str(tmp_path / "a.tif"), "-o", str(tmp_path / "out"), *chosen]) == 0
+        assert ("complete already" in capsys.readouterr().err) == again
+        assert record(tmp_path / "out" / "a").plane == plane
+
+
+@situation(
     "resolution",
     there="a TIFF of 2,400 dpi, which would be 10.6 um/px",
     typed="tumortrace scan RUN SLIDE",

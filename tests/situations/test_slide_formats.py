@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from tests.situations.situation import situation
 from tumortrace.errors import SlideError
+from tumortrace.images.decoding import read_with_facts
 from tumortrace.slides.slide import Slide
 
 TILES: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb"}
@@ -217,3 +218,89 @@ def test_the_plane_of_focus_is_told(kind: str, tmp_path: Path, pixels: np.ndarra
     with Slide(tmp_path / "b.tif") as slide:
         assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300)), pixels)
         assert "first of 3 pictures of one size" in slide.notes[0]
+
+
+@situation(
+    "slides",
+    there="a stack of planes of focus, of which another than the middle one is sharp",
+    typed="tumortrace scan RUN SLIDE --plane 2",
+    right="that plane is read, on record, and scanned anew where another was; refused where there is none",
+)
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_a_plane_of_focus_can_be_chosen(kind: str, tmp_path: Path, pixels: np.ndarray) -> None:
+    stack = np.stack([pixels, pixels // 2, pixels // 3])
+    options: dict[str, Any] = {"photometric": "rgb", "metadata": {"axes": "ZYXS"}}
+    options |= {"ome": True, "tile": (64, 64)} if kind == "ome" else {"imagej": True}
+    tifffile.imwrite(tmp_path / "a.tif", stack, **options)
+    for plane, shown in ((1, stack[0]), (3, stack[2]), (None, stack[1])):
+        with Slide(tmp_path / "a.tif", plane=plane) as slide:
+            assert np.array_equal(slide.read_region(7, 0, 300, 200, size=(300, 200)), shown[:200, 7:307])
+    with pytest.raises(SlideError, match="--plane 4; expected 1 to 3"):
+        Slide(tmp_path / "a.tif", plane=4)
+    tifffile.imwrite(tmp_path / "b.tif", pixels, metadata=None, **TILES)
+    Image.fromarray(pixels).save(tmp_path / "c.png")
+    for name in ("b.tif", "c.png"):
+        with pytest.raises(SlideError, match="no planes of focus"):
+            Slide(tmp_path / name, plane=1)
+
+
+@situation(
+    "slides",
+    there="a TIFF whose first page is a thumbnail, flagged or not, the picture later or in SubIFDs",
+    typed="tumortrace scan RUN SLIDE",
+    right="the page of full resolution is read, and a note says so; OpenSlide shows the thumbnail",
+)
+@pytest.mark.parametrize("tiled", [True, False])
+@pytest.mark.parametrize("kind", ["flagged", "plain", "levels", "subifd"])
+def test_a_thumbnail_is_not_taken_for_the_slide(kind: str, tiled: bool, tmp_path: Path, pixels: np.ndarray) -> None:
+    small, half = (np.ascontiguousarray(pixels[::step, ::step]) for step in (10, 2))
+    options: dict[str, Any] = {"photometric": "rgb", "metadata": None} | ({"tile": (64, 64)} if tiled else {})
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(small, subfiletype=int(kind != "plain"), subifds=int(kind == "subifd"), **options)
+        file.write(pixels, **options)
+        if kind == "levels":
+            file.write(half, subfiletype=1, **options)
+    with Slide(tmp_path / "a.tif") as slide:
+        assert (slide.width, slide.height, len(slide.reader.levels)) == (400, 300, 2 if kind == "levels" else 1)
+        assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300)), pixels)
+        assert "the page of 400 x 300 px was read, as the first (40 x 30) is small" in slide.notes[0]
+    if not tiled:  # else a slide, which is no patch
+        assert np.array_equal(read_with_facts(tmp_path / "a.tif")[0], pixels)
+
+
+def test_a_picture_before_its_small_copies_is_read_as_ever(tmp_path: Path, pixels: np.ndarray) -> None:
+    """Levels after it, and a label of another shape that is larger."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in (pixels, pixels[::2, ::2], np.zeros((500, 900, 3), np.uint8)):
+            file.write(page, subfiletype=int(page.shape[0] < 300), **TILES)
+    with Slide(tmp_path / "a.tif") as slide:
+        assert (slide.width, slide.notes) == (400, ())
+
+
+@situation(
+    "slides",
+    there="three samples per pixel that the photometric tag calls grey, contiguous or as planes, 8 or 16 bits",
+    typed="tumortrace scan RUN SLIDE",
+    right="red, green and blue, and a note; four or more are refused with what to convert to",
+)
+@pytest.mark.parametrize("deep", [True, False])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("tiled", [True, False])
+def test_colours_that_are_called_grey(
+    deep: bool, planes: str, tiled: bool, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    """As `tifffile.imwrite(photometric="minisblack")` writes them, and others; OpenSlide reads the red ones."""
+    stored = pixels.astype(np.uint16) * 257 if deep else pixels
+    options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": planes, "metadata": None}
+    options |= {"tile": (64, 64)} if tiled else {}
+
+    def write(name: str, samples: np.ndarray) -> Path:
+        tifffile.imwrite(tmp_path / name, samples if planes == "contig" else np.moveaxis(samples, -1, 0), **options)
+        return tmp_path / name
+
+    with Slide(write("a.tif", stored)) as slide:
+        assert np.array_equal(slide.read_region(0, 0, 400, 300, size=(400, 300)), pixels)
+        assert "calls grey were read as red, green and blue" in slide.notes[0]
+    assert np.array_equal(read_with_facts(tmp_path / "a.tif")[0], pixels)
+    with pytest.raises(SlideError, match=r"4 samples per pixel that its tag calls grey.*vips colourspace"):
+        Slide(write("b.tif", np.dstack([stored, stored[..., :1]])))

@@ -110,6 +110,7 @@ def read_with_facts(
     max_pixels: int = MAX_PIXELS,
     slide: bool = False,
     bits: int | None = None,
+    plane: int | None = None,
 ) -> tuple[np.ndarray, Facts]:
     """Pixels of one image as `read_image` gives them, and how the file stores them, in one reading.
 
@@ -118,9 +119,10 @@ def read_with_facts(
         max_pixels: Pixels beyond which an image file is refused before it is decoded.
         slide: Whether a whole slide with levels is wanted too, which is no patch.
         bits: As for `read_image`.
+        plane: Number of the plane of focus to read of a TIFF that has several, from 1; None for the middle one.
 
     Raises:
-        ImageError: As `read_image` does.
+        ImageError: As `read_image` does, and where there is no such plane.
 
     Example:
         >>> import tempfile; from PIL import Image
@@ -140,7 +142,7 @@ def read_with_facts(
     if ref.part:
         return _part(ref, max_pixels, bits)
     try:
-        pixels, facts = _decoded(path, max_pixels, slide, bits)
+        pixels, facts = _decoded(path, max_pixels, slide, bits, plane)
     except ImageError:
         raise
     except MemoryError:
@@ -170,12 +172,14 @@ def _part(ref: ImageRef, max_pixels: int, bits: int | None) -> tuple[np.ndarray,
             raise ImageError(error.found, where=ref, expected=error.expected, remedy=error.remedy) from None
 
 
-def _decoded(path: str, max_pixels: int, slide: bool, bits: int | None) -> tuple[np.ndarray, Facts]:
+def _decoded(
+    path: str, max_pixels: int, slide: bool, bits: int | None, plane: int | None
+) -> tuple[np.ndarray, Facts]:
     read: Read | None = None
     if is_dicom(path):
         read, format = read_dicom(path, max_pixels, slide=slide, bits=bits), "DICOM"
     elif is_tiff(path):
-        read, format = read_tiff(path, max_pixels, slide=slide, bits=bits), "TIFF"
+        read, format = read_tiff(path, max_pixels, slide=slide, bits=bits, plane=plane), "TIFF"
     if read is None:
         pixels, facts = _with_pillow(path, max_pixels, bits)
         return pixels, facts._replace(resolution=patch_resolution(path)) if facts.format == "TIFF" else facts

@@ -1,7 +1,8 @@
 """TIFF as the field writes it: channels as pages, 9 to 32 bits, rare compressions, pyramids, resolution in XML.
 
 Pillow and OpenSlide read some of it wrongly without a word: 12 bits in 16 nearly black, int16 half as bright, an
-unspecified fourth sample as glass, the first of three colour pages alone. What they read rightly is left to them.
+unspecified fourth sample as glass, the first of three colour pages alone, a thumbnail before the picture in its place,
+of three samples that are called grey the red one. What they read rightly is left to them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _MAX_SAMPLE, _ORIENTATION = 281, 274  # tags
 _MINISWHITE, _MINISBLACK, _RGB, _YCBCR = 0, 1, 2, 6  # photometric interpretations
 _UNIT = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4}
 _UNIT |= {"m": 1e6, "in": 25400.0, "inch": 25400.0, "inches": 25400.0}
+_ASPECT = 0.02  # by which the shape of a thumbnail may differ from that of its picture
 _COMMON = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # compressions that Pillow's libtiff knows in every build
 _CONVERT = "convert it to 8-bit RGB, as with `vips colourspace IN OUT srgb`"
 
@@ -44,29 +46,40 @@ class Pixels:
     Args:
         tiff: An opened `tifffile.TiffFile`.
         path: For messages.
+        plane: Number of the plane of focus to read, from 1; None for the middle one.
 
     Attributes:
-        page: The first page.
+        page: The first page, or where that is a thumbnail, the page of full resolution.
+        thumbnail: Whether the first page is one.
+        planes: Planes of focus.
         levels: Pages of each level of its pyramid, full resolution first: one, or three where colours are pages.
         frames: Pictures in the file, of which one is read.
         usual: Whether Pillow (and OpenSlide, of a pyramid) reads it as it is meant.
         note: What was assumed.
 
     Raises:
-        ImageError: Channels as pages that are not red, green and blue; samples of a kind that is not known here.
+        ImageError: Channels as pages that are not red, green and blue; samples of a kind that is not known here; a
+            plane that there is not.
     """
 
-    def __init__(self, tiff: TiffFile, path: str | Path) -> None:
+    def __init__(self, tiff: TiffFile, path: str | Path, plane: int | None = None) -> None:
         self.tiff, self.path, self.note = tiff, path, ""
-        series: Any = tiff.series[0]
+        self._series = series = _full_resolution(tiff)
+        self.thumbnail = series is not tiff.series[0]
         self.page: TiffPage = series.levels[0].pages[0].aspage()
         axes = dict(zip(series.axes, series.shape, strict=True)) if tiff.is_ome or tiff.is_imagej else {}
-        channels, depth = axes.get("C", 1), axes.get("Z", 1)
-        self.frames = depth * axes.get("T", 1) if axes else len(tiff.pages)
+        channels, self.planes = axes.get("C", 1), axes.get("Z", 1)
+        if plane is not None and not 1 <= plane <= self.planes:
+            planes = f"1 to {self.planes}" if self.planes > 1 else "no --plane: the file states no planes of focus"
+            raise ImageError(f"--plane {plane}", where=path, expected=planes, remedy="change it, or leave it out")
+        self._plane = self.planes // 2 if plane is None else plane - 1
         self.colour_pages = channels == 3 and self.page.samplesperpixel == 1
         if channels not in (1, 3) and self.page.samplesperpixel == 1:
             found = f"{channels} channels in pages of their own"
             raise ImageError(found, where=path, expected="red, green and blue", remedy="save it as RGB")
+        if int(self.page.photometric) == _MINISBLACK and self._samples > 3:
+            found = f"{self._samples} samples per pixel that its tag calls grey"
+            raise ImageError(found, where=path, expected="grey or RGB", remedy=_CONVERT)
         self._stack = [(name, size) for name, size in axes.items() if name not in "YXS"]
         self.levels = [self._pages(level) for level in series.levels]
         alike = 1 if axes else sum(page.shape == self.page.shape for page in tiff.pages)
@@ -77,19 +90,38 @@ class Pixels:
                 expected="one picture",
                 remedy="save it as RGB, or each page as a file of its own",
             )
-        if depth > 1:
-            self.note = f"plane {depth // 2 + 1}, the middle one of {depth} planes of focus, was read"
+        self.frames = self.planes * axes.get("T", 1) if axes else alike if self.thumbnail else len(tiff.pages)
+        if self.planes > 1:
+            which = f"plane {self._plane + 1}" + (", the middle one" if plane is None else "")
+            self.note = f"{which} of {self.planes} planes of focus{',' if plane is None else ''} was read"
         elif axes.get("T", 1) > 1 or alike > 1:
             self.note = f"the first of {max(axes.get('T', 1), alike)} pictures of one size was read"
+        elif self.thumbnail:
+            small = tiff.pages.first
+            size = f"{self.page.imagewidth} x {self.page.imagelength} px"
+            self.note = f"the page of {size} was read, as the first ({small.imagewidth} x {small.imagelength}) is small"
+        elif self._called_grey:
+            self.note = "three samples per pixel that its tag calls grey were read as red, green and blue"
         self.top, self.stated = self._white()
         self.usual = (
             not self.colour_pages
-            and depth == 1
+            and self.planes == 1
+            and not self.thumbnail
+            and not self._called_grey
             and str(self.page.dtype) == "uint8"
             and self.page.bitspersample == 8
             and int(self.page.compression) in _COMMON
             and not (self._unspecified and int(self.page.photometric) == _RGB)
         )
+
+    @property
+    def kind(self) -> str:
+        """Kind of pixels, as `Facts` names it."""
+        kind = np.dtype(self.page.dtype).str[1:]
+        if kind in ("b1", "u1"):
+            shallow = "1 bit" if kind == "b1" or self.page.bitspersample == 1 else "grey"
+            return "RGB" if self._colours == 3 else shallow
+        return "16 bit" if kind in ("u2", "i2") else "numbers of an unusual type"
 
     @property
     def orientation(self) -> int:
@@ -140,10 +172,9 @@ class Pixels:
         if photometric == _MINISWHITE:
             values = 255 - values
         rgb = np.broadcast_to(values, (*values.shape[:2], 3))
-        extra = list(self.page.extrasamples or ())
-        if raw.shape[2] > colours and extra and int(extra[0]) in (1, 2):  # transparency, laid over white
+        if raw.shape[2] > colours and self._after in (1, 2):  # transparency, laid over white
             alpha = to_eight_bit(raw[..., colours : colours + 1], self.top, self.path).astype(np.float32) / 255
-            ink = rgb if int(extra[0]) == 1 else rgb * alpha
+            ink = rgb if self._after == 1 else rgb * alpha
             rgb = np.rint(np.minimum(ink + 255 * (1 - alpha), 255)).astype(np.uint8)
         return np.ascontiguousarray(rgb)
 
@@ -156,7 +187,7 @@ class Pixels:
 
     def whole(self) -> np.ndarray:
         """Samples of the full resolution, as `to_rgb` takes them."""
-        series: Any = self.tiff.series[0]
+        series = self._series
         if not self._stack:
             raw = self.page.asarray()
             return np.moveaxis(raw, 0, -1) if self._planar(raw) else raw
@@ -164,18 +195,40 @@ class Pixels:
         axes = series.axes
         for name, size in self._stack:
             if name != "C":
-                raw = raw.take(size // 2 if name == "Z" else 0, axes.index(name))
+                raw = raw.take(self._plane if name == "Z" else 0, axes.index(name))
                 axes = axes.replace(name, "")
         order = [axes.index(name) for name in "YX"] + [axes.index(name) for name in axes if name in "CS"]
         return raw.transpose(order).reshape(*(raw.shape[place] for place in order[:2]), -1)
 
     @property
     def _colours(self) -> int:
-        return 3 if int(self.page.photometric) in (_RGB, _YCBCR) or self.colour_pages else 1
+        in_colour = int(self.page.photometric) in (_RGB, _YCBCR)
+        return 3 if in_colour or self.colour_pages or self._called_grey else 1
+
+    @property
+    def _extra(self) -> list[int]:
+        """What samples after those that the photometric tag counts are: 1 and 2 transparency, 0 not stated."""
+        return [int(sample) for sample in self.page.extrasamples or ()]
+
+    @property
+    def _samples(self) -> int:
+        """Samples of a pixel without a last one of transparency."""
+        return int(self.page.samplesperpixel) - bool(self._extra and self._extra[-1] in (1, 2))
+
+    @property
+    def _called_grey(self) -> bool:
+        """Whether there are three samples that the photometric tag calls grey, as careless writers call colours."""
+        return int(self.page.photometric) == _MINISBLACK and self._samples == 3
+
+    @property
+    def _after(self) -> int:
+        """What the sample after the colours is; 0 where there is none."""
+        place = self._colours - (int(self.page.samplesperpixel) - len(self._extra))
+        return self._extra[place] if 0 <= place < len(self._extra) else 0
 
     @property
     def _unspecified(self) -> bool:
-        return any(int(sample) == 0 for sample in self.page.extrasamples or ())
+        return 0 in self._extra
 
     def _planar(self, raw: np.ndarray) -> bool:
         return raw.ndim == 3 and int(self.page.planarconfig) == 2
@@ -185,7 +238,9 @@ class Pixels:
         picked = np.arange(len(level.pages))
         if self._stack and len(level.pages) == np.prod([size for _, size in self._stack]):
             picked = picked.reshape([size for _, size in self._stack])
-            index = tuple(slice(None) if name == "C" else size // 2 if name == "Z" else 0 for name, size in self._stack)
+            index = tuple(
+                slice(None) if name == "C" else self._plane if name == "Z" else 0 for name, _ in self._stack
+            )
             picked = np.atleast_1d(picked[index])
         else:
             picked = picked[:1]
@@ -218,7 +273,29 @@ class Read(NamedTuple):
     resolution: float | None = None
 
 
-def read_tiff(path: str, max_pixels: int, *, slide: bool = False, bits: int | None = None) -> Read | None:
+def _full_resolution(tiff: TiffFile) -> Any:
+    """The series of pages to read: the first, or a larger one where the first page is its thumbnail.
+
+    It is one where NewSubfileType says so, or where another has its shape and more pixels. The pages that are larger
+    may stand later in the file or in SubIFDs.
+    """
+    first: Any = tiff.series[0]
+    if tiff.is_ome or tiff.is_imagej or tiff.is_svs:
+        return first
+    small = first.levels[0].pages[0].aspage()
+
+    def of_it(series: Any) -> bool:
+        page = series.levels[0].pages[0].aspage()
+        larger = page.imagewidth > small.imagewidth and page.imagelength > small.imagelength
+        ratio = (page.imagewidth / page.imagelength) / (small.imagewidth / small.imagelength)
+        return larger and not page.is_reduced and (small.is_reduced or abs(ratio - 1) < _ASPECT)
+
+    return max(filter(of_it, tiff.series[1:]), key=lambda series: series.size, default=first)
+
+
+def read_tiff(
+    path: str, max_pixels: int, *, slide: bool = False, bits: int | None = None, plane: int | None = None
+) -> Read | None:
     """A TIFF's first picture, where Pillow would not read it as it is meant; None where Pillow will do.
 
     Raises:
@@ -232,20 +309,17 @@ def read_tiff(path: str, max_pixels: int, *, slide: bool = False, bits: int | No
         return None
     with tiff:
         try:
-            pixels = Pixels(tiff, path)
+            pixels = Pixels(tiff, path, plane)
             _refuse_slides(tiff, pixels, max_pixels, slide, path)
             if pixels.usual:
                 return None
-            page = pixels.page
             refuse_incomplete(pixels.levels[0], path)
             raw = pixels.whole()
-            kinds = {"u2": "16 bit", "i2": "16 bit", "u1": "RGB" if raw.ndim == 3 else "grey"}
-            kind = kinds.get(np.dtype(page.dtype).str[1:], "numbers of an unusual type")
             depth = depth_of(pixels.colours_of(raw), pixels.top, stated=pixels.stated, bits=bits, path=path)
             pixels.top = depth.top
             note = "; ".join(text for text in (pixels.note, depth.note) if text)
             rgb = pixels.upright(pixels.to_rgb(raw))
-            return Read(rgb, kind, pixels.frames, note, depth.likely, pixels.plausible_resolution)
+            return Read(rgb, pixels.kind, pixels.frames, note, depth.likely, pixels.plausible_resolution)
         except ImageError:
             raise
         except Exception as error:  # damaged files make decoders raise nearly anything
@@ -260,7 +334,7 @@ def _refuse_slides(tiff: TiffFile, pixels: Pixels, max_pixels: int, slide: bool,
     if page.imagewidth * page.imagelength > max_pixels:
         expected = f"at most {max_pixels // 1_000_000} megapixels"
         raise ImageError(f"too many pixels ({size})", where=path, expected=expected, remedy=scan)
-    if not slide and page.is_tiled and (len(pixels.levels) > 1 or tiff.is_svs):
+    if not slide and page.is_tiled and (len(pixels.levels) > 1 or pixels.thumbnail or tiff.is_svs):
         raise ImageError(f"a whole slide ({size} px, in levels)", where=path, expected="a patch", remedy=scan)
 
 

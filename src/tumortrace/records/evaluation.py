@@ -355,6 +355,7 @@ class ScanRecord(Record):
         resolution: Micrometres per pixel of level 0, None where not known.
         level: Of the pyramid, from which tiles were read; `level_factor` is how many times smaller it is, and
             `resampling` how its pixels became those of a tile; `read_level` is what was asked for.
+        plane: Of focus, from 1, as was asked; None for the middle one, or where there are none.
         content: By which the slide is known again, wherever it lies; `request` by which all that was asked is.
         tissue_by: `colour`, `darkness` (of a grey slide), or `mask`.
         left_out: Area that was left out as too pale though it is no glass, as a share of it and the tissue.
@@ -362,7 +363,7 @@ class ScanRecord(Record):
         tiles: How many were looked at; `positive_tiles`, `referred_tiles` and `unfamiliar_tiles` are some of them.
         score: Of the slide.
         outlines: Number of outlines.
-        seconds: Of all sittings, where it was interrupted.
+        seconds: Of all sittings, where it was interrupted; of one that was killed, up to the last batch that it kept.
         files: By what they are.
     """
 
@@ -377,6 +378,7 @@ class ScanRecord(Record):
     level_factor: float | None = None
     resampling: str = ""
     read_level: str = "auto"
+    plane: int | None = None
     content: str = ""
     request: str = ""
     tissue_by: str = "colour"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
+from tumortrace.cohorts.findings import Example, Finding, count
 from tumortrace.errors import RunError, SlideError, TumorTraceError
 from tumortrace.images.decoding import IMAGE_SUFFIXES
 from tumortrace.images.dicom import is_dicom, series_of
@@ -20,6 +22,7 @@ from tumortrace.slides.result import JOURNAL, default_folder, holds, same_slide
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
 
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _SLIDES = IMAGE_SUFFIXES | {".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu", ".czi"}
 
 
@@ -35,6 +38,7 @@ def scan_slides(
     read_level: str = "auto",
     tissue_mask: Path | None = None,
     bits: int | None = None,
+    plane: int | None = None,
     device: str = "auto",
 ) -> int:
     """Run over whole slides: heat map, table of tiles, tumour outlines for QuPath, slide score.
@@ -56,6 +60,7 @@ def scan_slides(
             is no coarser than the tiles.
         tissue_mask: PNG or TIFF of any size that covers the whole slide, of one slide: what is not zero is tissue.
         bits: Bits that deep slides hold whose files do not say, such as 12 for 12 bits stored in 16.
+        plane: Number of the plane of focus to read, from 1, of OME-TIFFs and ImageJ's stacks; default the middle one.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Returns:
@@ -79,6 +84,7 @@ def scan_slides(
     model.require_preparation(None, files[0].name)
     patch_resolution_of(model.info.resolution, patch_resolution)
     failed: list[str] = []
+    notes: dict[str, tuple[str, ...]] = {}
     last = None
     try:
         for slide, folder in zip(files, folders, strict=True):
@@ -94,6 +100,7 @@ def scan_slides(
                     read_level=read_level,
                     tissue_mask=tissue_mask,
                     bits=bits,
+                    plane=plane,
                     model=model,
                     renew=False,
                 )
@@ -104,13 +111,16 @@ def scan_slides(
                 say(f"scan: {slide.name} could not be scanned: {error.found}")
                 continue
             last = result.folder
-            for note in result.record.notes:
-                say(f"note: {note}")
+            notes[folder.name] = tuple(result.record.notes)
+            if len(files) == 1:
+                _tell(notes)
             say(f"scan: {result.summary}")
             print(result.folder)
     except KeyboardInterrupt:
         raise RunError("interrupted", where=slide, remedy="the same command goes on where it stopped") from None
     finally:  # a slide that is refused does not keep those before it out of the report
+        if len(files) > 1:
+            _tell(notes)
         if last is not None:
             renew_report(run, last)
     if failed:
@@ -118,6 +128,26 @@ def scan_slides(
         for line in failed:
             say(f"  {line}")
     return int(bool(failed))
+
+
+def _tell(notes: Mapping[str, tuple[str, ...]]) -> None:
+    """Say what there is to say of slides, each matter once: with their number and examples where there are several.
+
+    Args:
+        notes: Of each scan, by the name of its folder. Those that differ in numbers alone are one matter.
+    """
+    slides: dict[str, dict[str, str]] = {}
+    for name, lines in notes.items():
+        for line in lines:
+            slides.setdefault(_NUMBER.sub("#", line), {}).setdefault(name, line)
+    for told in slides.values():
+        first = next(iter(told.values()))
+        if len(notes) == 1:
+            say(f"note: {first}")
+            continue
+        alike = "" if len(set(told.values())) == 1 else "such as "
+        message = f"{count(len(told), 'slide')}: {alike}{first}"
+        say(f"note: {Finding('slides', 'note', len(told), message, examples=tuple(map(Example, told))).line}")
 
 
 def find_slides(paths: Sequence[Path]) -> list[Path]:

@@ -72,6 +72,7 @@ def scan(
     read_level: str | int = "auto",
     tissue_mask: str | Path | None = None,
     bits: int | None = None,
+    plane: int | None = None,
     name: str | None = None,
     progress: Progress | None = None,
     renew: bool = True,
@@ -101,6 +102,7 @@ def scan(
             the slide's colours tell.
         bits: Bits that the numbers of a deep slide hold where it does not say, such as 12 for 12 bits stored in 16.
             Default: as the training images of the model were said to have.
+        plane: Number of the plane of focus to read, from 1. Default: the middle one, where the file states planes.
         name: What to call the slide, in place of its file's name.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
@@ -146,7 +148,7 @@ def scan(
         model = load_model(Path(run), device=device)
         model.require_preparation(None, name or Path(slide).name)
     bits = bits or getattr(model.info, "bits", None)
-    with Slide(slide, name=name, bits=bits) as opened:
+    with Slide(slide, name=name, bits=bits, plane=plane) as opened:
         require_bits(opened)
         notes = list(opened.notes)
         resolution = slide_resolution(opened, resolution, override_resolution, notes)
@@ -158,7 +160,7 @@ def scan(
             "tissue": None if marked is None else [marked.shape, zlib.crc32(marked.tobytes())],
             "tiles": [overlap, minimum_tissue, resolution, scale, level, RESAMPLING],
         }
-        asked |= {"bits": bits} if bits else {}
+        asked |= {name: value for name, value in (("bits", bits), ("plane", plane)) if value}
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
         with only_scan(folder):
             if (complete := finished(folder, asked)) is not None:
@@ -210,6 +212,7 @@ def scan(
                 resolution=resolution,
                 level=level,
                 read_level=str(read_level),
+                plane=plane,
                 overlap=overlap,
                 outlines=len(polygons),
                 notes=notes,

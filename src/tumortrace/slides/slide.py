@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from tumortrace.cohorts.findings.forms import told_of_kind
 from tumortrace.images.readers import open_reader
 
 RESOLUTIONS = (0.05, 20.0)  # um/px that a microscope scan can have; 72 or 96 dpi mean that nobody measured
@@ -33,6 +34,7 @@ class Slide:
         path: The slide's file.
         name: What to call it; the file's name where None.
         bits: Bits that its numbers hold where the file does not say, such as 12 for 12 bits stored in 16.
+        plane: Number of the plane of focus to read, from 1; None for the middle one.
 
     Attributes:
         path, name: The file and its name.
@@ -44,7 +46,8 @@ class Slide:
         notes: What was assumed while opening.
 
     Raises:
-        SlideError: The file is missing, damaged, of no known format, or too large to be read without levels.
+        SlideError: The file is missing, damaged, of no known format, too large to be read without levels, or has no
+            such plane.
         MissingDependencyError: OpenSlide is not installed.
 
     Example:
@@ -56,14 +59,17 @@ class Slide:
         (300, 200, None, (20, 30, 3))
     """
 
-    def __init__(self, path: str | Path, *, name: str | None = None, bits: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, name: str | None = None, bits: int | None = None, plane: int | None = None
+    ) -> None:
         self.path = Path(path)
         self.name = name or self.path.name
-        self.reader = open_reader(self.path, bits)
+        self.reader = open_reader(self.path, bits, plane)
         self._left, self._top, self.width, self.height = self.reader.part
         self.coarsest = max(level.across for level in self.reader.levels)
         self.resolution, notes = _believable(self.reader.resolution)
-        self.notes = (*self.reader.notes, *notes)
+        kind = told_of_kind(self.reader.kind)
+        self.notes = (*self.reader.notes, *([kind] if kind else []), *notes)
         # A file can open and still hold nothing readable; better said now than after the model has loaded.
         self.read_region(self.width // 2, self.height // 2, 1, 1, size=(1, 1))
 

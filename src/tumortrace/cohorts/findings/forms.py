@@ -20,8 +20,20 @@ _KINDS: dict[str, tuple[str, Verdict, str]] = {
     "CMYK": ("mode-cmyk", "warning", "printing colours (CMYK), which turn into RGB only roughly"),
     "16 bit": ("mode-16-bit", "warning", "16 bits per channel, which are scaled to 8 by the bits that are used"),
     "1 bit": ("mode-1-bit", "warning", "one bit per pixel"),
+    "label map": ("mode-labels", "warning", "a few labels for colours, as a mask has"),
 }
+_PLAIN = ("RGB", "grey")  # kinds of which there is nothing to say
 _OTHER: tuple[str, Verdict, str] = ("mode-unusual", "warning", "an unusual kind of pixels")
+
+
+def told_of_kind(kind: str) -> str:
+    """What is to be said of a picture by its kind of pixels; blank where nothing is.
+
+    Example:
+        >>> told_of_kind("1 bit"), told_of_kind("RGB")
+        ('one bit per pixel', '')
+    """
+    return "" if kind in _PLAIN else _said_of(kind)[2]
 
 
 @FINDERS.register("forms")
@@ -65,11 +77,15 @@ def _masks(bad: pd.DataFrame, total: int) -> Iterator[Finding]:
 
 def _kinds(sound: pd.DataFrame) -> Iterator[Finding]:
     usual = sound["kind"].mode()[:1]
-    for kind, bad in sound[~sound["kind"].isin([*usual, "RGB", "grey"])].groupby("kind"):
-        name, verdict, what = _KINDS.get(str(kind), _OTHER)
+    for kind, bad in sound[~sound["kind"].isin([*usual, *_PLAIN])].groupby("kind"):
+        name, verdict, what = _said_of(str(kind))
         message = f"{count(len(bad), 'image')} with {what}, among {len(sound) - len(bad):,} without"
         remedy = "look whether they are right, and save all images in one form" if verdict == "warning" else ""
         yield Finding(name, verdict, len(bad), message, remedy, examples(bad))
+
+
+def _said_of(kind: str) -> tuple[str, Verdict, str]:
+    return _KINDS.get(kind, _OTHER)
 
 
 def _grey(vivid: pd.DataFrame) -> Iterator[Finding]:
@@ -105,7 +121,7 @@ def _assumed(sound: pd.DataFrame) -> Iterator[Finding]:
     """What else was assumed of pixels."""
     bad = sound[(sound["note"].fillna("") != "") & (sound["bits"].fillna(0) == 0) & ~(sound["frames"] > 1)]
     if len(bad):
-        message = f"{count(len(bad), 'image')} read otherwise than was said: {bad['note'].iloc[0]}"
+        message = f"{count(len(bad), 'image')} of which something was assumed: {bad['note'].iloc[0]}"
         remedy = "nothing, where that is right"
         yield Finding("bits-differ", "warning", len(bad), message, remedy, examples(bad, bad["note"]))
 

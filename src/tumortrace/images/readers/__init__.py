@@ -12,8 +12,8 @@ import numpy as np
 from tumortrace.errors import SlideError
 
 READERS = ("tiff", "openslide", "plain")
-"""Modules of this package in the order in which they are asked; each has `open_reader(path, bits)`, which returns a
-`Reader`, or None for a file that is not its own. The last one opens or refuses what is left."""
+"""Modules of this package in the order in which they are asked; each has `open_reader(path, bits, plane)`, which returns
+a `Reader`, or None for a file that is not its own. The last one opens or refuses what is left."""
 
 
 class Level(NamedTuple):
@@ -41,6 +41,8 @@ class Reader(Protocol):
         in_memory: Whether all pixels are decoded already.
         notes: What was assumed while opening.
         bits: Bits that its numbers seem to hold where nothing states it, so that it may be much too dark; else 0.
+        kind: Kind of pixels, as `images.decoding.Facts` names it.
+        planes: Planes of focus of which one can be read.
     """
 
     levels: tuple[Level, ...]
@@ -50,6 +52,8 @@ class Reader(Protocol):
     in_memory: bool
     notes: tuple[str, ...]
     bits: int
+    kind: str
+    planes: int
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Whole pixels of a level, as stored: nothing is interpolated.
@@ -72,24 +76,32 @@ class Reader(Protocol):
         ...
 
 
-def open_reader(path: Path, bits: int | None = None) -> Reader:
+def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -> Reader:
     """The slide's reader: the first in `READERS` that knows the file.
 
     Args:
         path: The slide's file.
         bits: Bits that its numbers hold where it does not say so; None where nothing was said.
+        plane: Number of the plane of focus to read, from 1; None for the middle one.
 
     Raises:
-        SlideError: The file is missing, damaged, of no known format, or too large to be read without levels.
+        SlideError: The file is missing, damaged, of no known format, too large to be read without levels, or has no
+            such plane.
         MissingDependencyError: The library that reads it is not installed.
     """
     if not path.is_file():
         raise SlideError("no such file", where=path, expected="a slide", remedy="check the path")
     try:
         for name in READERS:
-            reader: Reader | None = import_module(f"{__name__}.{name}").open_reader(path, bits)
-            if reader is not None:
+            reader: Reader | None = import_module(f"{__name__}.{name}").open_reader(path, bits, plane)
+            if reader is None:
+                continue
+            if plane is None or reader.planes > 1:
                 return reader
+            reader.close()
+            found = f"--plane {plane} of a file in which no planes of focus are known"
+            expected = "an OME-TIFF or ImageJ stack that states its planes"
+            raise SlideError(found, where=path, expected=expected, remedy="leave out --plane")
     except OSError as error:
         found = f"cannot be read ({error.strerror or error})"
         raise SlideError(found, where=path, expected="a slide", remedy="check the rights and the disk") from error

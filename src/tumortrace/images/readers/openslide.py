@@ -24,6 +24,8 @@ class OpenSlideReader:
     in_memory = False
     notes: tuple[str, ...] = ()
     bits = 0  # OpenSlide gives 8 each
+    kind = "RGB"
+    planes = 1  # which it does not tell apart
 
     def __init__(self, path: Path, slide: Any) -> None:
         self._path, self._slide = path, slide
@@ -75,7 +77,7 @@ class OpenSlideReader:
         return white
 
 
-def open_reader(path: Path, bits: int | None = None) -> OpenSlideReader | None:
+def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -> OpenSlideReader | None:
     """The slide, or None where OpenSlide does not know the format."""
     try:
         import openslide

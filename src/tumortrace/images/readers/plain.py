@@ -21,9 +21,9 @@ class PlainReader:
 
     in_memory = True
 
-    def __init__(self, path: Path, bits: int | None) -> None:
-        self._pixels, facts = _decoded(path, bits)
-        self.bits = facts.bits
+    def __init__(self, path: Path, bits: int | None, plane: int | None) -> None:
+        self._pixels, facts = _decoded(path, bits, plane)
+        self.bits, self.kind = facts.bits, facts.kind
         several = f"the first of {facts.frames} pictures in the file was read" if facts.frames > 1 else ""
         turned = f"turned as its orientation tag ({facts.orientation}) says" if facts.orientation != 1 else ""
         self.notes = tuple(note for note in (facts.note or several, turned) if note)
@@ -31,7 +31,7 @@ class PlainReader:
         self.levels = levels_of([(width, height)])
         self.part = (0, 0, width, height)
         self.properties: Mapping[str, str] = {}
-        self.resolution = _stated_resolution(path)
+        self.resolution, self.planes = _stated(path)
 
     def read_region(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """See `Reader`."""
@@ -41,19 +41,21 @@ class PlainReader:
         """See `Reader`."""
 
 
-def open_reader(path: Path, bits: int | None = None) -> PlainReader:
+def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -> PlainReader:
     """The image.
 
     Raises:
-        SlideError: It cannot be decoded, or is too large.
+        SlideError: It cannot be decoded, is too large, or has no such plane.
     """
-    return PlainReader(path, bits)
+    return PlainReader(path, bits, plane)
 
 
-def _decoded(path: Path, bits: int | None) -> tuple[np.ndarray, Facts]:
+def _decoded(path: Path, bits: int | None, plane: int | None) -> tuple[np.ndarray, Facts]:
     try:
-        return read_with_facts(path, slide=True, bits=bits)
+        return read_with_facts(path, slide=True, bits=bits, plane=plane)
     except ImageError as error:
+        if error.expected and error.remedy and "tumortrace scan" not in error.remedy:  # which is what was asked for
+            raise SlideError(error.found, where=path, expected=error.expected, remedy=error.remedy) from error
         raise SlideError(
             error.found,
             where=path,
@@ -62,13 +64,14 @@ def _decoded(path: Path, bits: int | None) -> tuple[np.ndarray, Facts]:
         ) from error
 
 
-def _stated_resolution(path: Path) -> tuple[float, float] | None:
-    """Um per px across and down; what is not known here states none."""
+def _stated(path: Path) -> tuple[tuple[float, float] | None, int]:
+    """Um per px across and down, and planes of focus; what is not known here states none, and has one."""
     if is_tiff(path):
         with suppress(Exception), tifffile.TiffFile(path) as tiff:
-            return Pixels(tiff, path).resolution
-        return None
+            pixels = Pixels(tiff, path)
+            return pixels.resolution, pixels.planes
+        return None, 1
     with suppress(Exception), Image.open(path) as image:
         across, down = (25400 / float(value) for value in image.info["dpi"])
-        return across, down
-    return None
+        return (across, down), 1
+    return None, 1

@@ -29,7 +29,7 @@ class TiffReader:
 
     def __init__(self, path: Path, tiff: tifffile.TiffFile, pixels: Pixels, bits: int | None) -> None:
         self._path, self._tiff, self._pixels, self._lock = path, tiff, pixels, threading.Lock()
-        self._lies = pixels.orientation >= 5
+        self._lies, self.kind, self.planes = pixels.orientation >= 5, pixels.kind, pixels.planes
         turned = slice(None, None, -1) if self._lies else slice(None)
         self.levels = levels_of([(pages[0].imagewidth, pages[0].imagelength)[turned] for pages in pixels.levels])
         self.part = (0, 0, self.levels[0].width, self.levels[0].height)
@@ -130,11 +130,11 @@ class TiffReader:
                     yield (plane * down + row) * across + column, plane
 
 
-def open_reader(path: Path, bits: int | None = None) -> TiffReader | None:
+def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -> TiffReader | None:
     """The slide, or None for what is no TIFF, a vendor's, small, or read rightly by the other readers.
 
     Raises:
-        SlideError: Parts of the file are missing, or its channels are no colours.
+        SlideError: Parts of the file are missing, its channels are no colours, or it has no such plane.
     """
     if not is_tiff(path):
         return None
@@ -149,7 +149,7 @@ def open_reader(path: Path, bits: int | None = None) -> TiffReader | None:
             _refuse_cut_off(tiff, path)
             _refuse_turned(tiff, path)
             return None
-        pixels = Pixels(tiff, path)
+        pixels = Pixels(tiff, path, plane)
         refuse_incomplete([page for pages in pixels.levels for page in pages], path)
         page = pixels.page
         large = page.is_tiled or len(pixels.levels) > 1 or page.imagewidth * page.imagelength > MAX_PIXELS
