@@ -286,9 +286,7 @@ def test_a_picture_before_its_small_copies_is_read_as_ever(tmp_path: Path, pixel
 @pytest.mark.parametrize("deep", [True, False])
 @pytest.mark.parametrize("planes", ["contig", "separate"])
 @pytest.mark.parametrize("tiled", [True, False])
-def test_colours_that_are_called_grey(
-    deep: bool, planes: str, tiled: bool, tmp_path: Path, pixels: np.ndarray
-) -> None:
+def test_colours_that_are_called_grey(deep: bool, planes: str, tiled: bool, tmp_path: Path, pixels: np.ndarray) -> None:
     """As `tifffile.imwrite(photometric="minisblack")` writes them, and others; OpenSlide reads the red ones."""
     stored = pixels.astype(np.uint16) * 257 if deep else pixels
     options: dict[str, Any] = {"photometric": "minisblack", "planarconfig": planes, "metadata": None}

@@ -172,9 +172,7 @@ def _part(ref: ImageRef, max_pixels: int, bits: int | None) -> tuple[np.ndarray,
             raise ImageError(error.found, where=ref, expected=error.expected, remedy=error.remedy) from None
 
 
-def _decoded(
-    path: str, max_pixels: int, slide: bool, bits: int | None, plane: int | None
-) -> tuple[np.ndarray, Facts]:
+def _decoded(path: str, max_pixels: int, slide: bool, bits: int | None, plane: int | None) -> tuple[np.ndarray, Facts]:
     read: Read | None = None
     if is_dicom(path):
         read, format = read_dicom(path, max_pixels, slide=slide, bits=bits), "DICOM"

@@ -193,7 +193,7 @@ class Pixels:
             return np.moveaxis(raw, 0, -1) if self._planar(raw) else raw
         raw = series.asarray()
         axes = series.axes
-        for name, size in self._stack:
+        for name, _ in self._stack:
             if name != "C":
                 raw = raw.take(self._plane if name == "Z" else 0, axes.index(name))
                 axes = axes.replace(name, "")
@@ -238,9 +238,7 @@ class Pixels:
         picked = np.arange(len(level.pages))
         if self._stack and len(level.pages) == np.prod([size for _, size in self._stack]):
             picked = picked.reshape([size for _, size in self._stack])
-            index = tuple(
-                slice(None) if name == "C" else self._plane if name == "Z" else 0 for name, _ in self._stack
-            )
+            index = tuple(slice(None) if name == "C" else self._plane if name == "Z" else 0 for name, _ in self._stack)
             picked = np.atleast_1d(picked[index])
         else:
             picked = picked[:1]

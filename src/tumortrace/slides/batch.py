@@ -187,9 +187,9 @@ def folders_for(run: Path, files: Sequence[Path], out: Path | None) -> list[Path
     folders = []
     for file, candidates in zip(files, names, strict=True):
         home, content = default_folder(run, file) if out is None else out / file.stem, content_of(file)
-        for name, count in zip(candidates, counts, strict=True):
+        for name, known in zip(candidates, counts, strict=True):
             folder = home.with_name(home.name.removesuffix(file.stem) + name)
-            if count[name.casefold()] > 1 or name.casefold() in used:
+            if known[name.casefold()] > 1 or name.casefold() in used:
                 continue
             holder = holds(folder)
             if holder is None or not content or same_slide(holder, (file.name, content)):
