@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
             {"name": "plain-cnn", "preprocessing": {"crop": 16}, "arguments": {"blocks": [4], "outputs": 2}},
         ]
     },
+    "equivariant-resnet": {"stem": 2, "widths": [2, 4], "depths": [1, 1]},
     "plain-cnn": {"blocks": [4, 4], "attention": True, "batch_norm": True},
 }
 

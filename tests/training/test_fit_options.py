@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tumortrace.errors import ModelError, RunError
 from tumortrace.models.architecture import build_network, freeze
@@ -82,6 +83,39 @@ def test_two_stages(patches: Patches, tmp_path: Path) -> None:
     same = {name for name in before if torch.equal(before[name], last[f"network.{name}"])}
     assert "body.conv1.weight" in same
     assert "body.layer1.0.conv1.weight" not in same
+
+
+def test_one_core_and_two_learn_the_same_to_the_last_bit(patches: Patches, tmp_path: Path) -> None:
+    """A batch has the same parts, with the same draws, whether they are computed side by side or in turn."""
+    changes = ["preprocessing.size=32", "batch_size=16", "epochs=2", "augmentation.mixup=0.4",
+               "model.name=equivariant-resnet", "model.arguments={stem: 2, widths: [4], depths: [1], dropout: 0.5}"]  # fmt: skip
+    threads, learnt = torch.get_num_threads(), []
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            fit = trainer(patches, tmp_path / str(cores), changes)
+            assert fit.descent.parts == 2
+            fit.fit()
+            learnt.append(fit.evaluated.state_dict())
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(threads)
+    for name, values in learnt[0].items():
+        assert torch.equal(values, learnt[1][name]), name
+
+
+def test_a_step_of_two_parts_is_the_mean_of_their_steps(patches: Patches, tmp_path: Path) -> None:
+    """The gradient of a batch without batch norm or dropout is that of the whole, as torch computes it."""
+    changes = ["preprocessing.size=32", "batch_size=15"]
+    fit = trainer(patches, tmp_path, changes)
+    batch = np.arange(15)
+    pixels = fit.recipe.preprocessing.pixels(fit.training.tensor(batch, fit.device))
+    logits = fit.network(fit.recipe.preprocessing.normalise(pixels))
+    loss = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(fit.training.labels[batch]))
+    expected = torch.autograd.grad(loss, list(fit.network.parameters()))
+    assert fit._step(batch) == pytest.approx(float(loss), rel=1e-5)
+    for parameter, gradient in zip(fit.network.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])

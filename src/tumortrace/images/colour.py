@@ -17,10 +17,9 @@ def change_stains(images: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     Images are float, shape (N, 3, H, W), range [0, 1], here and below.
     """
     to_rgb = images.new_tensor(RUIFROK)
-    to_stains = torch.linalg.inv(to_rgb)
-    stains = torch.einsum("nchw,cs->nshw", to_density(images * 255), to_stains)
-    stains = stains * factor[:, :, None, None] + shift[:, :, None, None]
-    return (from_density(torch.einsum("nshw,sc->nchw", stains, to_rgb)) / 255).clamp(0, 1)
+    matrix = torch.linalg.inv(to_rgb) * factor[:, None] @ to_rgb  # into stains, their change, and back in one
+    density = torch.baddbmm((shift @ to_rgb)[:, :, None], matrix.mT, to_density(images * 255).flatten(2))
+    return (from_density(density.view_as(images)) / 255).clamp(0, 1)
 
 
 def shift_channels(images: Tensor, shift: Tensor) -> Tensor:

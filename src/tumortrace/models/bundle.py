@@ -31,6 +31,7 @@ from tumortrace.models.device import keep_memory, prediction_batch, resolve_devi
 from tumortrace.models.layers import LogOdds
 from tumortrace.models.ood import OodDetector, embedding
 from tumortrace.models.runtimes import Backend, Outputs, Runtime, open_runtime
+from tumortrace.models.streams import streams
 from tumortrace.records.evaluation import NamedModel
 from tumortrace.records.files import replacing, sha256, write_json
 from tumortrace.records.model import DESCRIPTION, GENERATOR, WEIGHTS
@@ -245,12 +246,19 @@ class Model:
         self.require_shape(images, self.info.graph_size if prepared else None)
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
         size = prediction_batch(self.info.preprocessing.output_size(self.info.patch_size))
+
+        def compute(start: int) -> Outputs:
+            batch = images[rows[start : start + size]]
+            ready = np.ascontiguousarray(batch) if prepared else self.info.prepare(batch)
+            return self.runtime(ready) if self.runtime else self._batch(ready, embed)
+
         starts: Iterable[int] = range(0, len(rows), size)
         if description:
             starts = track(starts, description)
-        batches = (images[rows[start : start + size]] for start in starts)
-        ready = (np.ascontiguousarray(batch) if prepared else self.info.prepare(batch) for batch in batches)
-        parts = [self.runtime(batch) if self.runtime else self._batch(batch, embed) for batch in ready]
+        # one batch, or a runtime with threads of its own, is shared out by all cores
+        alone = self.runtime is not None or len(rows) <= size
+        with streams(self.device, 1 if alone else None) as several:
+            parts = list(several.map(compute, starts))
         if not parts:
             return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
         return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))

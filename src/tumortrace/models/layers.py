@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
+from tumortrace.models.views import Views
 
 POOLINGS = ("flatten", "average", "centre")
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout, whose draws may come from a source of its own, so that streams do not share one.
+
+    Attributes:
+        generator: Of the draws; None is torch's own.
+    """
+
+    generator: torch.Generator | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.generator is None or not self.training or not self.p:
+            return super().forward(input)
+        kept = torch.empty_like(input).bernoulli_(1 - self.p, generator=self.generator)
+        return input * kept / (1 - self.p)
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator, network: nn.Module) -> Iterator[None]:
+    """Let all `Dropout` in a network draw from a source of its own."""
+    layers = [layer for layer in network.modules() if isinstance(layer, Dropout)]
+    for layer in layers:
+        layer.generator = generator
+    yield
+    for layer in layers:
+        layer.generator = None
 
 
 class CentreAttention(nn.Module):
@@ -23,10 +52,12 @@ class CentreAttention(nn.Module):
     Args:
         channels: Channels C of the features.
         size: Height and width of the features.
+        symmetric: Whether the map treats positions alike that a symmetry of the square, or of the rectangle, exchanges.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], *, symmetric: bool = False) -> None:
         super().__init__()
+        self.views = Views.of(size) if symmetric else Views()
         rows = torch.linspace(-1, 1, size[0]).view(-1, 1)
         columns = torch.linspace(-1, 1, size[1]).view(1, -1)
         self.position = nn.Parameter(-2 * (rows**2 + columns**2))
@@ -35,7 +66,8 @@ class CentreAttention(nn.Module):
             nn.init.zeros_(values)
 
     def forward(self, features: Tensor) -> Tensor:
-        score = self.score(features) + self.position
+        position = self.views.mean(self.views.together(self.position[None, None]))
+        score = self.score(features) + position
         weights = score.flatten(1).softmax(1).view_as(score) * score[0].numel()
         return features * weights
 
@@ -43,9 +75,9 @@ class CentreAttention(nn.Module):
 class CentrePooling(nn.Module):
     """A mean over positions weighted by `CentreAttention` beside the plain one; 2 C features."""
 
-    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+    def __init__(self, channels: int, size: tuple[int, int], *, symmetric: bool = False) -> None:
         super().__init__()
-        self.attention = CentreAttention(channels, size)
+        self.attention = CentreAttention(channels, size, symmetric=symmetric)
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.cat([self.attention(features).mean((2, 3)), features.mean((2, 3))], 1)
@@ -199,7 +231,7 @@ def build_head(units: int, steps: Sequence[Mapping[str, Any]] = (), outputs: int
                 layers += [nn.Linear(units, wide), nn.ReLU()]
                 units = wide
             case {"dropout": int(share) | float(share)} if len(step) == 1 and 0 <= share < 1:
-                layers.append(nn.Dropout(share))
+                layers.append(Dropout(share))
             case {"batch_norm": True} if len(step) == 1:
                 layers.append(nn.BatchNorm1d(units, eps=1e-3, momentum=0.01))
             case {"neighbours": int(count), "images": int(images)} if len(step) == 2 and step is steps[-1]:

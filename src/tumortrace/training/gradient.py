@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,21 +20,31 @@ from torch import Tensor
 
 from tumortrace.errors import RunError
 from tumortrace.evaluation.measures import MEASURES
-from tumortrace.models.architecture import Network, build_network, train_unfrozen
+from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
 from tumortrace.models.layers import LogOdds
+from tumortrace.models.streams import Streams, streams
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
 from tumortrace.training.features import frozen_features
-from tumortrace.training.learner import AfterEpoch, Progress, Row, improves, scores, seed_everything
+from tumortrace.training.learner import AfterEpoch, Progress, Row, improves, scores, seed_everything, seed_of
 from tumortrace.training.stage import Descent, Stage, binary_loss, class_loss, learning_rate, stages_of
 from tumortrace.training.task import Patches, Task, epoch_order
 
 CHECKPOINT_SECONDS = 60
+SMALLEST_PART = 4  # images of which a batch norm can tell statistics
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run's record has device and precision
+
+
+class Part(NamedTuple):
+    """What a part of a batch teaches."""
+
+    loss: float
+    outputs: Tensor  # logits and labels, shape (n, 2)
+    gradients: list[Tensor | None]
 
 
 class GradientLearner:
@@ -66,7 +77,7 @@ class GradientLearner:
         self.shares = torch.from_numpy(np.bincount(kinds) / len(kinds)).float().to(self.device)
         self.share = float(task.training.labels.mean())  # of positives
         self.steps = max(1, round(len(task.training.rows) / recipe.batch_size))
-        self.progress = Progress()
+        self.progress, self.streams = Progress(), Streams()
         self.notes: list[str] = []
         self.outputs: list[Tensor] = []  # logits and labels of the epoch's steps so far
         self._enter_stage()
@@ -114,8 +125,9 @@ class GradientLearner:
             ended = False
             while not ended:
                 while self.progress.stage_epoch < self.stage.epochs and not self._stopped() and not ended:
-                    self._train_epoch(lambda: bar.advance(line))
-                    row = self._finish_epoch()
+                    with streams(self.device, self.descent.parts) as self.streams:
+                        self._train_epoch(lambda: bar.advance(line))
+                        row = self._finish_epoch()
                     told = f"training, validation AUROC {_shown(row['validation_auroc'])}"
                     bar.update(line, description=told, completed=self.progress.epoch * self.steps)
                     ended = after_epoch is not None and after_epoch(row)
@@ -145,7 +157,7 @@ class GradientLearner:
         recipe, state = self.recipe, self.progress
         order = epoch_order(self.training.kinds, recipe.sampling == "balanced", (self.task.seed, state.epoch))
         batches = np.array_split(order, self.steps)  # sizes differ by one at most: no image is dropped
-        train_unfrozen(self.network, self.stage.freeze)
+        self.descent.train()
         started = saved = time.monotonic()
         while state.step < self.steps:
             batch = batches[state.step]
@@ -173,24 +185,36 @@ class GradientLearner:
         )
 
     def _step(self, batch: np.ndarray) -> float:
-        inputs = self.training.tensor(batch, self.device)
-        targets = torch.from_numpy(self.training.learnt(batch)).to(self.device)
+        """Learn from a batch, whose parts are computed side by side: as many on every machine, however many cores."""
+        parts = np.array_split(batch, min(self.descent.parts, max(1, len(batch) // SMALLEST_PART)))
+        shares = [len(rows) / len(batch) for rows in parts]
+        learnt = list(self.streams.map(self._part, enumerate(parts)))
+        self.descent.step(shares, [part.gradients for part in learnt])
+        value = sum(share * part.loss for share, part in zip(shares, learnt, strict=True))
+        self._require_number(value)
+        self.outputs.append(torch.cat([part.outputs for part in learnt]))
+        return value
+
+    def _part(self, numbered: tuple[int, np.ndarray]) -> Part:
+        part, rows = numbered
+        state = self.progress
+        generator = torch.Generator(self.device).manual_seed(seed_of(self.task.seed, state.epoch, state.step, part))
+        inputs = self.training.tensor(rows, self.device)
+        targets = torch.from_numpy(self.training.learnt(rows)).to(self.device)
         if not self.trains_head:
-            pixels = self.recipe.augmentation(self.recipe.preprocessing.pixels(inputs))
-            pixels, targets = self.recipe.augmentation.mix(pixels, targets)
+            pixels = self.recipe.augmentation(self.recipe.preprocessing.pixels(inputs), generator)
+            pixels, targets = self.recipe.augmentation.mix(pixels, targets, generator)
             inputs = self.recipe.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
-        logits = self.descent.wrapped(inputs).float()
+        logits = self.descent.forward(part, inputs, generator)
         if self.training.positive:
             loss = class_loss(logits, targets, self.recipe.loss, self.shares)
             logits = self.together.of(logits.detach())
         else:
             loss = binary_loss(logits.view(-1), targets, self.recipe.loss, self.share)
-        self.descent.step(loss)
-        value = float(loss.detach())
-        self._require_number(value)
-        labels = torch.from_numpy(self.training.labels[batch])
-        self.outputs.append(torch.stack([logits.detach().cpu().view(-1), labels], 1))
-        return value
+        gradients = self.descent.gradients(loss)
+        labels = torch.from_numpy(self.training.labels[rows])
+        outputs = torch.stack([logits.detach().cpu().view(-1), labels], 1)
+        return Part(float(loss.detach()), outputs, gradients)
 
     def _require_number(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -228,22 +252,22 @@ class GradientLearner:
         write_csv(self.task.history_file, pd.DataFrame(state.history))
         return row
 
-    @torch.inference_mode()
     def _validate(self) -> dict[str, float | None]:
-        network, labels, steps = self.evaluated.eval(), self.validation.labels, self.recipe.preprocessing
-        size = 4096 if self.trains_head else prediction_batch(self.input_size)
-        logits = []
-        for start in range(0, len(labels), size):
-            inputs = self.validation.tensor(np.arange(start, min(start + size, len(labels))), self.device)
-            if self.trains_head:
-                logits.append(network.top(inputs).float().cpu().view(-1))
-                continue
-            inputs = steps.normalise(steps.pixels(inputs)).contiguous(memory_format=torch.channels_last)
-            logits.append(network(inputs).float().cpu())
-        metrics = scores(torch.cat(logits), labels)
+        self.evaluated.eval()
+        labels, size = self.validation.labels, 4096 if self.trains_head else prediction_batch(self.input_size)
+        batches = np.split(np.arange(len(labels)), range(size, len(labels), size))
+        metrics = scores(torch.cat(list(self.streams.map(self._logits, batches))), labels)
         assert metrics["loss"] is not None
         self._require_number(metrics["loss"])
         return metrics
+
+    @torch.inference_mode()
+    def _logits(self, batch: np.ndarray) -> Tensor:
+        inputs, steps = self.validation.tensor(batch, self.device), self.recipe.preprocessing
+        if self.trains_head:
+            return self.evaluated.top(inputs).float().cpu().view(-1)
+        inputs = steps.normalise(steps.pixels(inputs)).contiguous(memory_format=torch.channels_last)
+        return self.evaluated(inputs).float().cpu()
 
     def _save_last(self) -> None:
         tensors = self.descent.tensors() | ({"outputs": torch.cat(self.outputs)} if self.outputs else {})

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import reduce
 from typing import cast
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.evaluation.measures import rises
-from tumortrace.models.architecture import Network, freeze
+from tumortrace.models.architecture import Network, freeze, train_unfrozen
+from tumortrace.models.layers import Dropout, drawing_from
 from tumortrace.training.optimiser import build_average, build_optimiser
 from tumortrace.training.options import Loss, Schedule
 from tumortrace.training.recipe import Recipe
+
+PARTS = 2  # of a batch on CPUs; batch norm sees each by itself, so that the number is the same on every machine
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,21 @@ class Descent:
     Attributes:
         average: Averaged weights, or None.
         optimiser: Over what is not frozen.
+        parts: Into how many parts a batch is divided, which pass through the network side by side.
     """
 
     def __init__(self, network: Network, recipe: Recipe, fabric: Fabric, stage: Stage, *, head_alone: bool) -> None:
         freeze(network, stage.freeze)
-        self.network, self.fabric, self.clip = network, fabric, recipe.optimiser.clip_norm
+        self.network, self.fabric, self.clip, self.stage = network, fabric, recipe.optimiser.clip_norm, stage
         self.average = build_average(network, recipe.averaging)
         self.averages_steps = recipe.averaging.name == "ema"
         self.optimiser = build_optimiser(network, recipe.optimiser)
         learning: nn.Module = network.top if head_alone else network
-        self.wrapped, self.wrapped_optimiser = fabric.setup(learning, self.optimiser)
+        self.learnt = [p for p in learning.parameters() if p.requires_grad]
+        whole = head_alone or "body" in stage.freeze or fabric.device.type != "cpu" or _draws(network)
+        self.parts = 1 if whole else PARTS
+        self.networks = [network, *(twin(network) for _ in range(self.parts - 1))]
+        self.head_alone = head_alone
         if self.average is not None:
             self.average.to(fabric.device)
 
@@ -79,13 +90,30 @@ class Descent:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
 
-    def step(self, loss: Tensor) -> None:
-        """One step down the gradient of a loss."""
-        self.wrapped_optimiser.zero_grad()
-        self.fabric.backward(loss)
+    def train(self) -> None:
+        """Put what learns into training mode, and what is frozen into inference mode."""
+        for network in self.networks:
+            train_unfrozen(network, self.stage.freeze)
+
+    def forward(self, part: int, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Logits of a part of a batch; parts may run at the same time."""
+        network = self.networks[part]
+        with self.fabric.autocast(), drawing_from(generator, network):
+            logits: Tensor = network.top(inputs) if self.head_alone else network(inputs)
+        return logits.float()
+
+    def gradients(self, loss: Tensor) -> list[Tensor | None]:
+        """Of what learns, in its order; nothing is added up in the parameters themselves."""
+        return list(torch.autograd.grad(loss, self.learnt, allow_unused=True))
+
+    def step(self, shares: Sequence[float], gradients: Sequence[Sequence[Tensor | None]]) -> None:
+        """One step down the mean of the parts' gradients, each weighed by its share of the batch."""
+        for parameter, *parts in zip(self.learnt, *gradients, strict=True):
+            terms = [share * part for share, part in zip(shares, parts, strict=True) if part is not None]
+            parameter.grad = reduce(torch.add, terms) if terms else None
         if self.clip is not None:
-            nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.grad is not None], self.clip)
-        self.wrapped_optimiser.step()
+            nn.utils.clip_grad_norm_(self.learnt, self.clip)
+        self.optimiser.step()
         if self.averages_steps:
             self.update_average()
 
@@ -114,6 +142,22 @@ class Descent:
             index, _, key = name.partition(".")
             values.setdefault(int(index), {})[key] = value
         self.optimiser.load_state_dict({"state": values, "param_groups": groups})
+
+
+def twin(network: Network) -> Network:
+    """A network with the same parameters, not copies, and running statistics of its own, which no one reads."""
+    return deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
+
+
+def _draws(network: nn.Module) -> bool:
+    """Whether a layer draws from torch's own source, whose draws would come in another order every time."""
+    chances = (
+        getattr(layer, name, 0)
+        for layer in network.modules()
+        if not isinstance(layer, Dropout)
+        for name in ("p", "drop_prob", "drop_rate")
+    )
+    return any(isinstance(chance, int | float) and chance > 0 for chance in chances)
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

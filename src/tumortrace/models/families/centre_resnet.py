@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.models.architecture import ARCHITECTURES, Network
-from tumortrace.models.layers import build_pooling, features_of
+from tumortrace.models.layers import Dropout, build_pooling, features_of
 
 
 class ResidualBlock(nn.Module):
@@ -66,7 +66,7 @@ class CentreResNet(Network):
         self.body = nn.Sequential(*stem_layers, *blocks)
         height, width = features_of(self.body, input_size)[2:]
         pool, units = build_pooling(pooling, channels, (height, width))
-        self.top = nn.Sequential(pool, nn.Dropout(dropout), nn.Linear(units, 1))
+        self.top = nn.Sequential(pool, Dropout(dropout), nn.Linear(units, 1))
 
 
 ARCHITECTURES.register("centre-resnet")(CentreResNet)
