@@ -87,8 +87,10 @@ def test_two_stages(patches: Patches, tmp_path: Path) -> None:
 
 def test_one_core_and_two_learn_the_same_to_the_last_bit(patches: Patches, tmp_path: Path) -> None:
     """A batch has the same parts, with the same draws, whether they are computed side by side or in turn."""
-    changes = ["preprocessing.size=32", "batch_size=16", "epochs=2", "augmentation.mixup=0.4",
-               "model.name=equivariant-resnet", "model.arguments={stem: 2, widths: [4], depths: [1], dropout: 0.5}"]  # fmt: skip
+    changes = [
+        "preprocessing.size=32", "batch_size=16", "epochs=2", "augmentation.mixup=0.4", "model.name=equivariant-resnet",
+        "model.arguments={stem: 2, widths: [4], depths: [1], dropout: 0.5}",
+    ]  # fmt: skip
     threads, learnt = torch.get_num_threads(), []
     try:
         for cores in (1, 2):

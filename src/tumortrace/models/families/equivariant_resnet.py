@@ -135,7 +135,7 @@ class EquivariantResNet(Network):
     Args:
         input_size: Height and width in pixels.
         stem: Channels per symmetry of the stem, a convolution of stride 2.
-        widths: Channels per symmetry of each stage; every stage begins with maps of half the size.
+        widths: Channels per symmetry of each stage; every stage but the first begins with maps of half the size.
         depths: Residual blocks of each stage.
         dropout: Share of pooled features dropped in training, in [0, 1).
     """
@@ -144,8 +144,8 @@ class EquivariantResNet(Network):
         self,
         input_size: tuple[int, int],
         stem: int = 4,
-        widths: Sequence[int] = (8, 16),
-        depths: Sequence[int] = (2, 2),
+        widths: Sequence[int] = (4, 8, 16),
+        depths: Sequence[int] = (2, 2, 2),
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
@@ -157,9 +157,9 @@ class EquivariantResNet(Network):
             nn.ReLU(),
         ]
         channels = stem
-        for wide, depth in zip(widths, depths, strict=True):
+        for stage, (wide, depth) in enumerate(zip(widths, depths, strict=True)):
             for index in range(depth):
-                layers.append(EquivariantBlock(channels, wide, halved=index == 0))
+                layers.append(EquivariantBlock(channels, wide, halved=stage > 0 and index == 0))
                 channels = wide
         self.body = nn.Sequential(*layers, MeanOfSymmetries())
         height, width = features_of(self.body, input_size)[2:]

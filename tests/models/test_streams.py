@@ -1,0 +1,80 @@
+"""Streams: order, errors, threads, and predictions that are those of one thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.test_exported import model
+from tumortrace.models.streams import streams
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """As on two cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_results_come_in_order_and_two_compute_at_once() -> None:
+    """The first item ends after the second has begun, and is still the first."""
+    begun = [threading.Event() for _ in range(4)]
+
+    def compute(item: int) -> tuple[int, int, bool]:
+        begun[item].set()
+        waited = begun[item + 1].wait(10) if item % 2 == 0 else True
+        return item, torch.get_num_threads(), waited
+
+    with streams(CPU) as several:
+        assert torch.get_num_threads() == 1
+        assert list(several.map(compute, range(4))) == [(item, 1, True) for item in range(4)]
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_error_ends_all_and_threads_are_given_back() -> None:
+    """It is raised where the results are taken; what waits is not begun, and items are taken as they are needed."""
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    def compute(item: int) -> int:
+        time.sleep(0.01)
+        return 1 // (item - 3)
+
+    with pytest.raises(ZeroDivisionError), streams(CPU) as several:
+        list(several.map(compute, items()))
+    assert torch.get_num_threads() == 2
+    assert len(taken) < 12
+
+
+def test_an_accelerator_and_one_core_have_no_threads() -> None:
+    """There the calling thread computes."""
+    with streams(torch.device("meta")) as several:
+        assert list(several.map(lambda _: threading.current_thread(), [0])) == [threading.main_thread()]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_predictions_in_streams_are_those_of_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same logits in the same order, to the last bit, from several batches."""
+    monkeypatch.setattr("tumortrace.models.bundle.prediction_batch", lambda size: 8)
+    images = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    small = model("centre-resnet", {"stem": 8, "widths": [8], "depths": [1]})
+    together = small.embedded(images, np.arange(50)[::-1])
+    torch.set_num_threads(1)
+    alone = small.embedded(images, np.arange(50)[::-1])
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
