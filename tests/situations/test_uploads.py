@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -101,6 +104,64 @@ def test_another_resolution_is_refused_by_the_server_too(client: TestClient) -> 
     stated = png(noise(140), dpi=(101600, 101600))
     assert asked(client, stated)[0] == 422
     assert asked(client, stated, resample=True)[1]["probability"] == pytest.approx(resampled, abs=1e-6)
+
+
+@situation(
+    "resolution",
+    there="the same upload, or one of doubtful bits, to the other addresses that take patches",
+    typed="POST /api/explain, /api/seen, /api/patch",
+    right="refused as by /api/predict, and answered with the same words",
+)
+@pytest.mark.parametrize("address", ["explain", "seen", "patch"])
+def test_every_address_refuses_what_predict_refuses(address: str, client: TestClient) -> None:
+    deep = bytes(imagecodecs.png_encode(np.rint(noise() * (4095 / 255)).astype(np.uint16)))
+    for content, query, told, more in (
+        (png(noise(140)), {"resolution": 0.25}, "0.25 um per pixel", {"allow": "resolution-mismatch"}),
+        (png(noise(140)), {"resolution": 0.25}, "0.25 um per pixel", {"resample": True}),
+        (deep, {}, "may be read much too dark", {"bits": 12}),
+    ):
+        answer = client.post(f"/api/{address}", files={"file": ("a.png", content)}, params=query)
+        assert (answer.status_code, told in answer.json()["error"]["cause"]) == (422, True)
+        assert answer.json()["error"]["cause"] == asked(client, content, **query)[1]["cause"]
+        answer = client.post(f"/api/{address}", files={"file": ("a.png", content)}, params=query | more)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+
+
+@situation(
+    "slides",
+    there="a slide of 12 bits that does not say so, and a model that learnt from such images",
+    typed="POST /api/slides",
+    right="scanned and shown by the model's bits; its planes of focus by the field `plane`",
+)
+def test_slides_are_shown_as_they_are_scanned(tmp_path: Path) -> None:
+    """Deep Zoom tiles are as bright as those of the 8-bit copy, without the field `bits`; of the plane that was read."""
+    (tmp_path / "slides").mkdir()
+    smooth = np.asarray(Image.fromarray(noise(16)).resize((256, 256), Image.Resampling.BICUBIC))
+    deep = np.rint(smooth * (4095 / 255)).astype(np.uint16)
+    options = {"photometric": "rgb", "tile": (128, 128), "resolution": (1e4, 1e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "slides" / "deep.tif", deep, metadata=None, **options)
+    stack = np.stack([smooth, smooth // 4, smooth // 9])
+    tifffile.imwrite(tmp_path / "slides" / "stack.ome.tif", stack, ome=True, metadata={"axes": "ZYXS"}, **options)
+    model = made_model(tmp_path / "made", resolution=1.0, bits=12)
+    settings = Settings((model,), slides=tmp_path / "slides", workspace=tmp_path / "work", device="cpu")
+    forms = {"deep.tif": {}, "stack.ome.tif": {"plane": "1", "resolution": "1"}}
+    with TestClient(create_app(settings), base_url="http://127.0.0.1:8000") as server:
+        jobs = {}
+        for name, form in forms.items():
+            fields = {key: (None, value) for key, value in (form | {"name": name}).items()}
+            jobs[name] = server.post("/api/slides", files=fields).json()["id"]
+        for job in jobs.values():
+            ends = time.monotonic() + 300
+            while (scan := server.get(f"/api/slides/{job}").json())["status"] in ("queued", "running"):
+                assert time.monotonic() < ends
+                time.sleep(0.1)
+            assert scan["status"] == "done", scan["error"]
+            answer = server.get(f"/api/slides/{job}/slide_files/8/0_0.jpeg")
+            tile = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
+            assert np.abs(tile - smooth[: tile.shape[0], : tile.shape[1]]).mean() < 6
+        assert scan["result"]["plane"] == 1
+        refused = server.post("/api/slides", files={"name": (None, "deep.tif"), "plane": (None, "2")})
+        assert (refused.status_code, "no planes of focus" in refused.json()["error"]["cause"]) == (422, True)
 
 
 def test_a_mask_is_no_patch_for_the_server_either(client: TestClient) -> None:

@@ -101,9 +101,9 @@ def decoder(rules: Message) -> Reply:
 def reader() -> Reply:
     """Tells what the slide at `path` is, or gives its `tile` (level, column, row) as a JPEG.
 
-    A request's `file` changes where another file takes its place; its `overview` is a path or None, and its `bits`
-    as `Slide` takes them. A header has the
-    slide's `width`, `height`, `resolution`, `notes` and Deep Zoom `descriptor`, or `missing`.
+    A request's `file` changes where another file takes its place; its `overview` is a path or None, and its `reading`
+    are `bits` and `plane` as `Slide` takes them. A header has the slide's `width`, `height`, `resolution`, `notes` and
+    Deep Zoom `descriptor`, or `missing`.
     """
     from tumortrace.slides.deepzoom import DeepZoom
     from tumortrace.slides.slide import Slide
@@ -111,10 +111,10 @@ def reader() -> Reply:
     opened: OrderedDict[tuple[Any, ...], tuple[Slide, DeepZoom]] = OrderedDict()
 
     def reply(request: Message) -> tuple[Message, bytes]:
-        path, overview, bits = request["path"], request.get("overview"), request.get("bits")
-        key = (path, *request["file"], overview, bits)
+        path, overview, reading = request["path"], request.get("overview"), request["reading"]
+        key = (path, *request["file"], overview, *sorted(reading.items()))
         if key not in opened:
-            slide = Slide(Path(path), bits=bits)
+            slide = Slide(Path(path), **reading)
             opened[key] = (slide, DeepZoom(slide, overview and Path(overview)))
             if len(opened) > OPEN:
                 opened.popitem(last=False)[1][0].close()
@@ -141,7 +141,8 @@ def scan(request: Message, tell: Callable[[Message], None]) -> None:
         from tumortrace.slides.scan import scan
 
         model = load(Path(request["run"]), request["device"], request.pop("weights"))
-        _keep_overview(request["slide"], Path(request["out"]).with_name(OVERVIEW), request.get("bits"))
+        reading = {name: request[name] for name in ("bits", "plane") if name in request}
+        _keep_overview(request["slide"], Path(request["out"]).with_name(OVERVIEW), reading)
         scan(**request, model=model, progress=lambda done, total: tell({"done": done, "total": total}))
     except (TumorTraceError, OSError, MemoryError) as error:
         tell({"error": told(error, request["slide"])})
@@ -181,12 +182,12 @@ def load(run: Path, device: str, weights: str | None) -> Model:
     return model
 
 
-def _keep_overview(slide: str, target: Path, bits: int | None) -> None:
+def _keep_overview(slide: str, target: Path, reading: dict[str, int]) -> None:
     """Read a slide without small levels once for all viewers: this process has the time, the one for tiles has not."""
     from tumortrace.slides.deepzoom import DeepZoom
     from tumortrace.slides.slide import Slide
 
-    with suppress(TumorTraceError, OSError), Slide(slide, bits=bits) as opened:  # what is wrong with it, the scan says
+    with suppress(TumorTraceError, OSError), Slide(slide, **reading) as opened:  # what is wrong with it, the scan says
         zoom = DeepZoom(opened)
         if zoom.lacks_levels:
             zoom.write_overview(target)

@@ -6,7 +6,7 @@ import asyncio
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from fastapi import Depends, Query, Request, UploadFile
@@ -39,6 +39,13 @@ class Asked:
     resolution: Annotated[float | None, Query(gt=0, lt=1000)] = None
     resample: Annotated[bool, Query()] = False
     allow: Annotated[tuple[str, ...], Query()] = ()
+
+
+class Patch(NamedTuple):
+    """An upload as a model takes it, uint8, shape (*patch_size, 3), and what is to be said of it."""
+
+    pixels: np.ndarray
+    notes: list[str]
 
 
 class Service:
@@ -82,11 +89,12 @@ class Service:
         await self.decoder.stop()
         await asyncio.to_thread(self.slides.stop)
 
-    async def patch(self, upload: UploadFile, served: Served, asked: Asked) -> Decoded:
-        """An upload as the patch that a model takes, decoded and resized as `predict` does.
+    async def patch(self, upload: UploadFile, served: Served, asked: Asked) -> Patch:
+        """An upload as the patch that a model takes: decoded, resized and judged as `predict` does.
 
         Raises:
             ImageError: It cannot be decoded.
+            DataError: What it shows would make answers wrong, as for `predict`.
             ModelError: Resampling is asked for and the model states no resolution.
             Problem: Too many images wait (503).
         """
@@ -95,7 +103,9 @@ class Service:
             raise ModelError("the model states no resolution", where=info.name, remedy="leave out resample")
         wanted = info.resolution if asked.resample else None
         told = {"bits": asked.bits or info.bits, "resolution": asked.resolution, "resample": wanted}
-        return await self.decoder.decode(upload.file, info.patch_size, fit_to_show(upload.filename), **told)
+        name = fit_to_show(upload.filename)
+        decoded = await self.decoder.decode(upload.file, info.patch_size, name, **told)
+        return Patch(decoded.pixels, _judged(name, decoded, info, asked))
 
     async def patches(
         self, uploads: list[UploadFile], served: Served, asked: Asked
@@ -104,7 +114,7 @@ class Service:
 
         Raises:
             ImageError: One cannot be decoded; the first of them.
-            DataError: What one shows would make the answer wrong, as for `predict`.
+            DataError: One is refused, as by `patch`.
             Problem: There are too many of them (413), or too many wait (503).
         """
         most = self.settings.limits.files
@@ -116,11 +126,11 @@ class Service:
         for start in range(0, len(uploads), step):
             part = uploads[start : start + step]
             done = await asyncio.gather(*(self.patch(one, served, asked) for one in part), return_exceptions=True)
-            for upload, decoded in zip(part, done, strict=True):
-                if isinstance(decoded, BaseException):
-                    raise decoded
-                images.append(decoded.pixels)
-                notes.append(_judged(fit_to_show(upload.filename), decoded, served.model.info, asked))
+            for patch in done:
+                if isinstance(patch, BaseException):
+                    raise patch
+                images.append(patch.pixels)
+                notes.append(patch.notes)
         return np.stack(images), notes
 
 

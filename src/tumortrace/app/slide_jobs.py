@@ -141,7 +141,7 @@ class SlideJobs:
         Args:
             name: Of a slide in the served folder; or of the uploaded one, to be shown.
             model: Name of the model; the first where None.
-            options: `overlap`, `resolution`, `patch_resolution`, `bits`.
+            options: `overlap`, `resolution`, `patch_resolution`, `bits`, `plane`.
             uploaded: Id from `upload_target`, where the slide was uploaded.
 
         Raises:
@@ -168,7 +168,7 @@ class SlideJobs:
             raise Busy("too many slides are being opened")
         try:
             with SlideReader() as probe:
-                probe.facts(self.files.slide(job), name, bits=_bits(job))
+                probe.facts(self.files.slide(job), name, **_reading(job))
         finally:
             self._probes.release()
         with self._changed:
@@ -189,14 +189,14 @@ class SlideJobs:
 
     def descriptor(self, job: ScanJob) -> str:
         """The Deep Zoom descriptor of a job's slide; raises what `scanned_slide` and `SlideReader.facts` do."""
-        return str(self._viewer.facts(self.files.scanned_slide(job), job.name, bits=_bits(job))["descriptor"])
+        return str(self._viewer.facts(self.files.scanned_slide(job), job.name, **_reading(job))["descriptor"])
 
     def tile(self, job: ScanJob, level: int, column: int, row: int) -> bytes:
         """A Deep Zoom tile of a job's slide; raises what `scanned_slide` and `SlideReader.tile` do."""
         overview = self.files.folder(job.id) / OVERVIEW
         slide = self.files.scanned_slide(job)
         kept = overview if overview.is_file() else None
-        return self._viewer.tile(slide, job.name, level, column, row, kept, bits=_bits(job))
+        return self._viewer.tile(slide, job.name, level, column, row, kept, **_reading(job))
 
     def _work(self) -> None:
         while True:
@@ -259,7 +259,6 @@ class SlideJobs:
             return {"cause": "the scan could not be run", "remedy": "look at the server's log"}
 
 
-def _bits(job: ScanJob) -> int | None:
-    """Of a deep slide, as the request for its scan told them."""
-    bits = job.options.get("bits")
-    return None if bits is None else int(bits)
+def _reading(job: ScanJob) -> dict[str, int]:
+    """How the slide is read, as the request for its scan told."""
+    return {name: int(job.options[name]) for name in ("bits", "plane") if job.options.get(name) is not None}

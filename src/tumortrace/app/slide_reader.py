@@ -39,30 +39,22 @@ class SlideReader:
         self._places = threading.BoundedSemaphore(waiting)
         self._tiles = _Kept(cache)
 
-    def facts(self, path: Path, name: str, *, bits: int | None = None) -> Message:
+    def facts(self, path: Path, name: str, **reading: int) -> Message:
         """`width`, `height`, `resolution`, `notes` and Deep Zoom `descriptor` of a slide.
 
         Args:
             path: The slide's file.
             name: For messages alone.
-            bits: See `Slide`.
+            **reading: `bits` and `plane`, see `Slide`.
 
         Raises:
             SlideError: It cannot be read, or not within the limits.
             Busy: Too many callers wait.
         """
-        return self._ask({"path": str(path), "file": _identity(path, name), "bits": bits}, name)[0]
+        return self._ask({"path": str(path), "file": _identity(path, name), "reading": reading}, name)[0]
 
     def tile(
-        self,
-        path: Path,
-        name: str,
-        level: int,
-        column: int,
-        row: int,
-        overview: Path | None = None,
-        *,
-        bits: int | None = None,
+        self, path: Path, name: str, level: int, column: int, row: int, overview: Path | None = None, **reading: int
     ) -> bytes:
         """A Deep Zoom tile as a JPEG; of another file, where another has taken the place of the one asked for before.
 
@@ -73,7 +65,7 @@ class SlideReader:
             column: Of the tile.
             row: Of the tile.
             overview: See `DeepZoom`.
-            bits: See `Slide`.
+            **reading: `bits` and `plane`, see `Slide`.
 
         Raises:
             LookupError: There is no such tile.
@@ -81,7 +73,7 @@ class SlideReader:
             Busy: Too many callers wait.
         """
         file = _identity(path, name)
-        key = (str(path), *file, bits, level, column, row)
+        key = (str(path), *file, *sorted(reading.items()), level, column, row)
         kept = self._tiles.get(key)
         if kept is not None:
             return kept
@@ -89,7 +81,7 @@ class SlideReader:
             "path": str(path),
             "file": file,
             "overview": overview and str(overview),
-            "bits": bits,
+            "reading": reading,
             "tile": [level, column, row],
         }
         header, content = self._ask(request, name)

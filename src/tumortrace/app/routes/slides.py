@@ -152,6 +152,7 @@ _FORM = {
         "resolution": {"type": "number", "description": "Um per px of a slide that does not state it"},
         "patch_resolution": {"type": "number", "description": "Um per px of the patches of a model that states none"},
         "bits": {"type": "integer", "minimum": 9, "maximum": 16, "description": "Of a deep slide that does not say"},
+        "plane": {"type": "integer", "minimum": 1, "description": "Of focus; default the middle one"},
     },
 }
 
@@ -178,7 +179,10 @@ async def start_scan(request: Request, service: TheService) -> Started:
             form = await receive_form(request.headers.get("content-type", ""), request.stream(), target, fits)
             options = _options(form.fields)
             name, model = form.fields.get("name"), form.fields.get("model")
-            if service.catalogue.get(model).model.info.resolution is None and "patch_resolution" not in options:
+            info = service.catalogue.get(model).model.info
+            if info.bits is not None:  # so that the slide is shown as it is scanned
+                options.setdefault("bits", info.bits)
+            if info.resolution is None and "patch_resolution" not in options:
                 cause = "the model states no resolution of its training patches"
                 raise Problem(422, cause, "state it in the field `patch_resolution`, in um per pixel")
             if (name is None) == (form.file_name is None):
@@ -286,6 +290,7 @@ class _Options(BaseModel):
     resolution: float | None = Field(None, ge=RESOLUTIONS[0], le=RESOLUTIONS[1])
     patch_resolution: float | None = Field(None, ge=RESOLUTIONS[0], le=RESOLUTIONS[1])
     bits: int | None = Field(None, ge=9, le=16)
+    plane: int | None = Field(None, ge=1)
 
 
 def _options(fields: dict[str, str]) -> dict[str, float]:

@@ -50,7 +50,7 @@ async function start(body) {
   complain(null);
   await known;
   body.append("model", model.name);
-  for (const name of ["resolution", "patch_resolution", "bits", "overlap"]) if ($(name).value) body.append(name, $(name).value);
+  for (const name of ["resolution", "patch_resolution", "bits", "plane", "overlap"]) if ($(name).value) body.append(name, $(name).value);
   say("Sending the slide");
   const { id } = await (await ask("/api/slides", { method: "POST", body })).json();
   await list();
