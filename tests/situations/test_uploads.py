@@ -134,7 +134,7 @@ def test_every_address_refuses_what_predict_refuses(address: str, client: TestCl
     right="scanned and shown by the model's bits; its planes of focus by the field `plane`",
 )
 def test_slides_are_shown_as_they_are_scanned(tmp_path: Path) -> None:
-    """Deep Zoom tiles are as bright as those of the 8-bit copy, without the field `bits`; of the plane that was read."""
+    """Deep Zoom tiles are as bright as those of the 8-bit copy without the field `bits`; of the plane that was read."""
     (tmp_path / "slides").mkdir()
     smooth = np.asarray(Image.fromarray(noise(16)).resize((256, 256), Image.Resampling.BICUBIC))
     deep = np.rint(smooth * (4095 / 255)).astype(np.uint16)

@@ -44,6 +44,22 @@ def series_of(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def not_for_openslide(path: str | os.PathLike[str]) -> str:
+    """Why OpenSlide does not read a DICOM slide, by its bits and samples; blank where these are not why."""
+    import pydicom
+
+    tags = ["BitsAllocated", "BitsStored", "SamplesPerPixel", "PhotometricInterpretation"]
+    with suppress(Exception):  # damaged files make pydicom raise nearly anything
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        allocated, samples = int(data.BitsAllocated), int(data.SamplesPerPixel)
+        if allocated != 8:
+            return f"a DICOM slide of {int(data.BitsStored)} bits in {allocated}"
+        if samples != 3:
+            plural = "sample" if samples == 1 else "samples"
+            return f"a DICOM slide of {samples} {plural} per pixel ({data.PhotometricInterpretation})"
+    return ""
+
+
 def read_dicom(path: str, max_pixels: int, *, slide: bool = False, bits: int | None = None) -> Read:
     """The first frame of a DICOM image.
 
