@@ -141,7 +141,7 @@ def scan(request: Message, tell: Callable[[Message], None]) -> None:
         from tumortrace.slides.scan import scan
 
         model = load(Path(request["run"]), request["device"], request.pop("weights"))
-        reading = {name: request[name] for name in ("bits", "plane") if name in request}
+        reading: Message = {name: request[name] for name in ("bits", "plane") if name in request}
         _keep_overview(request["slide"], Path(request["out"]).with_name(OVERVIEW), reading)
         scan(**request, model=model, progress=lambda done, total: tell({"done": done, "total": total}))
     except (TumorTraceError, OSError, MemoryError) as error:
@@ -182,7 +182,7 @@ def load(run: Path, device: str, weights: str | None) -> Model:
     return model
 
 
-def _keep_overview(slide: str, target: Path, reading: dict[str, int]) -> None:
+def _keep_overview(slide: str, target: Path, reading: Message) -> None:
     """Read a slide without small levels once for all viewers: this process has the time, the one for tiles has not."""
     from tumortrace.slides.deepzoom import DeepZoom
     from tumortrace.slides.slide import Slide
