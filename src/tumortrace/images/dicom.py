@@ -45,12 +45,14 @@ def series_of(path: str | os.PathLike[str]) -> str | None:
 
 
 def not_for_openslide(path: str | os.PathLike[str]) -> str:
-    """Why OpenSlide does not read a DICOM slide, by its bits and samples; blank where these are not why."""
+    """Why OpenSlide does not read a DICOM slide, by its bits and samples; blank of others, and of what is no slide."""
     import pydicom
 
-    tags = ["BitsAllocated", "BitsStored", "SamplesPerPixel", "PhotometricInterpretation"]
+    tags = ["SOPClassUID", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PhotometricInterpretation"]
     with suppress(Exception):  # damaged files make pydicom raise nearly anything
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        if str(data.SOPClassUID) != _WHOLE_SLIDE:
+            return ""
         allocated, samples = int(data.BitsAllocated), int(data.SamplesPerPixel)
         if allocated != 8:
             return f"a DICOM slide of {int(data.BitsStored)} bits in {allocated}"
@@ -92,8 +94,8 @@ def read_dicom(path: str, max_pixels: int, *, slide: bool = False, bits: int | N
         rows, columns, frames = int(data.Rows), int(data.Columns), int(data.get("NumberOfFrames") or 1)
         _check_size(path, rows, columns, max_pixels)
         stored = pixel_array(data, index=0)
-        depth = _depth(data, stored, bits, path)
-        pixels, kind = _shown(data, stored, int(depth.top).bit_length() + _signed(data))
+        depth = depth_of_stored(data, stored, bits, path)
+        pixels, kind = shown(data, stored, depth)
     except ImageError:
         raise
     except Exception as error:  # damaged files make pydicom raise nearly anything
@@ -102,8 +104,8 @@ def read_dicom(path: str, max_pixels: int, *, slide: bool = False, bits: int | N
     return Read(pixels, kind, frames, depth.note, depth.likely, _resolution(data))
 
 
-def _depth(data: Any, stored: np.ndarray, bits: int | None, path: str) -> Depth:
-    """The largest stored value; a window, a table or fewer bits than the type has say enough."""
+def depth_of_stored(data: Any, stored: np.ndarray, bits: int | None, path: str) -> Depth:
+    """The largest stored value of an image; a window, a table or fewer bits than the type has say enough."""
     used, allocated = int(data.BitsStored), int(data.BitsAllocated)
     stated = _windowed(data) or used < allocated or bool(data.get("ModalityLUTSequence"))
     stated = stated or str(data.PhotometricInterpretation) == "PALETTE COLOR"
@@ -130,10 +132,11 @@ def _check_size(path: str, rows: int, columns: int, most: int) -> None:
         raise ImageError(found, where=path, expected=expected, remedy="use `tumortrace scan` for slides")
 
 
-def _shown(data: Any, stored: np.ndarray, bits: int) -> tuple[np.ndarray, str]:
-    """Stored values of so many bits as uint8 RGB, and their kind."""
+def shown(data: Any, stored: np.ndarray, depth: Depth) -> tuple[np.ndarray, str]:
+    """Stored values, of which it is known how many bits are used, as uint8 RGB, and their kind."""
     from pydicom.pixels import apply_color_lut
 
+    bits = int(depth.top).bit_length() + _signed(data)
     interpretation = str(data.PhotometricInterpretation)
     if interpretation == "PALETTE COLOR":
         looked_up = apply_color_lut(stored, data)[..., :3]

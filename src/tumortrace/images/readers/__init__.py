@@ -11,7 +11,7 @@ import numpy as np
 
 from tumortrace.errors import SlideError
 
-READERS = ("tiff", "openslide", "plain")
+READERS = ("tiff", "dicom", "openslide", "plain")
 """Modules of this package in the order in which they are asked; each has `open_reader(path, bits, plane)`, which
 returns a `Reader`, or None for a file that is not its own. The last one opens or refuses what is left."""
 

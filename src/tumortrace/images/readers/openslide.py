@@ -12,7 +12,6 @@ from PIL import Image
 from scipy.signal import lfilter
 
 from tumortrace.errors import MissingDependencyError, SlideError
-from tumortrace.images.dicom import is_dicom, not_for_openslide
 from tumortrace.images.readers import levels_of
 
 _AROUND = 8  # px read around a region to undo an interpolation, whose error falls to a third or less from px to px
@@ -91,10 +90,6 @@ def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -
     except openslide.OpenSlideUnsupportedFormatError:
         return None
     except openslide.OpenSlideError as error:
-        if is_dicom(str(path)) and (found := not_for_openslide(path)):
-            expected = "three samples of 8 bits, which alone OpenSlide reads of DICOM"
-            remedy = "convert it to OME-TIFF, which is read at any depth: `bfconvert FILE OUT.ome.tiff` (Bio-Formats)"
-            raise SlideError(found, where=path, expected=expected, remedy=remedy) from error
         raise SlideError(f"cannot be read ({error})", where=path, remedy="copy or convert the slide again") from error
 
 
