@@ -1,4 +1,4 @@
-"""DICOM slides that OpenSlide does not read: of more than 8 bits or of grey samples, tiles side by side (TILED_FULL)."""
+"""DICOM slides that OpenSlide does not read: of more than 8 bits or of grey samples, in tiles side by side."""
 
 from __future__ import annotations
 
