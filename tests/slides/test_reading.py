@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,15 @@ def test_real_slides_open(name: str, size: tuple[int, int], resolution: float | 
         thumbnail = slide.thumbnail(64)
     assert max(thumbnail.shape) == min(64, max(size))
     assert thumbnail.std() > 0
+
+
+@needs_data
+def test_malformed_files_are_refused_in_a_line_or_read() -> None:
+    """Whatever fuzzing has done to their tags; nothing but our own errors comes out."""
+    files = sorted(path for path in (Path(str(DATA)) / "malformed" / "tiff").iterdir() if path.is_file())
+    read = 0
+    for file in files:
+        with suppress(SlideError):
+            Slide(file).close()
+            read += 1
+    assert 0 < read < len(files)

@@ -11,12 +11,19 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 
 from tumortrace.errors import ImageError
 from tumortrace.images.depth import depth_of, to_eight_bit
+from tumortrace.images.tiff_pages import (
+    UNITS,
+    full_resolution,
+    of_a_microscope,
+    of_ome,
+    orientation_of,
+    refuse_incomplete,
+)
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -24,20 +31,10 @@ if TYPE_CHECKING:
 MAX_PIXELS = 100_000_000
 """Pixels from which on an image is refused. Pillow itself only warns between 90 and 179 million."""
 
-_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_MAX_SAMPLE, _ORIENTATION = 281, 274  # tags
+_MAX_SAMPLE = 281  # a tag
 _MINISWHITE, _MINISBLACK, _RGB, _YCBCR = 0, 1, 2, 6  # photometric interpretations
-_UNIT = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4}
-_UNIT |= {"m": 1e6, "in": 25400.0, "inch": 25400.0, "inches": 25400.0}
-_ASPECT = 0.02  # by which the shape of a thumbnail may differ from that of its picture
 _COMMON = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # compressions that Pillow's libtiff knows in every build
 _CONVERT = "convert it to 8-bit RGB, as with `vips colourspace IN OUT srgb`"
-
-
-def is_tiff(path: str | Path) -> bool:
-    """Whether a file begins as TIFF files do."""
-    with open(path, "rb") as file:
-        return file.read(4) in _MAGIC
 
 
 class Pixels:
@@ -64,7 +61,7 @@ class Pixels:
 
     def __init__(self, tiff: TiffFile, path: str | Path, plane: int | None = None) -> None:
         self.tiff, self.path, self.note = tiff, path, ""
-        self._series = series = _full_resolution(tiff)
+        self._series = series = full_resolution(tiff)
         self.thumbnail = series is not tiff.series[0]
         self.page: TiffPage = series.levels[0].pages[0].aspage()
         axes = dict(zip(series.axes, series.shape, strict=True)) if tiff.is_ome or tiff.is_imagej else {}
@@ -133,12 +130,12 @@ class Pixels:
         """Um per px across and down as OME's XML, ImageJ's unit or the tags state it; None where none does."""
         with suppress(Exception):  # damaged metadata state none
             if self.tiff.is_ome:
-                return _of_ome(str(self.tiff.ome_metadata))
+                return of_ome(str(self.tiff.ome_metadata))
             densities = [tag.value[0] / tag.value[1] for tag in (self.page.tags[282], self.page.tags[283])]
             unit = {2: 25400.0, 3: 1e4}.get(int(self.page.resolutionunit))
             if self.tiff.is_imagej:
                 named = str((self.tiff.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
-                unit = _UNIT.get(named.strip().lower(), unit)
+                unit = UNITS.get(named.strip().lower(), unit)
             return (unit / densities[0], unit / densities[1]) if unit else None
         return None
 
@@ -271,26 +268,6 @@ class Read(NamedTuple):
     resolution: float | None = None
 
 
-def _full_resolution(tiff: TiffFile) -> Any:
-    """The series of pages to read: the first, or a larger one where the first page is its thumbnail.
-
-    It is one where NewSubfileType says so, or where another has its shape and more pixels. The pages that are larger
-    may stand later in the file or in SubIFDs.
-    """
-    first: Any = tiff.series[0]
-    if tiff.is_ome or tiff.is_imagej or tiff.is_svs:
-        return first
-    small = first.levels[0].pages[0].aspage()
-
-    def of_it(series: Any) -> bool:
-        page = series.levels[0].pages[0].aspage()
-        larger = page.imagewidth > small.imagewidth and page.imagelength > small.imagelength
-        ratio = (page.imagewidth / page.imagelength) / (small.imagewidth / small.imagelength)
-        return larger and not page.is_reduced and (small.is_reduced or abs(ratio - 1) < _ASPECT)
-
-    return max(filter(of_it, tiff.series[1:]), key=lambda series: series.size, default=first)
-
-
 def read_tiff(
     path: str, max_pixels: int, *, slide: bool = False, bits: int | None = None, plane: int | None = None
 ) -> Read | None:
@@ -336,57 +313,10 @@ def _refuse_slides(tiff: TiffFile, pixels: Pixels, max_pixels: int, slide: bool,
         raise ImageError(f"a whole slide ({size} px, in levels)", where=path, expected="a patch", remedy=scan)
 
 
-def orientation_of(page: Any) -> int:
-    """How the picture of a page is to be turned, 1 to 8; 1 is upright."""
-    tag = page.tags.get(_ORIENTATION)
-    return int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
-
-
 def patch_resolution(path: str | Path) -> float | None:
     """Um per px that a TIFF states, as far as that can be believed of a patch."""
     import tifffile
 
     with suppress(Exception), tifffile.TiffFile(path) as tiff:  # damaged metadata state none
         return Pixels(tiff, path).plausible_resolution
-    return None
-
-
-def of_a_microscope(resolution: float) -> float | None:
-    """Um per px where tags of dots per inch can be believed: printers' and screens' (72 to 2,400 dpi) lie above.
-
-    Example:
-        >>> of_a_microscope(0.25), of_a_microscope(25400 / 2400)
-        (0.25, None)
-    """
-    return resolution if 0.05 <= resolution < 2 else None
-
-
-def refuse_incomplete(pages: list[Any], path: str | Path) -> None:
-    """Refuse pages of which strips or tiles are missing or lie beyond the file's end.
-
-    Raises:
-        ImageError: Some do. Decoders make them white or black, which a model answers as if it were tissue.
-    """
-    size = Path(path).stat().st_size
-    for page in pages:
-        offsets, counts = np.asarray(page.dataoffsets), np.asarray(page.databytecounts)
-        number = min(len(offsets), len(counts))
-        wanted = int(np.prod(page.chunked)) if page.is_tiled else 0
-        lost = max(0, wanted - number) + int((counts[:number] == 0).sum())
-        lost += int(((offsets[:number] + counts[:number] > size) & (counts[:number] > 0)).sum())
-        if lost or not number:
-            what = "tiles" if page.is_tiled else "strips"
-            found = f"incomplete: {lost or 'all'} of {max(wanted, number)} {what} are missing"
-            raise ImageError(found, where=path, expected="a complete file", remedy="copy or convert it again")
-
-
-def _of_ome(xml: str) -> tuple[float, float] | None:
-    """Um per px of the first image that states it."""
-    for pixels in ElementTree.fromstring(xml).iter():
-        if pixels.tag.endswith("}Pixels") and "PhysicalSizeX" in pixels.attrib:
-            sizes = [
-                float(pixels.attrib[f"PhysicalSize{axis}"]) * _UNIT[pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm")]
-                for axis in "XY"
-            ]
-            return sizes[0], sizes[1]
     return None

@@ -11,7 +11,8 @@ import tifffile
 from PIL import Image
 
 from tumortrace.errors import SlideError
-from tumortrace.images.tiff import MAX_PIXELS, is_tiff
+from tumortrace.images.tiff import MAX_PIXELS
+from tumortrace.images.tiff_pages import is_tiff
 from tumortrace.slides.slide import Slide
 
 _MINISWHITE = 0  # photometric interpretation in which the largest number is black

@@ -13,7 +13,8 @@ from PIL import Image
 from tumortrace.errors import ImageError, SlideError
 from tumortrace.images.decoding import Facts, read_with_facts
 from tumortrace.images.readers import cut, levels_of
-from tumortrace.images.tiff import MAX_PIXELS, Pixels, is_tiff
+from tumortrace.images.tiff import MAX_PIXELS, Pixels
+from tumortrace.images.tiff_pages import is_tiff
 
 
 class PlainReader:

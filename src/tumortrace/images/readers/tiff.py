@@ -16,7 +16,8 @@ from tumortrace.errors import ImageError, SlideError
 from tumortrace.images.decoding import MAX_PIXELS
 from tumortrace.images.depth import depth_of
 from tumortrace.images.readers import Level, levels_of
-from tumortrace.images.tiff import Pixels, is_tiff, orientation_of, refuse_incomplete
+from tumortrace.images.tiff import Pixels
+from tumortrace.images.tiff_pages import is_tiff, orientation_of, refuse_incomplete
 
 _GENERIC = "generic-tiff"  # OpenSlide's name for tiled TIFFs of no vendor
 _SAMPLES, _SQUARE = 8, 512  # squares across and down, and their side in px, by which it is told how many bits are used
@@ -160,8 +161,13 @@ def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -
         return TiffReader(path, tiff, pixels, bits) if taken else None
     except ImageError as error:
         raise SlideError(error.found, where=path, expected=error.expected, remedy=error.remedy) from error
-    except (IndexError, KeyError, ValueError):  # tags that break the format: the next reader says what is the matter
-        return None
+    except SlideError:
+        raise
+    except Exception as error:  # tags that break the format may raise anything
+        if taken:
+            found = f"damaged ({' '.join(str(error).split())[:160]})"
+            raise SlideError(found, where=path, remedy="copy or scan the slide again") from error
+        return None  # the next reader says what is the matter
     finally:
         if not taken:
             tiff.close()
