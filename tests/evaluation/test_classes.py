@@ -8,6 +8,7 @@ import pytest
 from sklearn import metrics as reference
 
 from tumortrace.errors import PredictionsError
+from tumortrace.evaluation.class_measures import WATCHED, class_scores, watched
 from tumortrace.evaluation.classes import SEPARATOR, class_columns, classes_of, evaluate_classes
 
 
@@ -43,8 +44,13 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
         "macro_auroc": reference.roc_auc_score(label, probability, multi_class="ovr"),
         "nll": reference.log_loss(label, probability),
     }
+    plain = class_scores(probability, label)
+    assert set(plain) == set(WATCHED)
     for name, value in expected.items():
         assert measured[name].value == pytest.approx(value, abs=1e-9), name
+        if name != "quadratic_kappa":
+            assert plain["class_loss" if name == "nll" else f"class_{name}"] == pytest.approx(value, abs=1e-9), name
+    assert {name: entry.value for name, entry in watched(measured).items()} == pytest.approx(plain)
     assert measured.confusion_matrix == reference.confusion_matrix(label, called).tolist()
     precision, recall, f1, support = reference.precision_recall_fscore_support(label, called, zero_division=np.nan)
     for index, name in enumerate(names):

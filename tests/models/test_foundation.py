@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 from timm.layers import SwiGLUPacked
 from torch import nn
 
@@ -145,6 +146,38 @@ def test_weights_are_read_from_the_cache_of_a_hub(place: str, hub_cache: Path) -
     assert record["origin"] == "file model.safetensors"
     for name, value in network.get_submodule("body").state_dict().items():
         assert torch.equal(value, body.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("place", ["hub", "folder", "index"])
+def test_weights_in_several_files_are_read_by_their_index(place: str, hub_cache: Path) -> None:
+    """As transformers shards them; a part that is not there is named, and files elsewhere are refused."""
+    body = publish(hub_cache, "owner/name", "vit_tiny_patch16_224", TINY)
+    folder = hub_cache / "models--owner--name"
+    (snapshot,) = (folder / "snapshots").iterdir()
+    tensors = load_file(snapshot / "model.safetensors")
+    (snapshot / "model.safetensors").unlink()
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    halves = {name: names[place_ % 2] for place_, name in enumerate(tensors)}
+    for name in names:
+        part = hub_cache / "part"
+        save_file({key: tensors[key] for key in tensors if halves[key] == name}, part)
+        put(hub_cache, "owner/name", name, part.read_bytes())
+    index = "model.safetensors.index.json"
+    put(hub_cache, "owner/name", index, json.dumps({"metadata": {}, "weight_map": halves}).encode())
+    network = build_network("backbone", (28, 28), {"body": "hf-hub:owner/name"})
+    source = {"hub": "imagenet", "folder": str(folder), "index": str(snapshot / index)}[place]
+    record = load_weights(network, source)
+    assert index in record["origin"]
+    for name, value in network.get_submodule("body").state_dict().items():
+        assert torch.equal(value, body.state_dict()[name]), name
+    (snapshot / names[1]).unlink()
+    told = r"model-00002-of-00002\.safetensors" + (r" of 'owner/name' not on this machine" if place == "hub" else "")
+    with pytest.raises(ModelError, match=told):
+        load_weights(network, source)
+    (snapshot / index).unlink()
+    (snapshot / index).write_text(json.dumps({"weight_map": {"a": "../a.safetensors"}}))
+    with pytest.raises(ModelError, match="files elsewhere than beside it"):
+        load_weights(network, source)
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_dinov2.lvd142m"])

@@ -113,6 +113,66 @@ def test_classes_are_called_as_the_metadata_say(tmp_path: Path) -> None:
             assert open_cohort(tmp_path / "a").table["label"].isna().sum() == 1
 
 
+CONFIGS = """---
+license: cc-by-4.0
+configs:
+- config_name: 40X
+  data_files:
+  - {split: train, path: 40X/train-*}
+  - {split: test, path: ["40X/held-*"]}
+- config_name: 100X
+  data_dir: 100X
+  default: true
+---
+# BreakHis
+"""
+
+
+@situation(
+    "layouts",
+    there="a Hugging Face data set of several configurations: `40X/` and `100X/`, or `configs` in its README.md",
+    typed="tumortrace check FOLDER",
+    right="the default one is taken aloud; without a default the folders are named",
+)
+def test_configurations_are_not_taken_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Folders alone, then README.md with a default, then without one; each opens by its folder."""
+    root = tmp_path / "BreakHis"
+    for name in ("40X", "100X"):
+        hugging_face(root / name)
+        (root / name / "data" / "train-00000-of-00002.parquet").rename(root / name / "train-00000-of-00001.parquet")
+        (root / name / "data" / "test-00000-of-00001.parquet").rename(root / name / "held-00000-of-00001.parquet")
+        for file in (root / name / "data").iterdir():
+            file.unlink()
+        (root / name / "README.md").unlink()
+    assert run(["check", str(root), "-o", str(tmp_path / "none")]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "2 configurations (100X, 40X)" in line
+    assert str(root / "100X") in line
+    (root / "README.md").write_text(CONFIGS)
+    cohort = open_cohort(root)
+    assert len(cohort) == 20
+    assert all("/100X/" in path for path in cohort.table["path"])
+    assert any(f"configuration 100X of 2 (40X, 100X) is taken; another is {root / '40X'}" in n for n in cohort.notes)
+    assert len(open_cohort(root / "40X")) == 20
+    (root / "README.md").write_text(CONFIGS.replace("  default: true\n", ""))
+    with pytest.raises(CohortError, match=r"2 configurations \(40X, 100X\).*name one, such as .*40X"):
+        open_cohort(root)
+    (root / "README.md").write_text(CONFIGS.split("- config_name: 100X")[0] + "---\n")
+    for file in (root / "100X").glob("*.parquet"):
+        file.unlink()
+    assert open_cohort(root).table["split"].tolist() == ["train"] * 10 + ["test"] * 10
+
+
+def test_folders_of_hospitals_are_no_configurations(tmp_path: Path) -> None:
+    """Files of the same names that say no split, and folders of splits, are taken together."""
+    hugging_face(tmp_path / "a")
+    shards = sorted((tmp_path / "a" / "data").glob("*.parquet"))
+    for name, shard in zip(("h1", "h2"), shards, strict=False):
+        (tmp_path / "b" / name).mkdir(parents=True)
+        shard.rename(tmp_path / "b" / name / "0000.parquet")
+    assert len(open_cohort(tmp_path / "b")) == 20
+
+
 def test_one_file_and_plain_binary(tmp_path: Path) -> None:
     """`train.parquet` alone; a column of bytes."""
     images = hugging_face(tmp_path / "a", struct=False)

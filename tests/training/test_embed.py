@@ -81,6 +81,18 @@ def test_what_was_computed_is_kept(data: Path, tmp_path: Path, monkeypatch: pyte
     assert len(pd.read_parquet(first)["embedding"][0]) == timm.create_model("resnet18").num_features
 
 
+def test_a_map_of_the_embeddings(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A picture of all images, also of those without a label; another ending is refused before any work."""
+    words = ["embed", str(data), "--body", "resnet18", "--weights", "random", "--set", "preprocessing.size=32"]
+    words += ["-o", str(tmp_path / "e.parquet"), "--chart"]
+    assert command([*words, str(tmp_path / "map.svg")]) == 0
+    drawn = (tmp_path / "map.svg").read_text()
+    assert drawn.count("<use ") >= 16
+    assert "tumour" in drawn or "<path" in drawn
+    assert command([*words, str(tmp_path / "map.gif")]) == 1
+    assert ".png or .svg" in capsys.readouterr().err
+
+
 def test_another_ending_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before any work."""
     assert command(["embed", str(data), "--body", "resnet18", "-o", str(tmp_path / "e.csv")]) == 1

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -90,14 +90,21 @@ def test_few_shots_are_scikit_learns_on_drawn_images(patches: Patches) -> None:
     """Balanced draws that differ, more than there are passed over, metrics of an independent regression on them."""
     features = Patches(np.random.default_rng(2).normal(size=(60, 5)).astype(np.float32), np.arange(60), patches.labels)
     table = few_shot(features, features, [1, 10, 50], 3, seed=4)
-    assert table.groupby("shots").size().to_dict() == {1: 3, 10: 3}  # there are 20 positives
+    assert set(table["head"]) == {"logistic", "prototype", "knn"}
+    assert table.groupby("shots").size().to_dict() == {1: 9, 10: 9}  # there are 20 positives
     draw = np.random.default_rng(seed_of(4, 10, 2))
     chosen = np.concatenate([draw.choice(np.flatnonzero(patches.labels == k), 10, replace=False) for k in (0, 1)])
     scaled = StandardScaler().fit(features.images).transform(features.images)
     expected = LogisticRegression(C=1.0, max_iter=2000).fit(scaled[chosen], patches.labels[chosen])
-    row = table[(table["shots"] == 10) & (table["repeat"] == 2)].iloc[0]
-    assert row["auroc"] == pytest.approx(roc_auc_score(patches.labels, expected.decision_function(scaled)), abs=1e-6)
-    assert len(set(table.loc[table["shots"] == 1, "auroc"])) > 1
+    rows = table[(table["shots"] == 10) & (table["repeat"] == 2)].set_index("head")["auroc"]
+    reference = {"logistic": expected.decision_function(scaled)}
+    votes = KNeighborsClassifier(5).fit(scaled[chosen], patches.labels[chosen])
+    means = NearestCentroid().fit(scaled[chosen], patches.labels[chosen]).centroids_
+    distances = ((scaled[:, None] - means) ** 2).sum(2)
+    reference |= {"knn": votes.predict_proba(scaled)[:, 1], "prototype": distances[:, 0] - distances[:, 1]}
+    for name, said in reference.items():
+        assert rows[name] == pytest.approx(roc_auc_score(patches.labels, said), abs=1e-6), name
+    assert len(set(table.loc[(table["shots"] == 1) & (table["head"] == "logistic"), "auroc"])) > 1
 
 
 def test_the_map_keeps_what_is_apart_apart() -> None:

@@ -10,18 +10,31 @@ import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score, f1_score
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
-from tests.conftest import SMALL
-from tumortrace import compare, crossval, ensemble, evaluate, explain, predict, stress, synthesise, train
+from tests.conftest import SMALL, renew_no_part
+from tumortrace import (
+    compare,
+    crossval,
+    ensemble,
+    evaluate,
+    explain,
+    learning_curve,
+    predict,
+    stress,
+    synthesise,
+    train,
+    tune,
+)
 from tumortrace.app.catalogue import assess
 from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.cohorts.store import open_store
-from tumortrace.errors import CohortError, ModelError
+from tumortrace.errors import CohortError, ModelError, RecipeError, RunError
 from tumortrace.evaluation.classes import class_columns, evaluate_classes
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.inference.export import export
@@ -30,14 +43,16 @@ from tumortrace.models.bundle import load_model
 from tumortrace.models.layers import LogOdds, build_head, with_classes
 from tumortrace.records.evaluation import ComparisonRecord, ExplanationsRecord, StressRecord
 from tumortrace.records.metrics import Metrics
-from tumortrace.records.plans import CrossvalRecord
-from tumortrace.records.tables import PREDICTIONS
+from tumortrace.records.plans import CrossvalRecord, LearningCurveRecord, StudyRecord
+from tumortrace.records.run import Run
+from tumortrace.records.tables import HISTORY, PREDICTIONS, SUBSETS
 from tumortrace.training.classifiers import fit_classifier, keep
-from tumortrace.training.few_shot import fitted_logistic
+from tumortrace.training.few_shot import fitted_logistic, neighbours, prototypes
 from tumortrace.training.options import Classifier, Loss
-from tumortrace.training.probe import _neighbours
+from tumortrace.training.recipe import load_recipe
+from tumortrace.training.space import parse_space
 from tumortrace.training.stage import class_loss
-from tumortrace.training.task import epoch_order
+from tumortrace.training.task import epoch_order, split_patches, teacher_targets
 
 POSITIVE = (False, False, True, True)
 NAMES = ["normal", "benign", "insitu", "invasive"]
@@ -118,10 +133,15 @@ def test_heads_of_a_probe_say_what_scikit_learn_says() -> None:
     said, _ = shares(fitted_logistic(scale, features, kinds, 0.1, POSITIVE), features)
     reference = LogisticRegression(C=0.1, max_iter=2000).fit(scaled, kinds)
     np.testing.assert_allclose(said, reference.predict_proba(scaled), atol=1e-5)
-    said, tumour = shares(_neighbours(scale, features, kinds, POSITIVE, [{"neighbours": 7, "images": 240}]), features)
+    said, tumour = shares(neighbours(scale, features, kinds, POSITIVE, [{"neighbours": 7, "images": 240}]), features)
     votes = KNeighborsClassifier(7).fit(scaled, kinds).predict_proba(scaled) * 7
     np.testing.assert_allclose(said, (votes + 0.5) / 9, atol=1e-5)
     np.testing.assert_allclose(tumour, (votes[:, 2:].sum(1) + 1) / 9, atol=1e-5)
+    said, _ = shares(prototypes(scale, features, kinds, POSITIVE), features)
+    nearest = NearestCentroid().fit(scaled, kinds)
+    np.testing.assert_array_equal(said.argmax(1), nearest.predict(scaled))
+    distances = ((scaled[:, None] - nearest.centroids_) ** 2).mean(2) / 2
+    np.testing.assert_allclose(said, softmax(-distances, axis=1), atol=1e-5)
 
 
 def test_two_outputs_are_the_softmax_of_two_classes() -> None:
@@ -260,6 +280,7 @@ def test_folds_are_pooled_by_class(tissues: Path, tmp_path: Path) -> None:
     assert record is not None
     assert record.classes is not None
     assert record.classes.n == 400
+    assert "; pooled, of 4 classes accuracy" in (folder / "log.txt").read_text("utf-8")
     assert 'id="pooled-classes"' in (folder / "report.html").read_text("utf-8")
 
 
@@ -319,6 +340,85 @@ def test_the_api_tells_the_classes(run: Path, tissues: Path) -> None:
     assert list(probabilities) == NAMES
     assert probabilities["insitu"] + probabilities["invasive"] == pytest.approx(said["probability"])
     assert said["classes"]["predicted"] == max(probabilities, key=lambda name: probabilities[name])
+
+
+def test_a_figure_of_the_classes_stops_a_training(tissues: Path, tissue: Path, tmp_path: Path) -> None:
+    """The epoch that is kept is the best by it; of two classes it is refused before anything is made."""
+    changes = (*SMALL, "stopping.metric=class_balanced_accuracy", "epochs=3")
+    folder = train(tissues, changes=changes, out=tmp_path / "runs", seed=1)
+    history = HISTORY.read(folder)
+    best = int(history["validation_class_balanced_accuracy"].argmax())
+    assert Run(folder).record.best_epoch == best + 1
+    assert history["validation_class_macro_auroc"].between(0, 1).all()
+    with pytest.raises(RecipeError, match=r"stopping\.metric class_balanced_accuracy with two classes.*such as auroc"):
+        train(tissue, changes=changes, out=tmp_path / "none")
+    assert not (tmp_path / "none").exists() or not list((tmp_path / "none").iterdir())
+
+
+def test_a_pupil_learns_the_classes_of_a_teacher(run: Path, tissues: Path, tmp_path: Path) -> None:
+    """Targets are the mean of the class and the teacher's probabilities; a teacher of other classes is refused."""
+    material = Material(open_cohort(tissues))
+    splits = material.divide("group", 1, load_recipe("tumortrace").splits)
+    training = split_patches(material.cohort, material.store.images, splits, "train")
+    taught, notes = teacher_targets(run, material, splits, training, 0.25)
+    said = load_model(run).assess(material.store.images, training.rows).by_class
+    assert said is not None
+    expected = 0.75 * np.eye(4)[training.kinds] + 0.25 * np.stack([said[name] for name in class_columns(NAMES)], 1)
+    np.testing.assert_allclose(taught.learnt(np.arange(len(training.rows))), expected, atol=1e-5)
+    assert notes[-1].startswith("distilled from")
+    pupil = train(tissues, changes=(*SMALL, "epochs=1"), distil=run, out=tmp_path, seed=1)
+    assert Metrics.read(pupil)["test"].classes is not None
+    other = Material(open_cohort(tissues, class_order="benign,normal,insitu,invasive"))
+    apart = other.divide("group", 1, load_recipe("tumortrace").splits)
+    found = r"the teacher takes .* and classes \('normal', 'benign', 'insitu', 'invasive'\)"
+    with pytest.raises(RunError, match=found):
+        teacher_targets(run, other, apart, split_patches(other.cohort, other.store.images, apart, "train"), 0.5)
+
+
+FAST = ["preprocessing.size=24", "epochs=1"]
+
+
+def test_a_search_tells_the_classes(tissues: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its objective may be of them; the best trial's figures stand in its record, report and last lines."""
+    parameters = {"optimiser.lr": {"float": [0.001, 0.01], "log": True}}
+    document = {
+        "name": "few",
+        "description": "",
+        "recipe": "cnn-64",
+        "trials": 1,
+        "epochs": 1,
+        "parameters": parameters,
+    }
+    space = parse_space(document | {"objective": {"metric": "class_macro_auroc"}}, "space few")
+    folder = tune(tissues, space=space, changes=["preprocessing.size=24"], out=tmp_path)
+    told = Metrics.read(folder)["validation"].classes
+    best = StudyRecord.read(folder).best
+    assert told is not None
+    assert best is not None
+    assert told["macro_auroc"].value == pytest.approx(best.value, abs=1e-6)
+    assert "validation of that trial, of 4 classes accuracy" in capsys.readouterr().err
+    page = (folder / "report.html").read_text("utf-8")
+    assert 'id="best-classes"' in page
+    assert "Validation AUROC one against the rest, mean of classes" in page
+
+
+def test_a_learning_curve_tells_the_classes(
+    tissues: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest part has images of every class."""
+    monkeypatch.setattr("tumortrace.training.experiment.renew_report", renew_no_part)
+    folder = learning_curve(tissues, [0.01, 1.0], repeats=1, recipe="cnn-64", changes=FAST, out=tmp_path)
+    outcome = LearningCurveRecord.read(folder)
+    subsets = SUBSETS.read(folder).merge(open_cohort(tissues).table[["id", "class_name"]], on="id")
+    assert (subsets.groupby("fraction")["class_name"].nunique() == 4).all()
+    for row in outcome.runs:
+        classes = Metrics.read(folder / row.run)["test"].classes
+        assert classes is not None
+        assert row.metrics["class_balanced_accuracy"] == classes["balanced_accuracy"]
+    assert "of all classes AUROC" in capsys.readouterr().err
+    page = (folder / "report.html").read_text("utf-8")
+    assert "Of all classes: AUROC one against the rest" in page
+    assert "Balanced accuracy against the number of labelled" in page
 
 
 def test_mixed_targets_of_classes_still_sum_to_one() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tumortrace.errors import PredictionsError
+from tumortrace.evaluation.class_measures import BOUNDS, CLASS_MEASURES, TINY, accuracy
 from tumortrace.evaluation.intervals import (
     ROUNDING,
     estimate_measures,
@@ -28,85 +29,6 @@ from tumortrace.records.metrics import ClassEstimates, ClassMetrics, Estimate, M
 #: Columns of a predictions table that speak of the classes; that of each class's probability has its name behind it.
 CLASS, PREDICTED, SET, PROBABILITY = "class", "predicted_class", "class_set", "probability_"
 SEPARATOR = "|"  # between the names of a prediction set
-TINY = 1e-12  # least probability of which the log-likelihood is taken
-
-
-@dataclass(frozen=True)
-class ClassMeasure:
-    """A metric of all classes together that follows from how often each is taken for each.
-
-    Attributes:
-        name: In records.
-        title: For people.
-        value: Of counts, shape (..., K, K), rows the true class and columns the predicted one: shape (...), NaN where
-            it is not defined.
-        bounds: Least and greatest value.
-        ordered: Whether it is of classes that have an order alone.
-    """
-
-    name: str
-    title: str
-    value: Callable[[Floats], Floats]
-    bounds: tuple[float, float] = (0.0, 1.0)
-    ordered: bool = False
-
-
-def balanced_accuracy(counts: Floats) -> Floats:
-    """Mean over the classes that have images of the share called rightly."""
-    return _nanmean(ratio(_diagonal(counts), counts.sum(-1)))
-
-
-def macro_f1(counts: Floats) -> Floats:
-    """Mean F1 over the classes that are there or were predicted."""
-    return _nanmean(_f1(counts))
-
-
-def weighted_f1(counts: Floats) -> Floats:
-    """F1 weighted by how many images each class has."""
-    support = counts.sum(-1)
-    return ratio((support * np.nan_to_num(_f1(counts))).sum(-1), support.sum(-1))
-
-
-def kappa(counts: Floats, power: int = 0) -> Floats:
-    """Agreement beyond chance (Cohen 1960), disagreement weighing 1, or with `power` 2 the square of its distance.
-
-    Example:
-        >>> float(kappa(np.array([[20.0, 5.0], [10.0, 15.0]])).round(3))
-        0.4
-    """
-    places = np.arange(counts.shape[-1])
-    apart = np.abs(places[:, None] - places)
-    weight = (apart > 0).astype(np.float64) if not power else apart.astype(np.float64) ** power
-    total = counts.sum((-2, -1))
-    chance = counts.sum(-1)[..., :, None] * counts.sum(-2)[..., None, :]
-    return 1 - ratio((weight * counts).sum((-2, -1)) * total, (weight * chance).sum((-2, -1)))
-
-
-CLASS_MEASURES = {
-    row.name: row
-    for row in (
-        ClassMeasure("balanced_accuracy", "Balanced accuracy", balanced_accuracy),
-        ClassMeasure("macro_f1", "F1, mean of classes", macro_f1),
-        ClassMeasure("weighted_f1", "F1, weighted by images", weighted_f1),
-        ClassMeasure("kappa", "Cohen's kappa", kappa, (-1.0, 1.0)),
-        ClassMeasure(
-            "quadratic_kappa", "Quadratic kappa", lambda counts: kappa(counts, power=2), (-1.0, 1.0), ordered=True
-        ),
-    )
-}
-
-BOUNDS = {row.name: row.bounds for row in CLASS_MEASURES.values()}
-
-#: Titles of what `evaluate_classes` gives beside `CLASS_MEASURES`.
-TITLES = {
-    "accuracy": "Accuracy",
-    "macro_auroc": "AUROC one against the rest, mean of classes",
-    "nll": "Log loss",
-    "top_label_ece": "Calibration error of the predicted class",
-    "classwise_ece": "Calibration error, mean of classes",
-    "set_coverage": "Prediction sets that hold the true class",
-    "set_size": "Classes in a prediction set",
-} | {name: row.title for name, row in CLASS_MEASURES.items()}
 
 
 def evaluate_classes(
@@ -329,13 +251,9 @@ def _drawn(
         aurocs.append(np.mean([one.auroc(block) for one in ranked], axis=0))
     samples = np.concatenate(counts).reshape(-1, classes, classes)
     figures = {row.name: (float(row.value(whole)), row.value(samples)) for row in rows}
-    right = (float(_accuracy(whole)), _accuracy(samples))
+    right = (float(accuracy(whole)), accuracy(samples))
     auroc = (float(np.mean([one.auroc(once) for one in ranked])), np.concatenate(aurocs))
     return {"accuracy": right, **figures, "macro_auroc": auroc}
-
-
-def _accuracy(counts: Floats) -> Floats:
-    return ratio(_diagonal(counts).sum(-1), counts.sum((-2, -1)))
 
 
 def _estimate(checked: _Checked, value: float, samples: Floats, bounds: tuple[float, float]) -> Estimate:
@@ -416,17 +334,3 @@ def _mean_of(parts: Sequence[Estimate]) -> Estimate:
 
 def _plain(mean: Mean) -> Estimate:
     return Estimate(value=mean.value, ci95=mean.ci95)
-
-
-def _diagonal(counts: Floats) -> Floats:
-    return np.asarray(np.diagonal(counts, axis1=-2, axis2=-1))
-
-
-def _f1(counts: Floats) -> Floats:
-    """Of each class, NaN where it is neither there nor predicted."""
-    return ratio(2 * _diagonal(counts), counts.sum(-1) + counts.sum(-2))
-
-
-def _nanmean(values: Floats) -> Floats:
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))

@@ -162,8 +162,13 @@ def prominent(least: int = 1) -> dict[str, str]:
 
 
 def rises(name: str) -> bool:
-    """Whether more of a metric, or of the `loss`, is better."""
-    return name != "loss" and MEASURES[name].rises
+    """Whether more of a metric, or of a `loss`, is better; a name of more than two classes is one too.
+
+    Example:
+        >>> rises("auroc"), rises("brier"), rises("loss"), rises("class_kappa")
+        (True, False, False, True)
+    """
+    return MEASURES[name].rises if name in MEASURES else not name.endswith("loss")
 
 
 def measure(counts: Tally, threshold: float, rows: Mapping[str, Measure] = MEASURES) -> dict[str, Floats]:

@@ -25,7 +25,7 @@ from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.table import Predictions, check_table, check_threshold
 from tumortrace.evaluation.tally import Confusion, Floats, confusion, ratio
 from tumortrace.evaluation.thresholds import POINT_NAMES, operating_points, operating_points_record
-from tumortrace.records.metrics import Called, ClassScores, Estimate, GroupMetrics, SplitMetrics
+from tumortrace.records.metrics import Called, ClassMetrics, ClassScores, Estimate, GroupMetrics, SplitMetrics
 
 # How a model does on each slide or patient, and on each level of a column such as scanner or hospital.
 
@@ -284,10 +284,13 @@ def headline(metrics: SplitMetrics) -> str:
         'auroc 0.500 [0.250, 0.750], sensitivity 0.500 [0.250, 0.750], specificity undefined, ...'
     """
     line = ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics.n:,} images"
-    if (classes := metrics.classes) is None:
-        return line
-    told = ", ".join(f"{name} {_shown(classes[name])}" for name in ("accuracy", "macro_f1", "macro_auroc"))
-    return f"{line}; of {len(classes.names)} classes {told}"
+    return line if metrics.classes is None else f"{line}; {class_headline(metrics.classes)}"
+
+
+def class_headline(classes: ClassMetrics) -> str:
+    """Accuracy, balanced accuracy, F1 and AUROC of more than two classes with their 95 % intervals."""
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
+    return f"of {len(classes.names)} classes " + ", ".join(f"{name} {_shown(classes[name])}" for name in names)
 
 
 def _shown(estimate: Estimate) -> str:

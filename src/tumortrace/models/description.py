@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,6 +64,10 @@ class SeveralClasses(BaseModel):
     def sides(self) -> tuple[bool, ...]:
         """Of each class, whether it is positive."""
         return tuple(name in self.positive for name in self.names)
+
+    def shares(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The probabilities of the classes, shape (N, K), of what `columns` gives."""
+        return np.stack([columns[name] for name in class_columns(self.names)], axis=1)
 
     def columns(self, logits: np.ndarray, probability: np.ndarray) -> dict[str, np.ndarray]:
         """What predictions tables say of the classes: the likeliest, every probability, and the prediction set.

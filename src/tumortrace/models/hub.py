@@ -17,6 +17,9 @@ from tumortrace.models.transformers_layout import timms_description
 
 #: What hubs call weights, the safest first.
 USUAL = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+#: What names the parts of weights that lie in several files.
+INDEX = ".index.json"
+INDICES = tuple(name + INDEX for name in USUAL[:2])
 PROCESSOR = "preprocessor_config.json"
 BY_HAND = "name timm's architecture in model.arguments.body and give --weights FILE"
 
@@ -58,7 +61,7 @@ def hub_description(hub: str, *, cached: bool = False) -> dict[str, Any] | None:
 
 
 def hub_weights(hub: str, name: str | None = None, remedy: str | None = None) -> Path:
-    """The file of weights of a repository: from the cache, or else fetched.
+    """The file of weights of a repository, or the index of several: from the cache, or else fetched, with all parts.
 
     Args:
         hub: Owner and name, and perhaps @revision.
@@ -68,15 +71,32 @@ def hub_weights(hub: str, name: str | None = None, remedy: str | None = None) ->
     Raises:
         ModelError: It cannot be fetched.
     """
-    names = USUAL if name is None else (name,)
+    names = (*USUAL, *INDICES) if name is None else (name,)
     kept = next((file for one in names if (file := _cached(hub, one)) is not None), None)
-    if kept is not None:
-        return kept
-    require_connection(address(hub, names[0]), f"published weights of {hub!r}", remedy)
-    fetched = next((file for one in names if (file := _fetched(hub, one)) is not None), None)
-    if fetched is None:
+    if kept is None:
+        require_connection(address(hub, names[0]), f"published weights of {hub!r}", remedy)
+        kept = next((file for one in names if (file := _fetched(hub, one)) is not None), None)
+    if kept is None:
         raise ModelError(f"no weights at {address(hub, names[0])}", expected=" or ".join(names), remedy=BY_HAND)
-    return fetched
+    for part in parts_of(kept) if kept.name.endswith(INDEX) else ():
+        if _cached(hub, part.name) is None:
+            require_connection(address(hub, part.name), f"{part.name} of {hub!r}", remedy)
+            _fetched(hub, part.name)
+    return kept
+
+
+def parts_of(index: Path) -> list[Path]:
+    """The files beside an index that hold the weights which it names.
+
+    Raises:
+        ModelError: It is none, or names files elsewhere.
+    """
+    named = _json(index).get("weight_map")
+    names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+    if not names or any(Path(name).name != name for name in names):
+        found = "no weight_map" if not names else "files elsewhere than beside it"
+        raise ModelError(found, where=index, expected="weight_map: names of tensors to names of files beside it")
+    return [index.with_name(name) for name in names]
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -131,8 +131,13 @@ class LogOdds(nn.Module):
         self.positive = [index for index, side in enumerate(positive) if side]
         self.negative = [index for index, side in enumerate(positive) if not side]
 
+    @property
+    def several(self) -> bool:
+        """Whether there are more than two classes."""
+        return len(self.positive) + len(self.negative) > 2
+
     def forward(self, logits: Tensor) -> Tensor:
-        return logits if self.training and logits.shape[1] > 2 else self.of(logits)
+        return logits if self.training and self.several else self.of(logits)
 
     def of(self, logits: Tensor) -> Tensor:
         """The same, also while learning."""

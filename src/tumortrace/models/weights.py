@@ -27,7 +27,7 @@ from tumortrace.models.architecture import Network
 from tumortrace.models.bodies import TORCHVISION
 from tumortrace.models.checkpoint import tensors_sha256
 from tumortrace.models.foundation import HUB, FoundationModel, foundation_model
-from tumortrace.models.hub import USUAL, hub_weights, require_connection
+from tumortrace.models.hub import INDEX, INDICES, USUAL, hub_weights, parts_of, require_connection
 from tumortrace.models.transformers_layout import timms_names
 from tumortrace.records.files import sha256
 
@@ -47,7 +47,7 @@ def load_weights(network: Network, source: str) -> dict[str, Any]:
         network: A freshly built network; changed in place.
         source: "random" leaves it as it is; "imagenet" takes the weights that timm or torchvision publish for the
             body (a hub's name, the hub's); anything else is a file, safetensors, or `.pth` read without running code,
-            or a folder that holds one, as the hub's cache does.
+            the index of several (`model.safetensors.index.json`), or a folder that holds one, as the hub's cache does.
 
     Returns:
         `origin` (one line), `sha256` of the file or, where libraries fetched them, of the tensors, `unused`, the number
@@ -74,7 +74,8 @@ def load_weights(network: Network, source: str) -> dict[str, Any]:
         tensors, place = _fetch(body)
         digest = tensors_sha256(tensors)
     else:
-        tensors, place, digest = read_weights(path), str(path), sha256(path)
+        tensors, place = read_weights(path), str(path)
+        digest = tensors_sha256(tensors) if path.name.endswith(INDEX) else sha256(path)
     unused, told = _fill(target, tensors, place)
     published = f"published weights of {body}, {place if path is None else path.name}"
     origin = (published if source == "imagenet" else f"file {Path(place).name}") + told
@@ -90,6 +91,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ModelError("no such file", where=path, expected="safetensors or .pth", remedy="name a file of weights")
+    if path.name.endswith(INDEX):
+        return _together(path)
     if path.suffix not in _SUFFIXES:
         raise ModelError(
             f"{path.suffix or 'no'} file name ending", where=path, expected=" ".join(_SUFFIXES), remedy="rename it"
@@ -102,6 +105,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise ModelError("no tensors by name in it", where=path, remedy="save the network's state_dict")
     return tensors
+
+
+def _together(index: Path) -> dict[str, Tensor]:
+    """The tensors of all files that an index names.
+
+    Raises:
+        ModelError: One of them is missing.
+    """
+    parts = parts_of(index)
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        found = f"{len(missing)} of the {len(parts)} files that it names are not there, first {missing[0]}"
+        raise ModelError(found, where=index, expected="all of them beside it", remedy="fetch them too")
+    return {name: tensor for part in parts for name, tensor in read_weights(part).items()}
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -144,7 +161,7 @@ def _file_of(path: Path, row: FoundationModel | None) -> Path:
     revision = path / "refs" / "main"
     snapshots = [path / "snapshots" / revision.read_text("utf-8").strip()] if revision.is_file() else []
     folder = next((place for place in snapshots if place.is_dir()), path)
-    usual = [folder / name for name in (*([row.file] if row and row.file else []), *USUAL)]
+    usual = [folder / name for name in (*([row.file] if row and row.file else []), *USUAL, *INDICES)]
     here = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
     named = next((file for file in usual if file.is_file()), here[0] if len(here) == 1 else None)
     if named is None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tumortrace.evaluation.centres import TITLES as CENTRE_TITLES
-from tumortrace.evaluation.classes import TITLES as CLASS_TITLES
+from tumortrace.evaluation.class_measures import TITLES as CLASS_TITLES
 from tumortrace.evaluation.curves import curves
 from tumortrace.evaluation.measures import MEASURES, TITLES
 from tumortrace.records.evaluation import ComparisonRecord, Difference

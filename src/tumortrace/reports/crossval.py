@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.evaluation.classes import TITLES as CLASS_TITLES
+from tumortrace.evaluation.class_measures import TITLES as CLASS_TITLES
 from tumortrace.evaluation.curves import curves
 from tumortrace.evaluation.measures import TITLES, prominent
 from tumortrace.records.metrics import Estimate, Metrics, SplitMetrics

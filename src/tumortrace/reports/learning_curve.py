@@ -9,14 +9,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from tumortrace.evaluation.class_measures import WATCHED
 from tumortrace.evaluation.measures import MEASURES, TITLES, prominent
 from tumortrace.records.plans import CurveSize, LearningCurveRecord
-from tumortrace.reports.drawing import MUTED, draw_figures, ends, legend_below, number, sheet
+from tumortrace.reports.drawing import INK, MUTED, draw_figures, ends, legend_below, number, sheet
 from tumortrace.reports.page import REPORT, write_page
 from tumortrace.reports.records import read_run
 from tumortrace.reports.wording import decimals
 
 DRAWN = ("auroc", "average_precision", "accuracy", "ece")
+DRAWN_OF_CLASSES = ("class_macro_auroc", "class_balanced_accuracy")
 LITTLE = 0.005  # AUROC: less than this from twice the labels is called little
 
 
@@ -35,15 +37,18 @@ def write_learning_curve_report(folder: Path) -> Path:
     folder = Path(folder)
     record, outcome = read_run(folder, "learning-curve", "a learning curve"), LearningCurveRecord.read(folder)
     run = record.as_json()
+    known = outcome.sizes[0].metrics if outcome.sizes else {}
+    several = {name: title for name, title in WATCHED.items() if name in known}
+    drawn = [*DRAWN, *(name for name in DRAWN_OF_CLASSES if name in several)]
     return write_page(
         folder / REPORT,
         "learning_curve.html.j2",
-        draw_figures(folder, {name: partial(_draw, metric=name) for name in DRAWN}, outcome),
+        draw_figures(folder, {name: partial(_draw, metric=name) for name in drawn}, outcome),
         run=run,
         data=run.get("data", {}),
         outcome=outcome.as_json(),
         verdict=curve_verdict(outcome),
-        metric_names=prominent() | {"brier": TITLES["brier"]},
+        metric_names=prominent() | {"brier": TITLES["brier"]} | several,
         leakage_ruled_out=record.leakage.startswith("ruled out"),
     )
 
@@ -55,6 +60,12 @@ def curve_verdict(outcome: LearningCurveRecord) -> list[str]:
         f"With {first.images:,.0f} labelled training images AUROC is {_mean(first)}, with {last.images:,.0f} it "
         f"is {_mean(last)} (mean ± standard deviation over repeats)."
     ]
+    if "class_macro_auroc" in last.metrics:
+        ranks, rightly = (tuple(_mean(size, name) for size in (first, last)) for name in DRAWN_OF_CLASSES)
+        sentences.append(
+            f"Of all classes: AUROC one against the rest {ranks[0]} and {ranks[1]}, balanced accuracy {rightly[0]} and "
+            f"{rightly[1]}."
+        )
     law = outcome.law
     if law is None:
         return [*sentences, "Fewer than three sizes: no law is fitted, and nothing is said of more labels."]
@@ -78,15 +89,16 @@ def curve_verdict(outcome: LearningCurveRecord) -> list[str]:
     return sentences
 
 
-def _mean(size: CurveSize) -> str:
-    entry = size.metrics["auroc"]
+def _mean(size: CurveSize, name: str = "auroc") -> str:
+    entry = size.metrics[name]
     return decimals(entry.mean) + ("" if entry.sd is None else f" ± {decimals(entry.sd)}")
 
 
 def _draw(outcome: LearningCurveRecord, metric: str) -> Figure:
     """A point with its interval for each run, the mean over repeats, and for AUROC the law."""
-    figure, axes = sheet(TITLES[metric], "Labelled training images", TITLES[metric])
-    colour = MEASURES[metric].colour
+    title = (TITLES | WATCHED)[metric]
+    figure, axes = sheet(title, "Labelled training images", title)
+    colour = MEASURES[metric].colour if metric in MEASURES else INK
     runs = [row for row in outcome.runs if row.metrics[metric].value is not None]
     repeats = max(row.repeat for row in outcome.runs) + 1
     for row in runs:

@@ -12,6 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tumortrace.evaluation.class_measures import TITLES as CLASS_TITLES
+from tumortrace.evaluation.class_measures import WATCHED, watched
 from tumortrace.evaluation.measures import TITLES
 from tumortrace.records.metrics import Estimate, Metrics, SplitMetrics
 from tumortrace.records.plans import StudyRecord
@@ -70,6 +72,8 @@ def write_tuning_report(folder: Path) -> Path:
         label=search.label,
         verdict=_verdict(search),
         entry=search.entry,
+        class_metrics={f"Trial {search.best}": search.metrics.as_json()},
+        class_names=CLASS_TITLES,
         entry_note=(search.metrics.intervals or "no interval").rstrip("."),
         best=search.best,
         parameters={name: shorten_parameter(name) for name in search.parameters},
@@ -144,7 +148,7 @@ class Search:
     @property
     def label(self) -> str:
         """The objective's name for people, as in "Validation F1"."""
-        return f"Validation {TITLES.get(self.metric, self.metric)}"
+        return f"Validation {(TITLES | WATCHED).get(self.metric, self.metric)}"
 
     @property
     def best(self) -> int | None:
@@ -154,7 +158,9 @@ class Search:
     @property
     def entry(self) -> Estimate:
         """The best trial's objective with its interval; the validation loss is the log loss of the probabilities."""
-        return self.metrics.get("nll" if self.metric == "loss" else self.metric) or Estimate()
+        of_classes = watched(self.metrics.classes) if self.metrics.classes else {}
+        known = self.metrics.get("nll" if self.metric == "loss" else self.metric)
+        return known or of_classes.get(self.metric) or Estimate()
 
     @property
     def rises(self) -> bool:

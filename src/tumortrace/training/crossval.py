@@ -14,6 +14,7 @@ from tumortrace.cohorts.material import Divide, Material, by_groups
 from tumortrace.cohorts.splits import Splits, told_together, units_of
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.evaluation.folds import summarise_folds
+from tumortrace.evaluation.split_record import class_headline
 from tumortrace.records.files import write_text
 from tumortrace.records.metrics import Metrics
 from tumortrace.records.plans import CrossvalRecord, Spread
@@ -293,6 +294,7 @@ def _conclude(experiment: Experiment, table: pd.DataFrame) -> Path:
     lines = [
         f"{name}: AUROC {_spread(result.summary['auroc'])}, accuracy {_spread(result.summary['accuracy'])} "
         "(mean over folds, standard deviation, corrected interval)"
+        + (f"; pooled, {class_headline(classes)}" if (classes := result.pooled.classes) else "")
         for name, result in whole.recipes.items()
     ]
     return experiment.finish(sum(row["seconds"] for row in about.values()), lines)

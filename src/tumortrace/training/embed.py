@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lightning_fabric import Fabric
+from matplotlib import rc_context
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
@@ -26,13 +27,16 @@ from tumortrace.records.files import replacing
 from tumortrace.records.output import require_file
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
+from tumortrace.reports.drawing import STYLE, save_figure
+from tumortrace.reports.sections.features import draw_places
 from tumortrace.training.bodies import notes_on_body
 from tumortrace.training.features import frozen_features
+from tumortrace.training.few_shot import LEAST_MAPPED, feature_map
 from tumortrace.training.learner import seed_everything
 from tumortrace.training.recipe import Recipe, choose_recipe
 from tumortrace.training.task import Patches
 
-PARQUET, HDF5 = (".parquet",), (".h5", ".hdf5")
+PARQUET, HDF5, PICTURES = (".parquet",), (".h5", ".hdf5"), (".png", ".svg")
 _KEPT = ("id", "group", "split", "label", "class_name", "x", "y", "width", "height")
 
 
@@ -41,6 +45,7 @@ def embed(
     *,
     body: str,
     out: str | Path = "embeddings.parquet",
+    chart: str | Path | None = None,
     weights: str | Path | None = None,
     changes: Sequence[str] = (),
     device: str = "auto",
@@ -59,6 +64,7 @@ def embed(
         data: Any known layout, or an opened cohort; labels are not needed.
         body: A foundation model of the table, or a name of timm, torchvision or a hub; see docs/foundation-models.md.
         out: File to write: `.parquet`, `.h5` or `.hdf5`.
+        chart: Besides a picture, `.png` or `.svg`: images with like embeddings close to each other, by t-SNE.
         weights: Instead of the published ones: "random", or a file or folder.
         changes: Changes to recipe `probe`, as in `preprocessing.size=112` or `model.arguments.pooling=token`.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
@@ -75,7 +81,10 @@ def embed(
     out = Path(out)
     if out.suffix.lower() not in (*PARQUET, *HDF5):
         raise DataError(f"no format {out.suffix!r}", where=out, expected=" or ".join((*PARQUET, *HDF5)))
-    require_file(out, inputs=[data])
+    if chart is not None and Path(chart).suffix.lower() not in PICTURES:
+        raise DataError(f"no picture {Path(chart).suffix!r}", where=chart, expected=" or ".join(PICTURES))
+    for file in (out, *([] if chart is None else [Path(chart)])):
+        require_file(file, inputs=[data])
     recipe, _ = choose_recipe("probe", [f"model.arguments.body={json.dumps(body)}", *changes], weights=weights)
     material = Material(open_cohort(data, **reading))
     features, about = _computed(material, recipe, device, precision)
@@ -84,8 +93,22 @@ def embed(
     with replacing(out) as temporary:
         write = _write_parquet if out.suffix.lower() in PARQUET else _write_hdf5
         write(temporary, kept, features, json.dumps(about))
+    if chart is not None:
+        _draw(Path(chart), material, features)
     say(f"embed: {len(features):,} rows of {features.shape[1]:,} numbers in {out}. {RESEARCH_USE}")
     return out
+
+
+def _draw(file: Path, material: Material, features: np.ndarray) -> None:
+    """The map of the embeddings, of at least ten images."""
+    labels = material.cohort.table["label"].to_numpy(np.float32, na_value=np.nan)
+    places = feature_map(Patches(features, np.arange(len(features)), labels), seed=0)
+    if places.empty:
+        say(f"note: no map of {len(features)} images: it takes {LEAST_MAPPED}")
+        return
+    with rc_context(STYLE):
+        save_figure(draw_places(places, material.cohort.classes), file)
+    say(f"map: {len(places):,} images in {file}; distances between far groups mean nothing")
 
 
 def _computed(material: Material, recipe: Recipe, device: str, precision: str) -> tuple[np.ndarray, dict[str, Any]]:

@@ -32,7 +32,7 @@ from tumortrace.reports.report import renew_report
 from tumortrace.training.learner import Learner
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.resumption import recognise, resumed_by, source_of
-from tumortrace.training.task import Task, split_patches
+from tumortrace.training.task import Task, require_watchable, split_patches
 
 #: What follows the command of a training whose splits were made otherwise.
 ON_GIVEN_SPLITS = "  # on the splits.csv and with the recipe.yaml of this folder"
@@ -105,6 +105,7 @@ class Experiment:
             policies=[chosen.calibration.threshold] if policies is None else policies,
             **reading,
         )
+        require_watchable(chosen, material.cohort)
         source = material.cohort.source
         where = {"data": None} if source is None else source.arguments()
         given = {**arguments, "split": split, "allow": list(allow), **where}
@@ -199,6 +200,7 @@ class Experiment:
     def task(self, folder: Path, recipe: Recipe, seed: int) -> Task:
         """What a learner is given to make a model of the training split, its files in `folder`."""
         images = self.material.prepared(recipe.preprocessing).images
+        require_watchable(recipe, self.cohort)
         probe = recipe.probe
         centres = centre_column(self.cohort.table, probe.centre, self.cohort.name) if probe else None
         training, validation = (

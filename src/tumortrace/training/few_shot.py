@@ -19,12 +19,15 @@ from tumortrace.training.task import Patches
 
 MAPPED = 1000  # images in the map
 LEAST_MAPPED = 10
+NEAREST = 5  # images that vote, of a few
 
 
 def few_shot(training: Patches, validation: Patches, shots: Sequence[int], repeats: int, seed: int) -> pd.DataFrame:
-    """Logistic regression on a few images of each class, drawn anew each time, measured on the validation split.
+    """Simple classifiers on a few images of each class, drawn anew each time, measured on the validation split.
 
-    Features are standardised by all training images, whose labels that takes none of. Nothing is chosen by it.
+    `logistic` regression; `prototype`, the nearest mean of a class (Snell et al. 2017); `knn`, the nearest 5 images, or
+    as many as there are of a class. Features are standardised by all training images, whose labels that takes none of.
+    Nothing is chosen by it.
 
     Args:
         training: Features of the training split.
@@ -34,7 +37,7 @@ def few_shot(training: Patches, validation: Patches, shots: Sequence[int], repea
         seed: Of the draws.
 
     Returns:
-        A row for each draw: `shots`, `repeat`, and the metrics by name.
+        A row for each draw and classifier: `shots`, `repeat`, `head`, and the metrics by name.
     """
     features = training.images.astype(np.float32)
     scale = StandardScaler().fit(features)
@@ -45,8 +48,16 @@ def few_shot(training: Patches, validation: Patches, shots: Sequence[int], repea
         for repeat in range(1, repeats + 1):
             draw = np.random.default_rng(seed_of(seed, count, repeat))
             chosen = np.concatenate([draw.choice(members, count, replace=False) for members in classes])
-            head = fitted_logistic(scale, features[chosen], kinds[chosen], 1.0, training.positive)
-            rows.append({"shots": count, "repeat": repeat, **measure(head, validation.images, validation.labels)})
+            drawn, known, positive = features[chosen], kinds[chosen], training.positive
+            steps: list[Row] = [{"neighbours": min(NEAREST, count), "images": len(chosen)}]
+            heads = {
+                "logistic": fitted_logistic(scale, drawn, known, 1.0, positive),
+                "prototype": prototypes(scale, drawn, known, positive),
+                "knn": neighbours(scale, drawn, known, positive, steps),
+            }
+            for name, head in heads.items():
+                row = {"shots": count, "repeat": repeat, "head": name}
+                rows.append(row | measure(head, validation.images, validation.labels, validation.kinds))
     return pd.DataFrame(rows)
 
 
@@ -54,7 +65,7 @@ def feature_map(patches: Patches, seed: int) -> pd.DataFrame:
     """Images laid out in two dimensions so that those with like features lie close: `x`, `y`, `label`, `group`.
 
     Standardised features, their first 50 principal components, then t-SNE. van der Maaten and Hinton (2008). A sample
-    of 1,000 images; empty for fewer than 10. Distances between far groups mean nothing.
+    of 1,000 images; empty for fewer than 10. Distances between far groups mean nothing. Labels may be NaN.
 
     Args:
         patches: Their features.
@@ -69,7 +80,8 @@ def feature_map(patches: Patches, seed: int) -> pd.DataFrame:
     layout = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=seed).fit_transform(parts)
     groups = [None] * len(rows) if patches.groups is None else patches.groups[rows]
     x, y = layout.T.round(3)
-    return pd.DataFrame({"x": x, "y": y, "label": patches.labels[rows].astype(int), "group": groups})
+    label = pd.Series(patches.labels[rows]).astype("Int64")
+    return pd.DataFrame({"x": x, "y": y, "label": label if label.isna().any() else label.astype(int), "group": groups})
 
 
 def fitted_logistic(
@@ -85,10 +97,36 @@ def fitted_logistic(
         positive: Which of more than two classes are positive.
     """
     fitted = LogisticRegression(C=penalty, max_iter=2000).fit(scale.transform(features), kinds)
-    weight = fitted.coef_ / scale.scale_
-    bias = fitted.intercept_ - weight @ scale.mean_
-    head, layer = empty_head(features.shape[1], [], positive)
-    layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    return _linear(scale, fitted.coef_, fitted.intercept_, positive)
+
+
+def prototypes(
+    scale: StandardScaler, features: np.ndarray, kinds: np.ndarray, positive: Sequence[bool] = ()
+) -> nn.Module:
+    """The nearest mean of a class, whose logit is minus half the mean squared distance; see `fitted_logistic`."""
+    scaled = scale.transform(features)
+    means = np.stack([scaled[kinds == kind].mean(0) for kind in range(kinds.max() + 1)]) / np.sqrt(scaled.shape[1])
+    weight, bias = means / np.sqrt(scaled.shape[1]), -(means**2).sum(1) / 2
+    if not positive:
+        weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+    return _linear(scale, weight, bias, positive)
+
+
+def neighbours(
+    scale: StandardScaler, features: np.ndarray, kinds: np.ndarray, positive: Sequence[bool], steps: list[Row]
+) -> nn.Module:
+    """The share of positives, or of each class, among the nearest; `steps` as `build_head` takes them."""
+    head, layer = empty_head(features.shape[1], steps, positive)
+    learnt = {"features": features, "labels": kinds, "mean": scale.mean_, "scale": scale.scale_}
+    layer.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in learnt.items()})
+    return head
+
+
+def _linear(scale: StandardScaler, weight: np.ndarray, bias: np.ndarray, positive: Sequence[bool]) -> nn.Module:
+    """A linear layer on standardised features as one on plain ones."""
+    weight = weight / scale.scale_
+    head, layer = empty_head(weight.shape[1], [], positive)
+    layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias - weight @ scale.mean_)})
     return head
 
 

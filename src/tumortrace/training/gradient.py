@@ -30,7 +30,7 @@ from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
 from tumortrace.training.features import frozen_features
-from tumortrace.training.learner import AfterEpoch, Progress, Row, improves, scores, seed_everything, seed_of
+from tumortrace.training.learner import AfterEpoch, Progress, Row, improves, outputs_of, scores, seed_everything, seed_of
 from tumortrace.training.stage import Descent, Stage, binary_loss, class_loss, learning_rate, stages_of
 from tumortrace.training.task import Patches, Task, epoch_order
 
@@ -256,18 +256,20 @@ class GradientLearner:
         self.evaluated.eval()
         labels, size = self.validation.labels, 4096 if self.trains_head else prediction_batch(self.input_size)
         batches = np.split(np.arange(len(labels)), range(size, len(labels), size))
-        metrics = scores(torch.cat(list(self.streams.map(self._logits, batches))), labels)
+        outputs = zip(*self.streams.map(self._judged, batches), strict=True)
+        logits, classes = (torch.cat(part) for part in outputs)
+        metrics = scores(logits, labels, classes if self.task.positive else None, self.validation.kinds)
         assert metrics["loss"] is not None
         self._require_number(metrics["loss"])
         return metrics
 
     @torch.inference_mode()
-    def _logits(self, batch: np.ndarray) -> Tensor:
+    def _judged(self, batch: np.ndarray) -> tuple[Tensor, Tensor]:
         inputs, steps = self.validation.tensor(batch, self.device), self.recipe.preprocessing
-        if self.trains_head:
-            return self.evaluated.top(inputs).float().cpu().view(-1)
-        inputs = steps.normalise(steps.pixels(inputs)).contiguous(memory_format=torch.channels_last)
-        return self.evaluated(inputs).float().cpu()
+        if not self.trains_head:
+            inputs = steps.normalise(steps.pixels(inputs)).contiguous(memory_format=torch.channels_last)
+            inputs = self.evaluated.features(inputs)
+        return outputs_of(self.evaluated.top, inputs)
 
     def _save_last(self) -> None:
         tensors = self.descent.tensors() | ({"outputs": torch.cat(self.outputs)} if self.outputs else {})

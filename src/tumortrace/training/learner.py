@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tumortrace.evaluation.class_measures import WATCHED, class_scores
 from tumortrace.evaluation.measures import MEASURES, classification, rises
 from tumortrace.models.architecture import Network
 from tumortrace.models.description import Architecture
+from tumortrace.models.layers import LogOdds
 from tumortrace.training.options import Stopping
 from tumortrace.training.task import Task
 
@@ -119,16 +121,20 @@ def keep_best(
     return best
 
 
-def scores(logits: Tensor, labels: np.ndarray) -> dict[str, float | None]:
+def scores(
+    logits: Tensor, labels: np.ndarray, classes: Tensor | None = None, kinds: np.ndarray | None = None
+) -> dict[str, float | None]:
     """Loss and metrics of a split while a model is being made, at a threshold of .5.
 
     Args:
         logits: Of the positive class, shape (N,).
         labels: 0 or 1, shape (N,).
+        classes: Of more than two classes their logits, shape (N, K).
+        kinds: The class of each then, in [0, K), shape (N,).
 
     Returns:
-        `loss`, the mean binary cross-entropy, and every metric; None where one is undefined, as all are where the
-        loss is no number.
+        `loss`, the mean binary cross-entropy, and every metric, of more than two classes also those of `WATCHED`; None
+        where one is undefined, as all are where the loss is no number.
 
     Example:
         >>> measured = scores(torch.tensor([-1.0, 2.0]), np.array([0, 1]))
@@ -138,19 +144,31 @@ def scores(logits: Tensor, labels: np.ndarray) -> dict[str, float | None]:
     exact = logits.double()
     loss = float(functional.binary_cross_entropy_with_logits(exact, torch.from_numpy(labels).double()))
     if not math.isfinite(loss):
-        return {"loss": loss, **dict.fromkeys(MEASURES)}
-    measured = classification(labels.astype(np.int64), torch.sigmoid(exact).numpy(), 0.5)
-    return {"loss": loss, **measured.metrics}
+        return {"loss": loss, **dict.fromkeys((*MEASURES, *(() if classes is None else WATCHED)))}
+    measured = classification(labels.astype(np.int64), torch.sigmoid(exact).numpy(), 0.5).metrics
+    if classes is None or kinds is None:
+        return {"loss": loss, **measured}
+    return {"loss": loss, **measured, **class_scores(classes.double().softmax(1).numpy(), kinds)}
 
 
 @torch.inference_mode()
-def measure(head: nn.Module, features: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """`scores` of what a head makes of features, shape (N, D)."""
+def measure(head: nn.Module, features: np.ndarray, labels: np.ndarray, kinds: np.ndarray) -> dict[str, float | None]:
+    """`scores` of what a head makes of features, shape (N, D); `kinds` are their classes."""
     parts = [
-        head.eval()(torch.from_numpy(np.array(features[start : start + 4096], dtype=np.float32)))
+        outputs_of(head.eval(), torch.from_numpy(np.array(features[start : start + 4096], dtype=np.float32)))
         for start in range(0, len(features), 4096)
     ]
-    return scores(torch.cat(parts).view(-1), labels)
+    logits, classes = (torch.cat(part) for part in zip(*parts, strict=True))
+    return scores(logits, labels, classes if classes.shape[1] else None, kinds)
+
+
+def outputs_of(head: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+    """What a head in inference mode makes of features: logits (N,), and those of its classes (N, K), K 0 where two."""
+    together = head[-1] if isinstance(head, nn.Sequential) else None
+    if not isinstance(together, LogOdds) or not together.several:
+        return head(features).float().cpu().view(-1), torch.empty(len(features), 0)
+    classes: Tensor = head[:-1](features)  # type: ignore[index]
+    return together.of(classes).float().cpu().view(-1), classes.float().cpu()
 
 
 def seed_of(*numbers: int) -> int:

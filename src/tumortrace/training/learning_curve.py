@@ -17,6 +17,7 @@ from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RunError, SplitError
+from tumortrace.evaluation.class_measures import watched
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.power_law import extrapolate, fit_power_law
 from tumortrace.records.metrics import Estimate, Metrics
@@ -183,10 +184,11 @@ def nested_subsets(table: pd.DataFrame, fractions: Sequence[float], seed: int) -
 
     Units are drawn in a random order, of the next few always the one that keeps the classes in balance best: whole
     groups, or single images where no group is known (an image without one is a unit of its own). A share ends with the
-    unit that brings it nearest to its size, but not before both classes are there.
+    unit that brings it nearest to its size, but not before all classes are there.
 
     Args:
-        table: Columns `id`, `label` (0 or 1) and `group` (missing where not known), one row per training image.
+        table: Columns `id`, `label` (0 or 1) and `group` (missing where not known), one row per training image; of more
+            than two classes also `kind`, a whole number.
         fractions: Shares, rising.
         seed: Of the order; the order of rows does not matter.
 
@@ -206,9 +208,10 @@ def nested_subsets(table: pd.DataFrame, fractions: Sequence[float], seed: int) -
     labels = rows["label"].to_numpy(dtype=int)
     counts = np.stack([np.bincount(place, labels == label, len(units)) for label in (0, 1)], axis=1)
     order = _balanced(counts, np.random.default_rng(seed))
-    reached = counts[order].cumsum(0)
-    sizes = reached.sum(1)
-    enough = int(np.argmax((reached > 0).all(1)))  # both classes from here on
+    sizes = counts[order].sum(1).cumsum()
+    kinds = pd.factorize(rows["kind"] if "kind" in rows else rows["label"])[0]
+    have = np.stack([np.bincount(place, kinds == kind, len(units)) for kind in range(kinds.max() + 1)], axis=1)
+    enough = int(np.argmax((have[order].cumsum(0) > 0).all(1)))  # all classes from here on
     ids, parts = rows["id"].to_numpy(dtype=str), dict[float, list[str]]()
     for share in fractions:
         end = max(enough, int(np.abs(sizes - share * len(rows)).argmin()))
@@ -243,7 +246,7 @@ def _parts(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Columns `repeat, fraction, id` of every part's training images, and what whole groups did to the shares."""
     training = splits.table[splits.table["split"] == "train"]
-    table = training.merge(cohort.table[["id", "label"]], on="id")
+    table = training.merge(cohort.table[["id", "label"]].assign(kind=cohort.kinds), on="id")
     rows, notes = list[pd.DataFrame](), list[str]()
     for repeat in range(repeats):
         last: list[str] = []
@@ -273,10 +276,16 @@ def _conclude(experiment: Experiment, parts: pd.DataFrame) -> Path:
     outcome.write(run.folder)
     lines = []
     for size in sizes:
-        auroc = size.metrics["auroc"]
-        spread = "" if auroc.sd is None else f" ± {decimals(auroc.sd)}"
-        lines.append(f"{size.images:,.0f} images: AUROC {decimals(auroc.mean)}{spread} over {size.repeats} repeats")
+        told = f"{size.images:,.0f} images: AUROC {_spread(size.metrics['auroc'])}"
+        if "class_macro_auroc" in size.metrics:
+            several = (size.metrics[name] for name in ("class_macro_auroc", "class_balanced_accuracy"))
+            told += ", of all classes AUROC {}, balanced accuracy {}".format(*map(_spread, several))
+        lines.append(f"{told} over {size.repeats} repeats")
     return experiment.finish(sum(result.seconds for result in runs), lines)
+
+
+def _spread(entry: Spread) -> str:
+    return decimals(entry.mean) + ("" if entry.sd is None else f" ± {decimals(entry.sd)}")
 
 
 def _each_part(table: pd.DataFrame) -> Iterator[tuple[int, float, pd.DataFrame]]:
@@ -296,6 +305,7 @@ def _result(run: Run, repeat: int, fraction: float, images: int) -> CurveRun:
         raise RunError("a model's run is missing", where=run.folder, remedy="resume the learning curve")
     record, metrics = part.record, Metrics.read(part.folder)["test"]
     measured = {name: estimate for name in MEASURES if (estimate := metrics.get(name)) is not None}
+    measured |= watched(metrics.classes) if metrics.classes else {}
     return CurveRun(
         repeat=repeat,
         fraction=fraction,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tumortrace.errors import RecipeError
+from tumortrace.evaluation.class_measures import WATCHED
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.evaluation.thresholds import parse_policy
 from tumortrace.training.distributions import Range, parse_distribution
@@ -39,12 +40,12 @@ class Optimiser(Part):
 
 
 def _known_metric(name: str) -> str:
-    if name not in ("loss", *MEASURES):
-        raise ValueError(f"{name!r} is no metric; expected loss, {', '.join(MEASURES)}")
+    if name not in ("loss", *MEASURES, *WATCHED):
+        raise ValueError(f"{name!r} is no metric; expected loss, {', '.join((*MEASURES, *WATCHED))}")
     return name
 
 
-#: What can be watched on the validation split: the `loss`, or a metric by its name.
+#: What can be watched on the validation split: the `loss`, a metric by its name, or one of more than two classes.
 Metric = Annotated[str, AfterValidator(_known_metric)]
 
 
@@ -105,7 +106,8 @@ class Stopping(Part):
     """Early stopping on a metric of the validation split; the best epoch's weights are kept in any case.
 
     Attributes:
-        metric: `loss` and other errors are the better the smaller, all else the larger.
+        metric: `loss` and other errors are the better the smaller, all else the larger. Of more than two classes also
+            `class_loss`, `class_macro_auroc`, `class_balanced_accuracy`, `class_macro_f1` and their like.
         patience: Epochs without improvement after which a stage ends.
         least_improvement: What counts as one.
     """

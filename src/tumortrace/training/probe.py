@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from tumortrace.records.progress import track
 from tumortrace.records.tables import FEATURE_MAP, FEW_SHOT
 from tumortrace.training.centres import tell_centres
 from tumortrace.training.features import frozen_features
-from tumortrace.training.few_shot import empty_head, feature_map, few_shot, fitted_logistic
+from tumortrace.training.few_shot import feature_map, few_shot, fitted_logistic, neighbours
 from tumortrace.training.learner import AfterEpoch, Progress, Row, keep_best, measure, seed_everything
 from tumortrace.training.task import Patches, Task
 
@@ -122,9 +122,10 @@ class ProbeLearner:
         candidates = list(self._candidates(features, training.kinds))
         for number, (name, steps, build) in enumerate(track(candidates, "heads"), 1):
             started = time.monotonic()
-            measured = measure(build(), validation.images, validation.labels)
+            measured = measure(build(), validation.images, validation.labels, validation.kinds)
+            fitted = measure(build(), features, training.labels, training.kinds)
             row: Row = {"epoch": number, "head": name}
-            row |= {f"train_{key}": value for key, value in measure(build(), features, training.labels).items()}
+            row |= {f"train_{key}": value for key, value in fitted.items()}
             row |= {f"validation_{key}": value for key, value in measured.items()}
             row["seconds"] = round(time.monotonic() - started, 3)
             yield row, measured[self.task.recipe.stopping.metric], (steps, build)
@@ -146,14 +147,5 @@ class ProbeLearner:
                 yield (
                     f"{count} neighbours",
                     steps,
-                    cache(partial(_neighbours, scale, features, labels, positive, steps)),
+                    cache(partial(neighbours, scale, features, labels, positive, steps)),
                 )
-
-
-def _neighbours(
-    scale: StandardScaler, features: np.ndarray, labels: np.ndarray, positive: Sequence[bool], steps: list[Row]
-) -> nn.Module:
-    head, layer = empty_head(features.shape[1], steps, positive)
-    learnt = {"features": features, "labels": labels, "mean": scale.mean_, "scale": scale.scale_}
-    layer.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in learnt.items()})
-    return head

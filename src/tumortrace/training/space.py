@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from tumortrace.errors import RecipeError
-from tumortrace.evaluation.measures import MEASURES, rises
+from tumortrace.evaluation.measures import rises
 from tumortrace.training.distributions import parse_distribution
 from tumortrace.training.documents import Part, read_document, shipped, validate
 from tumortrace.training.options import Metric
@@ -40,7 +40,7 @@ UNSEARCHABLE = (
 
 
 class Objective(Part):
-    """What the search improves, measured on the validation split: `loss` or a metric's name."""
+    """What the search improves, measured on the validation split, as `Stopping.metric` names it."""
 
     metric: Metric = "f1"
     direction: Literal["maximise", "minimise"] = "maximise"
@@ -51,7 +51,7 @@ class Objective(Part):
         if not isinstance(value, dict):
             return value
         metric = value.get("metric", "f1")
-        natural = "maximise" if metric in MEASURES and rises(metric) else "minimise"
+        natural = "maximise" if rises(str(metric)) else "minimise"
         if value.get("direction", natural) != natural:
             raise ValueError(f"{metric}: one can only {natural} it")
         return value | {"direction": natural}

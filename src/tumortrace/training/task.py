@@ -14,7 +14,8 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.seen import read_seen
 from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import RunError
+from tumortrace.errors import RecipeError, RunError
+from tumortrace.evaluation.class_measures import WATCHED
 from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.records.tables import SEEN
 from tumortrace.training.recipe import Recipe
@@ -28,7 +29,8 @@ class Patches:
         images: uint8, shape (M, H, W, 3), memory-mapped, M the whole cohort; or float32 features, shape (M, ...).
         rows: int64, shape (N,): which of the images.
         labels: float32, shape (N,): 0 or 1.
-        targets: float32, shape (N,), range [0, 1]: what to learn instead of the labels, or None.
+        targets: float32, range [0, 1]: what to learn instead of the labels, shape (N,), or of more than two classes
+            instead of these, shape (N, K); or None.
         groups: Slide or patient of each, shape (N,), or None where not known.
         classes: Which of more than two classes each is of, int64, shape (N,), in [0, K); None where there are two.
         positive: Which of the K classes are positive; empty where there are two.
@@ -63,9 +65,14 @@ class Patches:
 
     def learnt(self, indices: np.ndarray) -> np.ndarray:
         """What some of the rows are to teach: labels, or targets, (n,); of more than two classes 0 or 1, (n, K)."""
-        if self.classes is not None:
-            return np.eye(len(self.positive), dtype=np.float32)[self.classes[indices]]
-        return (self.labels if self.targets is None else self.targets)[indices]
+        if self.targets is not None:
+            return self.targets[indices]
+        return self.labels[indices] if self.classes is None else self.chosen[indices]
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """The class of each image as float32 0 or 1, shape (N, K); of more than two."""
+        return np.eye(len(self.positive), dtype=np.float32)[self.kinds]
 
     def replaced(self, features: np.ndarray) -> Patches:
         """The same rows with one row of features each in place of images."""
@@ -123,6 +130,25 @@ class Task:
         return pixels.shape[2], pixels.shape[3]
 
 
+def require_watchable(recipe: Recipe, cohort: Cohort) -> None:
+    """Refuse a recipe that watches a figure of more than two classes where there are two.
+
+    Raises:
+        RecipeError: It does.
+    """
+    watched = {"stopping.metric": recipe.stopping.metric}
+    if recipe.schedule.name == "plateau":
+        watched["schedule.metric"] = recipe.schedule.metric
+    for field, metric in watched.items():
+        if metric in WATCHED and not cohort.class_names:
+            raise RecipeError(
+                f"{field} {metric} with two classes",
+                where=f"recipe {recipe.name}",
+                expected="a figure of two classes, such as auroc, or data of more than two",
+                remedy=f"set {field} to another",
+            )
+
+
 def split_patches(
     cohort: Cohort, images: np.ndarray, splits: Splits, name: str, centres: pd.Series | None = None
 ) -> Patches:
@@ -176,7 +202,7 @@ def epoch_order(labels: np.ndarray, balanced: bool, seed: tuple[int, ...]) -> np
 def teacher_targets(
     teacher: str | Path, material: Material, splits: Splits, training: Patches, share: float
 ) -> tuple[Patches, list[str]]:
-    """The training images with targets (1 - share) * label + share * the teacher's calibrated probability.
+    """The training images with targets (1 - share) * label + share * the teacher's calibrated probability, by class.
 
     Args:
         teacher: Run folder or bundle.
@@ -193,14 +219,17 @@ def teacher_targets(
             calibrate or test the pupil: their measurements would flatter it.
     """
     model, cohort, store = load_model(teacher), material.cohort, material.store
-    if cohort.class_names:
-        raise RunError("distillation of more than two classes", where=teacher, remedy="leave --distil out")
     remedy = "distil from a teacher trained on this data with the same splits"
-    if model.info.classes != cohort.classes or model.info.patch_size != store.size:
+    several = model.info.several
+    names = several.names if several else ()
+    same = (
+        model.info.classes == cohort.classes and names == cohort.class_names and model.info.sides == training.positive
+    )
+    if not same or model.info.patch_size != store.size:
         raise RunError(
-            f"the teacher takes {model.info.patch_size} px and classes {model.info.classes}",
+            f"the teacher takes {model.info.patch_size} px and classes {names or model.info.classes}",
             where=teacher,
-            expected=f"{store.size} px and classes {cohort.classes}",
+            expected=f"{store.size} px and classes {cohort.class_names or cohort.classes}",
             remedy=remedy,
         )
     seen = read_seen(SEEN.file(find_bundle(teacher).parent))
@@ -214,7 +243,10 @@ def teacher_targets(
             where=teacher,
             remedy=remedy,
         )
-    probability = model.predict(store.images, training.rows, description="teacher")
-    targets = (1 - share) * training.labels + share * probability
+    assessed = model.assess(store.images, training.rows, description="teacher")
+    known, taught = training.labels, assessed.probability
+    if several is not None:
+        known, taught = training.chosen, several.shares(assessed.by_class or {})  # (N, K)
+    targets = (1 - share) * known + share * taught
     notes.append(f"distilled from {model.info.name}, weights {model.info.weights_sha256[:12]}, share {share:g}")
     return replace(training, targets=targets.astype(np.float32)), notes

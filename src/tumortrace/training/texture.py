@@ -100,13 +100,13 @@ class TextureLearner:
                 started, scores = time.monotonic(), []
                 for learnt, judged in self.folds:
                     _, layer, _ = self._fit(values, training, kinds, learnt)
-                    scores.append(measure(layer, training[judged], labels[judged])[metric])
+                    scores.append(measure(layer, training[judged], labels[judged], kinds[judged])[metric])
                     bar.advance(fits)
                 pipeline, layer, converged = self._fit(values, training, kinds, np.arange(len(training)))
                 bar.advance(fits)
                 row: Row = {"epoch": number, "head": self._told(values) + ("" if converged else ", not converged")}
-                row |= {f"train_{name}": value for name, value in measure(layer, training, labels).items()}
-                measured = measure(layer, validation, self.task.validation.labels)
+                row |= {f"train_{name}": value for name, value in measure(layer, training, labels, kinds).items()}
+                measured = measure(layer, validation, self.task.validation.labels, self.task.validation.kinds)
                 row |= {f"validation_{name}": value for name, value in measured.items()}
                 defined = [score for score in scores if score is not None]
                 known = len(defined) == len(scores)

@@ -11,6 +11,7 @@ import torch
 from optuna.trial import TrialState
 
 from tumortrace.errors import TumorTraceError
+from tumortrace.evaluation.classes import CLASS
 from tumortrace.models.bundle import Model
 from tumortrace.records.files import write_text
 from tumortrace.records.run import Run
@@ -119,6 +120,8 @@ def _predictions(experiment: Experiment, recipe: Recipe, learner: GradientLearne
     info = uncalibrated(experiment, recipe, learner.architecture)
     model = Model(info.model_copy(update={"symmetries": False}), learner.evaluated, learner.device)
     images = experiment.material.prepared(recipe.preprocessing).images
-    logits = model.logits(images, table["row"].to_numpy(), description="predicting", prepared=True)
-    probability = torch.sigmoid(torch.from_numpy(np.asarray(logits, dtype=np.float64))).numpy()
-    return table.assign(probability=probability)[["id", "group", "split", "label", "probability"]]
+    judged = model.assess(images, table["row"].to_numpy(), description="predicting", prepared=True)
+    probability = torch.sigmoid(torch.from_numpy(np.asarray(judged.logit, dtype=np.float64))).numpy()
+    by_class = judged.by_class or {}
+    told = table.rename(columns={"class_name": CLASS}).assign(probability=probability, **by_class)
+    return told[["id", "group", "split", "label", "probability", *([CLASS] if by_class else []), *by_class]]

@@ -16,7 +16,9 @@ from optuna.trial import FrozenTrial
 
 from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
 from tumortrace.errors import RecipeError, RunError, TumorTraceError
+from tumortrace.evaluation.classes import with_classes
 from tumortrace.evaluation.intervals import evaluate_table
+from tumortrace.evaluation.split_record import class_headline
 from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.records.command import command_line
 from tumortrace.records.files import write_text
@@ -239,7 +241,9 @@ def conclude(search: Search) -> None:
     if best is None:
         raise RunError("no trial was finished", where=run.folder, remedy="start a study with more epochs or trials")
     trial = Run(trial_folder(run.folder, best.number))
-    Metrics({"validation": evaluate_table(PREDICTIONS.read(trial.folder), 0.5)}).write(run.folder)
+    predictions = PREDICTIONS.read(trial.folder)
+    measured = with_classes(evaluate_table(predictions, 0.5), predictions, ordered=search.experiment.cohort.ordered)
+    Metrics({"validation": measured}).write(run.folder)
     best_file = run.best_file
     write_text(best_file, _best_recipe(search, read_recipe(trial.recipe_file), best).to_yaml())
     arguments = search.experiment.arguments
@@ -260,6 +264,7 @@ def conclude(search: Search) -> None:
         lock.unlink()
     lines = [
         f"best: trial {best.number}, validation {metric} {best.value:.4f}, the best of many: optimistic",
+        *([] if measured.classes is None else [f"validation of that trial, {class_headline(measured.classes)}"]),
         f"train it: {command}",
     ]
     search.experiment.finish(float(table["seconds"].sum()), lines, best_trial=best.number)

@@ -108,6 +108,11 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+// A name of several classes, such as insitu+invasive, which breaks between them.
+export function joined(name) {
+  return name.split("+").flatMap((part, place) => (place ? ["+", element("wbr"), part] : [part]));
+}
+
 export function facts(list, pairs) {
   list.replaceChildren(...pairs.filter(([, text]) => text !== null && text !== undefined && text !== "")
     .flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, String(text))]));

@@ -1,7 +1,7 @@
 // The page Patch: predictions of uploaded images, and what lies behind one of them.
 import {
-  $, ask, askJson, between, chooseModel, complain, csv, download, element, facts, guarded, meter, number, picture, plural,
-  probability, say, show, takeFiles,
+  $, ask, askJson, between, chooseModel, complain, csv, download, element, facts, guarded, joined, meter, number, picture,
+  plural, probability, say, show, takeFiles,
 } from "./common.js";
 
 const MEANS = {
@@ -256,7 +256,7 @@ async function examples() {
     button.addEventListener("click", guarded(() =>
       take([new File([content], example.name, { type: "image/png" })], { ...example, model: mine.name })));
     const right = example.truth === example.called;
-    const caption = element("small", { className: right ? "right" : "wrong", ariaHidden: "true" }, `${right ? "✓" : "✗"} ${example.truth}`);
+    const caption = element("small", { className: right ? "right" : "wrong", ariaHidden: "true" }, right ? "✓ " : "✗ ", ...joined(example.truth));
     return element("li", {}, button, ...(example.truth ? [caption] : []));
   }));
   if (mine !== model) return; // another model was chosen meanwhile

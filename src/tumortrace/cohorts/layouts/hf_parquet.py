@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.configurations import chosen
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.shards import (
     cohort_of_shards,
@@ -25,6 +26,7 @@ from tumortrace.cohorts.shards import (
     plain_text,
     refuse_stand_in,
     shards_of,
+    split_of_shard,
     with_split,
 )
 from tumortrace.errors import CohortError
@@ -47,16 +49,17 @@ class HuggingFaceParquet(Layout):
         return bool(shards) and (schema := _schema(shards[0])) is not None and image_column(schema) is not None
 
     def read(self, path: Path, reading: Reading) -> Cohort:
-        """The cohort of all rows of all shards; the split of a shard is what its name says."""
-        shards = shards_of(path, _NAMES)
+        """The rows of a configuration's shards; the split of a shard is what its name, or README.md, says."""
+        configuration, told = chosen(path, shards_of(path, _NAMES))
+        shards = configuration.shards
         first = _schema(shards[0])
         assert first is not None  # as `recognises` has found
         column = str(image_column(first)).removesuffix(".bytes")
         if reading.image_column not in (None, column):
             found = f"--image-column {reading.image_column}"
             raise CohortError(found, where=path, expected=f"{column}, which holds the images", remedy="leave it out")
-        notes = [*lost_note(path, shards), f"images are the column {column!r} of {_count(len(shards))}"]
-        tables = [_rows(shard, path, first, reading) for shard in shards]
+        notes = [*told, *lost_note(path, shards), f"images are the column {column!r} of {_count(len(shards))}"]
+        tables = [_rows(shard, path, first, reading, configuration.splits.get(shard)) for shard in shards]
         rows = pd.concat(tables, ignore_index=True)
         fields = [field.name for field in first if field.name != column]
         notes.append(label_note(label_field(fields, path, reading), fields, "column"))
@@ -95,8 +98,16 @@ def _columns(shard: Path, names: list[str]) -> tuple[dict[str, list[Any]], int]:
     return {name: file.read(columns=[name]).column(0).to_pylist() for name in names}, file.metadata.num_rows
 
 
-def _rows(shard: Path, root: Path, first: Any, reading: Reading) -> pd.DataFrame:
-    """Id, path, label, split and plain columns of each row of a shard; images are not read."""
+def _rows(shard: Path, root: Path, first: Any, reading: Reading, split: str | None) -> pd.DataFrame:
+    """Id, path, label, split and plain columns of each row of a shard; images are not read.
+
+    Args:
+        shard: The file.
+        root: The data.
+        first: Schema of the first shard.
+        reading: How to read them.
+        split: That README.md names, where the name of the file says none.
+    """
     import pyarrow as pa
 
     refuse_stand_in(shard)
@@ -133,7 +144,7 @@ def _rows(shard: Path, root: Path, first: Any, reading: Reading) -> pd.DataFrame
         },
         dtype=object,
     )
-    return with_split(rows, shard, root)
+    return with_split(rows, shard, root) if split is None or split_of_shard(shard, root) else rows.assign(split=split)
 
 
 def _class_names(schema: Any, label: str | None) -> list[str]:

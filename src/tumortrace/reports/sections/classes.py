@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tumortrace.evaluation.classes import TITLES
+from tumortrace.evaluation.class_measures import TITLES
 from tumortrace.reports.drawing import INK, NEGATIVE, POSITIVE, ends, name_rows, number, sheet, short
 from tumortrace.reports.page import Context
 from tumortrace.reports.records import Records

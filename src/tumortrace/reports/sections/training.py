@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tumortrace.evaluation.measures import TITLES
+from tumortrace.evaluation.class_measures import WATCHED
+from tumortrace.evaluation.measures import TITLES as OF_TWO
 from tumortrace.records.data import AuditRecord
 from tumortrace.records.tables import FEATURE_IMPORTANCES, IMPORTANCES
 from tumortrace.reports.drawing import INK, LINES, MUTED, NEGATIVE, POSITIVE, WIDTH, legend_below, name_rows, sheet
@@ -17,6 +18,8 @@ from tumortrace.reports.page import Context
 from tumortrace.reports.records import Records
 from tumortrace.reports.wording import decimals
 
+#: Titles of what a history holds of two classes, and of more.
+TITLES = OF_TWO | WATCHED
 STRONGEST = 15  # features in the figure
 
 
