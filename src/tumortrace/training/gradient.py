@@ -30,7 +30,16 @@ from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import progress_bar
 from tumortrace.training.features import frozen_features
-from tumortrace.training.learner import AfterEpoch, Progress, Row, improves, outputs_of, scores, seed_everything, seed_of
+from tumortrace.training.learner import (
+    AfterEpoch,
+    Progress,
+    Row,
+    improves,
+    outputs_of,
+    scores,
+    seed_everything,
+    seed_of,
+)
 from tumortrace.training.stage import Descent, Stage, binary_loss, class_loss, learning_rate, stages_of
 from tumortrace.training.task import Patches, Task, epoch_order
 
