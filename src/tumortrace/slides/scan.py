@@ -42,7 +42,7 @@ from tumortrace.slides.tissue_mask import at_size, read_tissue_mask
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
 
-PROCEDURE = 2  # raised whenever the same arguments give other tiles
+PROCEDURE = 3  # raised whenever the same arguments give other tiles
 _DECIDING = (
     "name",
     "patch_size",
