@@ -18,7 +18,7 @@ from tumortrace.inference.unseen import open_unseen, predictions_table, provenan
 from tumortrace.models.bundle import load_model
 from tumortrace.records.command import command_line
 from tumortrace.records.evaluation import EvaluationRecord
-from tumortrace.records.metrics import Metrics
+from tumortrace.records.metrics import Drift, DriftRecord, Metrics
 from tumortrace.records.output import require_own_folder
 from tumortrace.records.progress import say, track
 from tumortrace.records.provenance import RESEARCH_USE, machine
@@ -80,6 +80,8 @@ def evaluate(
     notes = unseen.notes
     if said.in_distribution is not None:
         notes = [*notes, outside_line(table["in_distribution"], table["group"])]
+    drift, line = model.judge_set(said.components, table["group"])
+    notes = [*notes, line]
     record = EvaluationRecord(
         command=command_line(
             "evaluate",
@@ -98,7 +100,7 @@ def evaluate(
         subgroups=columns,
     )
     pictures = partial(write_examples, folder, table, unseen.store.images, unseen.rows, info.classes)
-    write_evaluation(folder, table, info.threshold, record, pictures=pictures)
+    write_evaluation(folder, table, info.threshold, record, pictures=pictures, drift=drift)
     renew_report(model.run_folder, folder)
     return folder
 
@@ -125,6 +127,7 @@ def write_evaluation(
     record: EvaluationRecord,
     *,
     pictures: Callable[[], object] | None = None,
+    drift: Drift | None = None,
 ) -> Path:
     """Measure a predictions table split by split, and write the folder.
 
@@ -135,6 +138,7 @@ def write_evaluation(
         threshold: An image is called positive where its probability is at or above it.
         record: What is known beforehand: model, data, classes, notes, command.
         pictures: Writes pictures of the images that the report shows.
+        drift: How far the images as a whole lie from the training images; None where that is not known.
 
     Returns:
         The folder.
@@ -151,6 +155,10 @@ def write_evaluation(
     Metrics(metrics).write(folder)
     for judged in trust_records(table, {"threshold": threshold, **record.model}):
         judged.write(folder)
+    DriftRecord.file(folder).unlink(missing_ok=True)
+    if drift is not None:
+        split = next(iter(parts))
+        DriftRecord(split=split, splits={split: drift}).write(folder)
     whole = record.as_json() | {"verb": "evaluate", "machine": machine()} | provenance()
     EvaluationRecord.model_validate(whole).write(folder)
     if pictures is not None:

@@ -23,6 +23,7 @@ from tumortrace.models.bundle import Model, load_model
 from tumortrace.records.command import command_line
 from tumortrace.records.evaluation import PredictRecord
 from tumortrace.records.files import write_csv
+from tumortrace.records.metrics import Drift
 from tumortrace.records.output import require_file, require_same_images
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
@@ -91,6 +92,8 @@ def predict(
         notes.append(warning)
     if len(table) and "in_distribution" in table:
         notes.append(outside_line(table["in_distribution"], answered["group"]))
+    drift, line = model.judge_set(said.components, answered["group"])
+    notes.append(line)
     for note in notes:
         say(note if note.startswith("warning: ") else f"note: {note}")
     if store.failed:
@@ -100,7 +103,7 @@ def predict(
     if out is not None:
         named = (run.info.name if isinstance(run, Model) else run, None if isinstance(data, Cohort) else data)
         options = {"submission": submission, "labels": labels, "resample": resample, "allow": list(allow), **reading}
-        _write(Path(out), table, model, patches, notes, command_line("predict", *named, **options))
+        _write(Path(out), table, model, patches, notes, drift, command_line("predict", *named, **options))
     return table
 
 
@@ -113,7 +116,15 @@ def _with_failures(table: pd.DataFrame, cohort: Cohort, store: PatchStore) -> pd
     return whole[["id", "label"]].join(calls).join(whole["reason"])
 
 
-def _write(out: Path, table: pd.DataFrame, model: Model, patches: Patches, notes: list[str], command: str) -> None:
+def _write(
+    out: Path,
+    table: pd.DataFrame,
+    model: Model,
+    patches: Patches,
+    notes: list[str],
+    drift: Drift | None,
+    command: str,
+) -> None:
     """The table, the record of how it came about beside it, and a line on both."""
     cohort, failed = patches.cohort, patches.store.failed
     group = cohort.table["group"]
@@ -130,7 +141,7 @@ def _write(out: Path, table: pd.DataFrame, model: Model, patches: Patches, notes
         unreadable=len(failed),
     )
     write_csv(out, table)
-    record = PredictRecord(command=command, model=model.named, data=about, notes=notes)
+    record = PredictRecord(command=command, model=model.named, data=about, notes=notes, drift=drift)
     PredictRecord.model_validate(record.as_json() | provenance()).write_file(_record_beside(out))
     without = f", {len(failed):,} of them without an answer, as their images cannot be read (column reason)"
     say(f"predict: {len(table):,} rows in {out}{without if failed else ''}. {RESEARCH_USE}")

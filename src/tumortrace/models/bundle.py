@@ -1,8 +1,8 @@
 """The model bundle: a few files that hold everything needed to predict, and run no code when loaded.
 
-`weights.safetensors` holds the network's weights, `likeness.safetensors` what training images look like to it, and
-`model.json` (see `ModelInfo`) all the rest: architecture, preprocessing, class names, calibration, and the SHA-256 of
-the other files, which are checked on loading.
+`weights.safetensors` holds the network's weights, `likeness.safetensors` and `drift.safetensors` what training images
+look like to it, one by one and as a whole, and `model.json` (see `ModelInfo`) all the rest: architecture,
+preprocessing, class names, calibration, and the SHA-256 of the other files, which are checked on loading.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -23,17 +24,20 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tumortrace.errors import ModelError
+from tumortrace.evaluation.drift import NO_REFERENCE, drift_line
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
+from tumortrace.models.drift import DriftReference
 from tumortrace.models.layers import LogOdds
 from tumortrace.models.ood import OodDetector, embedding
 from tumortrace.models.runtimes import Backend, Outputs, Runtime, open_runtime
 from tumortrace.models.streams import streams
 from tumortrace.records.evaluation import NamedModel
 from tumortrace.records.files import replacing, sha256, write_json
+from tumortrace.records.metrics import Drift
 from tumortrace.records.model import DESCRIPTION, GENERATOR, WEIGHTS
 from tumortrace.records.progress import track
 from tumortrace.records.run import Run, RunRecord
@@ -62,6 +66,8 @@ class Assessment:
             bundle has no such score.
         in_distribution: Whether that score stays within the bundle's limit, bool, shape (N,); None likewise.
         by_class: Of more than two classes, columns by name: `SeveralClasses.columns`; None where there are two.
+        components: What whole sets are judged by, float32, shape (N, K): `OodDetector.components`; None where the
+            bundle keeps no reference for them.
     """
 
     logit: NDArray[np.float64]
@@ -71,13 +77,15 @@ class Assessment:
     ood_score: NDArray[np.float64] | None = None
     in_distribution: NDArray[np.bool_] | None = None
     by_class: dict[str, np.ndarray] | None = None
+    components: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.probability)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Everything that there is, by name, as tables of predictions have it."""
-        known = {name: values for name, values in vars(self).items() if values is not None and name != "by_class"}
+        apart = ("by_class", "components")
+        known = {name: values for name, values in vars(self).items() if values is not None and name not in apart}
         return known | (self.by_class or {})
 
 
@@ -89,6 +97,7 @@ class Model:
         network: The network; put into inference mode.
         device: Where it computes.
         detector: Scores how unlike the training images an image is, where the bundle has it.
+        drift: Training images with which whole sets are compared, where the bundle has them.
         folder: The bundle's, where it has one.
         runtime: What computes logits and features instead of the network; see `load_model`.
     """
@@ -100,11 +109,13 @@ class Model:
         device: torch.device,
         detector: OodDetector | None = None,
         *,
+        drift: DriftReference | None = None,
         folder: Path | None = None,
         runtime: Runtime | None = None,
     ) -> None:
         keep_memory()
         self.info, self.device, self.detector, self.folder, self.runtime = info, device, detector, folder, runtime
+        self.drift = drift
         self.network: Network = network.to(device).to(memory_format=torch.channels_last).eval()
 
     @property
@@ -182,7 +193,28 @@ class Model:
         if self.detector is None or self.info.ood is None:
             return Assessment(logit, probability, prediction, decision, by_class=by_class)
         score = self.detector.distance(features) / self.info.ood.limit if len(features) else np.empty(0)
-        return Assessment(logit, probability, prediction, decision, score, score <= 1, by_class)
+        components = None
+        if self.drift is not None:
+            components = self.detector.components(features) if len(features) else np.empty((0, 0), np.float32)
+        return Assessment(logit, probability, prediction, decision, score, score <= 1, by_class, components)
+
+    def judge_set(
+        self, components: np.ndarray | None, group: pd.Series | None = None, images: int | None = None
+    ) -> tuple[Drift | None, str]:
+        """How far a set of images as a whole lies from the training images, and that in a line.
+
+        Args:
+            components: Of its images, from `assess`, shape (N, K).
+            group: Slide or patient of each; None where not known, which is taken for one slide.
+            images: Of the whole set, where the components are of those that `evaluation.drift.sampled` takes of it.
+
+        Returns:
+            None where the bundle keeps no reference.
+        """
+        if self.drift is None or components is None:
+            return None, NO_REFERENCE
+        drift = self.drift.judge(components, group, images)
+        return drift, drift_line(drift)
 
     def require_shape(self, images: np.ndarray, size: tuple[int, int] | None = None) -> None:
         """Refuse what are not uint8 images of `size` (height, width), by default the bundle's `patch_size`.
@@ -235,10 +267,11 @@ class Model:
         ood = self.info.ood
         if self.detector is not None and ood is not None:
             ood = ood.model_copy(update={"sha256": self.detector.save(folder)})
-        changes = {"preprocessing": steps, "weights_sha256": sha256(folder / WEIGHTS), "ood": ood}
+        drift = None if self.drift is None else self.drift.save(folder)
+        changes = {"preprocessing": steps, "weights_sha256": sha256(folder / WEIGHTS), "ood": ood, "drift": drift}
         info = self.info.model_copy(update=changes)
         write_json(ModelInfo.file(folder), info.model_dump(mode="json"))
-        return Model(info, self.network, self.device, self.detector, folder=folder)
+        return Model(info, self.network, self.device, self.detector, drift=self.drift, folder=folder)
 
     def _outputs(
         self, images: np.ndarray, rows: Rows, *, embed: bool, description: str | None = None, prepared: bool = False
@@ -345,5 +378,7 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
         line = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"the weights do not fit the network ({line})", where=weights, remedy=REMEDY) from error
     detector = None if info.ood is None else OodDetector.load(folder, info.ood, REMEDY)
+    drift = None if info.drift is None else DriftReference.load(folder, info.drift, REMEDY)
     where = resolve_device(device)
-    return Model(info, network, where, detector, folder=folder, runtime=open_runtime(folder, info, backend, where))
+    runtime = open_runtime(folder, info, backend, where)
+    return Model(info, network, where, detector, drift=drift, folder=folder, runtime=runtime)

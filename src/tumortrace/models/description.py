@@ -14,6 +14,7 @@ from tumortrace.evaluation.class_calibration import ClassCalibrator, ClassConfor
 from tumortrace.evaluation.classes import PREDICTED, SEPARATOR, SET, class_columns
 from tumortrace.evaluation.conformal import Conformal, decide
 from tumortrace.images.preprocessing import Preprocessing
+from tumortrace.models.drift import DriftInfo
 from tumortrace.models.ood import OutOfDistribution
 from tumortrace.models.views import Views
 from tumortrace.records.model import DESCRIPTION
@@ -107,6 +108,7 @@ class ModelInfo(OnDisk):
         conformal: Coverage and quantiles behind the decision "refer", or None.
         triage: The same at coverage .95, behind the share of images decided at 95 % sensitivity; or None.
         ood: How strange an image may be, or None where images are not scored.
+        drift: With what whole sets of images are compared, or None.
         training: Fingerprint and prevalence of the training data, and the recipe.
         versions: Of Python and the libraries.
         weights_sha256: SHA-256 of `weights.safetensors`.
@@ -135,6 +137,7 @@ class ModelInfo(OnDisk):
     conformal: Conformal | None = None
     triage: Conformal | None = None
     ood: OutOfDistribution | None = None
+    drift: DriftInfo | None = None
     training: TrainingData
     versions: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str = ""

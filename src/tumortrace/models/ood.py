@@ -73,11 +73,21 @@ class OodDetector:
 
     def distance(self, features: NDArray[np.floating]) -> Floats:
         """Mahalanobis distance per root of the dimensions (about 1 for a training image), features (N, D) to (N,)."""
-        standard = (features.astype(np.float64) - self.mean) / self.scale
-        along = standard @ self.directions.T.astype(np.float64)
+        standard = self._standard(features)
+        along = self._along(standard)
         others = np.maximum((standard**2).sum(1) - (along**2).sum(1), 0)
         squared = (along**2 / self.variances).sum(1) + others / self.rest[0]
         return np.asarray(np.sqrt(squared / standard.shape[1]))
+
+    def components(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Standardised features along the directions of largest variance, (N, D) to float32 (N, k)."""
+        return self._along(self._standard(features)).astype(np.float32)
+
+    def _standard(self, features: NDArray[np.floating]) -> Floats:
+        return np.asarray((features.astype(np.float64) - self.mean) / self.scale)
+
+    def _along(self, standard: Floats) -> Floats:
+        return np.asarray(standard @ self.directions.T.astype(np.float64))
 
     def save(self, folder: Path) -> str:
         """Write it into a bundle; returns the file's SHA-256."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from tumortrace.records.centres import CentreRecord
-from tumortrace.records.metrics import Estimate, Mean, SplitMetrics
+from tumortrace.records.metrics import Drift, Estimate, Mean, SplitMetrics
 from tumortrace.records.record import Made, Open, Part, Record
 from tumortrace.records.run import Data
 
@@ -56,6 +56,7 @@ class PredictRecord(Made):
         model: That predicted.
         data: What was predicted.
         notes: What has to be said of the images and of the answers.
+        drift: How far the images as a whole lie from the training images, where the model can say.
     """
 
     FILE: ClassVar[str] = "predictions.csv.json"
@@ -66,6 +67,7 @@ class PredictRecord(Made):
     model: NamedModel = Field(default_factory=NamedModel)
     data: Data = Field(default_factory=Data)
     notes: list[str] = []
+    drift: Drift | None = None
 
 
 class Site(Part):
@@ -361,6 +363,7 @@ class ScanRecord(Record):
         left_out: Area that was left out as too pale though it is no glass, as a share of it and the tissue.
         no_tissue: Shares of the slide that are no tissue, by their reason.
         tiles: How many were looked at; `positive_tiles`, `referred_tiles` and `unfamiliar_tiles` are some of them.
+        drift: How far the tiles as a whole lie from the training images, where the model can say.
         score: Of the slide.
         outlines: Number of outlines.
         seconds: Of all sittings, where it was interrupted; of one that was killed, up to the last batch that it kept.
@@ -393,6 +396,7 @@ class ScanRecord(Record):
     positive_share: float | None = None
     referred_tiles: int = 0
     unfamiliar_tiles: int | None = None
+    drift: Drift | None = None
     max_probability: float | None = None
     score: SlideScore = Field(default_factory=SlideScore)
     tumour: TumourArea = Field(default_factory=TumourArea)

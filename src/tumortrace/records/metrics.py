@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, RootModel
 
@@ -269,3 +269,51 @@ class DistributionRecord(Record):
     split: str = ""
     limits: Open | None = None
     splits: dict[str, Outside] = {}
+
+
+class Drift(Part):
+    """How far a set of images as a whole lies from the training images; see `evaluation.drift`.
+
+    Attributes:
+        images: Of the set; `used` of them were compared, and at least `minimum` are needed to say anything.
+        groups: Slides or patients of the set, None where not known.
+        distance: Squared maximum mean discrepancy, without bias, so that it may be below 0; None of too few images.
+        grouped: Whether slides or patients of the training data are known; else `distances` are of random draws.
+        known_groups: Slides or patients of the training data that have enough images to be drawn.
+        drawn_groups: Slides or patients that were drawn at a time from the training data, with `drawn_images` of each.
+        distances: Of what was drawn, from the others of the training data, rising.
+        further_than: Over how many of `distances` the set's lies.
+        needed: Slides or patients of the training data without which there is no verdict.
+        verdict: `further` where fewer than one in twenty lie as far, `among`, or None where that cannot be said.
+    """
+
+    images: int = 0
+    used: int = 0
+    minimum: int = 0
+    groups: int | None = None
+    distance: Estimate | None = None
+    grouped: bool = False
+    known_groups: int = 0
+    drawn_groups: int = 1
+    drawn_images: int = 0
+    distances: list[float] = []
+    further_than: int = 0
+    needed: int = 0
+    verdict: Literal["further", "among"] | None = None
+
+    @property
+    def compared(self) -> str:
+        """What the set is compared with, in words."""
+        if not self.grouped:
+            return "random draws"
+        one = "slides or patients"
+        return one if self.drawn_groups == 1 else f"draws of {self.drawn_groups} {one}"
+
+
+class DriftRecord(Record):
+    """`drift.json`: how far the images of each split, as a whole, lie from the training images."""
+
+    FILE: ClassVar[str] = "drift.json"
+
+    split: str = ""
+    splits: dict[str, Drift] = {}

@@ -10,7 +10,7 @@ from tumortrace.records.record import Open, Part, Record
 
 #: Files of a bundle, and the folder of its generator.
 DESCRIPTION, WEIGHTS, LIKENESS, ONNX = "model.json", "weights.safetensors", "likeness.safetensors", "model.onnx"
-GENERATOR = "super_resolution"
+DRIFT, GENERATOR = "drift.safetensors", "super_resolution"
 
 
 class CalibrationMap(Part):

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.errors import ModelError
+from tumortrace.evaluation.drift import sampled
 from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar
 from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiling import read_tiles
 
 if TYPE_CHECKING:
-    from tumortrace.models.bundle import Model
+    from tumortrace.models.bundle import Assessment, Model
 
 Progress = Callable[[int, int], None]
 
@@ -32,7 +33,7 @@ def assess(
     journal: Journal[Any],
     started: float,
     progress: Progress | None,
-) -> tuple[pd.DataFrame, float]:
+) -> tuple[pd.DataFrame, np.ndarray, float]:
     """The tiles with what the model says of each; batches that the journal holds already are not read again.
 
     Args:
@@ -41,34 +42,42 @@ def assess(
         tiles: From `tile_tissue`.
         level: From which they are read.
         batch_size: Tiles per call of the model.
-        journal: Of the scan: `rows` of each batch, and the `seconds` that it took.
+        journal: Of the scan: `rows` of each batch, the `seconds` that it took, and `components` of those of its tiles
+            by which the slide as a whole is judged (`evaluation.drift.sampled`).
         started: When this sitting began, on the monotonic clock.
         progress: Called with the tiles done and all tiles.
 
     Returns:
-        The tiles, and the seconds of earlier sittings.
+        The tiles, the components of those sampled, shape (n, K), and the seconds of earlier sittings.
     """
     height, width = model.info.patch_size
     parts = [pd.DataFrame(entry["rows"]) for entry in journal.entries]
     before = float(sum(entry["seconds"] for entry in journal.entries))
     done, total = sum(map(len, parts)), len(tiles)
+    chosen = sampled(total)
     images = read_tiles(slide, tiles.iloc[done:], (width, height), ahead=2 * batch_size, level=level)
     with closing(images), progress_bar() as bar:
         task = bar.add_task(f"scanning {slide.name}", total=total, completed=done)
         if progress is not None:
             progress(done, total)
         while batch := list(islice(images, batch_size)):
-            rows = _rows(model, np.stack(batch))
+            said = model.assess(np.stack(batch))
+            rows = _rows(model, said, len(batch))
             now = time.monotonic()
-            journal.append({"seconds": round(now - started, 3), "rows": rows.to_dict("list")})
+            entry = {"seconds": round(now - started, 3), "rows": rows.to_dict("list")}
+            if said.components is not None:
+                mine = chosen[(chosen >= done) & (chosen < done + len(rows))] - done
+                entry["components"] = said.components[mine].astype(np.float64).round(3).tolist()
+            journal.append(entry)
             started = now
             parts.append(rows)
             done += len(rows)
             bar.update(task, completed=done)
             if progress is not None:
                 progress(done, total)
-    said = pd.concat(parts, ignore_index=True) if total else _NOTHING
-    return pd.concat([tiles, said], axis=1), before
+    table = pd.concat(parts, ignore_index=True) if total else _NOTHING
+    components = [row for entry in journal.entries for row in entry.get("components", [])]
+    return pd.concat([tiles, table], axis=1), np.array(components, np.float32), before
 
 
 _NOTHING = pd.DataFrame(
@@ -76,11 +85,10 @@ _NOTHING = pd.DataFrame(
 )
 
 
-def _rows(model: Model, images: np.ndarray) -> pd.DataFrame:
+def _rows(model: Model, said: Assessment, images: int) -> pd.DataFrame:
     """What the model says of each image of a batch: columns of tiles.csv."""
-    said = model.assess(images)
     probability = np.asarray(said.probability, dtype=np.float64)
-    if probability.shape != (len(images),) or not ((probability >= 0) & (probability <= 1)).all():
+    if probability.shape != (images,) or not ((probability >= 0) & (probability <= 1)).all():
         raise ModelError(
             "the model returned something other than one probability per tile",
             where=model.info.name,

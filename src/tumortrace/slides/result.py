@@ -13,6 +13,7 @@ from tumortrace.errors import RunError
 from tumortrace.records.evaluation import NamedModel, ScanRecord
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
+from tumortrace.records.metrics import Drift
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import TILES
 from tumortrace.slides.identity import digest_of
@@ -73,6 +74,7 @@ def describe(
     overlap: float,
     outlines: int,
     notes: list[str],
+    drift: Drift | None,
     content: str,
     request: str,
     seconds: float,
@@ -108,6 +110,7 @@ def describe(
         positive_share=positive / len(tiles) if len(tiles) else None,
         referred_tiles=int((tiles["decision"] == "refer").sum()),
         unfamiliar_tiles=int((~tiles["in_distribution"]).sum()) if "in_distribution" in tiles else None,
+        drift=drift,
         max_probability=float(tiles["probability"].max()) if len(tiles) else None,
         score=slide_score(tiles),
         tumour=tumour_area(cells(tiles, overlap), mask, (slide.width, slide.height), resolution, coverage),

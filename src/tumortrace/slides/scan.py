@@ -183,7 +183,11 @@ def scan(
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
             places = tiles[["x", "y", "width", "height"]].to_numpy(np.int64)
             journal = Journal[Any](folder / JOURNAL, asked | {"places": [len(tiles), zlib.crc32(places.tobytes())]})
-            tiles, before = assess(model, opened, tiles, level, batch_size, journal, started, progress)
+            tiles, components, before = assess(model, opened, tiles, level, batch_size, journal, started, progress)
+            drift = None
+            if len(tiles) and (judge := getattr(model, "judge_set", None)) is not None:
+                drift, line = judge(components, images=len(tiles))
+                notes.append(line)
             shown = cells(tiles, overlap)
             polygons = tumour_polygons(shown, size)
             positive_class = called(model.info.classes[1])
@@ -216,6 +220,7 @@ def scan(
                 overlap=overlap,
                 outlines=len(polygons),
                 notes=notes,
+                drift=drift,
                 content=content,
                 request=digest_of(asked),
                 seconds=before + time.monotonic() - started,
@@ -239,7 +244,8 @@ def _overview(slide: Slide, resolution: float | None) -> np.ndarray:
 def _request(model: Model, slide: Slide, content: str, batch_size: int) -> dict[str, object]:
     """Slide, model and device: with the tiles, all that the results depend on, to the last bit."""
     info = {name: str(getattr(model.info, name, None)) for name in _DECIDING}
-    return {
+    drift = getattr(model.info, "drift", None)
+    return ({} if drift is None else {"drift": drift.sha256}) | {
         "procedure": PROCEDURE,
         "slide": slide.name,
         "size": [slide.width, slide.height],

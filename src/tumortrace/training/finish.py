@@ -18,8 +18,9 @@ from tumortrace.evaluation.thresholds import fit_threshold
 from tumortrace.models.architecture import Network
 from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, ModelInfo, SeveralClasses, TrainingData
+from tumortrace.models.drift import DriftReference, choose_images, keep_reference
 from tumortrace.models.ood import QUANTILE, OodDetector, OutOfDistribution, energy, fit_ood_detector
-from tumortrace.records.metrics import Choice, Metrics
+from tumortrace.records.metrics import Choice, DriftRecord, Metrics
 from tumortrace.records.progress import track
 from tumortrace.records.provenance import versions
 from tumortrace.records.tables import PREDICTIONS
@@ -66,14 +67,16 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
     prepared = experiment.material.prepared(recipe.preprocessing).images
     outputs = model.embedded(prepared, rows["row"].to_numpy(), description="predicting", prepared=True)
     learnt = _some_of_training(experiment)
-    detector = fit_ood_detector(model.embedded(prepared, learnt, description="features", prepared=True).features)
+    features = model.embedded(prepared, learnt, description="features", prepared=True).features
+    detector = fit_ood_detector(features)
     info, table, choice = calibrate(info, recipe, rows, outputs.logit)
     if info.several is not None:
         several = calibrate_classes(info.several, recipe, table, outputs.classes)
         info = info.model_copy(update={"several": several})
     if detector is not None:
         info = info.model_copy(update={"ood": limits(detector, len(learnt), rows, outputs.logit, outputs.features)})
-    model = Model(info, network, device, detector)
+    drift = None if detector is None else _reference(experiment, model, detector, learnt, features)
+    model = Model(info, network, device, detector, drift=drift)
     judged = model.judge(outputs)
     if judged.ood_score is not None:
         table = table.assign(ood_score=judged.ood_score, in_distribution=judged.in_distribution)
@@ -91,6 +94,12 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
     for record in trust_records(table, info.model_dump(mode="json"), choice):
         record.write(run.folder)
     shown = "test" if "test" in parts else next(iter(parts))
+    if drift is not None and detector is not None:
+        components = detector.components(outputs.features)
+        DriftRecord(
+            split=shown,
+            splits={name: drift.judge(components[part.index], part.get("group")) for name, part in parts.items()},
+        ).write(run.folder)
     pictures = parts[shown]
     write_examples(run.folder, pictures, experiment.material.store.images, pictures["row"].to_numpy(), info.classes)
     told = "test" if "test" in metrics else "validation"
@@ -175,6 +184,22 @@ def _some_of_training(experiment: Experiment) -> np.ndarray:
     if len(rows) > OOD_IMAGES:
         rows = np.sort(np.random.default_rng(0).choice(rows, OOD_IMAGES, replace=False))
     return rows
+
+
+def _reference(
+    experiment: Experiment, model: Model, detector: OodDetector, learnt: np.ndarray, features: np.ndarray
+) -> DriftReference | None:
+    """Training images to compare whole sets with; those with known `features`, at `learnt`, are not run again."""
+    training = split_table(experiment, ("train",))
+    rows = training["row"].to_numpy()
+    places, group = choose_images(training.get("group"), np.isin(rows, learnt))
+    chosen = rows[places]
+    more = np.setdiff1d(chosen, learnt)
+    prepared = experiment.material.prepared(experiment.recipe.preprocessing).images
+    fresh = model.embedded(prepared, more, description="reference", prepared=True).features
+    known = np.concatenate([features, fresh.reshape(-1, features.shape[1])])
+    at = {row: place for place, row in enumerate(np.concatenate([learnt, more]).tolist())}
+    return keep_reference(detector.components(known[[at[row] for row in chosen.tolist()]]), group)
 
 
 def split_table(experiment: Experiment, names: Collection[str]) -> pd.DataFrame:
