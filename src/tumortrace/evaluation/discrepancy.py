@@ -56,6 +56,7 @@ class Reference:
     def __init__(self, rows: ArrayLike, group: ArrayLike, bandwidth: float) -> None:
         self.rows, self.bandwidth = np.asarray(rows, np.float64), bandwidth
         _, self.group = np.unique(np.asarray(group), return_inverse=True)
+        self._drawn: dict[tuple[int, ...], Floats] = {}
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -124,6 +125,12 @@ class Reference:
         Returns:
             One for each set, shape (sets,).
         """
+        asked = (groups, images, draws, seed)
+        if asked not in self._drawn:
+            self._drawn[asked] = self._draw(*asked)
+        return self._drawn[asked]
+
+    def _draw(self, groups: int, images: int, draws: int, seed: int) -> Floats:
         first = _rank(self.group) < images
         able = np.flatnonzero(self.sizes >= images)
         count = len(self.sizes)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tumortrace.reports.drawing import Drawings
 from tumortrace.reports.page import Context
 from tumortrace.reports.records import Records
-from tumortrace.reports.sections import centres, classes, features, performance, pictures, threshold, training, trust
+from tumortrace.reports.sections import centres, classes, drift, features, performance, pictures, threshold, training, trust
 from tumortrace.reports.story import tell_worth
 
 
@@ -114,6 +114,7 @@ SECTIONS = (
         {"likeness": trust.draw_likeness},
         "Likeness",
     ),
+    Section("drift", "The images as a whole", drift.tell_drift, {"drift": drift.draw_drift}, "As a whole"),
     Section("mistakes", "Right and wrong", pictures.tell_mistakes, link="Mistakes"),
     Section("robustness", "Robustness", trust.tell_robustness, {"robustness": trust.draw_robustness}),
     Section("explanations", "Explanations", pictures.tell_explanations),
