@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,6 +219,37 @@ class Said(TypedDict):
     model: str
     ood_score: float | None
     classes: ClassesSaid | None
+    components: str | None
+
+
+def components_text(components: np.ndarray) -> str:
+    """What a whole set is judged by, of one image: float16, little-endian, as base64.
+
+    Example:
+        >>> components_of([components_text(np.array([1.0, -2.5]))], 2).tolist()
+        [[1.0, -2.5]]
+    """
+    return base64.b64encode(components.astype("<f2").tobytes()).decode()
+
+
+def components_of(texts: Sequence[str], width: int) -> np.ndarray:
+    """The same of several images, read again, float32, shape (N, width).
+
+    Raises:
+        Problem: One is nothing of the kind (422).
+    """
+    try:
+        rows = [np.frombuffer(base64.b64decode(text, validate=True), "<f2") for text in texts]
+    except ValueError:
+        rows = [np.empty(0)]
+    values = np.array([row for row in rows if len(row) == width], np.float32).reshape(-1, width)
+    if len(values) != len(texts) or not np.isfinite(values).all():
+        raise Problem(
+            422,
+            "components that this model did not give",
+            "send those that /api/predict?components=true answers, of this model",
+        )
+    return values
 
 
 def assess(model: Model, name: str, images: np.ndarray) -> list[Said]:
@@ -238,6 +270,7 @@ def assess(model: Model, name: str, images: np.ndarray) -> list[Said]:
             "model": name,
             "ood_score": None if said.ood_score is None else float(said.ood_score[row]),
             "classes": None if said.by_class is None else _classes_said(info.several, said.by_class, row),
+            "components": None if said.components is None else components_text(said.components[row]),
         }
         for row in range(len(images))
     ]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Literal
 
+import pandas as pd
 from fastapi import APIRouter, Depends, Query, UploadFile
 from pydantic import BaseModel, Field
 
+from tumortrace.app.catalogue import components_of
 from tumortrace.app.pictures import Png, as_png, examples, heat_png, png, seen_png
 from tumortrace.app.problems import FORM, UPLOAD, Problem, documented
 from tumortrace.app.service import Asked, TheService, fit_to_show
+from tumortrace.evaluation.drift import SAMPLE
 from tumortrace.inference.explain import METHODS
+from tumortrace.records.record import Open
 from tumortrace.reports.wording import called
 
 router = APIRouter(prefix="/api", tags=["patches"])
@@ -47,6 +51,7 @@ class Prediction(BaseModel):
         ood_score: How unlike the training images it is, larger being stranger; null where the model cannot say.
         notes: What decoding showed and is worth knowing, as `tumortrace check` says it.
         classes: Where the model parts more than two; else null.
+        components: Where they are asked for: what `/api/drift` takes; null where the model keeps no reference.
     """
 
     name: str = Field(examples=["patch.png"])
@@ -58,17 +63,74 @@ class Prediction(BaseModel):
     ood_score: float | None
     notes: list[str] = Field(default=[], examples=[["1 image has to shrink by more than 2 to 96x96 pixels"]])
     classes: Classes | None = None
+    components: str | None = None
+
+
+WithComponents = Annotated[bool, Query(description="Answer with what `/api/drift` takes, to judge several as a whole")]
 
 
 @router.post("/predict", responses=UPLOAD, dependencies=FORM)
 async def predict(
-    service: TheService, file: list[UploadFile], asked: Said, model: ModelName = None
+    service: TheService,
+    file: list[UploadFile],
+    asked: Said,
+    model: ModelName = None,
+    components: WithComponents = False,
 ) -> list[Prediction]:
     """Predict one or many images, as `tumortrace predict` does; answers in their order."""
     served = service.catalogue.get(model)
     images, notes = await service.patches(file, served, asked)
     answers = zip(file, await served.batcher.submit(images), notes, strict=True)
-    return [Prediction(name=fit_to_show(upload.filename), notes=told, **said) for upload, said, told in answers]
+    left_out = {} if components else {"components": None}
+    return [
+        Prediction.model_validate({"name": fit_to_show(upload.filename), "notes": told, **said, **left_out})
+        for upload, said, told in answers
+    ]
+
+
+class Whole(BaseModel):
+    """A set of images to judge as a whole.
+
+    Attributes:
+        components: Of each image, from `/api/predict?components=true`; of more than 1,000 images so many, at random.
+        images: Of the whole set, where those are fewer.
+        groups: Slide or patient of each; null where not known, which is taken for one slide.
+    """
+
+    components: list[str] = Field(max_length=SAMPLE, min_length=1)
+    images: int | None = Field(default=None, ge=1)
+    groups: list[str] | None = None
+
+
+class Told(BaseModel):
+    """How far it lies from the training images.
+
+    Attributes:
+        line: In a sentence.
+        verdict: `further` than 19 of 20 slides or patients of the training data, `among` them, or null where that
+            cannot be said: too few images, or too few slides or patients known.
+        drift: As `evaluate` records it; null where the model keeps no reference.
+    """
+
+    line: str
+    verdict: Literal["further", "among"] | None
+    drift: Open | None
+
+
+@router.post("/drift", responses=documented(404, 422))
+def drift(service: TheService, whole: Whole, model: ModelName = None) -> Told:
+    """Say how far several images as a whole lie from the training images, as `tumortrace predict` does."""
+    judge = service.catalogue.get(model).model
+    if judge.drift is None:
+        return Told(line=judge.judge_set(None)[1], verdict=None, drift=None)
+    groups, count = whole.groups, len(whole.components)
+    if groups is not None and len(groups) != count:
+        raise Problem(422, f"{len(groups)} groups of {count} images", "name one of each, or none")
+    rows = components_of(whole.components, judge.drift.components.shape[1])
+    known = None if groups is None else pd.Series(groups, dtype=object)
+    found, line = judge.judge_set(rows, known, max(whole.images or count, count))
+    assert found is not None  # the model has a reference
+    return Told(line=line, verdict=found.verdict, drift=found.as_json())
 
 
 MethodName = Annotated[

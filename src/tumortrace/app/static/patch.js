@@ -1,7 +1,7 @@
 // The page Patch: predictions of uploaded images, and what lies behind one of them.
 import {
   $, ask, askJson, between, chooseModel, complain, csv, download, element, facts, guarded, joined, meter, number, picture,
-  plural, probability, say, show, takeFiles,
+  plural, probability, say, send, show, takeFiles,
 } from "./common.js";
 
 const MEANS = {
@@ -9,6 +9,7 @@ const MEANS = {
   negative: (model) => `The model calls ${model.classes[0]}.`,
   refer: () => "The model cannot tell well enough: a person should look.",
 };
+const WHOLE = 1000; // images of a set that are judged as a whole
 const AT_ONCE = 16; // files in one request, so that the table fills while the rest is on its way
 
 let model = null;
@@ -55,12 +56,28 @@ async function predict(begun) {
   } finally {
     $("busy").hidden = true;
   }
+  await whole();
+}
+
+// How far all of them together lie from the training images; of very many some, evenly taken.
+async function whole() {
+  $("many-drift").hidden = true;
+  const [all, mine] = [images.map((image) => image.said?.components).filter(Boolean), model];
+  if (all.length < 2) return;
+  const step = Math.max(all.length / WHOLE, 1);
+  const components = all.filter((_, place) => Math.floor(place / step) !== Math.floor((place - 1) / step));
+  const told = await send(withModel("/api/drift"), "POST", { components, images: all.length });
+  if (mine !== model) return;
+  const line = told.line.replace(/^warning: /, "");
+  $("many-drift").textContent = `${line[0].toUpperCase()}${line.slice(1)}.`;
+  $("many-drift").className = told.verdict === "further" ? "callout warning" : "muted";
+  $("many-drift").hidden = false;
 }
 
 // One request for all; where one image cannot be read, each by itself, so that the others are answered.
 async function predictPart(part) {
   try {
-    const said = await (await ask(withModel("/api/predict"), form(...part.map((image) => image.file)))).json();
+    const said = await (await ask(withModel("/api/predict", { components: true }), form(...part.map((image) => image.file)))).json();
     part.forEach((image, place) => { image.said = said[place]; });
   } catch (error) {
     if (part.length > 1 && error.status >= 400 && error.status < 500) {
@@ -294,6 +311,7 @@ $("clear").addEventListener("click", () => {
   chosen = null;
   round += 1;
   $("one").hidden = true;
+  $("many-drift").hidden = true;
   table();
   $("files").focus();
 });
