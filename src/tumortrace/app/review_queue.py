@@ -171,7 +171,7 @@ def key_of(identity: str) -> str:
 
 def _version(model: Model) -> str:
     """Of all that a prediction depends on: the weights, and calibration, threshold and promise too."""
-    return hashlib.sha256(model.info.model_dump_json().encode()).hexdigest()[:16]
+    return hashlib.sha256(model.info.model_dump_json(exclude={"drift"}).encode()).hexdigest()[:16]
 
 
 def _spelt(names: tuple[str, str]) -> tuple[str, str]:

@@ -191,7 +191,7 @@ class _Tested:
         data = contents(self.unseen.cohort, self.unseen.store)
         return StressPlan(
             procedure=PROCEDURE,
-            model=self.model.info.model_dump_json(),
+            model=self.model.info.model_dump_json(exclude={"drift"}),
             data=f"{data.rows}-{data.pictures}" + ("-resampled" if self.unseen.patches.resampled else ""),
             images=hashlib.sha256("\n".join(self.unseen.table["id"]).encode()).hexdigest(),
             seed=self.seed,
