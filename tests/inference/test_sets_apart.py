@@ -99,7 +99,7 @@ def test_evaluate_has_a_section(run: Path, sets: dict[str, Path], tmp_path: Path
     record = DriftRecord.read(tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert record.splits["test"].verdict == "further"
-    assert "As a whole these 80 images lie further from the training images than 20 of 20" in page
+    assert "test: as a whole these 80 images lie further from the training images than 20 of 20" in page
     assert (tmp_path / "out" / "figures" / "drift.svg").is_file()
 
 

@@ -33,8 +33,7 @@ def _judged(record: DriftRecord) -> Drift:
 
 
 def _sentence(drift: Drift) -> str:
-    line = drift_line(drift).removeprefix("warning: ")
-    return line[:1].upper() + line[1:] + "."
+    return drift_line(drift).removeprefix("warning: ") + "."
 
 
 def draw_drift(records: Records) -> Figure | None:
