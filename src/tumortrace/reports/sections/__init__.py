@@ -14,7 +14,17 @@ from dataclasses import dataclass, field
 from tumortrace.reports.drawing import Drawings
 from tumortrace.reports.page import Context
 from tumortrace.reports.records import Records
-from tumortrace.reports.sections import centres, classes, drift, features, performance, pictures, threshold, training, trust
+from tumortrace.reports.sections import (
+    centres,
+    classes,
+    drift,
+    features,
+    performance,
+    pictures,
+    threshold,
+    training,
+    trust,
+)
 from tumortrace.reports.story import tell_worth
 
 
