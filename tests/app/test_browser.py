@@ -172,7 +172,7 @@ def test_a_patch_has_the_command_lines_probability(
 
 
 def test_many_files_become_a_table_and_a_csv(tab: Tab, patches: list[Path], tmp_path: Path) -> None:
-    """Each has its row, no image says why, all together have a line, and the CSV has those that were predicted."""
+    """Each has its row, what is no image the reason, all together a line; the CSV has those that were predicted."""
     (tmp_path / "broken <b>.png").write_bytes(b"no image")
     page = tab.open("/")
     page.set_input_files("#files", [*map(str, patches[:3]), str(tmp_path / "broken <b>.png")])
