@@ -151,7 +151,9 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/explanations.md"), help="document: the page")
     options = parser.parse_args()
     if options.part == "measure":
-        run = options.run or train(TRAINED_ON, recipe="tumortrace-fast", epochs=EPOCHS, out=options.out / "runs", seed=0)
+        run = options.run or train(
+            TRAINED_ON, recipe="tumortrace-fast", epochs=EPOCHS, out=options.out / "runs", seed=0
+        )
         measure(run, MEASURED_ON, images=options.images, out=options.out)
     else:
         write_text(options.page, page(json.loads((options.out / "measures.json").read_text("utf-8"))))
