@@ -14,7 +14,7 @@ from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.errors import shortened
 
 TINY = ["--epochs", "1", "--set", "preprocessing.crop=32"]
-TINY += ["--set", "model.arguments={stem: 2, widths: [4, 8], depths: [1, 1], dropout: 0.2}"]
+TINY += ["--set", "model.arguments={stem: 8, widths: [8, 16], depths: [1, 1], dropout: 0.2}"]
 CLASSES = ("normal", "benign", "In situ", "Invasive, lobular")
 
 

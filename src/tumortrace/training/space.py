@@ -155,8 +155,8 @@ def changed(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:
         RecipeError: A path or a value does not fit the recipe.
 
     Example:
-        >>> changed(load_recipe("tumortrace"), {"model.arguments.widths.1": 12}, "mine").model.arguments["widths"]
-        [4, 12, 16, 32]
+        >>> changed(load_recipe("tumortrace"), {"model.arguments.widths.1": 96}, "mine").model.arguments["widths"]
+        [64, 96]
     """
     document = recipe.model_dump(mode="json")
     for path, value in values.items():
