@@ -302,3 +302,39 @@ def test_colours_that_are_called_grey(deep: bool, planes: str, tiled: bool, tmp_
     assert np.array_equal(read_with_facts(tmp_path / "a.tif")[0], pixels)
     with pytest.raises(SlideError, match=r"4 samples per pixel that its tag calls grey.*vips colourspace"):
         Slide(write("b.tif", np.dstack([stored, stored[..., :1]])))
+
+
+@situation(
+    "slides",
+    there="a TIFF whose first page is smaller than a later one of another shape (a label before the slide)",
+    typed="tumortrace scan RUN SLIDE",
+    right="the first page is read, and a note gives both sizes",
+)
+def test_a_larger_page_of_another_shape_is_told(tmp_path: Path, pixels: np.ndarray) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.full((128, 128, 3), 200, np.uint8), metadata=None, **TILES)
+        file.write(pixels, metadata=None, **TILES)
+    with Slide(tmp_path / "a.tif") as slide:
+        assert (slide.width, slide.height) == (128, 128)
+        assert any("128 x 128 px" in note and "larger (400 x 300)" in note for note in slide.notes)
+
+
+@situation(
+    "slides",
+    there="a slide in whose place a pointer of Git LFS, a web page or a server's message lies",
+    typed="tumortrace scan RUN SLIDE",
+    right="refused by what it is, with `git lfs pull` or to download it again",
+)
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"),
+        ("<html>Sign in</html>", "download it again"),
+        ('{"message": "internal server error"}', "download it again"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_slide_is_told(text: str, remedy: str, tmp_path: Path) -> None:
+    (tmp_path / "a.svs").write_text(text)
+    with pytest.raises(SlideError, match="in place of the file") as refusal:
+        Slide(tmp_path / "a.svs")
+    assert remedy in str(refusal.value)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from tumortrace.cohorts.cohort import COLUMNS
+from tumortrace.cohorts.files import is_image
 from tumortrace.cohorts.labels import binary_labels, is_blank
 from tumortrace.cohorts.names import split_of
 from tumortrace.errors import CohortError, plain, shown
@@ -62,7 +63,9 @@ def image_column(table: pd.DataFrame, where: object, asked: str | None = None) -
     if named is None:
         found = f"columns {listed(list(table.columns))}, of which none says where the images are"
         expected = f"a column {', '.join(FILE_COLUMNS)} or id"
-        raise CohortError(found, where=where, expected=expected, remedy="name it with --image-column")
+        bare = any(map(is_image, table.columns))
+        remedy = "write the names of the columns above, as image,label" if bare else "name it with --image-column"
+        raise CohortError(found, where=where, expected=expected, remedy=remedy)
     return named
 
 

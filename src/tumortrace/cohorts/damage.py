@@ -50,6 +50,8 @@ _FORMS = (
 )
 _NAMES = re.compile(r"(?!cache-).+\.(parquet|pq|arrow|h5|hdf5|npz|tar|tfrecords?)", re.IGNORECASE)
 
+_TABLES = re.compile(r".+\.(csv|tsv)", re.IGNORECASE)
+
 
 def refuse_damaged(path: Path, depth: int = 4) -> None:
     """Refuse a file of many images, or a folder with one, that is damaged, cut off, or only stands for the data.
@@ -66,6 +68,17 @@ def refuse_damaged(path: Path, depth: int = 4) -> None:
         for form in _FORMS:
             if file.suffix.lower() in form.endings:
                 _refuse_unopened(file, form)
+
+
+def refuse_lost_tables(path: Path) -> None:
+    """Refuse a table, or a folder with one, in whose place a pointer or a web page lies: its labels would be missed.
+
+    Raises:
+        CohortError: The first of them, by name.
+    """
+    for file in shards_of(path, _TABLES, 0)[:20]:
+        if file.stat().st_size:  # an empty one holds nothing that could be missed
+            refuse_stand_in(file)
 
 
 def _refuse_unopened(file: Path, form: _Form) -> None:

@@ -14,6 +14,7 @@ from tumortrace.images.decoding import IMAGE_SUFFIXES
 from tumortrace.images.dicom import is_dicom
 from tumortrace.images.reference import ImageRef
 
+AS_CSV = "save it as CSV in UTF-8"  # what to do with a spreadsheet
 
 class Listing(NamedTuple):
     """What lies in a folder and below: paths relative to it, with forward slashes and sorted.
@@ -39,6 +40,8 @@ class Listing(NamedTuple):
         if self.others:
             what = "is no image" if len(self.others) == 1 else "are not images"
             told.append(f"left out {others} that {what}" + _such_as(self.others))
+        if sheets := list(filter(is_spreadsheet, self.others)):
+            told.append(f"not read: {plain(sheets[0])}, which may say what the images are: {AS_CSV}")
         return told
 
 
@@ -84,6 +87,11 @@ def is_image(name: str) -> bool:
     """Whether a file's name ends like that of an image."""
     _, dot, ending = name.rpartition(".")
     return dot + ending.lower() in IMAGE_SUFFIXES
+
+
+def is_spreadsheet(name: str) -> bool:
+    """Whether a file's name ends like that of a table which is not read: a spreadsheet, or a compressed table."""
+    return name.lower().endswith((".xlsx", ".xls", ".ods", ".csv.gz", ".tsv.gz", ".csv.zip"))
 
 
 def _is_nameless(folder: Path, path: str) -> bool:

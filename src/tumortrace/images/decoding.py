@@ -149,9 +149,9 @@ def read_with_facts(
     except MemoryError:
         raise ImageError("needs more memory than there is", where=path, remedy="save a smaller one") from None
     except UnidentifiedImageError:
-        there = stand_in(path)
-        found, remedy = there or ("not an image that is known here", _RESTORE)
-        raise ImageError(found, where=path, remedy=remedy) from None
+        if there := stand_in(path):
+            raise ImageError(there.found, where=path, expected="an image", remedy=there.remedy) from None
+        raise ImageError("not an image that is known here", where=path, remedy=_RESTORE) from None
     except PermissionError as error:
         raise ImageError(f"cannot be read ({error.strerror})", where=path) from None
     except Exception as error:  # damaged files make decoders raise nearly anything
@@ -245,7 +245,7 @@ def _check_file(path: str) -> None:
     if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
         raise ImageError("not a file", where=path, expected="an image file")
     if status.st_size == 0:
-        raise ImageError("the file is empty", where=path, remedy=_RESTORE)
+        raise ImageError("the file is empty", where=path, expected="an image", remedy=_RESTORE)
 
 
 def _with_pillow(path: str, max_pixels: int, bits: int | None) -> tuple[np.ndarray, Facts]:

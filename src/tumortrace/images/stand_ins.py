@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
 
 _START = 512  # bytes that are looked at
@@ -18,6 +19,7 @@ class StandIn(NamedTuple):
 _POINTER = StandIn("a pointer of Git LFS in place of the file", "fetch the file: git lfs pull")
 _ANNEX = StandIn("a pointer of git-annex in place of the file", "fetch the file: git annex get, or datalad get")
 _PAGE = StandIn("a web page in place of the file, as a failed download leaves it", "download it again")
+_MESSAGE = StandIn("a server's message in place of the file, as a failed download leaves it", "download it again")
 _EMPTY = StandIn("the file is empty", "download it again, or restore it from its source")
 
 
@@ -43,4 +45,6 @@ def stand_in(path: str | os.PathLike[str]) -> StandIn | None:
         return _POINTER
     if text.startswith((b"/annex/objects/", b"../.git/annex/", b".git/annex/")):
         return _ANNEX
+    if re.match(rb'\{\s*"', text):
+        return _MESSAGE
     return _PAGE if text.startswith((b"<!doctype html", b"<html", b"<?xml")) and b"svg" not in text else None

@@ -19,6 +19,7 @@ from tumortrace.images.depth import depth_of, to_eight_bit
 from tumortrace.images.tiff_pages import (
     UNITS,
     full_resolution,
+    larger_than,
     of_a_microscope,
     of_ome,
     orientation_of,
@@ -97,6 +98,9 @@ class Pixels:
             small = tiff.pages.first
             size = f"{self.page.imagewidth} x {self.page.imagelength} px"
             self.note = f"the page of {size} was read, as the first ({small.imagewidth} x {small.imagelength}) is small"
+        elif larger := larger_than(self.page, tiff):
+            size, other = (f"{page.imagewidth} x {page.imagelength}" for page in (self.page, larger))
+            self.note = f"the first page ({size} px) was read, though a later one of another shape is larger ({other})"
         elif self._called_grey:
             self.note = "three samples per pixel that its tag calls grey were read as red, green and blue"
         self.top, self.stated = self._white()

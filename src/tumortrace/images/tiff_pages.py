@@ -48,6 +48,18 @@ def full_resolution(tiff: TiffFile) -> Any:
     return max(filter(of_it, tiff.series[1:]), key=lambda series: series.size, default=first)
 
 
+def larger_than(page: Any, tiff: TiffFile) -> Any | None:
+    """The largest page that is larger than this one along both sides and no level of another; None where none is.
+
+    Plain TIFFs alone are looked at: OME's, ImageJ's and Aperio's say which of their pictures is the slide.
+    """
+    if tiff.is_ome or tiff.is_imagej or tiff.is_svs:
+        return None
+    others = [series.levels[0].pages[0].aspage() for series in tiff.series]
+    larger = [one for one in others if one.imagewidth > page.imagewidth and one.imagelength > page.imagelength]
+    return max(larger, key=lambda one: one.imagewidth * one.imagelength, default=None)
+
+
 def orientation_of(page: Any) -> int:
     """How the picture of a page is to be turned, 1 to 8; 1 is upright."""
     tag = page.tags.get(_ORIENTATION)

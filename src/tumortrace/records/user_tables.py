@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", *PARQUET)
 
 
 def read_text(path: Path, error: type[TumorTraceError]) -> tuple[pd.DataFrame, list[str]]:
-    """A CSV (comma, semicolon or tab) or Parquet table, every value as text and blank where missing.
+    """A CSV (comma, semicolon, tab or bar, or what its line `sep=` says) or Parquet table, every value as text and blank where missing.
 
     Column names are lower case without surrounding blanks; columns without a name, such as a saved index, are dropped.
     Words such as NA, None and null are text like others. The index is the row's line in the file, the header being
@@ -67,8 +68,8 @@ def read_header(path: Path) -> list[str]:
 
             names = pyarrow.parquet.read_schema(path).names
         else:
-            line = _text(path, 65536, errors="replace").splitlines()[0]  # of other encodings the reader tells
-            names = next(csv.reader([line], delimiter=_separator(line)), [])
+            text, separator, _ = _begun(_text(path, 65536, errors="replace"))  # of other encodings the reader tells
+            names = next(csv.reader([text.splitlines()[0]], delimiter=separator), [])
     except (OSError, ValueError, IndexError, csv.Error):  # pyarrow's errors are ValueErrors too
         return []
     return [str(name).strip().lower() for name in names]
@@ -96,16 +97,16 @@ def _csv(path: Path, error: type[TumorTraceError]) -> pd.DataFrame:
     lines: list[int] = []
     rows: list[list[str]] = []
     try:
-        text = _text(path)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text.partition("\n")[0]), strict=True)
+        text, separator, above = _begun(_text(path))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         header = next(reader, [])
         for row in reader:
             if not any(row):
                 continue
             if len(row) != len(header):
-                found = f"line {reader.line_num} has {len(row)} fields"
+                found = f"line {reader.line_num + above} has {len(row)} fields"
                 raise error(found, where=path, expected=f"{len(header)} as in the header", remedy="correct it")
-            lines.append(reader.line_num)
+            lines.append(reader.line_num + above)
             rows.append(row)
     except UnicodeError:
         raise error("not UTF-8 text", where=path, remedy="save it as CSV in UTF-8") from None
@@ -122,8 +123,12 @@ def _text(path: Path, most: int = -1, errors: str = "strict") -> str:
         return file.read(most)
 
 
-def _separator(header: str) -> str:
-    return max(",;\t|", key=header.count)
+def _begun(text: str) -> tuple[str, str, int]:
+    """The text from its header on, what separates its columns, and the lines above: Excel's may say `sep=;` first."""
+    first, _, rest = text.partition("\n")
+    if match := re.fullmatch(r'"?sep=(.)"?\r?', first, re.IGNORECASE):
+        return rest, match[1], 1
+    return text, max(",;\t|", key=first.count), 0
 
 
 def _parquet(path: Path, error: type[TumorTraceError]) -> pd.DataFrame:

@@ -17,8 +17,8 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import COLUMNS, Cohort, Reading, ReadingOptions, Source
 from tumortrace.cohorts.columns import column_groups
-from tumortrace.cohorts.damage import refuse_damaged
-from tumortrace.cohorts.files import images_beside, only_folder
+from tumortrace.cohorts.damage import refuse_damaged, refuse_lost_tables
+from tumortrace.cohorts.files import AS_CSV, images_beside, is_spreadsheet, only_folder
 from tumortrace.cohorts.labels import binary_labels, commonest_classes, read_alone
 from tumortrace.cohorts.levels import group_folders, parts_by_pattern, relative
 from tumortrace.cohorts.tables import standard_columns, unique_ids
@@ -254,6 +254,7 @@ def _told(path: Path) -> Iterator[None]:
 
 def _layout_of(path: Path) -> tuple[Layout, Path]:
     """The layout, and the folder where it begins: further down where one folder after the other is the only one."""
+    refuse_lost_tables(path)
     layouts = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda layout: layout.rank)
     layout = next((layout for layout in layouts if layout.recognises(path)), None)
     if RunRecord.exists(path):
@@ -261,6 +262,8 @@ def _layout_of(path: Path) -> tuple[Layout, Path]:
     if layout is None or layout is layouts[-1] or path.is_file():
         refuse_damaged(path, depth=4 if layout is None else 0)
     if layout is None:
+        if is_spreadsheet(path.name) and path.is_file():
+            raise CohortError("a spreadsheet", where=path, expected="a table of text", remedy=AS_CSV)
         there = "no layout that is known here" if path.exists() else "there is no such file or folder"
         if path.is_dir() and (single := _files_known(path, layouts)):
             names = ", ".join(map(str, single[:3]))

@@ -117,12 +117,15 @@ def _rows(shard: Path, root: Path, first: Any, reading: Reading, split: str | No
     if image_column(schema) != image_column(first):
         found = f"columns {', '.join(schema.names)[:160]}"
         raise CohortError(found, where=shard, expected=f"{', '.join(first.names)[:160]}, as in the others")
+    types = {field.name: field.type for field in schema}
+    types = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types.items()}
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_boolean, pa.types.is_integer)
-    plain = [field.name for field in schema if any(is_kind(field.type) for is_kind in (*kinds, pa.types.is_floating))]
+    plain = [name for name in types if any(is_kind(types[name]) for is_kind in (*kinds, pa.types.is_floating))]
     label = label_field([field.name for field in schema], shard, reading)
     if label is not None and label not in plain:
         found = f"labels of type {str(schema.field(label).type)[:80]} in column {label!r}"
-        raise CohortError(found, where=shard, expected="one text, truth value or whole number for each image")
+        expected = "one text, truth value or whole number for each image"
+        raise CohortError(found, where=shard, expected=expected, remedy="name another with --label-column")
     try:
         columns, count = _columns(shard, plain)
     except (OSError, ValueError) as error:

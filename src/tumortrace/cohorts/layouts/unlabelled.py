@@ -12,7 +12,7 @@ from tumortrace.cohorts.columns import listed
 from tumortrace.cohorts.files import Listing, absolute_paths, has_images, is_image, list_images
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.tables import unique_ids
-from tumortrace.errors import ImageError
+from tumortrace.errors import ImageError, plain
 from tumortrace.images.decoding import read_image
 from tumortrace.records.user_tables import read_header
 
@@ -58,6 +58,9 @@ def _passed_over(path: Path, others: list[str]) -> list[str]:
     labels = [name for name, header in headers.items() if "label" in header]
     if labels:
         return [f"labels in {labels[0]} are not read: name that table instead of its folder"]
+    bare = [name for name, header in headers.items() if any(map(is_image, header))]
+    if bare:
+        return [f"not read: {plain(bare[0])}, which begins without names of its columns: write image,label above"]
     told = [f"{name} (columns {listed(header)})" for name, header in headers.items() if len(header) > 1]
     how = "name the table instead of its folder, with --image-column and --label-column"
     return [f"not read: {'; '.join(told[:3])}; {how}"] if told else []

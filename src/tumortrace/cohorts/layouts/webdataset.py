@@ -1,8 +1,8 @@
 """WebDataset: tar archives of files that belong together by name: `key.png` with `key.cls`, `key.json` or `key.txt`.
 
 Aizman et al., "High performance I/O for large scale deep learning", 2019; https://github.com/webdataset/webdataset. The
-part of a name before its first dot is the key. Where nothing beside an image says what it is, its folder may. Archives
-are gone through once; where each image lies is kept in the cache.
+part of a name before its first dot is the key. Where nothing beside an image says what it is, its folder may, or its
+archive's name. Archives are gone through once; where each image lies is kept in the cache.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import pandas as pd
 
 from tumortrace.cohorts.cache import unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
-from tumortrace.cohorts.files import is_image
+from tumortrace.cohorts.files import Listing, is_image
 from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.cohorts.layouts.class_folders import placed_images
+from tumortrace.cohorts.names import is_clutter, masks_among, split_of
 from tumortrace.cohorts.shards import cohort_of_shards, indexed, label_field, label_note, plain_text, shards_of
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, plain
 from tumortrace.images.reference import ImageRef
 
 _NAMES = re.compile(r".+\.(tar|tar\.gz|tgz)", re.IGNORECASE)
 _VERSION = 1  # raised whenever the index holds something else
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, Zstandard
 _MOST = 1 << 20  # bytes of a label or of metadata
 _IMAGE = "/image"  # columns of the index that no file beside an image can have
 _TEXT = "/text"
@@ -56,9 +58,11 @@ class WebDataset(Layout):
         column = label_field(fields, path, reading) or (_TEXT if _TEXT in fields else None)
         notes = ["labels are the .txt files"] if column == _TEXT else [label_note(column, fields, "field")]
         rows["id"] = rows.pop("key")
+        rows, left_out = _without_others(rows, column)
         if column is None and reading.label_from_name is None:
             rows, told = _labelled_by_folder(rows, path, reading)
             column, notes = (_FOLDER if _FOLDER in rows else None), told or notes
+        notes += left_out
         rows["path"] = [str(ImageRef(*row)) for row in zip(rows.pop("shard"), rows.pop(_IMAGE), strict=True)]
         rows["label"] = rows[column] if column else None
         further = rows.drop(columns=[name for name in (column, _TEXT) if name in rows and name != "label"])
@@ -68,33 +72,51 @@ class WebDataset(Layout):
 LAYOUTS.register("webdataset")(WebDataset())
 
 
+def _without_others(rows: pd.DataFrame, column: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """The rows without what systems keep, and without masks that have no label of their own; and notes of these."""
+    ids = rows["id"].tolist()
+    clutter = {key for key in ids if any(map(is_clutter, key.split("/")))}
+    names = {f"{key}.png": key for key in ids if key not in clutter}  # keys have no ending
+    unlabelled = set(ids if column is None else rows.loc[rows[column].isna(), "id"])
+    masks = {names[name] for name in masks_among(list(names))} & unlabelled
+    notes = Listing([], [], tuple(sorted(masks)), tuple(sorted(clutter))).notes()
+    return rows[~rows["id"].isin(clutter | masks)].reset_index(drop=True), notes
+
+
 def _labelled_by_folder(rows: pd.DataFrame, path: Path, reading: Reading) -> tuple[pd.DataFrame, list[str]]:
     """The rows with the folder of each key that names its class, and its split where one does; and notes.
 
-    Classes are the first level of folders whose names are those of classes; without one, rows stay as they are.
+    Classes are the first level of folders whose names are those of classes, or else the names of archives that are
+    (`benign.tar`, `malignant-0001.tar`). Without any, rows stay as they are.
 
     Raises:
         CohortError: None is, and the user said which class is positive.
     """
-    placed = placed_images(rows["id"].tolist(), path)
-    if len(placed) < len(rows):
-        return rows, []
+    placed = {image.image: image for image in placed_images(rows["id"].tolist(), path)}
+    folders = [placed[key].folders if key in placed else () for key in rows["id"]]
+    levels = [
+        ("folders", [parts[level] if len(parts) > level else "" for parts in folders])
+        for level in range(max(map(len, folders), default=0))
+    ]
+    archives = [re.sub(r"[\W_]*\d*$", "", Path(shard).stem) for shard in rows["shard"]]
+    levels += [] if any(map(split_of, set(archives))) else [("names", archives)]
     refusal = None
-    for level in range(min(len(image.folders) for image in placed)):
-        names = [image.folders[level] for image in placed]
-        if len(set(names)) < 2:
+    for what, names in levels:
+        if len({*names} - {""}) < 2:
             continue
         try:
             classes = binary_labels(names, positive=reading.positive, merge=reading.merge, where=path).classes
         except CohortError as error:
             refusal = refusal or error
             continue
-        splits = pd.Series([image.split for image in placed], rows.index, dtype=object)
-        split = rows["split"].where(rows["split"].notna(), splits)
-        note = f"labels are the folders of its archives ({' and '.join(classes)})"
-        rows = rows.assign(split=split)
+        splits = pd.Series([placed[key].split if key in placed else None for key in rows["id"]], dtype=object)
+        notes = [f"labels are the {what} of its archives ({' and '.join(classes)})"]
+        outside = [key for key, name in zip(rows["id"], names, strict=True) if not name]
+        if outside:
+            notes.append(f"{len(outside):,} of {len(names):,} images lie in none of them: {plain(outside[0])}")
+        rows = rows.assign(split=rows["split"].where(rows["split"].notna(), splits))
         rows[_FOLDER] = names
-        return rows, [note]
+        return rows, notes
     if refusal is not None and reading.positive:
         raise refusal
     if refusal is None:
@@ -105,9 +127,12 @@ def _labelled_by_folder(rows: pd.DataFrame, path: Path, reading: Reading) -> tup
 
 def _index(shard: Path) -> pd.DataFrame:
     """Key, place of the image, and label and metadata of each sample of an archive, as text."""
-    if not shard.name.lower().endswith(".tar"):
+    with open(shard, "rb") as file:
+        compressed = file.read(8).startswith(_COMPRESSED)
+    if compressed or not shard.name.lower().endswith(".tar"):
         found = "a compressed archive, of which no image can be read by itself"
-        raise CohortError(found, where=shard, expected=".tar", remedy=f"unpack it: gunzip {shard.name}")
+        how = "into a folder: tar -xf" if shard.name.lower().endswith(".tar") else "it: gunzip"
+        raise CohortError(found, where=shard, expected="a plain .tar", remedy=f"unpack {how} {shard.name}")
 
     def write(copy: BinaryIO) -> None:
         pd.DataFrame(_samples(shard)).to_parquet(copy)
