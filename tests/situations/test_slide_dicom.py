@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,52 @@ def test_other_dicom_slides_are_told_truly(
         line = capsys.readouterr().err
         assert words in line
         assert "bfconvert" in line or "copy or convert" in line
+
+
+@situation(
+    "slides",
+    there="such a series, named by its label or sorted behind it; or a label alone",
+    typed="tumortrace scan RUN LABEL.dcm",
+    right="the slide's picture is read and never the label; alone it is refused",
+)
+def test_a_label_is_no_level_of_its_slide(tmp_path: Path, pixels: np.ndarray) -> None:
+    """The label has the shape of a level, so that nothing but its kind tells it."""
+    stored, series = np.rint(pixels * (4095 / 255)).astype(np.uint16), generate_uid()
+    write_level(tmp_path / "s" / "b.dcm", stored, bits=12, series=series)
+    label = write_level(tmp_path / "s" / "a.dcm", stored[::4, ::4] // 2, bits=12, series=series, kind="LABEL")
+    with Slide(label) as slide:
+        assert [level[:2] for level in slide.reader.levels] == [(200, 150)]
+        assert np.array_equal(slide.read_region(0, 0, 200, 150, size=(200, 150)), pixels)
+    (tmp_path / "s" / "b.dcm").unlink()
+    with pytest.raises(SlideError, match="label or overview, without its picture"):
+        Slide(label)
+
+
+@situation(
+    "slides",
+    there="such a series that states no resolution, or whose header lacks or contradicts what a slide needs",
+    typed="tumortrace scan RUN SLIDE",
+    right="refused with what is missing, never with a traceback",
+)
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("SharedFunctionalGroupsSequence", None, r"1\.dcm: states no resolution.*--resolution"),
+        ("TotalPixelMatrixRows", None, r"not right \(no TotalPixelMatrixRows\)"),
+        ("Rows", 0, "header is not right"),
+        ("PixelRepresentation", 1, "which are signed"),
+    ],
+)
+def test_headers_that_are_not_right(
+    field: str, value: int | None, told: str, tmp_path: Path, pixels: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(made_model(tmp_path / "model", resolution=1.0))
+    file = write_slide(tmp_path / "s", pixels.astype(np.uint16) * 16, 12)
+    data = pydicom.dcmread(file)
+    if value is None:
+        delattr(data, field)
+    else:
+        setattr(data, field, value)
+    data.save_as(file)
+    assert run(["scan", model, str(file), "-o", str(tmp_path / "out")]) == 1
+    assert re.search(told, capsys.readouterr().err)

@@ -44,6 +44,16 @@ def series_of(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def beside_the_slide(path: str | os.PathLike[str]) -> bool:
+    """Whether a DICOM file is the label or the overview of a slide, and none of its levels."""
+    import pydicom
+
+    with suppress(Exception):  # damaged files make pydicom raise nearly anything
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "ImageType"])
+        return str(data.SOPClassUID) == _WHOLE_SLIDE and bool({"LABEL", "OVERVIEW"}.intersection(data.ImageType))
+    return False
+
+
 def not_for_openslide(path: str | os.PathLike[str]) -> str:
     """Why OpenSlide does not read a DICOM slide, by its bits and samples; blank of others, and of what is no slide."""
     import pydicom

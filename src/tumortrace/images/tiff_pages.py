@@ -37,27 +37,41 @@ def full_resolution(tiff: TiffFile) -> Any:
     first: Any = tiff.series[0]
     if tiff.is_ome or tiff.is_imagej or tiff.is_svs:
         return first
-    small = first.levels[0].pages[0].aspage()
+    small = _page_of(first)
 
     def of_it(series: Any) -> bool:
-        page = series.levels[0].pages[0].aspage()
-        larger = page.imagewidth > small.imagewidth and page.imagelength > small.imagelength
-        one, other = page.imagewidth * small.imagelength, small.imagewidth * page.imagelength  # alike where shapes are
-        return larger and not page.is_reduced and (small.is_reduced or abs(one - other) < _ASPECT * other)
+        page = _page_of(series)
+        return _is_larger(page, small) and not page.is_reduced and (small.is_reduced or _of_a_shape(page, small))
 
     return max(filter(of_it, tiff.series[1:]), key=lambda series: series.size, default=first)
 
 
 def larger_than(page: Any, tiff: TiffFile) -> Any | None:
-    """The largest page that is larger than this one along both sides and no level of another; None where none is.
+    """The largest page that is larger than this one along both sides; None where none is.
 
-    Plain TIFFs alone are looked at: OME's, ImageJ's and Aperio's say which of their pictures is the slide.
+    OME's, ImageJ's and Aperio's files say which of their pictures is the slide, and one with small copies is it.
     """
-    if tiff.is_ome or tiff.is_imagej or tiff.is_svs:
+    others = [_page_of(series) for series in tiff.series]
+    if tiff.is_ome or tiff.is_imagej or tiff.is_svs or len(tiff.series[0].levels) > 1:
         return None
-    others = [series.levels[0].pages[0].aspage() for series in tiff.series]
-    larger = [one for one in others if one.imagewidth > page.imagewidth and one.imagelength > page.imagelength]
+    if any(_is_larger(page, one) and _of_a_shape(one, page) for one in others):
+        return None
+    larger = [one for one in others if _is_larger(one, page)]
     return max(larger, key=lambda one: one.imagewidth * one.imagelength, default=None)
+
+
+def _page_of(series: Any) -> Any:
+    return series.levels[0].pages[0].aspage()
+
+
+def _is_larger(page: Any, other: Any) -> bool:
+    """Whether a page is along both sides."""
+    return bool(page.imagewidth > other.imagewidth and page.imagelength > other.imagelength)
+
+
+def _of_a_shape(page: Any, other: Any) -> bool:
+    one, two = page.imagewidth * other.imagelength, other.imagewidth * page.imagelength  # alike where shapes are
+    return bool(abs(one - two) < _ASPECT * max(one, two))
 
 
 def orientation_of(page: Any) -> int:

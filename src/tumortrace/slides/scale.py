@@ -44,7 +44,7 @@ def tile_scale(
         notes.append(f"the model's patches had {trained:g} um/px; tiles were taken at {given:g}, as was asked")
     if resolution is None:
         raise SlideError(
-            slide.notes[0] if slide.notes else "states no resolution",
+            slide.unbelieved or "states no resolution",
             where=slide.path,
             expected=f"um per pixel, because the model was trained at {wanted:g}",
             remedy="state it with --resolution, such as --resolution 0.25 for most 40x scans or 0.5 for 20x",

@@ -42,6 +42,7 @@ class Slide:
         width, height: Size in px at full resolution (level 0). Where the file says which part of it was scanned
             (MIRAX and others), that part is the slide and coordinates begin at its corner, as they do in QuPath.
         resolution: Micrometres per px at level 0, or None when the file states none that can be true.
+        unbelieved: Why a resolution that it states is not taken; blank where it is, or where it states none.
         coarsest: How many times smaller its smallest level is; 1 where it has no levels besides full resolution.
         notes: What was assumed while opening.
 
@@ -68,6 +69,7 @@ class Slide:
         self._left, self._top, self.width, self.height = self.reader.part
         self.coarsest = max(level.across for level in self.reader.levels)
         self.resolution, notes = _believable(self.reader.resolution)
+        self.unbelieved = notes[0] if notes and self.resolution is None else ""
         kind = told_of_kind(self.reader.kind)
         self.notes = (*self.reader.notes, *([kind] if kind else []), *notes)
         # A file can open and still hold nothing readable; better said now than after the model has loaded.

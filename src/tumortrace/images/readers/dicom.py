@@ -11,7 +11,7 @@ import numpy as np
 
 from tumortrace.errors import ImageError, SlideError
 from tumortrace.images.depth import Depth
-from tumortrace.images.dicom import depth_of_stored, is_dicom, not_for_openslide, series_of, shown
+from tumortrace.images.dicom import beside_the_slide, depth_of_stored, is_dicom, not_for_openslide, series_of, shown
 from tumortrace.images.readers import levels_of
 
 _LOOKED_AT = 64  # tiles by which it is told how many bits are used
@@ -94,15 +94,35 @@ def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -
     Raises:
         SlideError: Its tiles do not lie side by side, or of several planes or optical paths, or some are missing.
     """
-    found = not_for_openslide(path) if is_dicom(str(path)) else ""
+    if not is_dicom(str(path)):
+        return None
+    path = _picture_of(path)
+    found = not_for_openslide(path)
     if not found:
         return None
     try:
         return DicomReader(_instances(path, found), bits)
     except ImageError as error:
         raise SlideError(error.found, where=path, expected=error.expected, remedy=error.remedy) from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise SlideError(f"{found}, whose header is not complete ({error})", where=path, remedy=_CONVERT) from error
+    except (AttributeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        why = f"no {error.name}" if isinstance(error, AttributeError) and error.name else str(error)
+        raise SlideError(f"{found}, whose header is not right ({why})", where=path, remedy=_CONVERT) from error
+
+
+def _picture_of(path: Path) -> Path:
+    """The file itself, or of a label or an overview, which may name the patient, one of the slide's picture.
+
+    Raises:
+        SlideError: The series has none.
+    """
+    if not beside_the_slide(path):
+        return path
+    series = series_of(path)
+    for file in sorted(path.parent.iterdir()):
+        if file.is_file() and is_dicom(str(file)) and series_of(file) == series and not beside_the_slide(file):
+            return file
+    found = "a slide's label or overview, without its picture"
+    raise SlideError(found, where=path, expected="all files of the series", remedy="copy the others beside it")
 
 
 def _instances(path: Path, found: str) -> list[_Instance]:
@@ -115,8 +135,8 @@ def _instances(path: Path, found: str) -> list[_Instance]:
         if not file.is_file() or not is_dicom(str(file)) or series_of(file) != series:
             continue
         header = pydicom.dcmread(file, stop_before_pixels=True)
-        if "VOLUME" not in header.get("ImageType", ()) and file != path:
-            continue  # the label and the overview
+        if beside_the_slide(file) or ("VOLUME" not in header.get("ImageType", ()) and file != path):
+            continue
         _refuse_others(header, file, found)
         size = int(header.TotalPixelMatrixColumns), int(header.TotalPixelMatrixRows)
         levels[size] = _Instance(file, header, *size)
@@ -127,6 +147,8 @@ def _refuse_others(header: Any, file: Path, found: str) -> None:
     wide, high = int(header.TotalPixelMatrixColumns), int(header.TotalPixelMatrixRows)
     wanted = -(-wide // int(header.Columns)) * -(-high // int(header.Rows))
     several = max(int(header.get("TotalPixelMatrixFocalPlanes", 1)), int(header.get("NumberOfOpticalPaths", 1)))
+    if int(header.get("PixelRepresentation", 0)):
+        raise SlideError(f"{found}, which are signed", where=file, expected="numbers from 0 on", remedy=_CONVERT)
     if header.get("DimensionOrganizationType") != "TILED_FULL" or several > 1:
         expected = "tiles side by side (TILED_FULL), of one plane of focus and one optical path"
         raise SlideError(found, where=file, expected=expected, remedy=_CONVERT)
