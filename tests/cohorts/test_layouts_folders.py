@@ -142,7 +142,7 @@ def test_unlabelled_folders_and_single_images(tmp_path):
     assert open_cohort(tmp_path / "scan").table["id"].tolist() == ["scan"]
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "text"])
+@pytest.mark.parametrize("kind", ["empty", "text"])
 def test_what_no_layout_fits_is_refused_with_the_layouts_known(tmp_path, kind):
     """One line that lists them all."""
     if kind == "empty":

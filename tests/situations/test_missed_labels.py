@@ -1,4 +1,4 @@
-"""Labels that lie where they would be missed: tables of other kinds, names of archives, pointers in place of tables."""
+"""What would be missed: labels in tables of other kinds or in names of archives, and pointers in the place of files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 from PIL import Image
 
+from tests.situations.models import made_model
 from tests.situations.situation import situation
 from tests.situations.test_layouts_shards import encoded, pictures, tar_of
 from tumortrace.cli.main import run
 from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.errors import ImageError
+from tumortrace.images.decoding import read_image
 
 CLASSES = ("benign", "malignant")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -143,3 +147,53 @@ def test_a_pointer_in_place_of_a_table_is_refused(
             error = capsys.readouterr().err
             assert str(folder / "patients.csv") in error
             assert remedy in error
+
+
+@situation(
+    "runs",
+    there="a bundle's weights, a table of predictions or a mask of tissue that is a pointer of Git LFS",
+    typed="tumortrace predict RUN DATA, evaluate --predictions FILE, or scan --tissue-mask FILE",
+    right="refused by what it is, with `git lfs pull`",
+)
+def test_other_pointers_are_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = made_model(tmp_path / "model", resolution=1.0)
+    image = images(tmp_path) / "images" / "im0.png"
+    for name in ("predictions.csv", "mask.png"):
+        (tmp_path / name).write_text(POINTER)
+    scan = ["scan", str(model), str(image), "--resolution", "1", "--tissue-mask", str(tmp_path / "mask.png")]
+    calls = [scan, ["evaluate", "--predictions", str(tmp_path / "predictions.csv")]]
+    for call in calls:
+        assert run(call) == 1
+        assert f"{call[-1]}: a pointer of Git LFS" in (error := capsys.readouterr().err)
+        assert "git lfs pull" in error
+    (model / "weights.safetensors").write_text(POINTER)
+    assert run(["predict", str(model), str(image)]) == 1
+    assert "weights.safetensors: a pointer of Git LFS" in capsys.readouterr().err
+
+
+@situation(
+    "folders",
+    there="a folder without anything that is read, such as .heic and README.txt; or a path that is not there",
+    typed="tumortrace check DATA",
+    right="told by how many files there are and one of them; the text file is not taken for data",
+)
+def test_folders_of_nothing_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("a.heic", "README.txt"):
+        (tmp_path / "a" / name).write_bytes(b"x")
+    told = {"a": "no images or tables that are known here, but 2 files such as README", "b": "there is no such file"}
+    for name, words in told.items():
+        assert run(["check", str(tmp_path / name), "-o", str(tmp_path / "out")]) == 1
+        assert words in capsys.readouterr().err
+
+
+@situation(
+    "pixels",
+    there="a TIFF of complex numbers",
+    typed="tumortrace predict RUN DATA",
+    right="refused: its imaginary part would be lost",
+)
+def test_complex_numbers_are_no_picture(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8), np.complex64), metadata=None)
+    with pytest.raises(ImageError, match="numbers of type complex64"):
+        read_image(tmp_path / "a.tif")

@@ -16,6 +16,7 @@ from tumortrace.images.reference import ImageRef
 
 AS_CSV = "save it as CSV in UTF-8"  # what to do with a spreadsheet
 
+
 class Listing(NamedTuple):
     """What lies in a folder and below: paths relative to it, with forward slashes and sorted.
 

@@ -15,8 +15,8 @@ from tumortrace.cohorts.labels import binary_labels
 from tumortrace.cohorts.names import SPLIT_NAMES
 from tumortrace.cohorts.tables import standard_columns
 from tumortrace.errors import CohortError, plain
-from tumortrace.images.stand_ins import stand_in
 from tumortrace.records.progress import track
+from tumortrace.records.stand_ins import stand_in
 
 LABEL_FIELDS = ("label", "labels", "class", "cls", "target", "tumor", "tumour", "is_tumor", "is_tumour", "diagnosis")
 """Fields of a record that hold the label, the first that is there being taken."""

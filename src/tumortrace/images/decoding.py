@@ -22,9 +22,9 @@ from tumortrace.images.depth import depth_of, to_eight_bit
 from tumortrace.images.dicom import is_dicom, read_dicom
 from tumortrace.images.parts import content_of, row_of, square_of
 from tumortrace.images.reference import ImageRef
-from tumortrace.images.stand_ins import stand_in
 from tumortrace.images.tiff import MAX_PIXELS, Read, patch_resolution, read_tiff
 from tumortrace.images.tiff_pages import is_tiff, of_a_microscope
+from tumortrace.records.stand_ins import stand_in
 
 _ENDINGS = "bmp dcm dicom gif ima jp2 jpeg jpg pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())

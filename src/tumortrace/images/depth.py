@@ -82,6 +82,9 @@ def to_eight_bit(values: np.ndarray, top: float, path: str | Path) -> np.ndarray
     """Numbers of any type as uint8, scaled by the value of white and never by the range of the data."""
     if values.dtype == np.uint8 and top == 255:
         return values
+    if values.dtype.kind not in "buif":
+        found = f"numbers of type {values.dtype}"
+        raise ImageError(found, where=path, expected="real numbers", remedy="save it with 8 or 16 bits per channel")
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if not (low >= 0 and high <= top):
         found = f"values from {low:g} to {high:g} in {values.dtype} numbers"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tumortrace.errors import ModelError, RunError
 from tumortrace.records.files import replacing, sha256
+from tumortrace.records.stand_ins import stand_in
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -71,5 +72,7 @@ def require_sha256(file: Path, expected: str, record: str, remedy: str) -> None:
         ModelError: The file is missing, or was changed.
     """
     actual = sha256(file) if file.is_file() else "no file"
+    if actual != expected and file.is_file() and (there := stand_in(file)):
+        raise ModelError(there.found, where=file, expected=f"what {record} says", remedy=there.remedy)
     if actual != expected:
         raise ModelError(f"SHA-256 is {actual}", where=file, expected=f"{expected} as {record} says", remedy=remedy)

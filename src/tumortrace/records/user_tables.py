@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 
 from tumortrace.errors import TumorTraceError
+from tumortrace.records.stand_ins import stand_in
 
 PARQUET = (".parquet", ".pq")
 SUFFIXES = (".csv", ".tsv", ".txt", *PARQUET)
 
 
 def read_text(path: Path, error: type[TumorTraceError]) -> tuple[pd.DataFrame, list[str]]:
-    """A CSV (comma, semicolon, tab or bar, or what its line `sep=` says) or Parquet table, every value as text and blank where missing.
+    """A CSV or Parquet table, every value as text and blank where missing.
 
+    A CSV has commas, semicolons, tabs or bars, or what its first line `sep=` says.
     Column names are lower case without surrounding blanks; columns without a name, such as a saved index, are dropped.
     Words such as NA, None and null are text like others. The index is the row's line in the file, the header being
     line 1.
@@ -44,6 +46,9 @@ def read_text(path: Path, error: type[TumorTraceError]) -> tuple[pd.DataFrame, l
         [0.5, nan]
     """
     path = Path(path)
+    there = stand_in(path) if path.is_file() else None
+    if there and path.stat().st_size:  # an empty one has no rows, as is said below
+        raise error(there.found, where=path, expected="a table", remedy=there.remedy)
     table = _parquet(path, error) if path.suffix.lower() in PARQUET else _csv(path, error)
     notes = []
     table.columns = [str(column).strip().lower() for column in table.columns]

@@ -13,6 +13,7 @@ from PIL import Image
 from tumortrace.errors import SlideError
 from tumortrace.images.tiff import MAX_PIXELS
 from tumortrace.images.tiff_pages import is_tiff
+from tumortrace.records.stand_ins import stand_in
 from tumortrace.slides.slide import Slide
 
 _MINISWHITE = 0  # photometric interpretation in which the largest number is black
@@ -67,6 +68,8 @@ def _read(path: Path) -> np.ndarray:
     )
     if not path.is_file():
         raise SlideError("no such file", where=path, expected="a PNG or TIFF with the tissue", remedy="check the path")
+    if there := stand_in(path):
+        raise SlideError(there.found, where=path, expected="a PNG or TIFF with the tissue", remedy=there.remedy)
     try:
         if is_tiff(path):
             return _of_tiff(path)

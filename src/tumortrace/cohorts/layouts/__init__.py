@@ -7,6 +7,7 @@ under its name in `LAYOUTS`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,9 @@ from tumortrace.cohorts.damage import refuse_damaged, refuse_lost_tables
 from tumortrace.cohorts.files import AS_CSV, images_beside, is_spreadsheet, only_folder
 from tumortrace.cohorts.labels import binary_labels, commonest_classes, read_alone
 from tumortrace.cohorts.levels import group_folders, parts_by_pattern, relative
+from tumortrace.cohorts.shards import shards_of
 from tumortrace.cohorts.tables import standard_columns, unique_ids
-from tumortrace.errors import CohortError
+from tumortrace.errors import CohortError, plain
 from tumortrace.records.run import RunRecord
 from tumortrace.registry import Registry
 
@@ -264,12 +266,15 @@ def _layout_of(path: Path) -> tuple[Layout, Path]:
     if layout is None:
         if is_spreadsheet(path.name) and path.is_file():
             raise CohortError("a spreadsheet", where=path, expected="a table of text", remedy=AS_CSV)
-        there = "no layout that is known here" if path.exists() else "there is no such file or folder"
+        if not path.exists():
+            generated = "synthetic:patches, synthetic:tissues and synthetic:mri are generated"
+            remedy = f"check the path; {generated}"
+            raise CohortError("there is no such file or folder", where=path, expected="data", remedy=remedy)
         if path.is_dir() and (single := _files_known(path, layouts)):
             names = ", ".join(map(str, single[:3]))
             raise CohortError("a folder around files that are data each", where=path, remedy=f"name one: {names}")
         known = "; ".join(layout.looks_like for layout in layouts)
-        raise CohortError(there, where=path, expected=f"one of: {known}")
+        raise CohortError(_what_lies(path), where=path, expected=f"one of: {known}")
     inner: Path | None = path
     while layout is layouts[-1] and path.is_dir() and inner and (inner := only_folder(inner)):
         deeper = next((other for other in layouts[:-1] if other.recognises(inner)), None)
@@ -278,9 +283,21 @@ def _layout_of(path: Path) -> tuple[Layout, Path]:
     return layout, path
 
 
+def _what_lies(path: Path) -> str:
+    """What there is instead of data."""
+    if not path.is_dir():
+        return "no layout that is known here"
+    files = shards_of(path, re.compile(".+"))
+    if not files:
+        return "a folder without files"
+    many = "1 file" if len(files) == 1 else f"{len(files):,} files"
+    return f"no images or tables that are known here, but {many} such as {plain(files[0].name)}"
+
+
 def _files_known(folder: Path, layouts: Sequence[Layout]) -> list[Path]:
     """Those of a folder's first files that open by themselves."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))[:20]
+    files = [file for file in files if file.suffix.lower() != ".txt"]  # which may be a table, but mostly is a text
     return [file for file in files if any(layout.recognises(file) for layout in layouts)]
 
 
