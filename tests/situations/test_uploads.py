@@ -78,6 +78,7 @@ def test_bits_are_asked_for_and_heeded(client: TestClient) -> None:
     expected = asked(client, png(noise()))[1]["probability"]
     assert asked(client, deep, bits=12)[1]["probability"] == pytest.approx(expected, abs=1e-6)
     assert asked(client, deep, bits=7)[0] == 422
+    assert "as bits=9 says" in asked(client, deep, bits=9)[1]["cause"]
 
 
 @situation(
@@ -91,7 +92,7 @@ def test_another_resolution_is_refused_by_the_server_too(client: TestClient) -> 
     status, refusal = asked(client, large, resolution=0.25)
     assert status == 422
     assert "1 image has 0.25 um per pixel, the patches that the model learnt from 0.97" in refusal["cause"]
-    assert "resample=true" in refusal["remedy"]
+    assert "resample=true brings the middle of each to the model's resolution, resolution says" in refusal["remedy"]
     assert "allow=resolution-mismatch" in refusal["remedy"]
     status, said = asked(client, large, resolution=0.25, allow="resolution-mismatch")
     assert (status, any("0.25 um per pixel" in note for note in said["notes"])) == (200, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -143,7 +144,24 @@ def refused(error: TumorTraceError) -> JSONResponse:
     cause = f"{error.where}: {error.found}" if error.where else error.found
     if error.expected:
         cause += f"; expected {error.expected}"
-    return answer(status, cause, error.remedy or "give another file")
+    return answer(status, as_query(cause), as_query(error.remedy or "give another file"))
+
+
+def as_query(text: str) -> str:
+    """A message with options as requests carry them.
+
+    Example:
+        >>> as_query("say --bits 12, or --allow mask-like; --resample, or --resolution says it")
+        'say bits=12, or allow=mask-like; resample=true, or resolution says it'
+    """
+    text = text.replace("--resample", "resample=true").replace("--patch-resolution", "--patch_resolution")
+    text = re.sub(
+        rf"{_OPTION} (\d[\d.]*)|--(allow) ([\w-]+)", lambda match: "=".join(filter(None, match.groups())), text
+    )
+    return re.sub(_OPTION, r"\1", text)
+
+
+_OPTION = "--(bits|resolution|patch_resolution|plane|overlap)"
 
 
 _WORDS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, NamedTuple
@@ -138,14 +137,12 @@ def _judged(name: str, decoded: Decoded, info: ModelInfo, asked: Asked) -> list[
     """What is to be said of an upload.
 
     Raises:
-        DataError: It would make the answer wrong and is not allowed; options are written as the query takes them.
+        DataError: It would make the answer wrong and is not allowed.
     """
     try:
         return judge_one(name, Look(**decoded.seen), info, resample=asked.resample, allow=asked.allow)
     except DataError as error:
-        remedy = re.sub(r"--(\w+) ([\w-]+)", r"\1=\2", (error.remedy or "").replace("--resample", "resample=true"))
-        remedy = remedy.replace("--resolution", "resolution=")
-        raise DataError(error.found, where=name, expected=error.expected, remedy=remedy) from None
+        raise DataError(error.found, where=name, expected=error.expected, remedy=error.remedy) from None
 
 
 def fit_to_show(name: str | None) -> str:
