@@ -217,7 +217,7 @@ def measured(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with measures and sheets of a small run, made through the command line."""
     out = tmp_path_factory.mktemp("why") / "explanations"
     data = "synthetic:patches?count=64&seed=9"
-    asked = ["--measure", "--count", "5", "--method", "grad-cam", "--method", "occlusion", "-o", str(out)]
+    asked = ["--measure", "--count", "12", "--method", "grad-cam", "--method", "occlusion", "-o", str(out)]
     assert call(["explain", str(small_run), data, *asked]) == 0
     assert call(["explain", str(small_run), data, "--sheet", "--count", "3", "-o", str(out)]) == 0
     return out
