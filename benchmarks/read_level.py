@@ -71,7 +71,7 @@ def rows(run: Path, slides: list[Path], resolution: float | None, out: Path) -> 
         levels = [level for level, factor in enumerate(opened.level_downsamples) if factor <= scale * 1.02]
         read = {level: tiles(run, slide, level, out, None if stated else resolution) for level in levels}
         for finer, coarser in pairwise(levels):
-            both = read[finer].join(read[coarser], rsuffix="_coarser", how="inner")
+            both = read[finer].join(read[coarser], suffixes=("", "_coarser"), how="inner")
             moved = (both["probability"] - both["probability_coarser"]).abs()
             flips = int((both["prediction"] != both["prediction_coarser"]).sum())
             low, high = binomtest(flips, len(both)).proportion_ci(method="wilson")

@@ -117,8 +117,9 @@ def rewritten(bundle: Path, name: str, value: torch.Tensor | None) -> None:
 
 
 def test_a_bundle_holds_tensors_and_text_alone(bundle: Path) -> None:
-    """Numbers by name in two files, and JSON. There is nothing in it that could run."""
-    assert {file.name for file in bundle.iterdir()} == {"weights.safetensors", "likeness.safetensors", "model.json"}
+    """Numbers by name in three files, and JSON. There is nothing in it that could run."""
+    kept = {"weights.safetensors", "likeness.safetensors", "drift.safetensors", "model.json"}
+    assert {file.name for file in bundle.iterdir()} == kept
     tensors = load_file(bundle / "weights.safetensors")
     assert set(tensors) == {f"top.{name}" for name in ("roots", "feature", "threshold", "left", "right", "value")}
     assert {tensor.dtype for tensor in tensors.values()} == {torch.int32, torch.float32}
