@@ -71,6 +71,13 @@ class Told:
                 texts += [f"{count:,}", f"{100 * count / len(own):.1f} % of {self.classes[label]}"]
         return [*texts, f"Confusion matrix, {self.split} split, threshold {number(threshold)}"]
 
+    def drift(self) -> list[str]:
+        """How many slides the judged split is compared with, too few for a nineteenth of twenty, and its size."""
+        found = self.record("drift.json")["splits"][self.split]
+        assert len(found["distances"]) < 19
+        few = f"Slides or patients of the training data ({len(found['distances'])})"
+        return [few, f"{self.split.capitalize()} images ({found['images']}), 95 % interval"]
+
     def counts(self, by: str) -> list[str]:
         """How many images of each class in the judged split, or of each split that has scores."""
         if by == "split":
@@ -100,6 +107,7 @@ FIGURES: dict[str, Callable[[Told], list[str]]] = {
         f"The most certain are kept, area {shown(told.record('abstention.json')['aurc'])}",
     ],
     "likeness": lambda told: told.counts("split"),
+    "drift": lambda told: told.drift(),
 }
 
 
