@@ -46,7 +46,7 @@ def draw_drift(records: Records) -> Figure | None:
     aside = np.random.default_rng(0).uniform(-0.22, 0.22, len(drift.distances))
     label = f"{drift.compared.capitalize()} of the training data ({len(drift.distances)})"
     axes.plot(drift.distances, aside, "o", color=NEGATIVE, alpha=0.55, markersize=5, markeredgewidth=0, label=label)
-    if drift.known_groups >= drift.needed:  # of fewer there is no nineteenth of twenty
+    if not drift.grouped or drift.known_groups >= drift.needed:  # of fewer there is no nineteenth of twenty
         limit = float(np.quantile(drift.distances, 0.95))
         axes.axvline(limit, linestyle="--", color=MUTED, linewidth=1.2, label="19 of 20 of these lie below")
     value, (low, high) = drift.distance.value or 0.0, drift.distance.ci95 or (np.nan, np.nan)
