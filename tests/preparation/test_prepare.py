@@ -41,6 +41,8 @@ def data(tmp_path: Path) -> Path:
     table["group"] = [f"slide{row // 10}" for row in range(40)]
     table["split"] = [("train", "validation", "test", "train")[row // 10] for row in range(40)]
     table["x"], table["y"] = range(40), range(40, 80)
+    table["center"] = [None if row == 3 else ("Lund", "Basel")[row // 20] for row in range(40)]
+    table["mpp"] = 0.5
     for path in table["path"]:
         Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(folder / path)
     table.to_csv(folder / "cohort.csv", index=False)
@@ -52,11 +54,12 @@ def record(out: Path) -> dict[str, Any]:
 
 
 def columns(data: Path) -> pd.DataFrame:
-    return open_cohort(data).table[["id", "label", "group", "split", "x", "y"]]
+    table = open_cohort(data).table
+    return table[["id", "label", "group", "split", "x", "y"]].assign(center=table["center"].fillna("").astype(str))
 
 
 def test_the_outcome_opens_as_the_same_cohort(data: Path, tmp_path: Path) -> None:
-    """Ids, labels, groups, splits, positions, class names; resolution by the change of size; pixels by the steps."""
+    """Ids, labels, groups, splits, positions, columns of the user's, class names; resolution by the change of size; pixels by the steps."""
     steps = Preprocessing(crop=32, super_resolution=SuperResolution(scale=2), size=96, filter="lanczos")
     before = open_cohort(data, resolution=0.6)
     out = prepare(before, tmp_path / "out", steps)

@@ -1,5 +1,6 @@
 """Classes of data by what a trained model knows of them, and names that are not plain words."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.situations.situation import situation
 from tumortrace.cli.main import run
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.errors import shortened
+from tumortrace.inference.unseen import open_data
+from tumortrace.models.bundle import load_model
 
 TINY = ["--epochs", "1", "--set", "preprocessing.crop=32"]
 TINY += ["--set", "model.arguments={stem: 8, widths: [8, 16], depths: [1, 1], dropout: 0.2}"]
@@ -91,6 +94,57 @@ def test_classes_that_the_model_does_not_know_are_named(
     said = " ".join(capsys.readouterr().err.split())
     assert "classes that the model does not know: adipose, stroma" in said
     assert "--merge" in said
+
+
+@situation(
+    "folders",
+    there="generated tissue, or images that `prepare` wrote, of four classes that the folder itself names",
+    typed="tumortrace check tissues --merge normal=benign,normal",
+    right="merged; what is made of classes of one side stays on it, of both sides it is asked for",
+)
+def test_classes_that_data_state_themselves_are_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By every verb, and said twice only where it is two things."""
+    tissues, prepared = tmp_path / "tissues", tmp_path / "prepared"
+    assert run(["synth", "tissues", str(tissues), "--count", "96"]) == 0
+    merge = ["--merge", "well=benign,normal"]
+    assert run(["prepare", str(tissues), str(prepared), "--crop", "16"]) == 0
+    for data in (tissues, prepared):
+        before = open_cohort(data)
+        cohort = open_cohort(data, merge=["well=benign,normal"])
+        assert cohort.class_names == ("well", "insitu", "invasive")
+        assert cohort.positive_names == ("insitu", "invasive")
+        assert cohort.table["label"].tolist() == before.table["label"].tolist()
+        well = before.table["class_name"].isin(["benign", "normal"])
+        assert cohort.table["class_name"].eq("well").tolist() == well.tolist()
+        assert open_cohort(data, merge=["well=benign,normal", "ill=insitu,invasive"]).classes == ("well", "ill")
+        invasive = open_cohort(data, positive="invasive")
+        assert invasive.table["label"].eq(1).tolist() == before.table["class_name"].eq("invasive").tolist()
+    assert run(["check", str(prepared), *merge, "-o", str(tmp_path / "audit")]) == 0
+    capsys.readouterr()
+    assert run(["check", str(tissues), "--merge", "mixed=benign,insitu"]) == 1
+    said = capsys.readouterr().err
+    assert "of classes that count as tumour and classes that do not" in said
+    assert "--positive" in said
+    mixed = open_cohort(tissues, merge=["mixed=benign,insitu"], positive="mixed,invasive")
+    assert mixed.classes == ("normal", "mixed+invasive")
+
+
+def test_classes_that_data_state_are_the_models_where_it_knows_them(
+    merged_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prepared folder that keeps classes which the model's run merged; sides are the model's."""
+    model = load_model(merged_run)
+    folder = _folder(tmp_path / "new", CLASSES, seed=5, count=6)
+    prepared = tmp_path / "prepared"
+    steps = ["--size", "40", "--positive", "Invasive, lobular"]
+    assert run(["prepare", str(folder), str(prepared), *steps]) == 0
+    record = json.loads((prepared / "prepared.json").read_text())
+    assert record["positive_names"] == ["Invasive, lobular"]
+    model.info = model.info.model_copy(update={"preparation": record})
+    cohort = open_data(model, prepared)
+    assert cohort.class_names == ("healthy", "In situ", "Invasive, lobular")
+    assert cohort.positive_names == ("In situ", "Invasive, lobular")
+    assert any("classes are read as the model's" in note for note in cohort.notes)
 
 
 def test_names_with_commas_among_others(tmp_path: Path) -> None:

@@ -186,6 +186,21 @@ def test_one_file_and_plain_binary(tmp_path: Path) -> None:
     assert any("called train" in note for note in cohort.notes)
 
 
+@situation(
+    "layouts",
+    there="Parquet with pictures as lists of numbers (`datasets.Array3D`)",
+    typed="tumortrace check FOLDER",
+    right="refused: how they are to be written, and no number of a picture",
+)
+def test_pictures_as_lists_of_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [picture.tolist() for picture in pictures(4)]
+    pq.write_table(pa.table({"image": cells, "label": [0, 1, 0, 1]}), tmp_path / "train.parquet")
+    assert run(["check", str(tmp_path), "-o", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "pictures as lists of numbers in column 'image'" in said
+    assert "array(" not in said
+
+
 def test_arrow_files_that_were_saved(tmp_path: Path) -> None:
     """`DatasetDict.save_to_disk`: train/data-00000-of-00001.arrow, a stream; caches beside it are passed over."""
     images = hugging_face(tmp_path / "a", labels=pa.int64(), names=["normal", "tumor"])

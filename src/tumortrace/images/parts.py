@@ -158,6 +158,24 @@ def image_column(schema: Any) -> str | None:
     return None
 
 
+def column_of_numbers(schema: Any) -> str | None:
+    """The column called like a picture that holds lists of numbers, as `datasets.Array3D` does; None without one.
+
+    Args:
+        schema: A `pyarrow.Schema`.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> column_of_numbers(pa.schema({"image": pa.list_(pa.list_(pa.list_(pa.uint8()))), "label": pa.int64()}))
+        'image'
+    """
+    import pyarrow as pa
+
+    nested = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    lists = [field.name for field in schema if any(is_kind(field.type) for is_kind in nested)]
+    return next((name for name in lists if name.lower() in _CELL_NAMES), None)
+
+
 def arrow_table(file: str | os.PathLike[str]) -> Any:
     """The table of an Arrow file, a stream as Hugging Face's `save_to_disk` writes it or not, mapped into memory.
 

@@ -90,10 +90,14 @@ def open_data(model: Model, data: str | Path | Cohort, **reading: Unpack[Reading
     """
     try:
         cohort = open_cohort(data, **reading)
+        known = (
+            None if isinstance(data, Cohort) or _as_to(model, cohort) else _known_to(model, cohort.class_names, reading)
+        )
     except CohortError as refusal:
         known = _known_to(model, refusal.classes, reading)
         if known is None:
             raise
+    if known is not None:
         cohort = open_cohort(data, **known)
         merges = "".join(f" --merge {shlex.quote(plain(merge))}" for merge in known["merge"])
         positive = f"--positive {shlex.quote(plain(known['positive']))}"
@@ -174,6 +178,13 @@ def _known_to(model: Model, classes: Sequence[str], reading: ReadingOptions) -> 
         if None not in known and chosen:
             return {**reading, "positive": ",".join(chosen), "merge": merge}
     return None
+
+
+def _as_to(model: Model, cohort: Cohort) -> bool:
+    """Whether classes that the data state themselves are known to the model, each on its side."""
+    positives = _positives(model.info)
+    known = {name: same_class(name, list(positives)) for name in cohort.class_names}
+    return all(to is not None and positives[to] == (name in cohort.positive_names) for name, to in known.items())
 
 
 def _positives(info: ModelInfo) -> dict[str, bool]:

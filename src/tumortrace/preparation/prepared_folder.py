@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from tumortrace.cohorts.cohort import COLUMNS, Cohort
+from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.resolution import COLUMNS as RESOLUTIONS
 from tumortrace.cohorts.resolution import common, stated_before
 from tumortrace.errors import DataError, RunError
 from tumortrace.images.decoding import fit, read_image
@@ -25,6 +26,7 @@ from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.record import Open
 from tumortrace.records.tables import FAILED, LABELS
 
+_OF_THE_FILES = ("mask", "width", "height", *RESOLUTIONS)  # columns that say what holds of the pictures from before
 JOURNAL, LOCK = ".progress.jsonl", ".lock"
 _END_OF_PNG = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
@@ -177,8 +179,7 @@ def finish(
     _write_failed(folder.folder, cohort, outcomes)
     if before_after:
         _draw(folder, cohort, names, examples(cohort.table["label"], rows, before_after), size, steps.crop)
-    columns = [*COLUMNS, *(column for column in ("x", "y", "class_name") if column in cohort.table)]
-    table = cohort.table.loc[rows, columns]
+    table = cohort.table.loc[rows].drop(columns=_OF_THE_FILES, errors="ignore")
     table = table.assign(path=["images/" + names[row] for row in rows])
     if steps.stain != "none":
         table["stain_unchanged"] = [int(outcomes[row]["unchanged"]) for row in rows]

@@ -30,7 +30,7 @@ from tumortrace.cohorts.shards import (
     with_split,
 )
 from tumortrace.errors import CohortError
-from tumortrace.images.parts import arrow_table, image_column
+from tumortrace.images.parts import arrow_table, column_of_numbers, image_column
 from tumortrace.images.reference import ImageRef
 
 _NAMES = re.compile(r"(?!cache-).+\.(parquet|pq|arrow)", re.IGNORECASE)
@@ -44,9 +44,11 @@ class HuggingFaceParquet(Layout):
     columns = ("label_column", "image_column")
 
     def recognises(self, path: Path) -> bool:
-        """Whether the first Parquet file there holds a column of encoded images."""
+        """Whether the first Parquet file there holds a column of images, encoded or number by number."""
         shards = shards_of(path, _NAMES)
-        return bool(shards) and (schema := _schema(shards[0])) is not None and image_column(schema) is not None
+        if not shards or (schema := _schema(shards[0])) is None:
+            return False
+        return image_column(schema) is not None or column_of_numbers(schema) is not None
 
     def read(self, path: Path, reading: Reading) -> Cohort:
         """The rows of a configuration's shards; the split of a shard is what its name, or README.md, says."""
@@ -54,6 +56,13 @@ class HuggingFaceParquet(Layout):
         shards = configuration.shards
         first = _schema(shards[0])
         assert first is not None  # as `recognises` has found
+        if image_column(first) is None:
+            raise CohortError(
+                f"pictures as lists of numbers in column {column_of_numbers(first)!r}",
+                where=shards[0],
+                expected="encoded pictures: a struct of bytes and path, or binary",
+                remedy="write it anew with the feature `datasets.Image()`",
+            )
         column = str(image_column(first)).removesuffix(".bytes")
         if reading.image_column not in (None, column):
             found = f"--image-column {reading.image_column}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tumortrace.cohorts.cohort import Cohort, Reading
-from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
+from tumortrace.cohorts.renaming import read_again
 from tumortrace.errors import CohortError
 from tumortrace.records.data import PreparedRecord
 from tumortrace.records.tables import LABELS
@@ -63,8 +63,7 @@ class Prepared(Layout):
                 expected=FILES,
                 remedy="prepare the images again",
             ) from None
-        refuse_options(reading.positive, reading.merge, cohort.classes, path)
-        return cohort
+        return read_again(cohort, reading, path)
 
 
 LAYOUTS.register("prepared")(Prepared())

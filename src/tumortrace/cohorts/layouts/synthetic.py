@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tumortrace.cohorts.cohort import Cohort, Reading
-from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
+from tumortrace.cohorts.renaming import read_again
 from tumortrace.records.data import SyntheticRecord
 
 
@@ -31,8 +31,7 @@ class Synthetic(Layout):
             kind, count, seed = parse_synthetic(str(path))
             path = cached_synthetic(kind, count, seed)
         cohort = open_synthetic(path)
-        refuse_options(reading.positive, reading.merge, cohort.classes, cohort.name)
-        return cohort
+        return read_again(cohort, reading, cohort.name)
 
 
 LAYOUTS.register("synthetic")(Synthetic())
