@@ -59,7 +59,7 @@ def columns(data: Path) -> pd.DataFrame:
 
 
 def test_the_outcome_opens_as_the_same_cohort(data: Path, tmp_path: Path) -> None:
-    """Ids, labels, groups, splits, positions, columns of the user's, class names; resolution by the change of size; pixels by the steps."""
+    """Ids, labels, groups, splits, positions, centres, class names; resolution by the change of size; pixels."""
     steps = Preprocessing(crop=32, super_resolution=SuperResolution(scale=2), size=96, filter="lanczos")
     before = open_cohort(data, resolution=0.6)
     out = prepare(before, tmp_path / "out", steps)
