@@ -167,6 +167,8 @@ def test_refusals_are_one_line(run: Path, unseen: Path, tmp_path: Path, capsys: 
         stress(run, unseen, corruptions=("rain",), out=tmp_path / "a")
     with pytest.raises(DataError, match="--images 0"):
         stress(run, unseen, images=0, out=tmp_path / "a")
+    with pytest.raises(DataError, match="--as-sites -2"):
+        stress(run, unseen, as_sites=-2, out=tmp_path / "a")
     swapped = replace(open_cohort(unseen), classes=("tumour", "normal"))
     with pytest.raises(CohortError, match="add --positive tumour"):
         stress(run, swapped, out=tmp_path / "a")

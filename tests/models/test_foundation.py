@@ -208,6 +208,15 @@ def test_what_is_not_there_is_told_in_one_line(hub_cache: Path) -> None:
         build_network("backbone", (28, 28), {"body": "Hibou-B"})
 
 
+def test_remedies_name_what_would_do(hub_cache: Path) -> None:
+    """A slip in a row's name; a size that only the body knows."""
+    with pytest.raises(ModelError, match="such as uni, uni2-h"):
+        build_network("backbone", (28, 28), {"body": "uni3"})
+    small = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "img_size": 64}
+    with pytest.raises(ModelError, match="what the body was made for, which is 64"):
+        build_network("backbone", (96, 96), {"body": "swin_tiny_patch4_window7_224", "options": small})
+
+
 def test_a_hub_brings_its_own_preprocessing(hub_cache: Path) -> None:
     """Size, crop, interpolation and normalisation; the table goes before a hub that says otherwise than its authors."""
     half = {"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9, "interpolation": "bilinear"}
@@ -219,6 +228,10 @@ def test_a_hub_brings_its_own_preprocessing(hub_cache: Path) -> None:
     row = wanted_by("hf-hub:Wangyh/mSTAR")
     assert row is not None
     assert (row.size, row.frame, row.normalisation) == (224, None, "imagenet")
+    publish(hub_cache, "owner/silent", "vit_tiny_patch16_224", TINY, described={"input_size": [3, 64, 64]})
+    silent = wanted_by("hf-hub:owner/silent")  # timm takes ImageNet's where a description has no mean
+    assert silent is not None
+    assert (silent.size, silent.normalisation) == (64, "imagenet")
     config = timm.get_pretrained_cfg("resnet50")
     assert config is not None
     resnet = wanted_by("resnet50")

@@ -82,7 +82,7 @@ def stress(
 
     Raises:
         CohortError: All labelled images were trained or calibrated on, or the class names differ.
-        DataError: There is no corruption of a name, or fewer than one image is asked for.
+        DataError: There is no corruption of a name, or fewer than one image or than no site is asked for.
         RunError: The folder holds a stress test of another model, other images or another seed.
     """
     for name in corruptions:
@@ -90,6 +90,8 @@ def stress(
     names = [name for name in CORRUPTIONS if name in corruptions or not corruptions]
     if images is not None and images < 1:
         raise DataError(f"--images {images}", expected="1 or more", remedy="leave it out for 500")
+    if as_sites < 0:
+        raise DataError(f"--as-sites {as_sites}", expected="0 or more", remedy="leave it out for 5; 0 leaves sites out")
     model = load_model(run, device=device)
     opened = open_unseen(model, data, resample=resample, allow=allow, **reading)
     tested = _Tested(model, _drawn(opened, images, seed), seed)

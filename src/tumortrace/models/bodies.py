@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
-from tumortrace.models.foundation import HUB, foundation_model
+from tumortrace.models.foundation import HUB, foundation_model, foundation_models
 from tumortrace.models.hub import hub_description
 
 TORCHVISION = "torchvision/"
@@ -60,7 +61,7 @@ def _remedy(name: str) -> str:
     architecture = name.split(".")[0]
     if timm.is_model(architecture):
         return "mend model.arguments: the body's tag, or the options"
-    near = timm.list_models(f"*{architecture[:6]}*")[:5]
+    near = difflib.get_close_matches(name.lower(), foundation_models()) + timm.list_models(f"*{architecture[:6]}*")[:5]
     return f"name another body, such as {', '.join(near)}" if near else "name one that timm.list_models() lists"
 
 

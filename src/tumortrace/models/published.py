@@ -9,6 +9,7 @@ from typing import Any, cast
 import timm
 import torchvision
 from pydantic import BaseModel, ConfigDict
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tumortrace.errors import ModelError
 from tumortrace.images.preprocessing import NORMALISATIONS, Normalisation
@@ -70,7 +71,7 @@ def wanted_by(body: str) -> Wanted | None:
 
 def _of_timm(config: Mapping[str, Any]) -> Wanted | None:
     """From timm's `pretrained_cfg`: whoever leaves out something means what timm takes then."""
-    if not config.get("mean") or not config.get("std"):
+    if not any(config.get(name) for name in ("mean", "std", "input_size")):
         return None
     size, kept = int((config.get("input_size") or (3, 224, 224))[-1]), float(config.get("crop_pct") or 0.875)
     frame = math.floor(size / kept) if kept < 1 else size
@@ -79,7 +80,7 @@ def _of_timm(config: Mapping[str, Any]) -> Wanted | None:
         size=size,
         frame=frame if frame > size else None,
         filter=cast(Filter, filter if filter in ("nearest", "bilinear", "bicubic") else "bicubic"),
-        normalisation=_named(config["mean"], config["std"]),
+        normalisation=_named(config.get("mean") or IMAGENET_DEFAULT_MEAN, config.get("std") or IMAGENET_DEFAULT_STD),
     )
 
 

@@ -191,7 +191,7 @@ def _fill(target: nn.Module, tensors: dict[str, Tensor], where: str) -> tuple[in
             + (f" of shape {tuple(found.shape)}" if found is not None else ""),
             where=where,
             expected=f"shape {tuple(wanted[first].shape)}",
-            remedy="set model.arguments.body to the one that the weights belong to",
+            remedy="set model.arguments.body, and model.arguments.options, to those that the weights belong to",
         )
     broken = [name for name in needed if not torch.isfinite(tensors[prefix + name].float()).all()]
     if broken:

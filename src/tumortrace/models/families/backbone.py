@@ -103,6 +103,10 @@ class Backbone(Network):
         tokens = hasattr(self.body, "num_prefix_tokens") and last.startswith("body.blocks.")
         return f"{last}.norm1" if tokens else last
 
+    def _usual(self) -> str:
+        side = getattr(getattr(self.body, "patch_embed", None), "img_size", None)
+        return f"which is {side[0]}" if side else "often 224"
+
     @torch.no_grad()
     def _shape(self, name: str, input_size: tuple[int, int]) -> tuple[int, ...]:
         self.body.eval()
@@ -111,7 +115,7 @@ class Backbone(Network):
         except (RuntimeError, AssertionError) as error:
             raise ModelError(
                 f"body {name!r} does not take images of {input_size[0]}x{input_size[1]} px ({error})",
-                remedy="set preprocessing.size to what the body was made for, often 224",
+                remedy=f"set preprocessing.size to what the body was made for, {self._usual()}",
             ) from error
         self.body.train()
         maps = len(shape) == 4 and shape[1] == getattr(self.body, "num_features", shape[1])
