@@ -106,6 +106,27 @@ def test_one_core_and_two_learn_the_same_to_the_last_bit(patches: Patches, tmp_p
         assert torch.equal(values, learnt[1][name]), name
 
 
+def test_frozen_batch_norm_resumes_with_the_statistics_of_before(patches: Patches, tmp_path: Path) -> None:
+    """What a second stage freezes has learnt in the first: both parts of a batch compute with that after a kill."""
+    changes = [
+        "preprocessing.size=32", "batch_size=16", "epochs=1",
+        "fine_tuning={epochs: 2, lr: 0.0005, freeze: [body.1, body.2]}",
+        "model.name=plain-cnn", "model.arguments={blocks: [4, 8], batch_norm: true}",
+    ]  # fmt: skip
+    whole = trainer(patches, tmp_path / "whole", changes)
+    whole.fit()
+    first = trainer(patches, tmp_path / "parts", changes)
+    first.fit(lambda row: row["epoch"] == 2)
+    second = trainer(patches, tmp_path / "parts", changes)
+    assert second.resume()
+    assert second.descent.parts == 2
+    for statistics, copied in zip(*(network.buffers() for network in second.descent.networks), strict=True):
+        assert torch.equal(statistics, copied)
+    second.fit()
+    for a, b in zip(whole.evaluated.state_dict().values(), second.evaluated.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_step_of_two_parts_is_the_mean_of_their_steps(patches: Patches, tmp_path: Path) -> None:
     """The gradient of a batch without batch norm or dropout is that of the whole, as torch computes it."""
     changes = ["preprocessing.size=32", "batch_size=15"]

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import TypedDict, Unpack, cast
 
@@ -279,19 +279,16 @@ class Model:
         self.require_shape(images, self.info.graph_size if prepared else None)
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
         size = prediction_batch(self.info.preprocessing.output_size(self.info.patch_size))
-
-        def compute(start: int) -> Outputs:
-            batch = images[rows[start : start + size]]
-            ready = np.ascontiguousarray(batch) if prepared else self.info.prepare(batch)
-            return self.runtime(ready) if self.runtime else self._batch(ready, embed)
-
         starts: Iterable[int] = range(0, len(rows), size)
         if description:
             starts = track(starts, description)
+        batches = (images[rows[start : start + size]] for start in starts)
+        ready = (np.ascontiguousarray(batch) if prepared else self.info.prepare(batch) for batch in batches)
+        compute = self.runtime or partial(self._batch, embed=embed)
         # one batch, or a runtime with threads of its own, is shared out by all cores
         alone = self.runtime is not None or len(rows) <= size
         with streams(self.device, 1 if alone else None) as several:
-            parts = list(several.map(compute, starts))
+            parts = list(several.map(compute, ready))
         if not parts:
             return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
         return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))

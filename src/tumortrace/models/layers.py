@@ -37,9 +37,11 @@ def drawing_from(generator: torch.Generator, network: nn.Module) -> Iterator[Non
     layers = [layer for layer in network.modules() if isinstance(layer, Dropout)]
     for layer in layers:
         layer.generator = generator
-    yield
-    for layer in layers:
-        layer.generator = None
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.generator = None
 
 
 class CentreAttention(nn.Module):

@@ -66,9 +66,8 @@ class Descent:
         learning: nn.Module = network.top if head_alone else network
         self.learnt = [p for p in learning.parameters() if p.requires_grad]
         whole = head_alone or "body" in stage.freeze or fabric.device.type != "cpu" or _draws(network)
-        self.parts = 1 if whole else PARTS
-        self.networks = [network, *(twin(network) for _ in range(self.parts - 1))]
-        self.head_alone = head_alone
+        self.parts, self.head_alone = 1 if whole else PARTS, head_alone
+        self._make_twins()
         if self.average is not None:
             self.average.to(fabric.device)
 
@@ -89,6 +88,9 @@ class Descent:
     def rate(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
+
+    def _make_twins(self) -> None:
+        self.networks = [self.network, *(twin(self.network) for _ in range(self.parts - 1))]
 
     def train(self) -> None:
         """Put what learns into training mode, and what is frozen into inference mode."""
@@ -134,6 +136,7 @@ class Descent:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take up what `tensors` gave."""
         self.network.load_state_dict(_below(tensors, "network"))
+        self._make_twins()  # frozen batch norm computes with the statistics that were loaded
         if self.average is not None:
             self.average.load_state_dict(_below(tensors, "average"))
         groups = self.optimiser.state_dict()["param_groups"]
@@ -145,7 +148,10 @@ class Descent:
 
 
 def twin(network: Network) -> Network:
-    """A network with the same parameters, not copies, and running statistics of its own, which no one reads."""
+    """A network with the same parameters, not copies, and running statistics of its own.
+
+    No one reads those that it gathers while it learns; where batch norm is frozen it computes with what was copied.
+    """
     return deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
 
 
