@@ -32,7 +32,7 @@ from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.models.drift import DriftReference
 from tumortrace.models.layers import LogOdds
-from tumortrace.models.ood import OodDetector, embedding
+from tumortrace.models.ood import OodDetector, likeness_features
 from tumortrace.models.runtimes import Backend, Outputs, Runtime, open_runtime
 from tumortrace.models.streams import streams
 from tumortrace.records.evaluation import NamedModel
@@ -311,7 +311,7 @@ class Model:
                 classes += apart.float().cpu().double()
             logits += logit.float().cpu().double()
             if embed:
-                features.append(embedding(maps).cpu())
+                features.append(likeness_features(maps, view).cpu())
         total = reduce(torch.add, features) if embed else torch.zeros(len(images), 0)
         return Outputs(*((part / len(views)).numpy() for part in (logits, total, classes)))
 

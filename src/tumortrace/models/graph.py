@@ -13,7 +13,7 @@ from tumortrace.evaluation.calibration import Calibrator
 from tumortrace.images.resampling import as_products
 from tumortrace.models.architecture import Network
 from tumortrace.models.description import ModelInfo, SeveralClasses
-from tumortrace.models.ood import embedding
+from tumortrace.models.ood import likeness_features
 from tumortrace.models.runtimes import CLASS_OUTPUTS, INPUT, OUTPUTS, require
 from tumortrace.records.provenance import RESEARCH_USE
 
@@ -89,8 +89,8 @@ class ExportedGraph(nn.Module):
 
     Returns:
         Of uint8 images (N, H, W, 3): logit (uncalibrated) and probability of the positive class, float32, shape (N,),
-        and the features that `OodDetector` measures, float32, shape (N, D). Of more than two classes also their logits
-        (uncalibrated) and probabilities, float32, shape (N, K).
+        and the features that `OodDetector` measures, float32, shape (N, D + 1). Of more than two classes also their
+        logits (uncalibrated) and probabilities, float32, shape (N, K).
     """
 
     def __init__(self, info: ModelInfo, network: Network) -> None:
@@ -102,8 +102,9 @@ class ExportedGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         pixels = self.steps.normalise(self.steps.pixels(images.permute(0, 3, 1, 2)))
-        maps = self.network.maps(self.views.together(pixels))
-        features = self.views.mean(embedding(maps))
+        shown = self.views.together(pixels)
+        maps = self.network.maps(shown)
+        features = self.views.mean(likeness_features(maps, shown))
         if self.classes is None:
             logit = self.views.mean(self.network.from_maps(maps))
             return logit.float(), self.calibration(logit).float(), features

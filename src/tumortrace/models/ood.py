@@ -3,13 +3,14 @@
 The features are the body's maps, averaged over positions (and over the symmetries, where the bundle averages these),
 each standardised. Their distance is Mahalanobis' under the training images' covariance, shrunk as Ledoit & Wolf (2004)
 do: Lee et al. (2018), "A simple unified framework for detecting out-of-distribution samples and adversarial attacks".
-It is kept small: the 64 directions in which training images vary most have a variance each, and all the others share
-one, as in probabilistic principal components (Tipping & Bishop 1999).
+The covariance is kept small: the 64 directions in which training images vary most have a variance each, and all the
+others share one, as in probabilistic principal components (Tipping & Bishop 1999). Blank glass lies within that spread,
+since every patch shows some: an image of little contrast is scored by that where it is the stranger of the two.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ class OodDetector:
         directions: Of largest variance among standardised features, orthonormal rows, float32, shape (k, D).
         variances: Along these, float32, shape (k,), above 0.
         rest: Variance along every other direction, float32, shape (1,), above 0.
+        contrast: Mean log contrast of training images, and the distance per unit below it, float32, shape (2,); None
+            in bundles of before, which score features alone.
     """
 
     mean: NDArray[np.float32]
@@ -70,9 +73,23 @@ class OodDetector:
     directions: NDArray[np.float32]
     variances: NDArray[np.float32]
     rest: NDArray[np.float32]
+    contrast: NDArray[np.float32] | None = None
 
     def distance(self, features: NDArray[np.floating]) -> Floats:
-        """Mahalanobis distance per root of the dimensions (about 1 for a training image), features (N, D) to (N,)."""
+        """The larger of two distances of images, about 1 for a training image, shape (N,).
+
+        One is Mahalanobis' per root of the dimensions, the other how far the contrast lies below the training images'.
+
+        Args:
+            features: From `likeness_features`, shape (N, D + 1), or without the contrast (N, D).
+        """
+        distance = self._mahalanobis(features)
+        if self.contrast is None or features.shape[1] == len(self.mean):
+            return distance
+        mean, per_unit = self.contrast.astype(np.float64)
+        return np.maximum(distance, per_unit * (mean - features[:, -1]))
+
+    def _mahalanobis(self, features: NDArray[np.floating]) -> Floats:
         standard = self._standard(features)
         along = self._along(standard)
         others = np.maximum((standard**2).sum(1) - (along**2).sum(1), 0)
@@ -84,7 +101,7 @@ class OodDetector:
         return self._along(self._standard(features)).astype(np.float32)
 
     def _standard(self, features: NDArray[np.floating]) -> Floats:
-        return np.asarray((features.astype(np.float64) - self.mean) / self.scale)
+        return np.asarray((features[:, : len(self.mean)].astype(np.float64) - self.mean) / self.scale)
 
     def _along(self, standard: Floats) -> Floats:
         return np.asarray(standard @ self.directions.T.astype(np.float64))
@@ -92,7 +109,8 @@ class OodDetector:
     def save(self, folder: Path) -> str:
         """Write it into a bundle; returns the file's SHA-256."""
         with replacing(folder / LIKENESS) as temporary:
-            save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, temporary)
+            known = {name: value for name, value in vars(self).items() if value is not None}
+            save_file({name: np.ascontiguousarray(value) for name, value in known.items()}, temporary)
         return sha256(folder / LIKENESS)
 
     @classmethod
@@ -110,8 +128,12 @@ class OodDetector:
             raise ModelError(f"not a record of features ({error})", where=file, remedy=remedy) from error
         count = len(detector.variances)
         shapes = [(dimensions,), (dimensions,), (count, dimensions), (count,), (1,)]
-        sound = [value.shape for value in vars(detector).values()] == shapes
-        if not sound or not (np.concatenate([detector.scale, detector.variances, detector.rest]) > 0).all():
+        above_zero = [detector.scale, detector.variances, detector.rest]
+        if detector.contrast is not None:
+            shapes.append((2,))
+            above_zero.append(detector.contrast[1:])
+        sound = [value.shape for value in vars(detector).values() if value is not None] == shapes
+        if not sound or not (np.concatenate(above_zero) > 0).all():
             raise ModelError(
                 "arrays that do not fit together", where=file, expected=f"{dimensions} features", remedy=remedy
             )
@@ -119,7 +141,20 @@ class OodDetector:
 
 
 def fit_ood_detector(features: NDArray[np.floating], directions: int = DIRECTIONS) -> OodDetector | None:
-    """Fit features of training images, shape (N, D); None with fewer than two images, or where all are alike."""
+    """Fit training images' `likeness_features`, shape (N, D + 1); None with fewer than two, or where all are alike.
+
+    A lack of contrast counts so that as many training images lie beyond a distance by it as by their features.
+    """
+    detector = _fit_mahalanobis(features[:, :-1], directions)
+    contrast = features[:, -1].astype(np.float64)
+    if detector is None or contrast.std() < 1e-3:
+        return detector
+    spread = max(float(np.quantile(contrast.mean() - contrast, QUANTILE)), float(contrast.std()))
+    per_unit = float(np.quantile(detector.distance(features[:, :-1]), QUANTILE)) / spread
+    return replace(detector, contrast=np.array([contrast.mean(), per_unit], dtype=np.float32))
+
+
+def _fit_mahalanobis(features: NDArray[np.floating], directions: int) -> OodDetector | None:
     from sklearn.covariance import ledoit_wolf_shrinkage
 
     values = features.astype(np.float64)
@@ -159,6 +194,22 @@ def energy(logit: NDArray[np.floating]) -> Floats:
     """
     half = np.asarray(logit, dtype=np.float64) / 2
     return np.asarray(-np.logaddexp(half, -half))
+
+
+def likeness_features(maps: Maps, pixels: Tensor) -> Tensor:
+    """What `OodDetector` measures of images: `embedding`, and last the log contrast, float32, shape (N, D + 1).
+
+    Args:
+        maps: Of the network's body.
+        pixels: What the network takes, shape (N, 3, h, w). Its contrast is the standard deviation over places, averaged
+            over channels.
+
+    Example:
+        >>> likeness_features(torch.ones(2, 5, 3, 3), torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 6])
+    """
+    contrast = pixels.float().flatten(2).std(2, correction=0).mean(1, keepdim=True)
+    return torch.cat([embedding(maps), contrast.clamp(min=1e-3).log()], 1)
 
 
 def embedding(maps: Maps) -> Tensor:

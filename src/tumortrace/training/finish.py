@@ -172,7 +172,7 @@ def limits(
     chosen = rows["split"].isin(("validation", "calibration")).to_numpy()
     return OutOfDistribution(
         images=images,
-        dimensions=features.shape[1],
+        dimensions=len(detector.mean),
         quantile=QUANTILE,
         limit=max(float(np.quantile(detector.distance(features[chosen]), QUANTILE)), 1e-6),
         energy_limit=float(np.quantile(energy(logits[chosen]), QUANTILE)),
