@@ -192,7 +192,7 @@ class Model:
         by_class = None if several is None else several.columns(classes, probability)
         if self.detector is None or self.info.ood is None:
             return Assessment(logit, probability, prediction, decision, by_class=by_class)
-        score = self.detector.distance(features) / self.info.ood.limit if len(features) else np.empty(0)
+        score = self.detector.score(features, self.info.ood.limit) if len(features) else np.empty(0)
         components = None
         if self.drift is not None:
             components = self.detector.components(features) if len(features) else np.empty((0, 0), np.float32)

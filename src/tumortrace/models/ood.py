@@ -29,6 +29,7 @@ from tumortrace.records.model import DESCRIPTION, LIKENESS
 
 DIRECTIONS = 64
 QUANTILE = 0.99
+FLAT = 0.005  # share of training images of too little contrast
 Floats = NDArray[np.float64]
 
 
@@ -64,7 +65,7 @@ class OodDetector:
         directions: Of largest variance among standardised features, orthonormal rows, float32, shape (k, D).
         variances: Along these, float32, shape (k,), above 0.
         rest: Variance along every other direction, float32, shape (1,), above 0.
-        contrast: Mean log contrast of training images, and the distance per unit below it, float32, shape (2,); None
+        contrast: Mean log contrast of training images, and how far below it the limit is, float32, shape (2,); None
             in bundles of before, which score features alone.
     """
 
@@ -75,21 +76,22 @@ class OodDetector:
     rest: NDArray[np.float32]
     contrast: NDArray[np.float32] | None = None
 
-    def distance(self, features: NDArray[np.floating]) -> Floats:
-        """The larger of two distances of images, about 1 for a training image, shape (N,).
-
-        One is Mahalanobis' per root of the dimensions, the other how far the contrast lies below the training images'.
+    def score(self, features: NDArray[np.floating], limit: float) -> Floats:
+        """How strange images are, 1 being the limit, shape (N,): by features, or by contrast where that is too little.
 
         Args:
-            features: From `likeness_features`, shape (N, D + 1), or without the contrast (N, D).
+            features: From `likeness_features`, shape (N, D + 1); graphs exported before give no contrast, (N, D).
+            limit: Of `distance`.
         """
-        distance = self._mahalanobis(features)
+        score = self.distance(features) / limit
         if self.contrast is None or features.shape[1] == len(self.mean):
-            return distance
-        mean, per_unit = self.contrast.astype(np.float64)
-        return np.maximum(distance, per_unit * (mean - features[:, -1]))
+            return score
+        usual, most = self.contrast.astype(np.float64)
+        lack = (usual - features[:, -1]) / most
+        return np.where(lack > 1, np.maximum(score, lack), score)
 
-    def _mahalanobis(self, features: NDArray[np.floating]) -> Floats:
+    def distance(self, features: NDArray[np.floating]) -> Floats:
+        """Mahalanobis distance per root of the dimensions (about 1 for a training image), shape (N,)."""
         standard = self._standard(features)
         along = self._along(standard)
         others = np.maximum((standard**2).sum(1) - (along**2).sum(1), 0)
@@ -143,15 +145,13 @@ class OodDetector:
 def fit_ood_detector(features: NDArray[np.floating], directions: int = DIRECTIONS) -> OodDetector | None:
     """Fit training images' `likeness_features`, shape (N, D + 1); None with fewer than two, or where all are alike.
 
-    A lack of contrast counts so that as many training images lie beyond a distance by it as by their features.
+    The limit of contrast is what one training image in two hundred lies below: nothing about it was learnt from them.
     """
-    detector = _fit_mahalanobis(features[:, :-1], directions)
-    contrast = features[:, -1].astype(np.float64)
-    if detector is None or contrast.std() < 1e-3:
+    detector, contrast = _fit_mahalanobis(features[:, :-1], directions), features[:, -1].astype(np.float64)
+    lack = float(contrast.mean() - np.quantile(contrast, FLAT))
+    if detector is None or lack < 1e-3:
         return detector
-    spread = max(float(np.quantile(contrast.mean() - contrast, QUANTILE)), float(contrast.std()))
-    per_unit = float(np.quantile(detector.distance(features[:, :-1]), QUANTILE)) / spread
-    return replace(detector, contrast=np.array([contrast.mean(), per_unit], dtype=np.float32))
+    return replace(detector, contrast=np.array([contrast.mean(), lack], dtype=np.float32))
 
 
 def _fit_mahalanobis(features: NDArray[np.floating], directions: int) -> OodDetector | None:
