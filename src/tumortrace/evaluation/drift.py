@@ -104,13 +104,13 @@ def drift_line(drift: Drift) -> str:
         return f"{few} to say whether as a whole they lie apart from the training images"
     value, (low, high) = drift.distance.value or 0.0, drift.distance.ci95 or (np.nan, np.nan)
     start = f"as a whole these {drift.images:,} images lie"
-    measured = f"(MMD2 {value:.4f} [{low:.4f}, {high:.4f}])"
+    measured = f"MMD2 {value:.4f} [{low:.4f}, {high:.4f}]"
     if not drift.grouped:
         limit = f"19 of 20 random draws of these come to at most {np.quantile(drift.distances, 0.95):.4f}"
         unknown = "no slide or patient of the training data is known by which to judge"
-        return f"{start} apart from the training images by MMD2 {measured[6:-1]}; {limit}; {unknown}"
+        return f"{start} apart from the training images by {measured}; {limit}; {unknown}"
     place = f"{drift.further_than} of {len(drift.distances)} {drift.compared}"
-    told = f"{start} further from the training images than {place} of the training data do {measured}"
+    told = f"{start} further from the training images than {place} of the training data do ({measured})"
     if drift.verdict == "further":
         return f"warning: {told}; measure the model on labelled images from there before it is trusted"
     if drift.verdict is None:

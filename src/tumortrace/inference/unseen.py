@@ -90,9 +90,8 @@ def open_data(model: Model, data: str | Path | Cohort, **reading: Unpack[Reading
     """
     try:
         cohort = open_cohort(data, **reading)
-        known = (
-            None if isinstance(data, Cohort) or _as_to(model, cohort) else _known_to(model, cohort.class_names, reading)
-        )
+        as_it_is = isinstance(data, Cohort) or _as_to(model, cohort)
+        known = None if as_it_is else _known_to(model, cohort.class_names, reading)
     except CohortError as refusal:
         known = _known_to(model, refusal.classes, reading)
         if known is None:
