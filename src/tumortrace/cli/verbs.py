@@ -372,23 +372,22 @@ def _preprocessing(recipe: str | None, steps: dict[str, object]) -> Any:
 
 
 def synth(
-    kind: Literal["patches", "tissues", "slide", "mri"], out: Path, *, count: int | None = None, seed: int = 0
+    kind: Literal["patches", "tissues", "slide", "slides", "mri"], out: Path, *, count: int | None = None, seed: int = 0
 ) -> None:
-    """Generate synthetic tissue: H&E-like patches, a whole slide, or breast MRI slices.
+    """Generate synthetic tissue: H&E-like patches, a whole slide, slides of patients, or breast MRI slices.
 
     Args:
         kind: What to generate.
         out: Folder (or .tif file for a slide) to write.
-        count: Number of images; patches 2000, MRI slices 200.
+        count: Number of images; patches 2000, slides 40, MRI slices 200.
         seed: Same seed, same bytes.
     """
-    from tumortrace.cohorts.synthetic import synthesise
+    from tumortrace.cohorts.synthetic import COUNTS, synthesise
     from tumortrace.records.progress import say
 
     if kind == "slide" and count is not None:
         raise CohortError("--count for a slide", expected="none, as it is one", remedy="leave --count out")
-    counts = {"patches": 2000, "tissues": 2000, "slide": 1, "mri": 200}
-    say(f"synth: {synthesise(kind, out, count=counts[kind] if count is None else count, seed=seed)}")
+    say(f"synth: {synthesise(kind, out, count=COUNTS[kind] if count is None else count, seed=seed)}")
 
 
 def recipes(name: str | None = None, *, changes: Sequence[str] = ()) -> None:

@@ -16,11 +16,12 @@ from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import CohortError, RunError
 from tumortrace.records.data import SyntheticRecord
 from tumortrace.records.progress import track
-from tumortrace.records.tables import COHORT
+from tumortrace.records.tables import COHORT, SLIDES, Table
 
 PROCEDURE = 1  # raised whenever the same seed gives other pictures
 RECORD, UNFINISHED = SyntheticRecord.FILE, SyntheticRecord.UNFINISHED
-_FOLDERS = ("patches", "masks", "Benign", "Malignant")
+_FOLDERS = ("patches", "masks", "Benign", "Malignant", "slides", "annotations")
+_ENDINGS = (".png", ".tif", ".geojson")
 
 
 def record(kind: str, classes: tuple[str, str], resolution: float | None, count: int, seed: int) -> SyntheticRecord:
@@ -55,16 +56,19 @@ def write_cohort(
     folders: tuple[str, ...],
     tasks: Iterable[Callable[[], None]],
     workers: int,
+    *,
+    listed: Table = COHORT,
 ) -> None:
     """Write a synthetic cohort, in parallel, and declare it whole at the end.
 
     Args:
         out: Folder, made where missing; one that holds an earlier synthetic cohort is written over.
         made_by: The record.
-        table: What `cohort.csv` holds.
+        table: What `cohort.csv` holds, or the file that `listed` names.
         folders: Sub-folders to make.
         tasks: Each draws and writes one picture; must be picklable.
         workers: Processes.
+        listed: The table's file.
 
     Raises:
         CohortError: When `out` holds anything else.
@@ -80,7 +84,7 @@ def write_cohort(
     done = Parallel(n_jobs=workers, return_as="generator", batch_size=25)(delayed(task)() for task in tasks)
     for _ in track(done, f"Drawing {made_by.kind}", total=len(table)):
         pass
-    COHORT.write(out, table)
+    listed.write(out, table)
     made_by.write(out)
     (out / UNFINISHED).unlink()
 
@@ -94,11 +98,12 @@ def _clear(out: Path) -> None:
             expected="an empty or missing folder, or one written by synthesise",
             remedy="choose another folder; nothing was changed",
         )
-    for name in (RECORD, COHORT.name):
+    for name in (RECORD, COHORT.name, SLIDES.name):
         (out / name).unlink(missing_ok=True)
     for folder in _FOLDERS:
-        for picture in (out / folder).glob("synthetic-*.png"):
-            picture.unlink()
+        for picture in (out / folder).glob("synthetic-*"):
+            if picture.suffix in _ENDINGS:
+                picture.unlink()
         with suppress(OSError):  # missing, or holds something of the user's, which stays
             (out / folder).rmdir()
 
@@ -140,6 +145,10 @@ def open_synthetic(folder: Path) -> Cohort:
     made_by = SyntheticRecord.recognise(folder)
     if made_by is None or made_by.layout != "synthetic":
         raise CohortError("no synthetic cohort", where=folder, expected=f"{RECORD} of layout synthetic", remedy=again)
+    if made_by.kind == "slides":
+        raise CohortError(
+            "holds slides, not patches", where=folder, expected="patches", remedy=f"scan or tile {folder / SLIDES.name}"
+        )
     try:
         table = COHORT.read(folder)
         for column in {"path", "mask"} & set(table.columns):

@@ -62,8 +62,8 @@ def write_slide(out: Path, seed: int) -> Path:
     made_by = SyntheticRecord(layout="synthetic", kind="slide", resolution=1.0, seed=seed, procedure=PROCEDURE)
     image, tumour, outlines = draw_slide(seed)
     made_by.model_copy(update={"complete": False}).write_file(record)
-    _write_pyramid(target, image)
-    write_json(geojson, _features(outlines))
+    write_pyramid(target, image)
+    write_json(geojson, outline_features(outlines))
     with replacing(mask) as temporary:
         write_png(temporary, tumour[::_MASK_STEP, ::_MASK_STEP].astype(np.uint8) * np.uint8(255))
     made_by.model_copy(update={"complete": True, "tumour_fraction": float(tumour.mean())}).write_file(record)
@@ -93,8 +93,8 @@ def draw_slide(seed: int) -> tuple[NDArray[np.uint8], Mask, list[Outline]]:
     plan = Plan(
         tissue=tissue,
         fat=(smooth_noise(rng, SHAPE, 420) > 0.75) & ~tumour & ~reactive,
-        lymphoid=_follicles(rng),
-        glands=_lobules(rng),
+        lymphoid=follicles(rng, SHAPE, (200, 300), 14),
+        glands=lobules(rng, SHAPE, (150, 250), 32),
         reactive=reactive,
         tumour=tumour,
         grade=rng.uniform(0.35, 0.9),
@@ -123,10 +123,10 @@ def _islands(rng: np.random.Generator, tissue: Mask) -> tuple[Mask, list[Outline
     return tumour, outlines
 
 
-def _follicles(rng: np.random.Generator) -> Density:
-    """About a dozen clusters of lymphocytes."""
-    lymphoid = np.zeros(SHAPE, np.float32)
-    for row, column in rng.uniform((200, 300), (SHAPE[0] - 200, SHAPE[1] - 300), (14, 2)):
+def follicles(rng: np.random.Generator, shape: tuple[int, int], margin: tuple[int, int], count: int) -> Density:
+    """Clusters of lymphocytes, their middles no closer to the edges than the margin (rows and columns)."""
+    lymphoid = np.zeros(shape, np.float32)
+    for row, column in rng.uniform(margin, (shape[0] - margin[0], shape[1] - margin[1]), (count, 2)):
         reach = rng.uniform(15, 50)
         top, left = int(max(row - 4 * reach, 0)), int(max(column - 4 * reach, 0))
         window = lymphoid[top : int(row + 4 * reach), left : int(column + 4 * reach)]
@@ -135,13 +135,15 @@ def _follicles(rng: np.random.Generator) -> Density:
     return np.minimum(lymphoid, 1)
 
 
-def _lobules(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Normal glands in about thirty lobules."""
-    centres = rng.uniform((150, 250), (SHAPE[0] - 150, SHAPE[1] - 250), (32, 2))
+def lobules(
+    rng: np.random.Generator, shape: tuple[int, int], margin: tuple[int, int], count: int
+) -> NDArray[np.float64]:
+    """Normal glands in so many lobules, their middles no closer to the edges than the margin (rows and columns)."""
+    centres = rng.uniform(margin, (shape[0] - margin[0], shape[1] - margin[1]), (count, 2))
     return np.vstack([lobule(rng, (row, column), rng.uniform(40, 110)) for row, column in centres])
 
 
-def _features(outlines: list[Outline]) -> dict[str, object]:
+def outline_features(outlines: list[Outline]) -> dict[str, object]:
     """Tumour outlines as QuPath exports annotations: x before y, the first corner repeated at the end."""
     features = []
     for outline in outlines:
@@ -159,7 +161,7 @@ def _features(outlines: list[Outline]) -> dict[str, object]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _write_pyramid(target: Path, image: NDArray[np.uint8]) -> None:
+def write_pyramid(target: Path, image: NDArray[np.uint8]) -> None:
     """Tiled TIFF whose further pages halve the picture, marked as reduced, lossless so that any reader agrees."""
     with replacing(target) as temporary, tifffile.TiffWriter(temporary) as writer:
         level = image
