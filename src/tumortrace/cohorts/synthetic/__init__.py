@@ -80,7 +80,7 @@ def synthesise(kind: Kind, out: Path, *, count: int = 2000, seed: int = 0, worke
 
 
 def parse_synthetic(spec: str, kinds: tuple[Kind, ...] = COHORTS) -> tuple[Kind, int, int]:
-    """Kind, count and seed that `synthetic:KIND?count=N&seed=N` asks for; 2000 (slides: 40) and 0 where it does not say.
+    """Kind, count and seed that `synthetic:KIND?count=N&seed=N` asks for; unless told 2000 (slides: 40) and 0.
 
     Args:
         spec: The specification.
