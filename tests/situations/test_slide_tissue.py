@@ -207,6 +207,6 @@ def test_a_mask_that_does_not_fit_is_refused_before_the_folder_is_made(tmp_path:
     """From Python, too."""
     Image.fromarray(np.ones((50, 50), np.uint8)).save(tmp_path / "m.png")
     slide = write(tmp_path / "a.tiff", glass(128, 256))
-    with pytest.raises(SlideError, match=r"50 x 50 px for a\.tiff of 256 x 128 px"):
+    with pytest.raises(SlideError, match=r"50 x 50 px for a slide of 256 x 128 px"):
         scan("run", slide, out=tmp_path / "out", model=fake_model(), tissue_mask=tmp_path / "m.png")
     assert not (tmp_path / "out").exists()

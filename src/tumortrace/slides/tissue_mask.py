@@ -34,19 +34,33 @@ def read_tissue_mask(path: Path, slide: Slide) -> np.ndarray:
         SlideError: It cannot be read, marks nothing, or has another shape than the slide.
     """
     marked = _read(path)
-    height, width = marked.shape
-    stretch = width / height * slide.height / slide.width
-    off = abs(width - slide.width * height / slide.height), abs(height - slide.height * width / slide.width)
+    refuse_other_shape(marked.shape[::-1], (slide.width, slide.height), path)
+    if not marked.any():
+        raise SlideError("a mask that is zero everywhere", where=path, expected="tissue that is not zero")
+    return marked
+
+
+def refuse_other_shape(mask: tuple[int, ...], slide: tuple[int, int], path: Path) -> None:
+    """Refuse a mask whose sides are of another ratio than the slide's.
+
+    Args:
+        mask: Its width and height.
+        slide: Width and height of the slide.
+        path: Of the mask.
+
+    Raises:
+        SlideError: They are.
+    """
+    (width, height), (across, down) = mask, slide
+    stretch = width / height * down / across
+    off = abs(width - across * height / down), abs(height - down * width / across)
     if max(stretch, 1 / stretch) > 1 + _SHAPE and min(off) > 1:  # small masks are cut to whole px
         raise SlideError(
-            f"a mask of {width} x {height} px for {slide.name} of {slide.width} x {slide.height} px",
+            f"a mask of {width} x {height} px for a slide of {across} x {down} px",
             where=path,
             expected="a picture of the whole slide, of the same ratio of width to height",
             remedy="export the mask of the whole slide, turned as the slide is",
         )
-    if not marked.any():
-        raise SlideError("a mask that is zero everywhere", where=path, expected="tissue that is not zero")
-    return marked
 
 
 def at_size(marked: np.ndarray, size: tuple[int, int]) -> np.ndarray:
