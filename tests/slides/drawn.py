@@ -56,9 +56,8 @@ def asap(file: Path, drawn: Drawn, *, comma: bool = False, exclusion: str = "_2"
         lines = [f'<Coordinate Order="{order}" X="{x}" Y="{y}" />' for order, (x, y) in enumerate(texts)]
         rows += ["<Coordinates>", *reversed(lines), "</Coordinates></Annotation>"]
     groups = '<AnnotationGroups><Group Name="_0" PartOfGroup="None" Color="#00ff00"/></AnnotationGroups>'
-    file.write_text(
-        f'<?xml version="1.0"?>\n<ASAP_Annotations><Annotations>{"".join(rows)}</Annotations>{groups}</ASAP_Annotations>'
-    )
+    body = f"<Annotations>{''.join(rows)}</Annotations>{groups}"
+    file.write_text(f'<?xml version="1.0"?>\n<ASAP_Annotations>{body}</ASAP_Annotations>')
     return file
 
 
