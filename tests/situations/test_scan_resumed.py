@@ -18,7 +18,8 @@ from tests.situations.test_scan_batches import record, write_slide
 from tests.slides.test_scan import dark_share, fake_model
 from tumortrace.cli.main import run
 from tumortrace.errors import SlideError
-from tumortrace.slides.batch import find_slides, folders_for
+from tumortrace.slides.batch import folders_for
+from tumortrace.slides.listing import find_slides
 from tumortrace.slides.scan import scan
 from tumortrace.slides.slide import Slide
 

@@ -5,25 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 from tumortrace.cohorts.findings import Example, Finding, count
 from tumortrace.errors import RunError, SlideError, TumorTraceError
-from tumortrace.images.decoding import IMAGE_SUFFIXES
-from tumortrace.images.dicom import is_dicom, series_of
-from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.progress import say
 from tumortrace.reports.report import renew_report
 from tumortrace.slides.identity import content_of
-from tumortrace.slides.result import JOURNAL, default_folder, holds, same_slide
+from tumortrace.slides.listing import find_slides
+from tumortrace.slides.result import default_folder, holds, same_slide
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_SLIDES = IMAGE_SUFFIXES | {".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu", ".czi"}
 
 
 def scan_slides(
@@ -150,25 +146,6 @@ def _tell(notes: Mapping[str, tuple[str, ...]]) -> None:
         say(f"note: {Finding('slides', 'note', len(told), message, examples=tuple(map(Example, told))).line}")
 
 
-def find_slides(paths: Sequence[Path]) -> list[Path]:
-    """The slides that are named, and those in folders that are, each once and each DICOM series once.
-
-    Raises:
-        SlideError: A folder holds none.
-    """
-    files: list[Path] = []
-    for path in paths:
-        inside = list(_slides_in(path)) if path.is_dir() else [path]
-        if not inside:
-            raise SlideError("no slide in this folder", where=path, expected="slides", remedy="name the slides' files")
-        files += inside
-    kept: dict[object, Path] = {}
-    for file in files:
-        series = _series(file)
-        kept.setdefault((file.resolve().parent, series) if series else file.resolve(), file)
-    return list(kept.values())
-
-
 def folders_for(run: Path, files: Sequence[Path], out: Path | None) -> list[Path]:
     """A folder for each slide, named by its file, and where another slide has that name, by more of its path.
 
@@ -205,26 +182,3 @@ def _names(file: Path) -> list[str]:
     stem, parent, ending = file.stem, Path(os.path.abspath(file)).parent.name, file.suffix.lstrip(".")
     unique = blake2b(f"{file.resolve()} {content_of(file)}".encode(), digest_size=4).hexdigest()
     return [stem, f"{parent}-{stem}", f"{stem}-{ending}", f"{parent}-{stem}-{ending}", f"{stem}-{unique}"]
-
-
-def _slides_in(folder: Path) -> Iterator[Path]:
-    """Slides below a folder at any depth, without hidden ones and what scans have left."""
-    inside = sorted(folder.iterdir())
-    if any(path.name in (ScanRecord.FILE, JOURNAL) for path in inside):
-        return
-    indices = tuple(path.stem for path in inside if path.suffix.lower() in (".vms", ".vmu"))  # of pictures beside them
-    for path in inside:
-        if path.name.startswith((".", "@")) or (path.suffix.lower() == ".jpg" and path.name.startswith(indices)):
-            continue
-        if path.is_dir():
-            if not folder.resolve().is_relative_to(path.resolve()):  # a link upwards would go round in circles
-                yield from _slides_in(path)
-        elif path.is_file() and (path.suffix.lower() in _SLIDES or (not path.suffix and _series(path))):
-            yield path
-
-
-def _series(file: Path) -> str | None:
-    """The DICOM series of a file; None for other files, and for those that cannot be read, which the scan tells."""
-    with suppress(OSError):
-        return series_of(file) if file.is_file() and is_dicom(str(file)) else None
-    return None
