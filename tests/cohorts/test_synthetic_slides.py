@@ -15,6 +15,7 @@ from tumortrace.cli.main import run
 from tumortrace.cohorts.synthetic import cached_synthetic, open_synthetic, parse_synthetic
 from tumortrace.cohorts.synthetic.slides import plan_slides
 from tumortrace.errors import CohortError
+from tumortrace.slides.cohort import open_slides
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,9 @@ def test_it_is_known_by_its_specification(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert (home / "slides.csv").stat().st_mtime_ns == written
     with pytest.raises(CohortError, match="holds slides, not patches"):
         open_synthetic(home)
+    cohort = open_slides("synthetic:slides?count=4&seed=1")
+    assert [entry.label for entry in cohort.entries] == [0, 0, 1, 1]
+    assert cohort.classes == ("normal", "tumour")
+    assert all(entry.annotations is not None and entry.annotations.is_file() for entry in cohort.entries)
+    with pytest.raises(CohortError, match="no synthetic cohort"):
+        open_slides("synthetic:patches")

@@ -60,6 +60,7 @@ VERBS = {
     "recipes": Verb("tumortrace.cli.verbs:recipes"),
     "report": Verb("tumortrace.reports.report:report"),
     "scan": Verb("tumortrace.slides.batch:scan_slides"),
+    "slide-score": Verb("tumortrace.slides.slide_scoring:slide_score"),
     "serve": Verb("tumortrace.app.server:serve"),
     "stress": Verb("tumortrace.inference.stress:stress"),
     "synth": Verb("tumortrace.cli.verbs:synth"),

@@ -17,6 +17,7 @@ from tumortrace.cohorts.labels import Labels, binary_labels, is_blank
 from tumortrace.cohorts.names import split_of
 from tumortrace.cohorts.tables import examples, files_by_id, files_by_path, read_table, standard_columns, unique_ids
 from tumortrace.errors import CohortError, SlideError, shown
+from tumortrace.records.tables import SLIDES
 from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.slides.listing import find_slides
 
@@ -70,7 +71,7 @@ def open_slides(data: str | Path, *, positive: str | None = None, patient_patter
     `id`, `label`, `patient` (or `case`, `group`), `split` and `annotations`; other columns are left alone.
 
     Args:
-        data: Folder, table or slide.
+        data: Folder, table or slide, or `synthetic:slides?count=40&seed=0`.
         positive: Name of the positive class.
         patient_pattern: Regular expression whose first group (else all of it) is the patient in the slide's id.
 
@@ -89,7 +90,7 @@ def open_slides(data: str | Path, *, positive: str | None = None, patient_patter
         >>> [(entry.id, entry.label, entry.group, entry.split) for entry in cohort.entries], cohort.classes
         ([('p1_a', 1, 'p1', 'test'), ('p1_b', 0, 'p1', 'test')], ('normal', 'tumor'))
     """
-    data = Path(data)
+    data = slides_place(data)
     if data.is_file() and data.suffix.lower() in SUFFIXES:
         cohort = _of_table(data, positive)
     elif data.is_dir():
@@ -104,6 +105,19 @@ def open_slides(data: str | Path, *, positive: str | None = None, patient_patter
         cohort = _with_patients(cohort, patient_pattern, data)
     _refuse_two_sides(cohort.entries, data)
     return cohort
+
+
+def slides_place(data: str | Path) -> Path:
+    """Where slides are; of `synthetic:slides?count=40&seed=0` the table in the cache, where they are drawn once.
+
+    Raises:
+        CohortError: A specification that is none of slides.
+    """
+    if not str(data).startswith("synthetic:"):
+        return Path(data)
+    from tumortrace.cohorts.synthetic import cached_synthetic, parse_synthetic
+
+    return SLIDES.file(cached_synthetic(*parse_synthetic(str(data), ("slides",))))
 
 
 def join(cohorts: Sequence[SlideCohort]) -> SlideCohort:

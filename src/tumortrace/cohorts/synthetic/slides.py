@@ -115,8 +115,7 @@ def draw_patient_slide(index: int, seed: int, largest: SizeClass) -> tuple[NDArr
     """
     rng = np.random.default_rng([seed, 7, index])
     stain = draw_stain(rng, SCANNERS[index % len(SCANNERS)])
-    border = _border(rng)
-    lesions = _place(rng, border, _LESIONS[largest])
+    border, lesions = draw_lesions(rng, largest)
     tissue, tumour = fill([border], SHAPE), fill(lesions, SHAPE)
     nests = [draw_outline(rng, tuple(rng.uniform((120, 200), (392, 2104))), rng.uniform(25, 60)) for _ in range(3)]
     reactive = fill(nests, SHAPE) & tissue & ~tumour
@@ -131,6 +130,12 @@ def draw_patient_slide(index: int, seed: int, largest: SizeClass) -> tuple[NDArr
         cellularity=rng.uniform(0.75, 1),
     )
     return colour(*render(plan, rng), stain, rng, defocus=0.2), lesions
+
+
+def draw_lesions(rng: np.random.Generator, largest: SizeClass) -> tuple[Outline, list[Outline]]:
+    """The outline of a slide's tissue, and those of its lesions, largest first."""
+    border = _border(rng)
+    return border, _place(rng, border, _LESIONS[largest])
 
 
 def _border(rng: np.random.Generator) -> Outline:

@@ -21,6 +21,7 @@ from tumortrace.reports.sections import (
     features,
     performance,
     pictures,
+    slides,
     threshold,
     training,
     trust,
@@ -93,6 +94,13 @@ SECTIONS = (
         performance.tell_groups,
         {"accuracy_by_group": performance.draw_accuracy_by_group},
         "Groups",
+    ),
+    Section(
+        "slide_score",
+        "Slides, patients, lesions",
+        slides.tell_slide_score,
+        {"froc": slides.draw_froc, "slide_weights": slides.draw_weights},
+        "Slides",
     ),
     Section("elsewhere", "On other data", performance.tell_elsewhere),
     Section(
