@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Generic, TypeVar
 
 from tumortrace.errors import TumorTraceError
@@ -15,8 +16,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Named builders, collected from every module of a package when first asked for.
 
-    Adding an entry is adding a file to the package: the registry imports all its modules, and each
-    registers what it offers.
+    Adding an entry is adding a file to the package: the registry imports its modules, and each registers what it
+    offers. An entry whose module has its name is had without the others, some of which take seconds to import.
 
     Args:
         kind: What the entries are, for messages ("model", "layout").
@@ -51,7 +52,8 @@ class Registry(Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> T:
-        self._discover()
+        if name not in self._entries:
+            self._find(name)
         if name not in self._entries:
             raise self._error(
                 f"no {self.kind} named {name!r}",
@@ -63,6 +65,13 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         self._discover()
         return iter(sorted(self._entries))
+
+    def _find(self, name: str) -> None:
+        module = name.replace("-", "_")
+        if not self._discovered and module.isidentifier() and find_spec(f"{self._package}.{module}"):
+            importlib.import_module(f"{self._package}.{module}")
+        if name not in self._entries:
+            self._discover()
 
     def _discover(self) -> None:
         if self._discovered:

@@ -44,6 +44,20 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert "train" in done.stdout
 
 
+def test_predicting_loads_no_more_than_it_needs(small_run: Path, tissue: Path, tmp_path: Path) -> None:
+    """A network of ours predicts without the libraries of other networks, of figures and of fits."""
+    program = (
+        "import sys; from tumortrace.cli.main import run\n"
+        "code = run(['predict', *sys.argv[1:3], '-o', sys.argv[3]])\n"
+        "unneeded = {'timm', 'torchvision', 'torch._dynamo', 'matplotlib', 'sklearn', 'scipy.stats', 'optuna'}\n"
+        "print(code, sorted(unneeded & set(sys.modules)), file=sys.stderr)"
+    )
+    picture = next(tissue.rglob("*.png"))
+    command = [sys.executable, "-c", program, str(small_run), str(picture), str(tmp_path / "predictions.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "0 []"
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each verb explains itself and exits with 0."""

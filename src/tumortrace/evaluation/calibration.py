@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 from scipy.special import expit
 from scipy.special import logit as log_odds
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from tumortrace.errors import PredictionsError
 from tumortrace.records.metrics import Choice
@@ -335,6 +334,8 @@ def _held_out(
     logit: NDArray[np.float64], label: NDArray[Any], group: NDArray[np.int64] | None, names: list[str], seed: int
 ) -> dict[str, NDArray[np.float64]] | None:
     """Loss of each image under each method fitted without its fold; None where a fold leaves one class alone."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes long, and predicting needs none
+
     kind = StratifiedKFold if group is None else StratifiedGroupKFold
     losses = {name: np.empty(len(label)) for name in names}
     for fit, held in kind(FOLDS, shuffle=True, random_state=seed).split(logit[:, None], label, group):

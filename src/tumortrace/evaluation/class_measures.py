@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tumortrace.evaluation.tally import Floats, ratio
 from tumortrace.records.metrics import ClassMetrics, Estimate
@@ -140,7 +140,7 @@ def _auroc(values: Floats, positive: NDArray[np.bool_]) -> float:
     number, rest = int(positive.sum()), int((~positive).sum())
     if not number or not rest:
         return float("nan")
-    return float((rankdata(values)[positive].sum() - number * (number + 1) / 2) / (number * rest))
+    return float((pd.Series(values).rank().to_numpy()[positive].sum() - number * (number + 1) / 2) / (number * rest))
 
 
 def diagonal(counts: Floats) -> Floats:

@@ -24,7 +24,6 @@ from tumortrace.models.description import ModelInfo
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.run import Data, Run, RunRecord, now
-from tumortrace.reports.report import renew_report
 
 
 @dataclass(frozen=True)
@@ -269,5 +268,7 @@ def end(model: Model, folder: Path, line: str, notes: Sequence[str]) -> Path:
     for note in notes:
         say(note if note.startswith("warning: ") else f"note: {note}")
     say(f"{line}. {RESEARCH_USE}")
+    from tumortrace.reports.report import renew_report  # with all that draws, which `predict` has no need of
+
     renew_report(model.run_folder, folder)
     return folder

@@ -13,10 +13,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tumortrace.errors import ModelError
-from tumortrace.models.foundation import HUB, foundation_model, foundation_models
+from tumortrace.models.foundation import HUB, TORCHVISION, foundation_model, foundation_models
 from tumortrace.models.hub import hub_description
-
-TORCHVISION = "torchvision/"
 
 
 class TorchvisionBody(nn.Module):

@@ -14,6 +14,7 @@ from tumortrace.images.preprocessing import Normalisation
 from tumortrace.images.resampling import Filter
 
 HUB = "hf-hub:"
+TORCHVISION = "torchvision/"
 TABLE = "foundation_models.yaml"
 
 

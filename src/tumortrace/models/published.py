@@ -6,16 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
-import timm
-import torchvision
 from pydantic import BaseModel, ConfigDict
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tumortrace.errors import ModelError
 from tumortrace.images.preprocessing import NORMALISATIONS, Normalisation
 from tumortrace.images.resampling import Filter
-from tumortrace.models.bodies import TORCHVISION
-from tumortrace.models.foundation import HUB, foundation_model
+from tumortrace.models.foundation import HUB, TORCHVISION, foundation_model
 from tumortrace.models.hub import hub_description
 
 
@@ -62,6 +58,8 @@ def wanted_by(body: str) -> Wanted | None:
     if body.startswith(HUB):
         described = hub_description(body.removeprefix(HUB))
         return _of_timm((described or {}).get("pretrained_cfg") or {})
+    import timm  # takes seconds, which most have no need of
+
     try:
         config = timm.get_pretrained_cfg(body)
     except RuntimeError:  # no such tag, as building it will say
@@ -73,6 +71,8 @@ def _of_timm(config: Mapping[str, Any]) -> Wanted | None:
     """From timm's `pretrained_cfg`: whoever leaves out something means what timm takes then."""
     if not any(config.get(name) for name in ("mean", "std", "input_size")):
         return None
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
     size, kept = int((config.get("input_size") or (3, 224, 224))[-1]), float(config.get("crop_pct") or 0.875)
     frame = math.floor(size / kept) if kept < 1 else size
     filter = str(config.get("interpolation") or "bicubic")
@@ -85,6 +85,8 @@ def _of_timm(config: Mapping[str, Any]) -> Wanted | None:
 
 
 def _of_torchvision(name: str) -> Wanted | None:
+    import torchvision
+
     try:
         steps = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     except (ValueError, KeyError) as error:

@@ -11,22 +11,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed
-from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tumortrace.cohorts.cache import cache_folder
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import Network
-from tumortrace.models.bodies import TORCHVISION
 from tumortrace.models.checkpoint import tensors_sha256
-from tumortrace.models.foundation import HUB, FoundationModel, foundation_model
+from tumortrace.models.foundation import HUB, TORCHVISION, FoundationModel, foundation_model
 from tumortrace.models.hub import INDEX, INDICES, USUAL, hub_weights, parts_of, require_connection
 from tumortrace.models.transformers_layout import timms_names
 from tumortrace.records.files import sha256
@@ -208,7 +202,13 @@ def _resampled_places(target: nn.Module, tensors: dict[str, Tensor]) -> tuple[di
     """The tensors with embeddings of places for as many patches as a transformer has, and the words that say so."""
     wanted = getattr(target, "pos_embed", None)
     name = next((prefix + "pos_embed" for prefix in _PREFIXES if prefix + "pos_embed" in tensors), None)
-    if name is None or not isinstance(wanted, Tensor) or not isinstance(target, VisionTransformer | Eva):
+    if name is None or not isinstance(wanted, Tensor):
+        return tensors, ""
+    from timm.layers import resample_abs_pos_embed  # takes seconds, which most have no need of
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
+    if not isinstance(target, VisionTransformer | Eva):
         return tensors, ""
     given, rows = tensors[name], target.patch_embed.grid_size
     prefix = wanted.shape[1] - rows[0] * rows[1]  # the class token and registers, where they have places
@@ -248,6 +248,8 @@ def _hub_of(body: str) -> tuple[str, str | None] | None:
     Raises:
         ModelError: There are none.
     """
+    import timm
+
     config = timm.get_pretrained_cfg(body)
     if config is None or not (config.hf_hub_id or config.url):
         raise ModelError(f"timm knows no published weights of {body!r}", remedy="give --weights FILE or random")
@@ -259,6 +261,9 @@ def _hub_of(body: str) -> tuple[str, str | None] | None:
 
 def _fetch(body: str) -> tuple[dict[str, Tensor], str]:
     """Tensors that torchvision, or timm from an address of its own, fetches."""
+    import timm
+    import torchvision
+
     if body.startswith(TORCHVISION):
         address = str(torchvision.models.get_model_weights(body.removeprefix(TORCHVISION)).DEFAULT.url)
     else:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -66,6 +65,8 @@ def _depths(network: nn.Module) -> dict[str, int]:
     body = network.get_submodule("body")
     matcher = getattr(body, "group_matcher", None)
     if matcher is not None:
+        from timm.models import group_parameters
+
         grouped = group_parameters(body, matcher(coarse=False), reverse=True)
         inside = {f"body.{name}": int(depth) for name, depth in grouped.items()}
     else:

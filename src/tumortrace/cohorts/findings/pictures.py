@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
-from scipy.stats import chi2_contingency
 
 from tumortrace.cohorts.cohort import SPLITS
 from tumortrace.cohorts.findings import (
@@ -323,6 +322,8 @@ def _telling(
     units = rows.assign(unit=rows["group"].fillna(rows["id"]))
     if units.groupby("unit")["value"].nunique().max() == 1:
         units = units.drop_duplicates(["unit", "label"])
+    from scipy.stats import chi2_contingency  # takes long, and few data have such a column
+
     chance = chi2_contingency(pd.crosstab(units["value"], units["label"]), correction=False).pvalue
     if informedness < TELLS or chance > BY_CHANCE:
         return
