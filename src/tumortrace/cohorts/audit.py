@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from tumortrace.cohorts.bags import open_bags
 from tumortrace.cohorts.cohort import SPLITS, Cohort
 from tumortrace.cohorts.copies import components, exact_copies, near_copies
 from tumortrace.cohorts.findings import VERDICTS, Evidence, Finding, find_all
@@ -196,6 +197,8 @@ def _quickly(table: pd.DataFrame, looks: pd.DataFrame | None) -> tuple[pd.DataFr
 
 
 def _thoroughly(cohort: Cohort, workers: int | None) -> tuple[pd.DataFrame, np.ndarray]:
+    if cohort.has_bags:
+        return open_bags(cohort, keep_failed=True).looks, np.zeros(0)
     looks = Looks(cohort, workers=workers)
     return looks.table, looks.small
 

@@ -17,6 +17,8 @@ from tumortrace.images.reference import ImageRef
 
 SPLITS = ("train", "validation", "calibration", "test")
 COLUMNS = ("id", "path", "label", "group", "split")
+BAGS = "slide-features"
+"""The layout whose rows are slides with features of their tiles, and no images."""
 
 
 class ReadingOptions(TypedDict, total=False):
@@ -209,6 +211,11 @@ class Cohort:
         """Where it came from: an absolute path, a specification of synthetic tissue, or blank without a source."""
         named = self.source.path if self.source else ""
         return named if not named or named.startswith("synthetic:") else os.path.abspath(os.path.expanduser(named))
+
+    @property
+    def has_bags(self) -> bool:
+        """Whether its rows are slides with features of their tiles, and no images."""
+        return self.layout == BAGS
 
     @property
     def has_groups(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias, Unpack
 
 from tumortrace.cohorts.audit import check, refuse
+from tumortrace.cohorts.bags import open_bags
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.copies import exact_copies
 from tumortrace.cohorts.layouts import open_cohort, refuse_within
@@ -37,8 +38,8 @@ class Material:
 
     @cached_property
     def store(self) -> PatchStore:
-        """The images, decoded."""
-        return open_store(self.cohort)
+        """The images, decoded; of slides, their features."""
+        return open_bags(self.cohort) if self.cohort.has_bags else open_store(self.cohort)
 
     @property
     def resolution(self) -> float | None:

@@ -60,6 +60,11 @@ class PatchStore:
     failed: Mapping[int, str] = field(default_factory=dict)
 
     @property
+    def pictures(self) -> np.ndarray:
+        """What sheets of examples show of each row, uint8, (images, height, width, 3): the images."""
+        return self.images
+
+    @property
     def sound(self) -> np.ndarray:
         """The rows that could be read, int64."""
         return np.setdiff1d(np.arange(len(self.images)), list(self.failed))
@@ -114,6 +119,13 @@ def open_store(
         >>> store.images.shape, store.images[0, 0, 0].tolist()
         ((1, 4, 6, 3), [255, 0, 0])
     """
+    if cohort.has_bags:
+        raise DataError(
+            "features of slides, which hold no images",
+            where=cohort.name,
+            expected="images",
+            remedy="train them with --recipe slide-attention, or name the folder of images",
+        )
     if not len(cohort):
         raise DataError("no image to decode", where=cohort.name, expected="at least one")
     home, looks = store_folder(cohort, cache), Looks(cohort, cache, workers)

@@ -63,7 +63,7 @@ def evaluate(
         PredictionsError: A subgroup is no column of the data, or has too many levels.
         RunError: `out` is the folder of a run.
     """
-    model = load_model(run, device=device)
+    model = load_model(run, device=device, slides=True)
     if out is not None:
         require_own_folder(Path(out))
     unseen = open_unseen(model, data, resample=resample, allow=allow, **reading)
@@ -99,7 +99,7 @@ def evaluate(
         notes=notes,
         subgroups=columns,
     )
-    pictures = partial(write_examples, folder, table, unseen.store.images, unseen.rows, info.classes)
+    pictures = partial(write_examples, folder, table, unseen.store.pictures, unseen.rows, info.classes)
     write_evaluation(folder, table, info.threshold, record, pictures=pictures, drift=drift)
     renew_report(model.run_folder, folder)
     return folder

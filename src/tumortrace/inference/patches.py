@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from tumortrace.cohorts.bags import open_bags
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.findings import Finding, count, examples
 from tumortrace.cohorts.looks import Look, as_table
@@ -73,7 +74,10 @@ def open_patches(
     if asked:
         refuse_errors(mismatch(cohort.table, stated_before(cohort), info), allow, cohort.name)
     wanted = info.resolution if resample else None
-    store = open_store(cohort, size=info.patch_size, resolution=wanted, keep_failed=keep_failed)
+    if cohort.has_bags:
+        store: PatchStore = open_bags(cohort, keep_failed=keep_failed)
+    else:
+        store = open_store(cohort, size=info.patch_size, resolution=wanted, keep_failed=keep_failed)
     known = resolutions(cohort, store.looks)
     off = mismatch(cohort.table, known, info)
     findings = [f for f in judge(cohort, store.looks, store.size) if not (resample and f.name == "shrunk")]

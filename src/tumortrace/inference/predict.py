@@ -75,7 +75,7 @@ def predict(
         raise PredictionsError("--labels without --submission", expected="both", remedy="read the column prediction")
     if out is not None:
         require_file(Path(out), inputs=[data])
-    model = run if isinstance(run, Model) else load_model(run, device=device)
+    model = run if isinstance(run, Model) else load_model(run, device=device, slides=True)
     cohort = _opened(model, data, reading)
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:

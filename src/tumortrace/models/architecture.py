@@ -32,6 +32,7 @@ class Network(nn.Module):
         attention_layer: Submodule whose activations are weighed for class activation maps; None where there is none.
         published: Name of the published body that `body` has the tensors of, whose `features` are also worth keeping
             when it is frozen; None for a body of our own.
+        takes_features: Whether it takes features of a slide's tiles in place of images; then `top` is all that learns.
     """
 
     body: nn.Module
@@ -39,6 +40,7 @@ class Network(nn.Module):
     top: nn.Module
     attention_layer: str | None = "body"
     published: str | None = None
+    takes_features: bool = False
 
     @property
     def resolved_arguments(self) -> Mapping[str, Any]:
@@ -115,6 +117,23 @@ class Network(nn.Module):
 #: Builders `(input_size: (height, width), **arguments) -> Network`.
 ARCHITECTURES: Registry[Callable[..., Network]] = Registry("model", "tumortrace.models.families", ModelError)
 
+#: The same of networks that take bags of features, `input_size` being (1, features of a tile).
+BAG_ARCHITECTURES: Registry[Callable[..., Network]] = Registry("model", "tumortrace.models.bags", ModelError)
+
+
+def takes_features(name: str) -> bool:
+    """Whether a family takes features of a slide's tiles in place of images.
+
+    Example:
+        >>> takes_features("slide-pooling"), takes_features("plain-cnn")
+        (True, False)
+    """
+    return name in list(BAG_ARCHITECTURES)
+
+
+def _builder(name: str) -> Callable[..., Network]:
+    return BAG_ARCHITECTURES[name] if takes_features(name) else ARCHITECTURES[name]
+
 
 def build_network(
     name: str, input_size: tuple[int, int], arguments: Mapping[str, Any], positive: Sequence[bool] = ()
@@ -135,7 +154,7 @@ def build_network(
         >>> count_parameters(network)
         {'total': 1401617, 'trainable': 1401617}
     """
-    builder = ARCHITECTURES[name]
+    builder = _builder(name)
     try:
         network = builder(input_size=input_size, **arguments)
     except TypeError as error:
@@ -155,7 +174,7 @@ def require_arguments(name: str, arguments: Mapping[str, object]) -> None:
         >>> require_arguments("plain-cnn", {"blocks": [16, 32]})
     """
     try:
-        inspect.signature(ARCHITECTURES[name]).bind_partial(input_size=None, **arguments)
+        inspect.signature(_builder(name)).bind_partial(input_size=None, **arguments)
     except TypeError as error:
         raise _misfit(name, arguments, error) from error
 

@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import TypedDict, Unpack, cast
+from typing import Any, TypedDict, Unpack, cast
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tumortrace.cohorts.bags import Bags
 from tumortrace.errors import ModelError
 from tumortrace.evaluation.drift import NO_REFERENCE, drift_line
 from tumortrace.images.preprocessing import Preprocessing
-from tumortrace.models.architecture import Network, build_network
+from tumortrace.models.architecture import Network, build_network, takes_features
 from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
@@ -246,7 +247,7 @@ class Model:
                 f"images {_told(actual)}",
                 where=where,
                 expected=f"images {_told(wanted)}, as model {self.info.name} was trained on",
-                remedy="make them so with `tumortrace prepare`" if wanted else "give the images from before `prepare`",
+                remedy=_way_to(wanted, actual),
             )
 
     def save(self, folder: Path) -> Model:
@@ -271,7 +272,7 @@ class Model:
         changes = {"preprocessing": steps, "weights_sha256": sha256(folder / WEIGHTS), "ood": ood, "drift": drift}
         info = self.info.model_copy(update=changes)
         write_json(ModelInfo.file(folder), info.model_dump(mode="json"))
-        return Model(info, self.network, self.device, self.detector, drift=self.drift, folder=folder)
+        return type(self)(info, self.network, self.device, self.detector, drift=self.drift, folder=folder)
 
     def _outputs(
         self, images: np.ndarray, rows: Rows, *, embed: bool, description: str | None = None, prepared: bool = False
@@ -316,12 +317,72 @@ class Model:
         return Outputs(*((part / len(views)).numpy() for part in (logits, total, classes)))
 
 
+class BagModel(Model):
+    """A model of slides: what `assess` takes in place of images are `Bags`, all of whose tiles it looks at."""
+
+    def require_shape(self, images: object, size: tuple[int, int] | None = None) -> None:
+        """Refuse what are no bags of as many numbers a tile as the model learnt from.
+
+        Raises:
+            ModelError: They are others.
+        """
+        width = self.info.patch_size[1]
+        if not isinstance(images, Bags) or images.shape[2] != width:
+            told = f"features of {images.shape[2]} numbers a tile" if isinstance(images, Bags) else "images"
+            raise ModelError(
+                f"{told} for model {self.info.name}",
+                expected=f"features of slides, {width} numbers a tile",
+                remedy="make them with `tumortrace embed-slides`, by the body that the model learnt from",
+            )
+
+    @torch.inference_mode()
+    def _outputs(
+        self, images: object, rows: Rows, *, embed: bool, description: str | None = None, prepared: bool = False
+    ) -> Outputs:
+        self.require_shape(images)
+        bags = cast(Bags, images)
+        rows = np.arange(len(bags)) if rows is None else np.asarray(rows, dtype=np.int64)
+        parts = [self._of_slide(bags, row, embed) for row in (track(rows, description) if description else rows)]
+        if not parts:
+            return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
+        return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+    def _of_slide(self, bags: Bags, row: int, embed: bool) -> Outputs:
+        tiles = bags.padded(np.array([row])).to(self.device)
+        if self.info.several is None:
+            logit, classes = self.network.from_maps(tiles), torch.empty(1, 0)
+        else:
+            logit, classes = self.network.with_classes(tiles)
+        # without contrast, which features have none of
+        mean = bags[row].mean(0, dtype=np.float64).astype(np.float32) if embed else np.empty(0, np.float32)
+        features = np.append(mean, np.float32(0))[None] if embed else mean[None]
+        return Outputs(logit.cpu().double().numpy(), features, classes.cpu().double().numpy())
+
+
+def model_of(info: ModelInfo, network: Network, device: torch.device, *rest: OodDetector | None, **more: Any) -> Model:
+    """The model of a network: of images, or of slides where it takes features; arguments as for `Model`."""
+    return (BagModel if network.takes_features else Model)(info, network, device, *rest, **more)
+
+
 def _told(steps: object) -> str:
     if not isinstance(steps, Mapping) or not steps:
         return "as they are"
+    if "body" in steps:
+        return f"as features of {steps['body'] or 'a body not stated'}, {steps['numbers']} numbers a tile, weights " + (
+            str(steps["weights"]) or "not stated"
+        )
     return "prepared with " + ", ".join(
         f"{name} {value}" for name, value in steps.items() if value not in (None, "none")
     )
+
+
+def _way_to(wanted: Mapping[str, object] | None, actual: Mapping[str, object] | None) -> str:
+    """How to get what a model wants, of what there is."""
+    if wanted and "body" in wanted:
+        return "make features by that body with `tumortrace embed-slides`"
+    if actual and "body" in actual:
+        return "name the folder of images, or a run of recipe slide-attention"
+    return "make them so with `tumortrace prepare`" if wanted else "give the images from before `prepare`"
 
 
 def _with_generator(steps: Preprocessing, **changes: str) -> Preprocessing:
@@ -347,7 +408,9 @@ def find_bundle(path: str | Path) -> Path:
     )
 
 
-def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "torch") -> Model:
+def load_model(
+    path: str | Path, *, device: str = "auto", backend: Backend = "torch", slides: bool = False
+) -> Model:
     """Load a model from a run folder or bundle.
 
     Args:
@@ -355,6 +418,7 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         backend: "torch", or what computes logits instead, the same to 1e-5: "onnx" or "openvino", where the bundle
             has been exported (`tumortrace export`), or "auto" for ONNX Runtime where it has been and torch elsewhere.
+        slides: Whether a model of slides will do, which takes features and no images.
 
     Raises:
         MissingDependencyError: The backend's library is not installed.
@@ -363,6 +427,13 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
     folder = find_bundle(path)
     info = ModelInfo.read(folder)
     weights, steps = folder / WEIGHTS, info.preprocessing
+    if takes_features(info.architecture.name) and not slides:
+        raise ModelError(
+            "a model of slides, which takes features of their tiles and no images",
+            where=path,
+            expected="a model of images",
+            remedy="evaluate, predict and explain take it, with a folder that `tumortrace embed-slides` made",
+        )
     require_sha256(weights, info.weights_sha256, DESCRIPTION, REMEDY)
     if steps.super_resolution is not None and steps.super_resolution.weights:
         steps = _with_generator(steps, weights=str(folder / steps.super_resolution.weights))
@@ -378,4 +449,4 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
     drift = None if info.drift is None else DriftReference.load(folder, info.drift, REMEDY)
     where = resolve_device(device)
     runtime = open_runtime(folder, info, backend, where)
-    return Model(info, network, where, detector, drift=drift, folder=folder, runtime=runtime)
+    return model_of(info, network, where, detector, drift=drift, folder=folder, runtime=runtime)

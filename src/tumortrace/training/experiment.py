@@ -32,7 +32,7 @@ from tumortrace.reports.report import renew_report
 from tumortrace.training.learner import Learner
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.resumption import recognise, resumed_by, source_of
-from tumortrace.training.task import Task, require_watchable, split_patches
+from tumortrace.training.task import Task, require_its_kind, require_watchable, split_patches
 
 #: What follows the command of a training whose splits were made otherwise.
 ON_GIVEN_SPLITS = "  # on the splits.csv and with the recipe.yaml of this folder"
@@ -94,6 +94,9 @@ class Experiment:
             TumorTraceError: The data or the place for results do not allow it; nothing is left behind.
         """
         require_folder(Path(out))
+        if not isinstance(data, Cohort):
+            data, reading = open_cohort(data, **reading), {}
+        require_its_kind(chosen, data)
         by = arguments["seed"] if arguments.get("split_seed") is None else arguments["split_seed"]
         material, splits, admission = admit(
             data,

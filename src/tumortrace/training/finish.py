@@ -16,7 +16,7 @@ from tumortrace.evaluation.conformal import Conformal, fit_conformal
 from tumortrace.evaluation.split_record import headline, split_record
 from tumortrace.evaluation.thresholds import fit_threshold
 from tumortrace.models.architecture import Network
-from tumortrace.models.bundle import Model
+from tumortrace.models.bundle import Model, model_of
 from tumortrace.models.description import Architecture, ModelInfo, SeveralClasses, TrainingData
 from tumortrace.models.drift import DriftReference, choose_images, keep_reference
 from tumortrace.models.ood import QUANTILE, OodDetector, OutOfDistribution, energy, fit_ood_detector
@@ -63,7 +63,7 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
     info = uncalibrated(experiment, recipe, architecture)
     if info.several is not None:
         rows = rows.rename(columns={"class_name": CLASS})
-    model = Model(info, network, device)
+    model = model_of(info, network, device)
     prepared = experiment.material.prepared(recipe.preprocessing).images
     outputs = model.embedded(prepared, rows["row"].to_numpy(), description="predicting", prepared=True)
     learnt = _some_of_training(experiment)
@@ -76,7 +76,7 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
     if detector is not None:
         info = info.model_copy(update={"ood": limits(detector, len(learnt), rows, outputs.logit, outputs.features)})
     drift = None if detector is None else _reference(experiment, model, detector, learnt, features)
-    model = Model(info, network, device, detector, drift=drift)
+    model = model_of(info, network, device, detector, drift=drift)
     judged = model.judge(outputs)
     if judged.ood_score is not None:
         table = table.assign(ood_score=judged.ood_score, in_distribution=judged.in_distribution)
@@ -101,7 +101,7 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
             splits={name: drift.judge(components[part.index], part.get("group")) for name, part in parts.items()},
         ).write(run.folder)
     pictures = parts[shown]
-    write_examples(run.folder, pictures, experiment.material.store.images, pictures["row"].to_numpy(), info.classes)
+    write_examples(run.folder, pictures, experiment.material.store.pictures, pictures["row"].to_numpy(), info.classes)
     told = "test" if "test" in metrics else "validation"
     return f"{told}: {headline(metrics[told])}"
 

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from tumortrace.cohorts.bags import bags_of
 from tumortrace.errors import RunError
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.models.architecture import Network, build_network
+from tumortrace.models.bags.pooling import SlidePooling
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
@@ -60,7 +62,7 @@ class GradientLearner:
     """Fits a network to the training split and keeps the weights that are best on validation; see `Learner`.
 
     Where the body is frozen throughout and nothing is augmented, its features are computed once and the head alone is
-    trained on them, with the same result.
+    trained on them, with the same result. Of slides, whose features were made beforehand, it is so in any case.
     """
 
     def __init__(self, task: Task) -> None:
@@ -77,10 +79,14 @@ class GradientLearner:
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.stages = stages_of(recipe)
         body_stays = self.network.published is not None and all("body" in stage.freeze for stage in self.stages)
-        self.trains_head = task.keep_features and body_stays and recipe.augmentation.identity
+        bags = bags_of(task.training.images)
+        self.trains_head = bags is not None or (task.keep_features and body_stays and recipe.augmentation.identity)
         self.training, self.validation = (
-            self._features(patches) if self.trains_head else patches for patches in (task.training, task.validation)
+            self._features(patches) if self.trains_head and bags is None else patches
+            for patches in (task.training, task.validation)
         )
+        if bags is not None:
+            cast(SlidePooling, self.network).standardise(*bags.moments(task.training.rows))
         self.together = LogOdds(task.positive)
         kinds = task.training.kinds
         self.shares = torch.from_numpy(np.bincount(kinds) / len(kinds)).float().to(self.device)
@@ -208,7 +214,7 @@ class GradientLearner:
         part, rows = numbered
         state = self.progress
         generator = torch.Generator(self.device).manual_seed(seed_of(self.task.seed, state.epoch, state.step, part))
-        inputs = self.training.tensor(rows, self.device)
+        inputs = self.training.tensor(rows, self.device, self.recipe.tiles, generator)
         targets = torch.from_numpy(self.training.learnt(rows)).to(self.device)
         if not self.trains_head:
             pixels = self.recipe.augmentation(self.recipe.preprocessing.pixels(inputs), generator)
@@ -264,6 +270,8 @@ class GradientLearner:
     def _validate(self) -> dict[str, float | None]:
         self.evaluated.eval()
         labels, size = self.validation.labels, 4096 if self.trains_head else prediction_batch(self.input_size)
+        if bags_of(self.validation.images):
+            size = 1  # all tiles of a slide
         batches = np.split(np.arange(len(labels)), range(size, len(labels), size))
         outputs = zip(*self.streams.map(self._judged, batches), strict=True)
         logits, classes = (torch.cat(part) for part in outputs)

@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue, model_validator
 from tumortrace.errors import RecipeError, RunError
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.preprocessing import Preprocessing
-from tumortrace.models.architecture import require_arguments
+from tumortrace.models.architecture import require_arguments, takes_features
 from tumortrace.models.description import Architecture
 from tumortrace.training.bodies import as_its_body_wants
 from tumortrace.training.documents import Part, as_number, read_document, shipped, validate
@@ -54,6 +54,7 @@ class Recipe(Part):
         symmetries: Whether the bundle averages the eight rotations and mirrorings.
         epochs: At most so many.
         batch_size: Images of a step, give or take one.
+        tiles: Of a slide's tiles, how many at most are drawn for a step; models of slides alone.
         sampling: "balanced" draws both classes equally often, the rarer with repeats.
         loss: What is minimised.
         optimiser: How.
@@ -86,6 +87,7 @@ class Recipe(Part):
     symmetries: bool = False
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=64, ge=2)
+    tiles: int | None = Field(default=None, ge=1)
     sampling: Literal["natural", "balanced"] = "natural"
     loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
@@ -103,7 +105,25 @@ class Recipe(Part):
             raise ValueError("a probe and a learner: give one of them")
         if (self.learner is not None) != (self.model.name == "texture"):
             raise ValueError("model texture is fitted by a learner, and a learner fits model texture")
+        if self.takes_features:
+            changed = [
+                name
+                for name, changes in (
+                    ("preprocessing", self.preprocessing != Preprocessing()),
+                    ("augmentation", not self.augmentation.identity),
+                    ("symmetries", self.symmetries),
+                    ("probe", self.probe is not None),
+                )
+                if changes
+            ]
+            if changed:
+                raise ValueError(f"a model of slides takes features as they are, and {' and '.join(changed)} nothing")
         return self
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether it is for slides, of which features of their tiles are known."""
+        return takes_features(self.model.name)
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, every default spelt out."""

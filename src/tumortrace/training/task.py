@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tumortrace.cohorts.bags import bags_of
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.seen import read_seen
@@ -26,7 +27,8 @@ class Patches:
     """Images of one split: rows of a patch store, with labels.
 
     Attributes:
-        images: uint8, shape (M, H, W, 3), memory-mapped, M the whole cohort; or float32 features, shape (M, ...).
+        images: uint8, shape (M, H, W, 3), memory-mapped, M the whole cohort; or float32 features, shape (M, ...); or in their place
+            `Bags` of M slides.
         rows: int64, shape (N,): which of the images.
         labels: float32, shape (N,): 0 or 1.
         targets: float32, range [0, 1]: what to learn instead of the labels, shape (N,), or of more than two classes
@@ -58,8 +60,19 @@ class Patches:
         """Height and width in pixels."""
         return (self.images.shape[1], self.images.shape[2])
 
-    def tensor(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        """Images (N, 3, H, W), uint8, or features, of some of the rows on a device."""
+    def tensor(
+        self,
+        indices: np.ndarray,
+        device: torch.device,
+        most: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Images (N, 3, H, W), uint8, or features, of some of the rows on a device.
+
+        Bags are filled up to one size, see `Bags.padded`; `most` and `generator` say how many tiles of each are drawn.
+        """
+        if bags := bags_of(self.images):
+            return bags.padded(self.rows[indices], most, generator).to(device)
         values = torch.from_numpy(self.images[self.rows[indices]]).to(device)
         return values.permute(0, 3, 1, 2) if values.dtype == torch.uint8 else values
 
@@ -124,10 +137,33 @@ class Task:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width in pixels of what goes into the network."""
+        """Height and width in pixels of what goes into the network; of bags 1 and the numbers of a tile."""
+        if bags_of(self.training.images):
+            return self.training.size
         one = self.training.tensor(np.zeros(1, np.int64), torch.device("cpu"))
         pixels = self.recipe.preprocessing.pixels(one)
         return pixels.shape[2], pixels.shape[3]
+
+
+def require_its_kind(recipe: Recipe, cohort: Cohort) -> None:
+    """Refuse a recipe for slides where the data are images, and one for images where they are features of slides.
+
+    Raises:
+        RecipeError: It is such.
+    """
+    if recipe.takes_features and not cohort.has_bags:
+        raise RecipeError(
+            f"recipe {recipe.name} for {len(cohort):,} images of {cohort.name}",
+            expected="features of slides, an HDF5 file each",
+            remedy="make them with `tumortrace embed-slides BODY SLIDES -o FEATURES`, and train on FEATURES",
+        )
+    if cohort.has_bags and not recipe.takes_features:
+        raise RecipeError(
+            f"recipe {recipe.name} for features of slides",
+            where=cohort.name,
+            expected="a recipe for slides",
+            remedy="add --recipe slide-attention, or slide-mean or slide-max as controls",
+        )
 
 
 def require_watchable(recipe: Recipe, cohort: Cohort) -> None:
