@@ -48,6 +48,7 @@ VERBS = {
     "demo": Verb("tumortrace.cli.demo:demo", prints=False),
     "doctor": Verb("tumortrace.cli.verbs:doctor"),
     "embed": Verb("tumortrace.training.embed:embed"),
+    "embed-slides": Verb("tumortrace.slides.embed:embed_slides"),
     "ensemble": Verb("tumortrace.training.ensemble:ensemble"),
     "evaluate": Verb("tumortrace.cli.verbs:evaluate"),
     "explain": Verb("tumortrace.cli.verbs:explain"),
@@ -411,11 +412,10 @@ def models() -> None:
     """List the network families that a recipe can name, with their arguments, and the foundation models by name."""
     import inspect
 
-    from tumortrace.models.architecture import ARCHITECTURES
+    from tumortrace.models.architecture import ARCHITECTURES, BAG_ARCHITECTURES
     from tumortrace.models.foundation import foundation_models
 
-    for name in ARCHITECTURES:
-        builder = ARCHITECTURES[name]
+    for name, builder in [(name, known[name]) for known in (ARCHITECTURES, BAG_ARCHITECTURES) for name in known]:
         arguments = [str(p) for p in inspect.signature(builder).parameters.values() if p.name != "input_size"]
         print(f"{name:16} {(inspect.getdoc(builder) or '').splitlines()[0]}")
         print(f"{'':16} {', '.join(arguments)}")

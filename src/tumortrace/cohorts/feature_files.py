@@ -18,10 +18,14 @@ import h5py
 import numpy as np
 
 from tumortrace.errors import CohortError
+from tumortrace.records.files import replacing
 
 FEATURES = ("features", "feats", "patch_embeddings")
 SPREAD = 256  # tiles of a slide by which its file is known again
+STAMP = "2.1.0"  # the first version with tile_size_um; a reader refuses files of versions beyond its own
+_PIECE = 4096  # tiles written at a time
 Unit = Literal["px", "um"]
+Layout = Literal["plain", "clam", "stamp"]
 
 
 @dataclass(frozen=True)
@@ -143,3 +147,53 @@ def _number(value: Any) -> float | None:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file of features is written from.
+
+    Attributes:
+        features: (N, D), float32 or float16; may be memory-mapped.
+        places: Corners in px of full resolution, int, (N, 2).
+        side: Of a tile, in px of full resolution.
+        pixels: Side of a tile in px as the body was shown it.
+        um: Um per px at full resolution.
+        thumbnail: The slide's picture, uint8 (h, w, 3).
+        about: What is told of it: `body`, `weights`, `resolution` (um per px of the tiles), and whatever else.
+    """
+
+    features: np.ndarray
+    places: np.ndarray
+    side: int
+    pixels: int
+    um: float
+    thumbnail: np.ndarray
+    about: Mapping[str, Any]
+
+    def write(self, file: Path, layout: Layout) -> None:
+        """Write it, whole or not at all; the same content gives the same bytes."""
+        with replacing(file) as temporary, h5py.File(temporary, "w") as target:
+            target.attrs["tumortrace"] = json.dumps(self.about, sort_keys=True)
+            target.attrs["extractor"] = self.about["body"]
+            if layout == "stamp":
+                coords = target.create_dataset("coords", data=(self.places * self.um).astype(np.float32))
+                target.attrs.update(
+                    {
+                        "stamp_version": STAMP,
+                        "unit": "um",
+                        "tile_size_um": self.side * self.um,
+                        "tile_size_px": self.pixels,
+                        "feat_type": "tile",
+                    }
+                )
+            else:
+                coords = target.create_dataset("coords", data=self.places.astype(np.int64))
+                coords.attrs.update({"patch_size": self.side, "patch_level": 0, "downsample": np.ones(2)})
+                coords.attrs["patch_size_level0"] = self.side
+            stored = target.create_dataset(
+                "feats" if layout == "stamp" else "features", self.features.shape, self.features.dtype
+            )
+            for start in range(0, len(self.features), _PIECE):
+                stored[start : start + _PIECE] = self.features[start : start + _PIECE]
+            target.create_dataset("thumbnail", data=self.thumbnail, compression="gzip")
