@@ -33,7 +33,7 @@ def write_bags(
     for patient in range(patients):
         for slide in range(slides):
             count = tiles + int(random.integers(0, tiles // 4 + 1))
-            features = random.normal(size=(count, width)) + 0.5 * random.normal(size=width)
+            features = random.normal(size=(count, width)) + 0.3 * random.normal(size=width)
             if patient % 2:
                 chosen = random.choice(count, max(1, round(share * count)), replace=False)
                 features[chosen, :2] += strength

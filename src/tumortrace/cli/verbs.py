@@ -227,7 +227,8 @@ def explain(
     Args:
         run: Run folder or bundle.
         images: Images to explain; with `--sheet` or `--measure` one data set that the model has not seen, for
-            `--measure` synthetic tissue where none is named.
+            `--measure` synthetic tissue where none is named. For a model of slides, features of slides, whose attention
+            is drawn and tested with random weights.
         methods: `grad-cam` (default), `grad-cam++`, `layer-cam`, `integrated-gradients` or `occlusion`. `--measure`
             takes all by default.
         of_class: Of a model of more than two classes, the one whose evidence is drawn in each image.
@@ -252,7 +253,14 @@ def explain(
     if not (sheet or measure or images):
         raise RunError("no image to explain", expected="one or more images, or --sheet DATA, or --measure")
     from tumortrace.inference import explain
+    from tumortrace.inference.explain.attention import explain_slides, of_slides
 
+    if of_slides(run):
+        options = {"--method": methods, "--of-class": of_class, "--sheet": sheet, "--measure": measure}
+        options |= {"--resample": resample, **{f"--{name.replace('_', '-')}": value for name, value in reading.items()}}
+        if given := [name for name, value in options.items() if value]:
+            raise RunError(f"{given[0]} for a model of slides", expected="none", remedy="leave it out")
+        return explain_slides(run, images, count=count, seed=seed, out=out, device=device)
     chosen = methods or ("grad-cam",)
     shared: dict[str, Any] = {"out": out, "device": device, "allow": allow, **reading}
     if measure:

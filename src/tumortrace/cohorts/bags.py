@@ -84,7 +84,8 @@ def _drawn(tiles: Tensor, most: int, generator: torch.Generator | None) -> Tenso
     if len(tiles) <= most:
         return tiles
     device = "cpu" if generator is None else generator.device
-    return tiles[torch.randperm(len(tiles), generator=generator, device=device)[:most].cpu().sort().values]
+    chosen, _ = torch.randperm(len(tiles), generator=generator, device=device)[:most].cpu().sort()
+    return tiles[chosen]
 
 
 def bags_of(images: object) -> Bags | None:
@@ -116,6 +117,11 @@ class BagStore(PatchStore):
     def pictures(self) -> np.ndarray:
         """What sheets show of each slide."""
         return cast(np.ndarray, Pictures(cast(Bags, self.images).files))
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Digest of each slide's features, blank where it has no tile."""
+        return ["" if pd.isna(digest) else str(digest) for digest in self.looks["digest"]]
 
 
 def open_bags(cohort: Cohort, *, keep_failed: bool = False) -> BagStore:
@@ -160,7 +166,10 @@ def refuse_mixed(files: Sequence[FeatureFile]) -> None:
     """
     told = {(file.width, file.body, file.weights): file for file in reversed(files)}
     if len(told) > 1:
-        ways = [f"{width} numbers of {body or 'a body not stated'} ({file.file.name})" for (width, body, _), file in told.items()]
+        ways = [
+            f"{width} numbers of {body or 'a body not stated'} ({file.file.name})"
+            for (width, body, _), file in told.items()
+        ]
         raise CohortError(
             f"features of several bodies: {'; '.join(ways[:3])}",
             where=files[0].file.parent,

@@ -121,7 +121,9 @@ def _read(file: Path, opened: h5py.File) -> FeatureFile:
         raise ValueError(f"{name} of shape {opened[name].shape} and {count:,} coords")
     stated, beside = dict(opened.attrs), dict(opened["coords"].attrs)
     about = json.loads(stated["tumortrace"]) if "tumortrace" in stated else {}
-    um = _number(stated.get("tile_size_um")) or (_number(stated.get("tile_size")) if stated.get("unit") == "um" else None)
+    um = _number(stated.get("tile_size_um")) or (
+        _number(stated.get("tile_size")) if stated.get("unit") == "um" else None
+    )
     unit: Unit = "um" if um else "px"
     side = um or _number(beside.get("patch_size_level0")) or _times(beside)
     pixels = _number(stated.get("tile_size_px"))

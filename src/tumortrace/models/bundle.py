@@ -408,9 +408,7 @@ def find_bundle(path: str | Path) -> Path:
     )
 
 
-def load_model(
-    path: str | Path, *, device: str = "auto", backend: Backend = "torch", slides: bool = False
-) -> Model:
+def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "torch", slides: bool = False) -> Model:
     """Load a model from a run folder or bundle.
 
     Args:

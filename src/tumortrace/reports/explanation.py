@@ -74,6 +74,7 @@ def draw_explanation(
     title: str,
     positive_class: str,
     seen: tuple[int, int] | None = None,
+    centre: bool = True,
 ) -> None:
     """Write a PNG with the patch (centre 32x32 px outlined) beside its heat maps with their colour bars.
 
@@ -84,12 +85,13 @@ def draw_explanation(
         title: Caption; shown as it is, never parsed.
         positive_class: Class that positive heat speaks for.
         seen: Height and width in pixels of the centre crop that the network sees; None for the whole patch.
+        centre: Whether the centre is outlined; of a whole slide it means nothing.
     """
     figure = Figure(figsize=(0.5 + 2.9 * (1 + len(heats)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(heats), squeeze=False)[0]
     size = (image.shape[0], image.shape[1])
     axes[0].imshow(image)
-    if min(size) > CENTRE:
+    if centre and min(size) > CENTRE:
         _outline_centre(axes[0], size, (CENTRE, CENTRE))
     for place, heat in zip(axes[1:], heats, strict=True):
         _draw_heat(figure, place, image, heat, positive_class)

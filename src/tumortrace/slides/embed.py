@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tumortrace.cohorts.columns import listed
 from tumortrace.cohorts.feature_files import FeatureFile, Written
+from tumortrace.cohorts.tables import files_by_path, read_table
 from tumortrace.errors import RunError, SlideError, TumorTraceError
 from tumortrace.records.files import append, replacing, write_csv
 from tumortrace.records.journal import Journal
@@ -24,7 +26,6 @@ from tumortrace.records.output import require_folder
 from tumortrace.records.progress import progress_bar, say
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.slides.batch import find_slides
-from tumortrace.slides.cohort import SlideCohort, open_slides
 from tumortrace.slides.encoder import Encoder, encoder_of
 from tumortrace.slides.identity import content_of, digest_of
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
@@ -38,6 +39,8 @@ BATCH = 64  # tiles between two entries of the journal
 THUMBNAIL = 512  # px of the longer side
 TABLES = (".csv", ".tsv", ".parquet")
 SLIDES = "slides.csv"
+COLUMNS = ("slide", "path", "file", "image", "filename", "slide_id")
+"""Columns of a table that may name the slides, the first that is there being taken."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def embed_slides(
     stated = {"--resolution": resolution, "--override-resolution": override_resolution}
     check_arguments(overlap, minimum_tissue, 1, bits, stated | {"--patch-resolution": patch_resolution})
     require_folder(out)
-    cohort, files = _slides_of(slides)
+    rows, files = _slides_of(slides)
     if tissue_mask is not None and len(files) > 1:
         found = f"one mask for {len(files)} slides"
         raise SlideError(found, where=tissue_mask, expected="one slide", remedy="embed them one by one")
@@ -139,8 +142,8 @@ def embed_slides(
     _require_one_body(asked, encoder)
     names = names_of(files)
     failed: list[str] = []
-    if cohort is not None:
-        _write_table(out / SLIDES, cohort, names)
+    if rows is not None:
+        _write_table(out / SLIDES, rows, names)
     for number, (slide, name) in enumerate(zip(files, names, strict=True), 1):
         try:
             told = embed_slide(encoder, slide, name, asked)
@@ -171,7 +174,10 @@ def embed_slide(encoder: Encoder, path: Path, name: str, asked: Asked) -> str:
     file = _place(asked, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     busy = RunError("another process is writing it", where=file, remedy="wait for it, or name another -o")
-    with Slide(path, bits=asked.bits, plane=asked.plane) as slide, locked(_beside(file, "lock"), busy=busy, remove=True):
+    with (
+        Slide(path, bits=asked.bits, plane=asked.plane) as slide,
+        locked(_beside(file, "lock"), busy=busy, remove=True),
+    ):
         require_bits(slide)
         notes = list(slide.notes)
         um = slide_resolution(slide, asked.resolution, asked.override_resolution, notes)
@@ -244,35 +250,38 @@ def names_of(files: Sequence[Path]) -> list[str]:
         for names in zip(*choices, strict=True)
     ]
     if len(set(chosen)) < len(chosen):
-        raise SlideError("slides of one name in folders of one name", expected="names that differ", remedy="rename them")
+        raise SlideError(
+            "slides of one name in folders of one name", expected="names that differ", remedy="rename them"
+        )
     return chosen
 
 
-def _slides_of(slides: Sequence[Path]) -> tuple[SlideCohort | None, list[Path]]:
-    """The slides that are named; of a table or a folder of classes also what is known of them."""
-    if len(slides) == 1 and (slides[0].suffix.lower() in TABLES or slides[0].is_dir()):
-        cohort = open_slides(slides[0])
-        for note in cohort.notes:
-            say(f"note: {note}")
-        return cohort, [entry.path for entry in cohort.entries]
-    return None, find_slides(slides)
+def _slides_of(slides: Sequence[Path]) -> tuple[pd.DataFrame | None, list[Path]]:
+    """The slides that are named; of one table also its rows, in which they are named relative to it.
+
+    Raises:
+        SlideError: The table names no slides, or some that are not there.
+    """
+    if len(slides) != 1 or slides[0].suffix.lower() not in TABLES:
+        return None, find_slides(slides)
+    table = slides[0]
+    rows, notes = read_table(table)
+    for note in notes:
+        say(f"note: {note}")
+    column = next((name for name in COLUMNS if name in rows), None)
+    if column is None:
+        found = f"columns {listed(list(rows.columns))}, of which none names the slides"
+        raise SlideError(found, where=table, expected=f"a column {', '.join(COLUMNS)}", remedy="rename it")
+    files = files_by_path(rows[column].tolist(), table.parent)
+    if lost := rows[column][[file is None for file in files]].tolist():
+        found = f"{len(lost)} of its {len(rows)} slides are not there, such as {lost[0]}"
+        raise SlideError(found, where=table, expected=f"files beside {table.name}", remedy=f"correct column {column!r}")
+    return rows.drop(columns=column), [Path(str(file)) for file in files]
 
 
-def _write_table(file: Path, cohort: SlideCohort, names: Sequence[str]) -> None:
+def _write_table(file: Path, rows: pd.DataFrame, names: Sequence[str]) -> None:
     """What is known of the slides, under the names of their features, for `train`."""
-    if all(entry.label is None for entry in cohort.entries):
-        return
-    rows = [
-        {
-            "slide": name,
-            "label": "" if entry.label is None else cohort.classes[entry.label],
-            "patient": entry.group,
-            "split": entry.split or "",
-        }
-        for entry, name in zip(cohort.entries, names, strict=True)
-    ]
-    table = pd.DataFrame(rows)
-    write_csv(file, table if (table["split"] != "").any() else table.drop(columns="split"))
+    write_csv(file, rows.drop(columns="slide", errors="ignore").assign(slide=list(names)))
 
 
 def _place(asked: Asked, name: str) -> Path:

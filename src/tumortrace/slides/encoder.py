@@ -85,7 +85,9 @@ def encoder_of(body: str, weights: str | None, changes: Sequence[str], device: s
     if Path(body).is_dir():
         if weights is not None or changes:
             option = "--weights" if weights is not None else "--set"
-            raise SlideError(f"{option} for a run", where=body, expected="none, as it has its own", remedy="leave it out")
+            raise SlideError(
+                f"{option} for a run", where=body, expected="none, as it has its own", remedy="leave it out"
+            )
         model = load_model(body, device=device)
         model.require_preparation(None, body)
         info = model.info

@@ -27,8 +27,8 @@ class Patches:
     """Images of one split: rows of a patch store, with labels.
 
     Attributes:
-        images: uint8, shape (M, H, W, 3), memory-mapped, M the whole cohort; or float32 features, shape (M, ...); or in their place
-            `Bags` of M slides.
+        images: uint8, shape (M, H, W, 3), memory-mapped, M the whole cohort; or float32 features, shape (M, ...); or
+            in their place `Bags` of M slides.
         rows: int64, shape (N,): which of the images.
         labels: float32, shape (N,): 0 or 1.
         targets: float32, range [0, 1]: what to learn instead of the labels, shape (N,), or of more than two classes

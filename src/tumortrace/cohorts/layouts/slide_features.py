@@ -25,9 +25,7 @@ from tumortrace.errors import CohortError, shown
 from tumortrace.records.user_tables import read_header
 
 _NAMES = re.compile(r".+\.(h5|hdf5)", re.IGNORECASE)
-_ENDING = re.compile(
-    r"\.(h5|hdf5|pt|svs|tiff?|ndpi|mrxs|scn|bif|svslide|vms|vmu|czi|dcm|png|jpe?g)$", re.IGNORECASE
-)
+_ENDING = re.compile(r"\.(h5|hdf5|pt|svs|tiff?|ndpi|mrxs|scn|bif|svslide|vms|vmu|czi|dcm|png|jpe?g)$", re.IGNORECASE)
 _SLIDE = re.compile(r"(slide|wsi|image|file)s?_?(id|name|path|file)?|path|id", re.IGNORECASE)
 _USUAL = "slides.csv"
 
@@ -36,7 +34,9 @@ class SlideFeatures(Layout):
     """A bag of features for each slide."""
 
     rank = 22
-    looks_like = "features of slides (an HDF5 file of features and coords a slide, of embed-slides, CLAM, TRIDENT, STAMP)"
+    looks_like = (
+        "features of slides (an HDF5 file of features and coords a slide, of embed-slides, CLAM, TRIDENT, STAMP)"
+    )
     columns = ("label_column", "image_column")
 
     def recognises(self, path: Path) -> bool:
@@ -143,7 +143,9 @@ def _table_in(folder: Path) -> Path | None:
     for home in (folder, folder.parent) if folder.name.lower().startswith(("features", "h5_files")) else (folder,):
         if (usual := home / _USUAL).is_file():
             return usual
-        tables = [table for table in sorted(home.glob("*.csv")) if "label" in read_header(table) and _slide_columns(table)]
+        tables = [
+            table for table in sorted(home.glob("*.csv")) if "label" in read_header(table) and _slide_columns(table)
+        ]
         if len(tables) > 1:
             names = ", ".join(table.name for table in tables[:3])
             raise CohortError(f"several tables of slides: {names}", where=home, remedy="name the one that holds")
@@ -170,7 +172,9 @@ def _rows(table: Path, files: dict[str, Path], reading: Reading) -> tuple[pd.Dat
     notes += [f"slides, labels and patients are from {table.name}", *told]
     if (~there).any():
         first = ", ".join(rows.loc[~there, "slide"].head(3))
-        notes.append(f"warning: {int((~there).sum())} of its {len(rows)} slides have no features and are left out: {first}")
+        notes.append(
+            f"warning: {int((~there).sum())} of its {len(rows)} slides have no features and are left out: {first}"
+        )
     if unnamed := len(files) - int(there.sum()):
         notes.append(f"{unnamed} files of features are of slides that it does not name, and are left out")
     return rows[there].reset_index(drop=True), notes

@@ -286,12 +286,12 @@ def _summary(part: pd.DataFrame) -> MeasuredMethod:
         for share in shares
     ]
     means = {name: mean_with_interval(part[name], groups) for name in (*LOCALISATION, *PERTURBATION) if name in part}
-    depends, without = _depends(stages), int((~part["heat"]).sum())
+    depends, without = depends_on_weights(stages), int((~part["heat"]).sum())
     counted = {"randomised": stages, "depends_on_weights": depends, "without_heat": without}
     return MeasuredMethod.model_validate({**means, **counted})
 
 
-def _depends(stages: Sequence[Randomised]) -> str | None:
+def depends_on_weights(stages: Sequence[Randomised]) -> str | None:
     """Whether maps of the wholly random model differ: "yes" or "no" where the interval lies below or above `SUSPECT`,
     "undecided" where it does not; None where nothing could be randomised.
     """

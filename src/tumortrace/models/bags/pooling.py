@@ -112,8 +112,8 @@ class SlidePooling(Network):
         self,
         input_size: tuple[int, int],
         pooling: str = "attention",
-        hidden: int = 128,
-        attention: int = 64,
+        hidden: int = 32,
+        attention: int = 16,
         dropout: float = 0.25,
     ) -> None:
         super().__init__()
@@ -153,7 +153,9 @@ class SlidePooling(Network):
         last = list(self.top.modules())[-1]
         if self.pooling.way == "max" or not isinstance(last, nn.Linear):
             found = "pooled by the maximum" if self.pooling.way == "max" else "a model of more than two classes"
-            raise ModelError(found, expected="pooling by attention or mean, of two classes", remedy="use slide-attention")
+            raise ModelError(
+                found, expected="pooling by attention or mean, of two classes", remedy="use slide-attention"
+            )
         tiles, there = self.pooling.embedded(bags)
         weights = self.pooling.weights(tiles, there)
         return weights, weights * (tiles @ last.weight[0])
