@@ -24,7 +24,6 @@ from tumortrace.training import experiment, finish, gradient
 from tumortrace.training.train import resume
 
 
-
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     """Leave out the bootstrap and the pictures, which other tests cover."""
@@ -108,9 +107,7 @@ def test_attention_lies_on_the_tiles_that_decide(bags: Path, trained: Path) -> N
 def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
     """With the patients' labels dealt anew, .5 lies within the interval of the AUROC over the patients not seen."""
     data = write_bags(tmp_path / "shuffled", share=0.1, tiles=20, width=4, patients=40, shuffled=True)
-    found = unseen_of(
-        train(data, recipe="slide-attention", changes=["epochs=20"], out=tmp_path / "runs", seed=1)
-    )
+    found = unseen_of(train(data, recipe="slide-attention", changes=["epochs=20"], out=tmp_path / "runs", seed=1))
     random, areas = np.random.default_rng(0), []
     parts = [part for _, part in found.groupby("group")]
     while len(areas) < 300:

@@ -15,19 +15,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tumortrace.cohorts.columns import listed
 from tumortrace.cohorts.feature_files import FeatureFile, Written
-from tumortrace.cohorts.tables import files_by_path, read_table
 from tumortrace.errors import RunError, SlideError, TumorTraceError
-from tumortrace.records.files import append, replacing, write_csv
+from tumortrace.records.files import append, replacing
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
 from tumortrace.records.output import require_folder
 from tumortrace.records.progress import progress_bar, say
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.slides.batch import find_slides
+from tumortrace.records.tables import SLIDES
+from tumortrace.records.user_tables import SUFFIXES
+from tumortrace.slides.cohort import SlideCohort, open_slides
 from tumortrace.slides.encoder import Encoder, encoder_of
 from tumortrace.slides.identity import content_of, digest_of
+from tumortrace.slides.listing import find_slides
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import read_tiles, tile_tissue
@@ -37,10 +38,6 @@ from tumortrace.slides.tissue_mask import at_size, read_tissue_mask
 PROCEDURE = 1  # raised whenever the same arguments give other features
 BATCH = 64  # tiles between two entries of the journal
 THUMBNAIL = 512  # px of the longer side
-TABLES = (".csv", ".tsv", ".parquet")
-SLIDES = "slides.csv"
-COLUMNS = ("slide", "path", "file", "image", "filename", "slide_id")
-"""Columns of a table that may name the slides, the first that is there being taken."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def embed_slides(
     stated = {"--resolution": resolution, "--override-resolution": override_resolution}
     check_arguments(overlap, minimum_tissue, 1, bits, stated | {"--patch-resolution": patch_resolution})
     require_folder(out)
-    rows, files = _slides_of(slides)
+    cohort, files = _slides_of(slides)
     if tissue_mask is not None and len(files) > 1:
         found = f"one mask for {len(files)} slides"
         raise SlideError(found, where=tissue_mask, expected="one slide", remedy="embed them one by one")
@@ -142,8 +139,8 @@ def embed_slides(
     _require_one_body(asked, encoder)
     names = names_of(files)
     failed: list[str] = []
-    if rows is not None:
-        _write_table(out / SLIDES, rows, names)
+    if cohort is not None:
+        _write_table(out, cohort, names)
     for number, (slide, name) in enumerate(zip(files, names, strict=True), 1):
         try:
             told = embed_slide(encoder, slide, name, asked)
@@ -256,32 +253,30 @@ def names_of(files: Sequence[Path]) -> list[str]:
     return chosen
 
 
-def _slides_of(slides: Sequence[Path]) -> tuple[pd.DataFrame | None, list[Path]]:
-    """The slides that are named; of one table also its rows, in which they are named relative to it.
-
-    Raises:
-        SlideError: The table names no slides, or some that are not there.
-    """
-    if len(slides) != 1 or slides[0].suffix.lower() not in TABLES:
+def _slides_of(slides: Sequence[Path]) -> tuple[SlideCohort | None, list[Path]]:
+    """The slides that are named; of one table or folder also what is known of them."""
+    if len(slides) != 1 or not (slides[0].is_dir() or slides[0].suffix.lower() in SUFFIXES):
         return None, find_slides(slides)
-    table = slides[0]
-    rows, notes = read_table(table)
-    for note in notes:
+    cohort = open_slides(slides[0])
+    for note in cohort.notes:
         say(f"note: {note}")
-    column = next((name for name in COLUMNS if name in rows), None)
-    if column is None:
-        found = f"columns {listed(list(rows.columns))}, of which none names the slides"
-        raise SlideError(found, where=table, expected=f"a column {', '.join(COLUMNS)}", remedy="rename it")
-    files = files_by_path(rows[column].tolist(), table.parent)
-    if lost := rows[column][[file is None for file in files]].tolist():
-        found = f"{len(lost)} of its {len(rows)} slides are not there, such as {lost[0]}"
-        raise SlideError(found, where=table, expected=f"files beside {table.name}", remedy=f"correct column {column!r}")
-    return rows.drop(columns=column), [Path(str(file)) for file in files]
+    return cohort, [entry.path for entry in cohort.entries]
 
 
-def _write_table(file: Path, rows: pd.DataFrame, names: Sequence[str]) -> None:
-    """What is known of the slides, under the names of their features, for `train`."""
-    write_csv(file, rows.drop(columns="slide", errors="ignore").assign(slide=list(names)))
+def _write_table(folder: Path, cohort: SlideCohort, names: Sequence[str]) -> None:
+    """What is known of the slides, under the names of their features, for `train`; nothing where no label is."""
+    if all(entry.label is None for entry in cohort.entries):
+        return
+    rows = [
+        {
+            "slide": name,
+            "label": None if entry.label is None else cohort.classes[entry.label],
+            "patient": entry.group,
+            "split": entry.split,
+        }
+        for entry, name in zip(cohort.entries, names, strict=True)
+    ]
+    SLIDES.write(folder, pd.DataFrame(rows).dropna(axis=1, how="all"))
 
 
 def _place(asked: Asked, name: str) -> Path:
