@@ -100,7 +100,7 @@ def test_attention_lies_on_the_tiles_that_decide(bags: Path, trained: Path) -> N
         weights, evidence = network.attention_of(padded)
         signal = features[:, :2].min(1) > np.sort(features[:, :2].min(1))[-3]
         assert weights[0].numpy()[signal].sum() > 10 * signal.mean()
-        constant = float(list(network.top.modules())[-1].bias)  # type: ignore[arg-type]
+        constant = float(list(network.top.modules())[-1].bias.detach())  # type: ignore[operator, union-attr]
         assert float(evidence.sum()) + constant == pytest.approx(float(network(padded)), abs=1e-4)
 
 

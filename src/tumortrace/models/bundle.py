@@ -342,7 +342,7 @@ class BagModel(Model):
         self.require_shape(images)
         bags = cast(Bags, images)
         rows = np.arange(len(bags)) if rows is None else np.asarray(rows, dtype=np.int64)
-        parts = [self._of_slide(bags, row, embed) for row in (track(rows, description) if description else rows)]
+        parts = [self._of_slide(bags, int(row), embed) for row in (track(rows, description) if description else rows)]
         if not parts:
             return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
         return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))
@@ -376,11 +376,11 @@ def _told(steps: object) -> str:
     )
 
 
-def _way_to(wanted: Mapping[str, object] | None, actual: Mapping[str, object] | None) -> str:
-    """How to get what a model wants, of what there is."""
-    if wanted and "body" in wanted:
+def _way_to(wanted: object, actual: object) -> str:
+    """How to get what a model wants, of what there is: records of preprocessing, or None."""
+    if isinstance(wanted, Mapping) and "body" in wanted:
         return "make features by that body with `tumortrace embed-slides`"
-    if actual and "body" in actual:
+    if isinstance(actual, Mapping) and "body" in actual:
         return "name the folder of images, or a run of recipe slide-attention"
     return "make them so with `tumortrace prepare`" if wanted else "give the images from before `prepare`"
 
