@@ -91,7 +91,15 @@ def test_the_record_says_what_the_table_holds(slide: Path, tmp_path: Path) -> No
     assert record["model"] == {"name": "fake", "weights_sha256": "0" * 64}
     assert record["notes"] == []
     assert "not a medical device" in record["research_use"].lower()
-    files = ["heatmap.png", "outlines.geojson", "scan.json", "tiles.csv"]
+    files = [
+        "heatmap.ome.tif",
+        "heatmap.png",
+        "outlines.geojson",
+        "overview.jpg",
+        "report.html",
+        "scan.json",
+        "tiles.csv",
+    ]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
     with Image.open(tmp_path / "out" / record["files"]["heatmap"]) as picture:
         assert min(picture.size) > 500

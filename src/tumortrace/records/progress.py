@@ -21,14 +21,18 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A rich progress display on standard error that vanishes when done; silent where there is no terminal."""
+def progress_bar(shown: bool = True) -> Iterator[Progress]:
+    """A rich progress display on standard error that vanishes when done; silent where there is no terminal.
+
+    Args:
+        shown: False where whoever calls shows the progress itself.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         yield bar
 
 

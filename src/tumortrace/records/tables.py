@@ -29,6 +29,9 @@ NAMES = (
     "predicted_class",
     "class_set",
     "centre",
+    "patient",
+    "folder",
+    "reason",
 )
 #: Columns that had another name in earlier versions.
 RENAMED = {"ood": "ood_score"}
@@ -117,6 +120,7 @@ LEARNING_CURVE = Table("learning_curve.csv")
 TRIALS = Table("trials.csv")
 TILES = Table("tiles.csv")
 SLIDES = Table("slides.csv", ("slide",))
+SCANNED = Table("slides.csv", ("id", "path", "label", "patient", "split", "status", "reason"))
 MEASURES = Table("measures.csv")
 SAMPLE = Table("sample.csv")
 QUARANTINE = Table("quarantine.csv")

@@ -56,7 +56,7 @@ def assess(
     done, total = sum(map(len, parts)), len(tiles)
     chosen = sampled(total)
     images = read_tiles(slide, tiles.iloc[done:], (width, height), ahead=2 * batch_size, level=level)
-    with closing(images), progress_bar() as bar:
+    with closing(images), progress_bar(progress is None) as bar:
         task = bar.add_task(f"scanning {slide.name}", total=total, completed=done)
         if progress is not None:
             progress(done, total)

@@ -6,18 +6,28 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tumortrace.cohorts.findings import Example, Finding, count
 from tumortrace.errors import RunError, SlideError, TumorTraceError
 from tumortrace.records.progress import say
+from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report
+from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.listing import find_slides
+from tumortrace.slides.memory import BATCH, batch_within
+from tumortrace.slides.pace import Pace
 from tumortrace.slides.result import default_folder, holds, same_slide
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
+from tumortrace.slides.summary import Summary
+
+if TYPE_CHECKING:
+    from tumortrace.models.bundle import Model
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
@@ -35,17 +45,22 @@ def scan_slides(
     tissue_mask: Path | None = None,
     bits: int | None = None,
     plane: int | None = None,
+    positive: str | None = None,
+    patient_pattern: str | None = None,
+    max_memory: str | None = None,
     device: str = "auto",
 ) -> int:
     """Run over whole slides: heat map, table of tiles, tumour outlines for QuPath, slide score.
 
     Interrupted or killed, it goes on where it stopped when called again in the same way: slides that are complete
     with the same content, model and settings are not scanned again. A slide that cannot be scanned is told at the end,
-    and the others are scanned all the same.
+    and the others are scanned all the same. Of several slides, `slides.csv` and `report.html` beside their folders tell
+    all, the most suspicious first.
 
     Args:
         run: Run folder or bundle.
-        slides: Slides to scan, or folders of them at any depth; the files of a DICOM series are one slide.
+        slides: Slides to scan, folders of them at any depth, or tables (CSV, TSV, Parquet) with a column slide, path,
+            image or file and, if known, label, patient and split; the files of a DICOM series are one slide.
         out: Folder to write; default `scans` in the run folder; each slide gets a folder in it, named apart from those
             of other slides of its name.
         overlap: Share of its side by which a tile overlaps the next, from 0 to 0.9.
@@ -57,66 +72,85 @@ def scan_slides(
         tissue_mask: PNG or TIFF of any size that covers the whole slide, of one slide: what is not zero is tissue.
         bits: Bits that deep slides hold whose files do not say, such as 12 for 12 bits stored in 16.
         plane: Number of the plane of focus to read, from 1, of OME-TIFFs and ImageJ's stacks; default the middle one.
+        positive: Name of the positive class, where labels of slides do not tell it.
+        patient_pattern: Regular expression whose first group is the patient in a slide's name.
+        max_memory: Memory that the scan may take, such as 4GB: the number of tiles that are read and computed at a time
+            keeps within it.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
     Returns:
         1 where a slide could not be scanned, else 0.
 
     Raises:
-        SlideError: There is no slide in a folder that is named, one mask is given for several, or the resolution of the
-            model's patches is not known.
+        SlideError: There is no slide in a folder that is named, a table does not fit its slides, one mask is given for
+            several, the resolution of the model's patches is not known, or the memory is too little.
+        CohortError: A table cannot be read.
         ModelError: The model cannot be loaded.
         RunError: Interrupted.
     """
     from tumortrace.models.bundle import load_model
 
-    files = find_slides(slides)
+    cohort = _cohort(slides, positive, patient_pattern)
+    files = [entry.path for entry in cohort.entries]
     if tissue_mask is not None and len(files) > 1:
         raise SlideError(
             f"one mask for {len(files)} slides", where=tissue_mask, expected="one slide", remedy="scan them one by one"
         )
     folders = folders_for(run, files, out)
+    summary = Summary(folders[0].parent) if len(files) > 1 else None
     model = load_model(run, device=device)
     model.require_preparation(None, files[0].name)
     patch_resolution_of(model.info.resolution, patch_resolution)
+    batch_size = _batch_size(model, max_memory)
+    for note in cohort.notes:
+        say(f"note: {note}")
     failed: list[str] = []
     notes: dict[str, tuple[str, ...]] = {}
+    pace = Pace(len(files))
     last = None
     try:
-        for slide, folder in zip(files, folders, strict=True):
+        for entry, folder in zip(cohort.entries, folders, strict=True):
             try:
-                result = scan(
-                    run,
-                    slide,
-                    out=folder,
-                    overlap=overlap,
-                    resolution=resolution,
-                    override_resolution=override_resolution,
-                    patch_resolution=patch_resolution,
-                    read_level=read_level,
-                    tissue_mask=tissue_mask,
-                    bits=bits,
-                    plane=plane,
-                    model=model,
-                    renew=False,
-                )
+                with pace.slide(entry.path.name) as progress:
+                    result = scan(
+                        run,
+                        entry.path,
+                        out=folder,
+                        overlap=overlap,
+                        batch_size=batch_size,
+                        resolution=resolution,
+                        override_resolution=override_resolution,
+                        patch_resolution=patch_resolution,
+                        read_level=read_level,
+                        tissue_mask=tissue_mask,
+                        bits=bits,
+                        plane=plane,
+                        model=model,
+                        progress=progress,
+                        renew=False,
+                    )
             except TumorTraceError as error:
-                if len(files) == 1:
+                if summary is None:
                     raise
+                summary.add(entry, str(error))
                 failed.append(str(error))
-                say(f"scan: {slide.name} could not be scanned: {error.found}")
+                say(f"scan: {entry.path.name} could not be scanned: {error.found}")
                 continue
             last = result.folder
             notes[folder.name] = tuple(result.record.notes)
-            if len(files) == 1:
+            if summary is None:
                 _tell(notes)
+            else:
+                summary.add(entry, result)
             say(f"scan: {result.summary}")
             print(result.folder)
     except KeyboardInterrupt:
-        raise RunError("interrupted", where=slide, remedy="the same command goes on where it stopped") from None
+        raise RunError("interrupted", where=entry.path, remedy="the same command goes on where it stopped") from None
     finally:  # a slide that is refused does not keep those before it out of the report
-        if len(files) > 1:
+        if summary is not None:
             _tell(notes)
+            if (page := summary.report()) is not None:
+                say(f"scan: all slides: {page}")
         if last is not None:
             renew_report(run, last)
     if failed:
@@ -124,6 +158,28 @@ def scan_slides(
         for line in failed:
             say(f"  {line}")
     return int(bool(failed))
+
+
+def _cohort(paths: Sequence[Path], positive: str | None, patient_pattern: str | None) -> SlideCohort:
+    """The slides of all that is named; a slide that is missing is one that cannot be scanned, as is told at the end."""
+    parts = []
+    for path in paths:
+        if path.exists() or path.suffix.lower() in SUFFIXES:
+            parts.append(open_slides(path, positive=positive, patient_pattern=patient_pattern))
+        else:
+            parts.append(SlideCohort((SlideEntry(path.stem, path, group=path.stem),)))
+    cohort = join(parts)
+    once = set(find_slides([entry.path for entry in cohort.entries]))
+    return replace(cohort, entries=tuple(entry for entry in cohort.entries if entry.path in once))
+
+
+def _batch_size(model: Model, max_memory: str | None) -> int:
+    network = getattr(model, "network", None)
+    weights = sum(part.numel() * part.element_size() for part in network.parameters()) if network is not None else 0
+    batch = batch_within(max_memory, model.info.patch_size, weights)
+    if batch < BATCH:
+        say(f"scan: {batch} tiles at a time in place of {BATCH}, to keep within {max_memory}")
+    return batch
 
 
 def _tell(notes: Mapping[str, tuple[str, ...]]) -> None:

@@ -16,6 +16,8 @@ from tumortrace.records.lock import locked
 from tumortrace.records.metrics import Drift
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import TILES
+from tumortrace.reports.page import REPORT
+from tumortrace.reports.slides import OVERVIEW
 from tumortrace.slides.identity import digest_of
 from tumortrace.slides.score import slide_score, tumour_area
 from tumortrace.slides.slide import RESAMPLING, Slide
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
 
 HEATMAP, OUTLINES, JOURNAL, LOCK = "heatmap.png", "outlines.geojson", "unfinished.jsonl", ".lock"
-_FILES = (ScanRecord.FILE, HEATMAP, TILES.name, OUTLINES, JOURNAL)
+HEAT = "heatmap.ome.tif"
+_FILES = (ScanRecord.FILE, HEATMAP, TILES.name, OUTLINES, JOURNAL, HEAT, OVERVIEW, REPORT)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ScanResult:
     """What a scan found. Research use only, not a medical device.
 
     Attributes:
-        folder: Where `heatmap.png`, `tiles.csv`, `outlines.geojson` and `scan.json` lie.
+        folder: Where `scan.json` and the files that it names lie.
         tiles: One row per tile: `x`, `y`, `width`, `height` (level-0 px), `tissue` (share), `probability` (of the
             positive class), `prediction` (1 where the probability reaches the threshold, else 0), `decision`
             (`positive`, `negative` or `refer`), and `ood_score` and `in_distribution` where the model judges them.
@@ -118,7 +121,14 @@ def describe(
         threshold=float(model.info.threshold),
         seconds=round(seconds, 1),
         notes=notes,
-        files={"heatmap": HEATMAP, "tiles": TILES.name, "outlines": OUTLINES},
+        files={
+            "heatmap": HEATMAP,
+            "tiles": TILES.name,
+            "outlines": OUTLINES,
+            "heat": HEAT,
+            "overview": OVERVIEW,
+            "report": REPORT,
+        },
         research_use=RESEARCH_USE,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
 from tumortrace.records.evaluation import ScanRecord
@@ -17,12 +18,15 @@ from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar, say
 from tumortrace.records.tables import TILES
 from tumortrace.reports.report import renew_report
+from tumortrace.reports.slides import SHOWN, ScanPictures, TilePicture, write_scan_report
 from tumortrace.reports.wording import called
 from tumortrace.slides.assess import Progress, assess
+from tumortrace.slides.heat_pyramid import heat_levels, write_heat
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
 from tumortrace.slides.identity import content_of, digest_of
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.result import (
+    HEAT,
     HEATMAP,
     JOURNAL,
     OUTLINES,
@@ -35,7 +39,7 @@ from tumortrace.slides.result import (
 )
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
 from tumortrace.slides.slide import RESAMPLING, Slide
-from tumortrace.slides.tiling import cells, tile_tissue
+from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
 from tumortrace.slides.tissue import Tissue, overview, tell_tissue
 from tumortrace.slides.tissue_mask import at_size, read_tissue_mask
 
@@ -77,7 +81,7 @@ def scan(
     progress: Progress | None = None,
     renew: bool = True,
 ) -> ScanResult:
-    """Run a model over the tissue of one slide; write heatmap.png, tiles.csv, outlines.geojson and scan.json.
+    """Run a model over the tissue of one slide; write its report, heat maps, table, outlines and record.
 
     Tiles have the size and the resolution of the patches that the model was trained on. A model whose label
     concerns the centre of a patch sees every spot in a centre only with an `overlap`. What is interrupted or killed
@@ -167,7 +171,7 @@ def scan(
                 if progress is not None:
                     progress(complete.record.tiles, complete.record.tiles)
                 return complete
-            thumbnail = _overview(opened, resolution)
+            thumbnail = _overview(opened, resolution, shown=progress is None)
             reduction = opened.width / thumbnail.shape[1]
             if marked is not None:
                 tissue = Tissue(at_size(marked, thumbnail.shape[:2]), "mask")
@@ -192,11 +196,12 @@ def scan(
             polygons = tumour_polygons(shown, size)
             positive_class = called(model.info.classes[1])
             ScanRecord.file(folder).unlink(missing_ok=True)  # an earlier one would vouch for the files to come
+            heat = heat_array(shown, size, mask.shape)
             draw_heatmap(
                 folder / HEATMAP,
                 thumbnail,
                 mask,
-                heat_array(shown, size, mask.shape),
+                heat,
                 [scale_polygon(polygon, 1 / reduction, 1 / reduction, origin=(0, 0)) for polygon in polygons],
                 title=f"{opened.name}, {model.info.name}",
                 positive_class=positive_class,
@@ -225,6 +230,8 @@ def scan(
                 request=digest_of(asked),
                 seconds=before + time.monotonic() - started,
             )
+            write_heat(folder / HEAT, heat_levels(shown, size), size, resolution)
+            write_scan_report(folder, record, _pictures(opened, model, thumbnail, heat, tiles, level))
             record.write(folder)  # last: where it lies, the scan is complete
             journal.remove()
     if renew:
@@ -232,11 +239,28 @@ def scan(
     return ScanResult(folder, tiles, record)
 
 
-def _overview(slide: Slide, resolution: float | None) -> np.ndarray:
+def _pictures(
+    slide: Slide, model: Model, thumbnail: np.ndarray, heat: np.ndarray, tiles: pd.DataFrame, level: int
+) -> ScanPictures:
+    """What the report of a slide shows: the overview, the most suspicious tiles, and those referred to a person."""
+    height, width = model.info.patch_size
+
+    def read(chosen: pd.DataFrame) -> list[TilePicture]:
+        images = list(read_tiles(slide, chosen, (width, height), ahead=SHOWN, level=level))
+        rows = chosen[["x", "y", "probability", "decision"]].itertuples(index=False, name=None)
+        return [TilePicture(image, *row) for image, row in zip(images, rows, strict=True)]
+
+    suspicious = tiles.sort_values("probability", ascending=False, kind="stable").head(SHOWN)
+    unsure = tiles[tiles["decision"] == "refer"]
+    nearest = (unsure["probability"] - model.info.threshold).abs().sort_values(kind="stable").index[:SHOWN]
+    return ScanPictures(thumbnail, heat, read(suspicious), read(unsure.loc[nearest]))
+
+
+def _overview(slide: Slide, resolution: float | None, shown: bool) -> np.ndarray:
     """The picture on which tissue is sought; a slide without small levels is read for it, which is told."""
     if slide.lacks_levels:
         say(f"scan: {slide.name} has no small levels; all of it is read to find the tissue")
-    with progress_bar() as bar:
+    with progress_bar(shown) as bar:
         task = bar.add_task(f"overview of {slide.name}", total=None)
         return overview(slide, resolution, lambda done, total: bar.update(task, completed=done, total=total))
 
