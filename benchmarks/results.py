@@ -137,16 +137,23 @@ def compared(folder: Path) -> Path:
     return folder / "compared"
 
 
-def stressed(folder: Path) -> Path:
-    """The default recipe's model on corrupted test patches."""
-    index = read(folder / "index.json")
-    return stress(folder / index["tumortrace"], whole(folder), images=STRESSED, out=folder / "stressed")
+def stressed(run: str, out: str) -> Callable[[Path], Path]:
+    """A part that puts the model of another part through the stress test, on test patches."""
+
+    def part(folder: Path) -> Path:
+        index = read(folder / "index.json")
+        return stress(folder / index[run], whole(folder), images=STRESSED, out=folder / out)
+
+    return part
 
 
-def unlike(folder: Path) -> Path:
-    """What the default recipe's model says of images that are not of its kind, by the name of their source."""
-    index = read(folder / "index.json")
-    run = folder / index["tumortrace"]
+def unlike(run: str, out: str) -> Callable[[Path], Path]:
+    """A part that shows the model of another part images that are not of its kind."""
+    return lambda folder: unlike_images(folder, folder / read(folder / "index.json")[run], folder / out)
+
+
+def unlike_images(folder: Path, run: Path, out: Path) -> Path:
+    """What a model says of images that are not of its kind, by the name of their source."""
     test = pd.read_csv(whole(folder)).query("split == 'test'").sample(STRANGE, random_state=0)
     patches = np.stack([read_image(path) for path in test["path"]])
     random = np.random.default_rng(0)
@@ -162,7 +169,6 @@ def unlike(folder: Path) -> Path:
         "breast MRI": data() / "mri" / "images",
         "generated tissue": f"synthetic:patches?count={STRANGE}",
     }
-    out = folder / "unlike"
     for name, images in pixels.items():
         sources[name] = out / "pictures" / name.replace(" ", "-")
         sources[name].mkdir(parents=True, exist_ok=True)
@@ -233,17 +239,17 @@ PARTS: dict[str, Callable[[Path], Path]] = {
     "flattery, texture-forest": flattery("flattery-texture-forest", ARMS["texture-forest"][:2]),
     "folds": folds,
     "labels": labels,
-    "stressed": stressed,
-    "unlike": unlike,
+    "stressed": stressed("tumortrace", "stressed"),
+    "unlike": unlike("tumortrace", "unlike"),
     **MODELS,
     "compared": compared,
 }
 
 
-def run_all(folder: Path, only: list[str]) -> None:
-    """Do what FOLDER does not hold yet; `index.json` names each part's folder."""
+def run_all(folder: Path, parts: dict[str, Callable[[Path], Path]], only: list[str]) -> None:
+    """Do those of the parts that FOLDER does not hold yet; `index.json` names each one's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, part in PARTS.items():
+    for name, part in parts.items():
         index = read(folder / "index.json") if (folder / "index.json").is_file() else {}
         if name in index or (only and name not in only):
             continue
@@ -502,7 +508,7 @@ def main() -> None:
     if chosen.what == "write":
         write(chosen.folder, chosen.target)
     else:
-        run_all(chosen.folder, chosen.only)
+        run_all(chosen.folder, PARTS, chosen.only)
 
 
 if __name__ == "__main__":
