@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from sklearn.metrics import cohen_kappa_score
 from tumortrace.errors import SlideError
 from tumortrace.evaluation.metastases import STAGES
 from tumortrace.records.slides import PatientStage
+from tumortrace.records.tables import TILES
 from tumortrace.slides.foci import detections, foci, grid_of
 from tumortrace.slides.map_features import FEATURES, map_features
 from tumortrace.slides.stages import agreement, known_stage, slide_size, stages
@@ -76,11 +79,13 @@ def test_features_by_hand() -> None:
     assert features["focus_mean_50"] == pytest.approx(0.775)
 
 
-def test_a_slide_without_tiles_is_as_one_without_suspicion() -> None:
-    """Every feature is as of a map of zeros, or lower."""
+def test_a_slide_without_tiles_is_as_one_without_suspicion(tmp_path: Path) -> None:
+    """Every feature is as of a map of zeros, also where the empty table comes from a file."""
     empty = map_features(map_of(np.full((1, 1), np.nan)), 0.0, 1.0)
     none = map_features(map_of(np.zeros((3, 3))), 0.0, 1.0)
     assert empty == none
+    TILES.write(tmp_path, map_of(np.full((1, 1), np.nan)))
+    assert map_features(TILES.read(tmp_path), 0.0, 1.0) == none
 
 
 def test_size_classes_follow_the_longest_focus() -> None:

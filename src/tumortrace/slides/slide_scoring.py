@@ -11,6 +11,7 @@ from tumortrace.cohorts.splits import assign_splits
 from tumortrace.errors import RunError
 from tumortrace.evaluation.froc import froc
 from tumortrace.evaluation.split_record import headline, split_record
+from tumortrace.evaluation.thresholds import parse_policy
 from tumortrace.inference.evaluate import write_evaluation
 from tumortrace.inference.unseen import provenance
 from tumortrace.records.command import command_line
@@ -77,12 +78,14 @@ def slide_score(
     """
     folder = Path(out) if out is not None else scans / "slide-score"
     require_own_folder(folder)
+    _check(threshold, coverage)
     known = None if score is None else SlideScoreRecord.read(score).fitted
     table = slides_place(table)
     cohort = open_slides(table, positive=positive, patient_pattern=patient_pattern)
     found, missing = find_scans(scans, cohort)
     notes = [*cohort.notes, *missing]
-    rows = features_of(found)
+    rows, said = _with_labels(features_of(found), table, learns=known is None)
+    notes += said
     run = run or next((place for place in (scans, *scans.resolve().parents) if RunRecord.exists(place)), None)
     seen, leakage = seen_in_training(run, found)
     if known is None:
@@ -127,8 +130,34 @@ def slide_score(
     return _write(folder, record, rows, judged, cohort, patients, table)
 
 
+def _check(threshold: str, coverage: float | None) -> None:
+    parse_policy(threshold)
+    if coverage and not 0 < coverage < 1:
+        raise RunError(f"--coverage {coverage:g}", expected="between 0 and 1", remedy="use 0.9, or 0 to refer nothing")
+
+
+def _with_labels(rows: pd.DataFrame, table: Path, *, learns: bool) -> tuple[pd.DataFrame, list[str]]:
+    """The slides with a label, and a note on others; all of them where none has one and nothing is learnt.
+
+    Raises:
+        RunError: None has one, and a score is to be learnt.
+    """
+    labelled = rows["label"].notna()
+    if labelled.any():
+        some = f"{(~labelled).sum()} slides without a label are left out"
+        return rows[labelled].reset_index(drop=True), [] if labelled.all() else [some]
+    if learns:
+        raise RunError(
+            "no slide with a label",
+            where=table,
+            expected="a column label, to learn a score from",
+            remedy="add it, or apply a score that is learnt already with --score FOLDER",
+        )
+    return rows, []
+
+
 def divide(rows: pd.DataFrame, cohort: SlideCohort, seen: set[str], seed: int) -> tuple[pd.DataFrame, list[str]]:
-    """Labelled slides in training, calibration and test split, by patient, and notes.
+    """The slides in training, calibration and test split, by patient, and notes.
 
     Splits of the table are kept. Slides that the patches' model has learnt from only ever train: where the table
     divides, those of other splits are left out; where it does not, their patients go into the training split whole.
@@ -136,7 +165,7 @@ def divide(rows: pd.DataFrame, cohort: SlideCohort, seen: set[str], seed: int) -
     Raises:
         SplitError: There are fewer patients than splits, or one is on two sides.
     """
-    rows, notes = rows[rows["label"].notna()], []
+    notes = []
     if rows["split"].notna().any():
         lost = rows["id"].isin(seen) & (rows["split"] != "train")
         if lost.any():
@@ -238,8 +267,7 @@ def _write(
 ) -> Path:
     """Measure and write all that is known; of slides without labels the answers alone."""
     fitted = record.fitted
-    labelled = rows[rows["label"].notna()]
-    if labelled.empty:
+    if rows["label"].isna().all():
         folder.mkdir(parents=True, exist_ok=True)
         PREDICTIONS.write(folder, rows[[name for name in _COLUMNS if name != "label"]])
         record.write(folder)
@@ -248,8 +276,8 @@ def _write(
         called = int(rows["prediction"].sum())
         say(f"slide-score: {called} of {len(rows)} slides called {fitted.classes[1]}; {folder}. {RESEARCH_USE}")
         return folder
-    labelled = labelled.assign(label=labelled["label"].astype(int))
-    by_split = {str(name): part for name, part in labelled.groupby("split", sort=False)}
+    rows = rows.assign(label=rows["label"].astype(int))
+    by_split = {str(name): part for name, part in rows.groupby("split", sort=False)}
     lesions = {name: [detections_of(judged[slide]) for slide in part["id"]] for name, part in by_split.items()}
     kappas = {name: agreement([row for row in patients if row.split == name]) for name in by_split}
     record = record.model_copy(
@@ -281,14 +309,14 @@ def _write(
             name=Path(table).name,
             layout="slides",
             fingerprint=digest_of(sorted([scan.record.content, scan.entry.label] for scan in judged.values())),
-            images=len(labelled),
-            groups=int(labelled["group"].nunique()),
+            images=len(rows),
+            groups=int(rows["group"].nunique()),
         ),
         classes=list(fitted.classes),
         positive_class=fitted.classes[1],
         notes=record.notes,
     )
-    write_evaluation(folder, labelled[list(_COLUMNS)], fitted.threshold, evaluation)
+    write_evaluation(folder, rows[list(_COLUMNS)], fitted.threshold, evaluation)
     for name, metrics in record.by_patient.items():
         say(f"slide-score: {name}, by patient: {headline(metrics).replace(' images', ' patients')}")
     for name, lesion in record.froc.items():

@@ -1,0 +1,109 @@
+"""Slides that a score is to be learnt from, as they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.situations.situation import situation
+from tests.slides.test_foci import map_of
+from tests.slides.test_slide_score import write_scan
+from tumortrace.cli.main import run
+from tumortrace.records.evaluation import NamedModel
+from tumortrace.records.slides import FittedScore, SlideScoreRecord, Weight
+from tumortrace.records.tables import PREDICTIONS
+
+
+def slides(home: Path, labels: str) -> Path:
+    """A table of slides, T with tumour, N without, ? not labelled, each with its scan; returns the table."""
+    names = {"T": "tumour", "N": "normal", "?": ""}
+    for number, label in enumerate(labels):
+        slide = home / f"s{number}.tif"
+        slide.write_bytes(b"II*\0" + bytes([number]))
+        write_scan(home / "scans" / slide.stem, slide, map_of(np.full((3, 3), 0.9 if label == "T" else 0.1)))
+    rows = {"slide": [f"s{number}.tif" for number in range(len(labels))], "label": [names[label] for label in labels]}
+    pd.DataFrame(rows).to_csv(home / "slides.csv", index=False)
+    return home / "slides.csv"
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line in which a call is refused."""
+    assert run(["slide-score", *map(str, words)]) in (1, 2)
+    return " ".join(capsys.readouterr().err.split())
+
+
+@situation(
+    "slides",
+    there="a table of labelled slides, and a folder without any finished scan, or with those of other slides",
+    typed="tumortrace slide-score SCANS TABLE",
+    right="refused: the slides have to be scanned first",
+)
+def test_slides_that_were_not_scanned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are told apart by their lines."""
+    table = slides(tmp_path, "TN")
+    (tmp_path / "none").mkdir()
+    assert "no finished scan" in refused(capsys, tmp_path / "none", table)
+    for number in range(2):
+        (tmp_path / f"s{number}.tif").write_bytes(b"II*\0 another slide" + bytes([number]))
+    assert "no scan is of one of the 2 slides" in refused(capsys, tmp_path / "scans", table)
+
+
+@situation(
+    "slides",
+    there="scans of one cohort by two models, or with two overlaps",
+    typed="tumortrace slide-score SCANS TABLE",
+    right="refused, both scans named: one score needs maps made alike",
+)
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"model": NamedModel(name="other", weights_sha256="bb")}, "models"), ({"overlap": 0.5}, "overlaps")],
+)
+def test_maps_that_were_made_differently(
+    change: dict[str, object], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another model or another grid."""
+    table = slides(tmp_path, "TNTN")
+    write_scan(tmp_path / "scans" / "s1", tmp_path / "s1.tif", map_of(np.zeros((3, 3))), **change)
+    line = refused(capsys, tmp_path / "scans", table)
+    assert f"scans with different {named}" in line
+    assert "s0 and" in line
+
+
+@situation(
+    "slides",
+    there="slides without labels, or of one class alone",
+    typed="tumortrace slide-score SCANS TABLE",
+    right="refused: what is lacking; without labels `--score` applies a learnt score",
+)
+@pytest.mark.parametrize(("labels", "line"), [("????", "no slide with a label"), ("TTTTTT", "of one class")])
+def test_nothing_to_learn_from(labels: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written."""
+    table = slides(tmp_path, labels)
+    assert line in refused(capsys, tmp_path / "scans", table, "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@situation(
+    "slides",
+    there="a learnt score, and scans of new slides without labels, by its model or by another one",
+    typed="tumortrace slide-score SCANS TABLE --score FOLDER",
+    right="each slide's probability and call; maps of another model are refused",
+)
+def test_a_learnt_score_on_new_slides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By a score of one feature, worked by hand: the log-odds of the highest tile, as they are."""
+    table = slides(tmp_path, "???")
+    write_scan(tmp_path / "scans" / "s1", tmp_path / "s1.tif", map_of(np.full((3, 3), 0.8)))
+    only = Weight(name="highest", mean=0.0, deviation=1.0, weight=1.0)
+    made_by = NamedModel(name="patches", weights_sha256="aa")
+    fitted = FittedScore(features=[only], intercept=0.0, threshold=0.5, model=made_by, patch_threshold=0.5)
+    SlideScoreRecord(fitted=fitted).write(tmp_path / "score")
+    words = (tmp_path / "scans", table, "--score", tmp_path / "score", "-o", tmp_path / "out")
+    assert run(["slide-score", *map(str, words)]) == 0
+    known = PREDICTIONS.read(tmp_path / "out")
+    assert known["probability"].to_numpy() == pytest.approx([0.1, 0.8, 0.1])
+    assert known["prediction"].tolist() == [0, 1, 0]
+    SlideScoreRecord(fitted=fitted.model_copy(update={"overlap": 0.5})).write(tmp_path / "score")
+    assert "overlaps that differ from those of the score (0.0)" in refused(capsys, *words)
