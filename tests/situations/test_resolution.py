@@ -93,6 +93,14 @@ def test_going_on_is_on_record(model: Path, tmp_path: Path) -> None:
     assert "gone on with, as was allowed" in (out / "report.html").read_text()
 
 
+def test_what_is_allowed_in_vain_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A slip in the name of a finding does not pass in silence: nothing was gone on in spite of."""
+    data, out = pictures(tmp_path / "data"), tmp_path / "out.csv"
+    words = ["predict", str(model), str(data), "-o", str(out), "--resolution", str(TRAINED)]
+    assert run([*words, "--allow", "resolution-missmatch"]) == 0
+    assert "--allow resolution-missmatch changes nothing" in capsys.readouterr().err
+
+
 @situation(
     "resolution",
     there="two evaluations on the same images, one resampled, one in spite of resolution-mismatch",

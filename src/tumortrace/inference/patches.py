@@ -82,6 +82,8 @@ def open_patches(
     off = mismatch(cohort.table, known, info)
     findings = [f for f in judge(cohort, store.looks, store.size) if not (resample and f.name == "shrunk")]
     refuse_errors([*findings, *(off if asked else ())], allow, cohort.name)
+    needless = sorted({*allow} - {finding.name for finding in (*findings, *off)})
+    notes += [f"--allow {name} changes nothing: nothing of this name is seen here" for name in needless]
     notes += [*_failures(cohort, store), *store.notes, *(finding.line for finding in findings)]
     if resample:
         if np.isnan(known).any():
