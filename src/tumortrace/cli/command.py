@@ -24,6 +24,7 @@ READING = "tumortrace.cohorts.cohort:Reading"
 """What `**reading` stands for in a function that takes data."""
 
 NAMES = {
+    "annotation_classes": "--class",
     "audit": "--check",
     "changes": "--set",
     "corruptions": "--corruption",

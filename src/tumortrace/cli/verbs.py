@@ -65,6 +65,7 @@ VERBS = {
     "serve": Verb("tumortrace.app.server:serve"),
     "stress": Verb("tumortrace.inference.stress:stress"),
     "synth": Verb("tumortrace.cli.verbs:synth"),
+    "tile": Verb("tumortrace.slides.tile:tile"),
     "train": Verb("tumortrace.cli.verbs:train", resume="tumortrace.cli.verbs:resume"),
     "tune": Verb("tumortrace.training.tune:tune", resume="tumortrace.training.tune:resume_tuning"),
 }

@@ -1,0 +1,307 @@
+"""Patches out of annotated slides, as a cohort that opens like any other."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tumortrace.cohorts.findings import count
+from tumortrace.errors import RunError, SlideError, TumorTraceError
+from tumortrace.records.files import sha256
+from tumortrace.records.progress import progress_bar, say
+from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.record import Open
+from tumortrace.records.tiles import PREVIEWS, TiledSlide, TilingRecord
+from tumortrace.slides.annotations import read_annotations
+from tumortrace.slides.annotations.classes import Classes, UnknownClassError
+from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
+from tumortrace.slides.identity import content_of
+from tumortrace.slides.slide import Slide
+from tumortrace.slides.tiles.files import annotations_of, without_masks
+from tumortrace.slides.tiles.folder import TilesFolder
+from tumortrace.slides.tiles.planning import plan_slide
+from tumortrace.slides.tiles.preview import draw_preview
+from tumortrace.slides.tiles.sampling import choose, quotas
+from tumortrace.slides.tiles.settings import Settings
+from tumortrace.slides.tiles.shards import probabilities, require_alike, write_shard
+
+if TYPE_CHECKING:
+    from tumortrace.models.bundle import Model
+
+PROCEDURE = 1  # raised whenever the same arguments give other tiles
+_PICTURE = 1024  # px, of the longer side of a preview
+_UNNAMED = ("negative", "positive")
+
+
+def tile(
+    slides: Sequence[Path],
+    out: Path,
+    *,
+    annotations: Path | None = None,
+    annotation_classes: Sequence[str] = (),
+    label_by: Literal["centre-third", "share", "centre"] = "centre-third",
+    share: float = 0.5,
+    leave_out: Sequence[Literal["edge", "mixed"]] = (),
+    size: int = 96,
+    resolution: float = 0.97,
+    slide_resolution: float | None = None,
+    override_resolution: float | None = None,
+    overlap: float = 0.0,
+    minimum_tissue: float = 0.25,
+    per_slide: int | None = None,
+    balanced: bool = False,
+    mine: Path | None = None,
+    positive: str | None = None,
+    patient_pattern: str | None = None,
+    bits: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> int:
+    """Cut labelled tiles out of annotated slides, as a data set that `check` and `train` open.
+
+    A slide without annotations has negative tiles where its own label is negative, and is left out otherwise. What is
+    interrupted or killed goes on where it stopped when called again in the same way, and ends with the same bytes. A
+    slide that cannot be tiled is told at the end.
+
+    Args:
+        slides: Slides, folders of them, or a table of slides with `slide` and perhaps `label`, `patient`, `split`,
+            `annotations`.
+        out: Folder to write.
+        annotations: Folder of annotations named as the slides (`a.geojson` of QuPath, `a.xml` of ASAP, `a_mask.png` or
+            `.tif`), or the file of one slide; default beside the slides.
+        annotation_classes: What a class of annotations means, `NAME=positive`, `negative` (cut out of positive),
+            `exclude` (no tiles there) or `ignore` (as if not drawn); NAME `none` for annotations without class. Tumor,
+            metastases, normal and the like are known.
+        label_by: What makes a tile positive: `centre-third`, any of it in the middle third (PatchCamelyon's rule);
+            `share` of its area; `centre`, its middle point.
+        share: For `share`, how much, above 0.
+        leave_out: `edge`, tiles that reach beyond the slide; `mixed`, tiles of which a part is positive.
+        size: Side of a tile in px.
+        resolution: Micrometres per px of the tiles.
+        slide_resolution: Micrometres per px of slides that state none.
+        override_resolution: Micrometres per px in place of what slides state.
+        overlap: Share of its side by which a tile overlaps the next, from 0 to 0.9.
+        minimum_tissue: Smallest share of tissue in a tile.
+        per_slide: At most so many tiles of a slide and class, drawn at random.
+        balanced: As many tiles of both classes.
+        mine: Run or bundle: of negative tiles those are taken that it is surest are positive, instead of drawn ones.
+        positive: Name of the positive class of slides, where folders or the table name classes.
+        patient_pattern: Regular expression that finds the patient in a slide's name: its group, or all that it matches.
+        bits: Bits that deep slides hold whose files do not say, such as 12 for 12 bits stored in 16.
+        seed: Of the draw.
+        device: Where the model of `--mine` computes: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Returns:
+        1 where a slide could not be tiled, else 0.
+
+    Raises:
+        SlideError: There are no slides or no tiles, a value is out of range, or it is not known what a class means.
+        RunError: `out` holds something else, or it was interrupted.
+    """
+    settings = Settings(
+        size,
+        resolution,
+        slide_resolution,
+        override_resolution,
+        overlap,
+        minimum_tissue,
+        label_by,
+        share,
+        tuple(leave_out),
+        Classes.of(annotation_classes),
+        bits,
+    )
+    if per_slide is not None and per_slide < 1:
+        raise SlideError(f"the value {per_slide}", where="--per-slide", expected="at least 1", remedy="change it")
+    if mine is not None and per_slide is None and not balanced:
+        raise SlideError("--mine without --per-slide or --balanced", expected="how many", remedy="add one of them")
+    cohort = join([open_slides(path, positive=positive, patient_pattern=patient_pattern) for path in slides])
+    entries = without_masks(cohort.entries)
+    files = annotations_of(entries, annotations)
+    model = None
+    if mine is not None:
+        from tumortrace.models.bundle import load_model
+
+        model = load_model(mine, device=device)
+        model.require_preparation(None, entries[0].path.name)
+        require_alike(model, size, resolution, mine)
+    sampling: Open = {"per_slide": per_slide, "balanced": balanced, "seed": seed}
+    request: Open = {
+        "procedure": PROCEDURE,
+        "settings": settings.request,
+        "slides": [_identity(entry, file) for entry, file in zip(entries, files, strict=True)],
+        "sampling": sampling | ({} if model is None else {"model": model.info.weights_sha256}),
+    }
+    folder = TilesFolder(out, request)
+    with folder.locked():
+        if (record := folder.complete) is None:
+            for note in cohort.notes:
+                say(f"note: {note}")
+            folder.begin()
+            try:
+                record = _fill(folder, cohort, entries, files, settings, per_slide, balanced, seed, model)
+            except KeyboardInterrupt:
+                remedy = "the same command goes on where it stopped"
+                raise RunError("interrupted", where=out, remedy=remedy) from None
+        else:
+            say("tile: complete already with the same slides and settings")
+    return _tell(out, record)
+
+
+def _identity(entry: SlideEntry, annotations: Path | None) -> list[str | int | None]:
+    """By what a slide and what is known of it are known again."""
+    drawn = None if annotations is None or not annotations.is_file() else sha256(annotations)
+    return [entry.id, content_of(entry.path), entry.label, entry.group, entry.split, drawn]
+
+
+def _fill(
+    folder: TilesFolder,
+    cohort: SlideCohort,
+    entries: Sequence[SlideEntry],
+    files: Sequence[Path | None],
+    settings: Settings,
+    per_slide: int | None,
+    balanced: bool,
+    seed: int,
+    model: Model | None,
+) -> TilingRecord:
+    """Plan all slides, then cut them one after the other."""
+    failed = _plan(folder, entries, files, settings)
+    numbers = sorted(folder.planned)
+    plans = [folder.planned[number] for number in numbers]
+    shares = quotas([{int(k): v for k, v in plan.candidates.items()} for plan in plans], per_slide, balanced)
+    total = sum(sum(quota.values()) for quota in shares)
+    if not total:
+        raise SlideError(
+            f"no tile in {count(len(entries), 'slide')}: {failed[min(failed)] if failed else _why(plans)}",
+            where=folder.folder,
+            expected="annotations beside the slides, or slides with labels",
+            remedy="see `tumortrace tile --help` for how annotations are found",
+        )
+    names = ("normal", "tumour") if cohort.classes == _UNNAMED else cohort.classes
+    with progress_bar() as bar:
+        task = bar.add_task("cutting tiles", total=total)
+        for number, plan, quota in zip(numbers, plans, shares, strict=True):
+            wanted = sum(min(quota[int(label)], there) for label, there in plan.candidates.items())
+            if number not in folder.cut and wanted:
+                try:
+                    cut = _cut(folder, number, entries[number], files[number], settings, quota, seed, model, names)
+                except (TumorTraceError, OSError) as error:
+                    failed[number] = str(error)
+                    say(f"tile: {entries[number].path.name} could not be tiled: {error}")
+                    continue
+                folder.add_cut(number, cut)
+            bar.advance(task, wanted)
+    slides = [
+        TiledSlide(id=entry.id, failed=failed[number])
+        if number in failed
+        else folder.cut.get(number, folder.planned.get(number, TiledSlide(id=entry.id)))
+        for number, entry in enumerate(entries)
+    ]
+    record = TilingRecord(
+        status="incomplete" if failed else "complete",
+        classes=list(names),
+        size=settings.size,
+        resolution=settings.resolution,
+        label_by=settings.rule,
+        slides=slides,
+        notes=list(cohort.notes),
+        use=RESEARCH_USE,
+    )
+    folder.write(record)
+    if not failed:
+        folder.clear()
+    return record
+
+
+def _why(plans: Sequence[TiledSlide]) -> str:
+    return next((note for plan in plans for note in plan.notes[-1:]), "no tissue")
+
+
+def _plan(
+    folder: TilesFolder, entries: Sequence[SlideEntry], files: Sequence[Path | None], settings: Settings
+) -> dict[int, str]:
+    """Plan each slide that is not planned yet; those that fail, with the reason.
+
+    Raises:
+        SlideError: It is not known what classes mean, of all slides.
+    """
+    failed: dict[int, str] = {}
+    unknown: dict[str, Path | None] = {}
+    with progress_bar() as bar:
+        task = bar.add_task("finding tissue", total=len(entries), completed=len(folder.planned))
+        for number, (entry, file) in enumerate(zip(entries, files, strict=True)):
+            if number in folder.planned:
+                continue
+            try:
+                folder.add_plan(number, *plan_slide(entry, file, settings))
+            except UnknownClassError as error:
+                unknown |= {name: unknown.get(name, file) for name in error.names}
+            except (TumorTraceError, OSError) as error:
+                failed[number] = str(error)
+                say(f"tile: {entry.path.name} could not be tiled: {error}")
+            bar.advance(task)
+    if unknown:
+        raise UnknownClassError(sorted(unknown), next(iter(unknown.values())))
+    return failed
+
+
+def _cut(
+    folder: TilesFolder,
+    number: int,
+    entry: SlideEntry,
+    file: Path | None,
+    settings: Settings,
+    quota: dict[int, int],
+    seed: int,
+    model: Model | None,
+    names: tuple[str, str],
+) -> TiledSlide:
+    """Write the tiles of a slide, and its picture."""
+    plan, tiles = folder.planned[number], folder.plan(number)
+    assert plan.level is not None
+    shard, preview = folder.names(number, entry.id)
+    with Slide(entry.path, bits=settings.bits) as slide:
+        scores = None
+        if model is not None:
+            negative = tiles["label"] == 0
+            scores = probabilities(model, slide, tiles[negative], settings.size, plan.level)
+            tiles.loc[negative, "probability"] = scores
+        chosen = choose(tiles, quota, entry.id, seed, scores)
+        rows = chosen.assign(
+            id=[f"{entry.id}_{x}_{y}" for x, y in zip(chosen["x"], chosen["y"], strict=True)],
+            group=entry.group or entry.id,
+            split=entry.split,
+            slide=entry.id,
+            side=chosen["width"],
+            level=plan.level,
+            resolution=settings.resolution,
+        )
+        write_shard(folder.folder / shard, slide, rows, settings.size, plan.level, lambda _: None)
+        size = slide.width, slide.height
+        regions = [] if file is None else read_annotations(file, size, [])
+        thumbnail = slide.thumbnail(_PICTURE)
+    draw_preview(folder.folder / preview, thumbnail, size, chosen, regions, settings.classes, names, entry.id)
+    counts = {str(label): int((chosen["label"] == label).sum()) for label in (0, 1)}
+    return plan.model_copy(update={"file": shard, "preview": preview, "tiles": counts})
+
+
+def _tell(out: Path, record: TilingRecord) -> int:
+    """Say what there is now; 1 where slides failed."""
+    for slide in record.slides:
+        for note in slide.notes:
+            say(f"note: {slide.id}: {note}")
+    tiled = [slide for slide in record.slides if slide.file]
+    totals = [sum(slide.tiles.get(label, 0) for slide in tiled) for label in ("0", "1")]
+    negative, positive = record.classes
+    told = f"{totals[1]:,} {positive} and {totals[0]:,} {negative}; {RESEARCH_USE}"
+    say(f"tile: {count(sum(totals), 'tile')} of {count(len(tiled), 'slide')}: {told}")
+    say(f"tile: look at {out / PREVIEWS}; then: tumortrace check {shlex.quote(str(out))}")
+    print(out)
+    if failed := [slide for slide in record.slides if slide.failed]:
+        say(f"tile: {len(failed)} of {len(record.slides)} slides could not be tiled:")
+        for slide in failed:
+            say(f"  {slide.failed}")
+    return int(bool(failed))

@@ -1,0 +1,1 @@
+"""Patches out of annotated slides: labels, samples, files, pictures."""

@@ -1,0 +1,104 @@
+"""Which tiles a slide has, and the label of each, before any is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tumortrace.errors import SlideError
+from tumortrace.records.tiles import TiledSlide
+from tumortrace.slides.annotations import read_annotations
+from tumortrace.slides.annotations.classes import Areas
+from tumortrace.slides.annotations.region import Region
+from tumortrace.slides.cohort import SlideEntry
+from tumortrace.slides.scale import level_to_read, require_bits
+from tumortrace.slides.slide import Slide
+from tumortrace.slides.tiles.labels import annotated, label_tiles, shares
+from tumortrace.slides.tiles.settings import Settings
+from tumortrace.slides.tiling import tile_tissue
+from tumortrace.slides.tissue import overview, tell_tissue
+
+
+def plan_slide(entry: SlideEntry, annotations: Path | None, settings: Settings) -> tuple[TiledSlide, pd.DataFrame]:
+    """What is known of a slide, and its labelled tiles.
+
+    Args:
+        entry: The slide.
+        annotations: Their file. Without it all tiles are negative where the slide's label is, and there are none else.
+        settings: How tiles are cut.
+
+    Returns:
+        Columns `x`, `y`, `width`, `height` (px of level 0), `tissue`, `label` (0 or 1) and `annotated` (class that
+        covers most of the tile; blank where none does), row by row.
+
+    Raises:
+        SlideError: The slide or its annotations cannot be read, or contradict the slide's label.
+        UnknownClassError: It is not known what a class of the annotations means.
+    """
+    with Slide(entry.path, bits=settings.bits) as slide:
+        require_bits(slide)
+        notes = list(slide.notes)
+        resolution = settings.resolution_of(slide, notes)
+        scale = settings.resolution / resolution
+        level = level_to_read(slide, scale, "auto", notes)
+        size = slide.width, slide.height
+        info = TiledSlide(id=entry.id, annotations="" if annotations is None else annotations.name)
+        info = info.model_copy(update={"resolution": round(resolution, 6), "level": level})
+        if annotations is None and entry.label != 0:
+            told = "no annotations" + ("" if entry.label is None else ", and its label says that it holds tumour")
+            notes.append(f"{told}: left out, as nothing says which of its tiles are tumour")
+            return info.model_copy(update={"notes": notes, "candidates": {"0": 0, "1": 0}}), _NOTHING
+        regions = [] if annotations is None else read_annotations(annotations, size, notes)
+        areas = settings.classes.areas(regions)
+        _refuse_contradiction(entry, annotations, areas)
+        thumbnail = overview(slide, resolution)
+        tissue = tell_tissue(thumbnail, resolution * slide.width / thumbnail.shape[1])
+        notes += tissue.notes
+        side = settings.size * scale
+        tiles = tile_tissue(
+            tissue.mask, size, (side, side), overlap=settings.overlap, minimum_tissue=settings.minimum_tissue
+        )
+    tiles = _labelled(tiles, regions, areas, settings, size, notes)
+    candidates = {str(label): int((tiles["label"] == label).sum()) for label in (0, 1)}
+    return info.model_copy(update={"notes": notes, "candidates": candidates}), tiles
+
+
+_NOTHING = pd.DataFrame(columns=["x", "y", "width", "height", "tissue", "label", "annotated"])
+
+
+def _labelled(
+    tiles: pd.DataFrame,
+    regions: list[Region],
+    areas: Areas,
+    settings: Settings,
+    size: tuple[int, int],
+    notes: list[str],
+) -> pd.DataFrame:
+    """The tiles that have a label, and are not left out."""
+    labels = label_tiles(tiles, areas, settings.rule, settings.share)
+    tiles = tiles.assign(annotated=annotated(tiles, regions, settings.classes))
+    if excluded := int(labels.isna().sum()):
+        notes.append(f"{excluded:,} tiles left out on excluded areas")
+    keep = labels.notna().to_numpy(copy=True)
+    if "edge" in settings.leave_out:
+        inside = (tiles["x"] + tiles["width"] <= size[0]) & (tiles["y"] + tiles["height"] <= size[1])
+        keep &= inside.to_numpy()
+    if "mixed" in settings.leave_out:
+        share = shares(tiles, areas.positive)
+        keep &= (share < 1e-9) | (share > 1 - 1e-9)
+    return tiles.assign(label=labels)[keep].astype({"label": np.int64}).reset_index(drop=True)
+
+
+def _refuse_contradiction(entry: SlideEntry, annotations: Path | None, areas: Areas) -> None:
+    if annotations is None or entry.label is None:
+        return
+    if bool(entry.label) == areas.positive.is_empty:
+        said = ("that it holds none", "tumour") if entry.label == 0 else ("that it holds tumour", "none")
+        raise SlideError(
+            f"its label says {said[0]}, its annotations outline {said[1]}",
+            where=annotations,
+            expected="both to agree",
+            remedy="correct one of them, or leave the slide out",
+        )

@@ -1,0 +1,65 @@
+"""Which of a slide's tiles are taken: all, so many of a class, as many of both."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+Counts = Mapping[int, int]
+"""Tiles by label, 0 and 1."""
+
+
+def quotas(counts: Sequence[Counts], per_slide: int | None, balanced: bool) -> list[dict[int, int]]:
+    """How many tiles of each label each slide gives.
+
+    Args:
+        counts: Of each slide, what there is.
+        per_slide: At most so many of a slide and class.
+        balanced: As many of both classes over all slides; of the more frequent one slides give alike, as far as they
+            have some.
+
+    Example:
+        >>> quotas([{0: 9, 1: 3}, {0: 1, 1: 0}, {0: 9, 1: 1}], None, True)
+        [{0: 2, 1: 3}, {0: 1, 1: 0}, {0: 1, 1: 1}]
+    """
+    most = np.array([[count.get(label, 0) for label in (0, 1)] for count in counts], np.int64).reshape(-1, 2)
+    if per_slide is not None:
+        most = np.minimum(most, per_slide)
+    if balanced:
+        target = int(most.sum(0).min())
+        most = np.stack([_level(most[:, label], target) for label in (0, 1)], 1)
+    return [{0: int(negative), 1: int(positive)} for negative, positive in most]
+
+
+def _level(most: np.ndarray, target: int) -> np.ndarray:
+    """At most `most` each, `target` in all: each gives alike as far as it has some, the first the odd ones."""
+    given = np.zeros_like(most)
+    while (rest := target - int(given.sum())) > 0 and (open_ := np.flatnonzero(given < most)).size:
+        step = max(1, rest // open_.size)
+        for place in open_[:rest] if rest < open_.size else open_:
+            given[place] = min(most[place], given[place] + step)
+    return given
+
+
+def choose(tiles: pd.DataFrame, quota: Counts, slide: str, seed: int, scores: np.ndarray | None = None) -> pd.DataFrame:
+    """The tiles of a slide that are taken, in their order.
+
+    Args:
+        tiles: Column `label`, 0 or 1.
+        quota: Of each label at most so many.
+        slide: Its id; with the seed it decides what is drawn, whatever other slides there are.
+        seed: Of the draw.
+        scores: Probabilities of the negative tiles, in their order: the highest are taken instead of drawn ones.
+    """
+    taken = []
+    for label, number in sorted(quota.items()):
+        rows = np.flatnonzero(tiles["label"].to_numpy() == label)
+        if label == 0 and scores is not None:
+            rows = rows[np.argsort(-scores, kind="stable")]
+        elif len(rows) > number:
+            rows = np.random.default_rng([seed, zlib.crc32(slide.encode()), label]).permutation(rows)
+        taken.append(rows[:number])
+    return tiles.iloc[np.sort(np.concatenate(taken))]

@@ -1,0 +1,86 @@
+"""All that decides which tiles of a slide there are and how they are labelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from tumortrace.errors import SlideError
+from tumortrace.records.record import Open
+from tumortrace.slides.annotations.classes import Classes
+from tumortrace.slides.scale import check_arguments
+from tumortrace.slides.slide import Slide
+from tumortrace.slides.tiles.labels import Border, Rule
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How tiles are cut.
+
+    Attributes:
+        size: Side of a tile in px, at `resolution` um per px.
+        slide_resolution: Um per px of slides that state none; `override_resolution` goes before what they state.
+        overlap: Share of its side by which a tile overlaps the next.
+        minimum_tissue: Smallest share of tissue in a tile.
+        rule: By which a tile is positive, with its `share`.
+        leave_out: `edge`: tiles that reach beyond the slide; `mixed`: those of which a part is positive.
+        classes: What the classes of annotations mean.
+        bits: Of deep slides that do not say theirs.
+
+    Raises:
+        SlideError: A value is out of range.
+    """
+
+    size: int = 96
+    resolution: float = 0.97
+    slide_resolution: float | None = None
+    override_resolution: float | None = None
+    overlap: float = 0.0
+    minimum_tissue: float = 0.25
+    rule: Rule = "centre-third"
+    share: float = 0.5
+    leave_out: tuple[Border, ...] = ()
+    classes: Classes = field(default_factory=Classes)
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        resolutions = {
+            "--resolution": self.resolution,
+            "--slide-resolution": self.slide_resolution,
+            "--override-resolution": self.override_resolution,
+        }
+        check_arguments(self.overlap, self.minimum_tissue, 1, self.bits, resolutions)
+        for name, value, valid, expected in (
+            ("--size", self.size, 8 <= self.size <= 4096, "8 to 4096 px"),
+            ("--share", self.share, 0 < self.share <= 1, "above 0, and 1 at most"),
+            ("--label-by", self.rule, self.rule in get_args(Rule), ", ".join(get_args(Rule))),
+        ):
+            if not valid:
+                raise SlideError(f"the value {value!r}", where=name, expected=expected, remedy="change it")
+
+    @property
+    def request(self) -> Open:
+        """The same as JSON takes it."""
+        values = {name: value for name, value in vars(self).items() if name not in ("classes", "leave_out")}
+        return values | {"classes": dict(self.classes.said), "leave_out": sorted(self.leave_out)}
+
+    def resolution_of(self, slide: Slide, notes: list[str]) -> float:
+        """Um per px of a slide at level 0; what is odd goes to `notes`.
+
+        Raises:
+            SlideError: Nobody says it.
+        """
+        stated = slide.resolution
+        if self.override_resolution is not None and stated is not None:
+            notes.append(f"states {stated:.4g} um/px; {self.override_resolution:.4g} was taken, as was asked")
+        resolution = self.override_resolution or stated or self.slide_resolution
+        if resolution is None:
+            raise SlideError(
+                slide.unbelieved or "states no resolution",
+                where=slide.path,
+                expected=f"um per pixel, as tiles have {self.resolution:g}",
+                remedy="state it with --slide-resolution, such as 0.25 for most 40x scans or 0.5 for 20x",
+            )
+        if self.resolution < 0.8 * resolution:
+            notes.append(f"coarser ({resolution:.3g} um/px) than its tiles ({self.resolution:.3g}), which are enlarged")
+        return resolution
