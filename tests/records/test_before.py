@@ -42,6 +42,7 @@ from tumortrace.records.metrics import AbstentionRecord, CalibrationRecord, Dist
 from tumortrace.records.plans import CrossvalRecord, FoldResult, LearningCurveRecord, StudyRecord
 from tumortrace.records.record import OnDisk
 from tumortrace.records.run import Run, RunRecord
+from tumortrace.records.tiles import TilingRecord
 
 BEFORE = Path(__file__).with_name("before")
 MINE, OTHER = "synthetic:patches?count=120", "synthetic:patches?count=40&seed=9"
@@ -71,6 +72,7 @@ RECORDS: list[tuple[type[OnDisk], str]] = [
     (SyntheticRecord, "patches"),
     (PreparedRecord, "prepared"),
     (FeaturesRecord, "."),
+    (TilingRecord, "tiles"),
 ]
 #: Parts with open names: metrics of a fold, channels of a picture, numbers of a test, what an export says of its model.
 OPEN = {"FoldResult", "ClassImages", "Histogram", "PairedTest", "ExportRecord"}

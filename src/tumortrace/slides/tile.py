@@ -37,8 +37,8 @@ _UNNAMED = ("negative", "positive")
 
 def tile(
     slides: Sequence[Path],
-    out: Path,
     *,
+    out: Path,
     annotations: Path | None = None,
     annotation_classes: Sequence[str] = (),
     label_by: Literal["centre-third", "share", "centre"] = "centre-third",

@@ -1,4 +1,4 @@
-"""The folder that `tumortrace tile` writes: patches of slides, a Parquet file a slide, and the record of their cutting."""
+"""The folder that `tumortrace tile` writes: patches of slides, a Parquet file for each, and the record of it."""
 
 from __future__ import annotations
 

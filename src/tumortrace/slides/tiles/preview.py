@@ -58,6 +58,8 @@ def draw_preview(
     counts = {label: int((tiles["label"] == label).sum()) for label in (0, 1)}
     lines = [(title, (0, 0, 0))]
     lines += [(f"{counts[label]:,} tiles {names[label]}", _LABELS[label]) for label in (1, 0)]
+    meanings = {classes.meaning(region.name) or "ignore" for region in regions}
+    lines += [(f"outlined: {name}", colour) for name, colour in _OUTLINES.items() if name in meanings]
     lines.append((RESEARCH_USE, (90, 90, 90)))
     _with_lines(shown, lines, target)
 

@@ -13,9 +13,11 @@ import shapely
 import tifffile
 from shapely.geometry import Polygon, box
 
+from tests.situations.situation import situation
 from tests.slides import drawn as write
 from tumortrace.cli.main import run
 from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.splits import assign_splits
 from tumortrace.images.decoding import read_image
 from tumortrace.records.tiles import TilingRecord
 from tumortrace.slides.annotations.classes import Areas
@@ -64,6 +66,12 @@ def files_of(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+@situation(
+    "slides",
+    there="a slide stitched from patches, and QuPath's outlines of those with tumour",
+    typed="tumortrace tile SLIDE -o TILES",
+    right="all labels come back, by each labelling rule",
+)
 @pytest.mark.parametrize("rule", ["centre-third", "share", "centre"])
 def test_the_outlines_that_were_stitched_give_all_labels_back(tmp_path, rule):
     slide, labels = stitched(tmp_path / "slides")
@@ -77,6 +85,12 @@ def test_the_outlines_that_were_stitched_give_all_labels_back(tmp_path, rule):
         assert (read_image(row.path) == pixels[row.y : row.y + SIDE, row.x : row.x + SIDE]).all()
 
 
+@situation(
+    "slides",
+    there="the same annotations from QuPath 0.2 to 0.7, ASAP and as a mask, with holes and exclusions",
+    typed="tumortrace tile SLIDE --annotations FILE --class Stroma=negative -o TILES",
+    right="the same tiles with the same labels",
+)
 def test_all_ways_of_writing_annotations_agree_in_every_tile(tmp_path):
     slide, _ = stitched(tmp_path / "slides")
     size = SIDE * COLUMNS, SIDE * ROWS
@@ -109,6 +123,12 @@ def test_each_rule_on_a_tile_worked_by_hand():
     assert label_tiles(tiles, excluded, "centre", 0.5).tolist() == [1]
 
 
+@situation(
+    "slides",
+    there="tiles on the edge of the slide, or of the tumour",
+    typed="tumortrace tile SLIDE --leave-out edge --leave-out mixed -o TILES",
+    right="they are left out",
+)
 def test_edges_and_mixed_tiles_are_left_out_on_request(tmp_path):
     slide, _ = stitched(tmp_path / "slides")
     drawn = [("Tumor", box(10, 10, 150, 150))]
@@ -121,6 +141,12 @@ def test_edges_and_mixed_tiles_are_left_out_on_request(tmp_path):
     assert table["label"].tolist() == [int(square.within(tumour)) for square in whole]
 
 
+@situation(
+    "slides",
+    there="annotations of a class Lesion, and some without a class",
+    typed="tumortrace tile SLIDE -o TILES",
+    right="refused, naming them, until --class says what they mean",
+)
 def test_classes_that_nobody_knows_are_told_and_not_guessed(tmp_path, capsys):
     slide, _ = stitched(tmp_path / "slides")
     write.qupath(tmp_path / "slides" / "a.geojson", [("Lesion", box(0, 0, 100, 100)), ("", box(0, 0, 9, 9))])
@@ -149,6 +175,12 @@ def table_of_slides(folder: Path, labels: list[str]) -> Path:
     return folder / "slides.csv"
 
 
+@situation(
+    "slides",
+    there="a table of slides, some without annotations",
+    typed="tumortrace tile slides.csv -o TILES",
+    right="negative where their label is; else left out, aloud",
+)
 def test_a_slide_without_annotations_is_negative_only_where_its_label_says_so(tmp_path, capsys):
     table = table_of_slides(tmp_path, ["tumour", "normal", "tumour", "normal"])
     (tmp_path / "slides" / "s2.geojson").unlink()
@@ -159,6 +191,12 @@ def test_a_slide_without_annotations_is_negative_only_where_its_label_says_so(tm
     assert "s2: no annotations, and its label says that it holds tumour: left out" in capsys.readouterr().err
 
 
+@situation(
+    "slides",
+    there="a broken slide, and a normal one with tumour outlined",
+    typed="tumortrace tile slides.csv -o TILES",
+    right="both told at the end; tiles of the others open",
+)
 def test_a_broken_slide_and_a_contradiction_are_told_at_the_end_and_not_in_the_way(tmp_path, capsys):
     table = table_of_slides(tmp_path, ["tumour", "normal", "normal"])
     (tmp_path / "slides" / "s1.tif").write_bytes(b"II*\0nothing")
@@ -180,6 +218,12 @@ def test_so_many_of_a_slide_and_class_and_as_many_of_both(tmp_path):
     assert quotas([{0: 9, 1: 3}, {0: 1, 1: 0}, {0: 9, 1: 1}], None, True) == [{0: 2, 1: 3}, {0: 1, 1: 0}, {0: 1, 1: 1}]
 
 
+@situation(
+    "slides",
+    there="a trained model and annotated slides",
+    typed="tumortrace tile SLIDES --per-slide 3 --mine RUN -o TILES",
+    right="negative tiles with the highest probability are taken",
+)
 def test_hard_negatives_are_those_that_a_model_is_surest_of(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
@@ -217,6 +261,12 @@ def test_the_same_call_is_not_done_twice_and_another_one_is_refused(tmp_path, ca
     assert "holds tiles that were cut otherwise: another sampling" in capsys.readouterr().err
 
 
+@situation(
+    "slides",
+    there="a call that was killed",
+    typed="tumortrace tile slides.csv -o TILES, again",
+    right="goes on with the next slide; the same bytes in every file",
+)
 def test_killed_and_called_again_it_ends_with_the_same_bytes(tmp_path):
     table = table_of_slides(tmp_path, ["tumour", "normal", "tumour"])
     tiled(tmp_path / "whole", table)
@@ -242,3 +292,37 @@ run({words!r})
     assert run(["check", str(out)]) != 0
     assert run(words) == 0
     assert files_of(out) == files_of(tmp_path / "whole" / "out")
+
+
+@situation(
+    "slides",
+    there="tiles of slides of which two each are of one patient",
+    typed="tumortrace train TILES",
+    right="no patient is in two splits",
+)
+def test_tiles_are_split_by_patient(tmp_path):
+    table = table_of_slides(tmp_path, ["tumour", "normal"] * 6)
+    tiled(tmp_path, table, "--per-slide", 4)
+    splits = assign_splits(open_cohort(tmp_path / "out"))
+    assert splits.leakage == "ruled out: splits share no slide or patient (6 groups)"
+    rows = splits.table.merge(open_cohort(tmp_path / "out").table[["id", "slide"]], on="id")
+    assert rows.groupby(rows["slide"].str[1:].astype(int) // 2)["split"].nunique().max() == 1
+    assert rows["split"].nunique() == 4
+
+
+def test_masks_beside_slides_are_no_slides_and_patients_come_from_names(tmp_path):
+    for name in ("p1-a", "p1-b"):
+        _, labels = stitched(tmp_path / "slides", name)
+        size = SIDE * COLUMNS, SIDE * ROWS
+        write.mask(tmp_path / "slides" / f"{name}_mask.png", outlines_of(labels), size, {"Tumor": 255}, step=4)
+    table = tiled(tmp_path, tmp_path / "slides", "--patient-pattern", "^[^-]+", "--minimum-tissue", 0)
+    assert table["group"].unique().tolist() == ["p1"]
+    assert (table.groupby("slide")["label"].sum() == labels.sum()).all()
+
+
+def test_two_files_of_annotations_of_a_slide_are_told(tmp_path, capsys):
+    slide, labels = stitched(tmp_path / "slides")
+    write.qupath(tmp_path / "slides" / "a.geojson", outlines_of(labels))
+    write.asap(tmp_path / "slides" / "a.xml", outlines_of(labels))
+    assert run(["tile", str(slide), "-o", str(tmp_path / "out")]) != 0
+    assert "two files of annotations of a.tif: a.geojson and a.xml" in capsys.readouterr().err
