@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from pydantic import JsonValue
 
 from tumortrace.cohorts.findings import count
 from tumortrace.errors import RunError, SlideError, TumorTraceError
@@ -150,7 +152,7 @@ def tile(
     return _tell(out, record)
 
 
-def _identity(entry: SlideEntry, annotations: Path | None) -> list[str | int | None]:
+def _identity(entry: SlideEntry, annotations: Path | None) -> list[JsonValue]:
     """By what a slide and what is known of it are known again."""
     drawn = None if annotations is None or not annotations.is_file() else sha256(annotations)
     return [entry.id, content_of(entry.path), entry.label, entry.group, entry.split, drawn]
@@ -187,13 +189,25 @@ def _fill(
             wanted = sum(min(quota[int(label)], there) for label, there in plan.candidates.items())
             if number not in folder.cut and wanted:
                 try:
-                    cut = _cut(folder, number, entries[number], files[number], settings, quota, seed, model, names)
+                    cut = _cut(
+                        folder,
+                        number,
+                        entries[number],
+                        files[number],
+                        settings,
+                        quota,
+                        seed,
+                        model,
+                        names,
+                        lambda tiles: bar.advance(task, tiles),
+                    )
                 except (TumorTraceError, OSError) as error:
                     failed[number] = str(error)
                     say(f"tile: {entries[number].path.name} could not be tiled: {error}")
                     continue
                 folder.add_cut(number, cut)
-            bar.advance(task, wanted)
+            else:
+                bar.advance(task, wanted)
     slides = [
         TiledSlide(id=entry.id, failed=failed[number])
         if number in failed
@@ -258,6 +272,7 @@ def _cut(
     seed: int,
     model: Model | None,
     names: tuple[str, str],
+    progress: Callable[[int], object],
 ) -> TiledSlide:
     """Write the tiles of a slide, and its picture."""
     plan, tiles = folder.planned[number], folder.plan(number)
@@ -279,7 +294,7 @@ def _cut(
             level=plan.level,
             resolution=settings.resolution,
         )
-        write_shard(folder.folder / shard, slide, rows, settings.size, plan.level, lambda _: None)
+        write_shard(folder.folder / shard, slide, rows, settings.size, plan.level, progress)
         size = slide.width, slide.height
         regions = [] if file is None else read_annotations(file, size, [])
         thumbnail = slide.thumbnail(_PICTURE)
