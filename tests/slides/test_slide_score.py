@@ -181,18 +181,18 @@ def test_slides_that_the_patches_model_knows_only_train(material: Material, tmp_
     cohort = open_slides(material.table)
     scans, _ = find_scans(material.scans, cohort)
     seen, told = seen_in_training(tmp_path, scans)
-    assert told.startswith("16 of 40 slides, or their patients, gave patches")
+    assert told.startswith("16 of 40 slides, or their patients, gave patches that it has learnt from")
     rows = features_of(scans)
     divided, notes = divide(rows, cohort, seen, 0)
     assert set(divided.loc[divided["group"].isin(patients), "split"]) == {"train"}
     assert set(divided["split"]) == {"train", "calibration", "test"}
-    assert notes[0].startswith("16 slides of patients whose patches the model has learnt from only train")
+    assert notes[0].startswith("16 slides of patients whose patches the model has learnt from: for training alone")
     given = rows.assign(
         split=np.where(rows["group"] == patients[0], "test", divided.set_index("id")["split"][rows["id"]])
     )
     kept, notes = divide(given, cohort, seen, 0)
     assert patients[0] not in set(kept["group"])
-    assert notes[0].startswith("warning: 2 slides are left out, as the patches' model has learnt from their patches")
+    assert notes[0].startswith("warning: 2 slides left out, as the patches' model has learnt from their patches")
 
 
 def test_shuffled_labels_give_half(material: Material) -> None:

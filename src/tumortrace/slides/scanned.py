@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tumortrace.cohorts.findings import count
 from tumortrace.errors import RunError
 from tumortrace.evaluation.froc import Detections, lesions_of, match
 from tumortrace.records.evaluation import ScanRecord
@@ -84,7 +85,7 @@ def find_scans(folder: Path, cohort: SlideCohort) -> tuple[list[Scanned], list[s
         )
     _require_alike(kept)
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-    return kept, [f"{len(missing)} slides have no scan and are left out: {some}"] if missing else []
+    return kept, [f"{count(len(missing), 'slide')} without a scan left out: {some}"] if missing else []
 
 
 def _require_alike(scans: list[Scanned]) -> None:
@@ -164,15 +165,13 @@ def seen_in_training(run: Path | None, scans: list[Scanned]) -> tuple[set[str], 
         )
     used = splits[splits["split"].isin(FITTED_ON)]
     names = {str(name).casefold() for column in ("id", "group") for name in used[column].dropna().unique()}
-    if used["group"].isna().all():
-        return set(), f"not known: {run} does not say from which slides its patches came"
     seen = {scan.entry.id for scan in scans if _names(scan.entry) & names}
-    if not seen:
-        return (
-            seen,
-            f"ruled out, as far as names tell: none of the {len(scans)} slides or patients gave patches to {run}",
-        )
-    return seen, f"{len(seen)} of {len(scans)} slides, or their patients, gave patches that the model has learnt from"
+    unknown = int(used["group"].isna().sum())
+    if seen:
+        return seen, f"{len(seen)} of {len(scans)} slides, or their patients, gave patches that it has learnt from"
+    if unknown:
+        return seen, f"not known: {run} does not say from which slides {count(unknown, 'image')} came"
+    return seen, f"ruled out, as far as names tell: {run} has learnt from none of the {count(len(scans), 'slide')}"
 
 
 def _names(entry: SlideEntry) -> set[str]:

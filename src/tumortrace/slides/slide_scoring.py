@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort
+from tumortrace.cohorts.findings import count
 from tumortrace.cohorts.splits import assign_splits
 from tumortrace.errors import RunError
 from tumortrace.evaluation.froc import froc
@@ -144,7 +145,7 @@ def _with_labels(rows: pd.DataFrame, table: Path, *, learns: bool) -> tuple[pd.D
     """
     labelled = rows["label"].notna()
     if labelled.any():
-        some = f"{(~labelled).sum()} slides without a label are left out"
+        some = f"{count(int((~labelled).sum()), 'slide')} without a label left out"
         return rows[labelled].reset_index(drop=True), [] if labelled.all() else [some]
     if learns:
         raise RunError(
@@ -175,9 +176,8 @@ def divide(rows: pd.DataFrame, cohort: SlideCohort, seen: set[str], seed: int) -
     else:
         known = rows["group"].isin(set(rows["group"][rows["id"].isin(seen)]))
         if known.any():
-            notes.append(
-                f"{known.sum()} slides of patients whose patches the model has learnt from only train the score"
-            )
+            told = f"{count(int(known.sum()), 'slide')} of patients whose patches the model has learnt from"
+            notes.append(f"{told}: for training alone")
     fresh = rows[~known]
     splits = assign_splits(
         Cohort("slides", "slides", fresh[["id", "label", "group", "split"]].assign(path=""), cohort.classes),
@@ -205,7 +205,7 @@ def _to_judge(rows: pd.DataFrame, seen: set[str]) -> tuple[pd.DataFrame, list[st
 
 def _left_out(names: pd.Series) -> str:
     some = ", ".join(names.head(3)) + (", ..." if len(names) > 3 else "")
-    return f"{len(names)} slides are left out, as the patches' model has learnt from their patches: {some}"
+    return f"{count(len(names), 'slide')} left out, as the patches' model has learnt from their patches: {some}"
 
 
 def _made_by(scan: Scanned, cohort: SlideCohort) -> dict[str, object]:
