@@ -90,7 +90,7 @@ def lesions_of(outlines: Sequence[Polygon | MultiPolygon], resolution: float) ->
     Example:
         >>> big, small = shapely.box(0, 0, 600, 600), shapely.box(2000, 0, 2060, 60)
         >>> [(round(lesion.axis), lesion.isolated) for lesion in lesions_of([big, small], 1.0)]
-        [(770, False), (150, True)]
+        [(777, False), (148, True)]
     """
     if not resolution > 0:
         raise PredictionsError(f"a resolution of {resolution}", expected="um per px, above 0")
