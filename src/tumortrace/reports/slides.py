@@ -20,6 +20,7 @@ from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.files import write_bytes
 from tumortrace.records.tables import SCANNED
 from tumortrace.reports.page import REPORT, Context, embed_image, embed_picture, write_page
+from tumortrace.reports.wording import called
 
 OVERVIEW = "overview.jpg"
 SHOWN = 12  # tiles of a kind
@@ -73,6 +74,7 @@ def write_scan_report(folder: Path, record: ScanRecord, pictures: ScanPictures) 
         "scan.html.j2",
         record=record.as_json(),
         verdict=[_verdict(record)],
+        positive=called(record.positive_class),
         plain=embed_image(Image.fromarray(pictures.thumbnail), _SIDE, "JPEG", quality=88),
         overview=embed_image(overview, _SIDE, "JPEG", quality=88),
         suspicious=[_shown(tile) for tile in pictures.suspicious],
@@ -110,9 +112,10 @@ def write_slides_report(folder: Path) -> Path:
 def _row(folder: Path, row: dict[object, object]) -> Context:
     place = folder / str(row["folder"])
     link = f"{quote(str(row['folder']))}/{REPORT}" if (place / REPORT).is_file() else None
-    return {**{str(name): value for name, value in row.items()}, "link": link} | {
-        "picture": embed_picture(place, OVERVIEW, _THUMBNAIL)
-    }
+    told: Context = {str(name): value for name, value in row.items()}
+    told |= {name: None if told[name] is None else int(told[name]) for name in ("label", "tiles")}
+    told["notes"] = [] if told["notes"] is None else str(told["notes"]).split("; ")
+    return told | {"link": link, "picture": embed_picture(place, OVERVIEW, _THUMBNAIL)}
 
 
 def _shown(tile: TilePicture) -> Context:
@@ -138,7 +141,7 @@ def _with_heat(thumbnail: np.ndarray, heat: np.ndarray) -> Image.Image:
 def _verdict(record: ScanRecord) -> str:
     if not record.tiles:
         return "No tile was looked at: no tissue was seen on this slide."
-    told = f"{record.positive_tiles:,} of {record.tiles:,} tiles are called {record.positive_class}"
+    told = f"{record.positive_tiles:,} of {record.tiles:,} tiles are called {called(record.positive_class)}"
     if record.referred_tiles:
         told += f", {record.referred_tiles:,} are referred to a person"
     if record.unfamiliar_tiles:
