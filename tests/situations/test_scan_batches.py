@@ -129,7 +129,7 @@ def test_one_damaged_slide_does_not_end_a_batch(tmp_path: Path, capsys: pytest.C
     slides = [write_slide(tmp_path / "a.tiff"), tmp_path / "b.tiff", write_slide(tmp_path / "c.tiff")]
     slides[1].write_bytes(slides[0].read_bytes()[:300])
     assert run(["scan", "run", *map(str, slides), "-o", str(tmp_path / "out")]) == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c", "report.html", "slides.csv"]
     last = capsys.readouterr().err.splitlines()[-2:]
     assert "1 of 3 slides could not be scanned" in last[0]
     assert "b.tiff" in last[1]
@@ -142,7 +142,7 @@ def test_a_folder_of_slides_is_scanned(tmp_path: Path) -> None:
     (tmp_path / "slides" / "notes.txt").write_text("none")
     folder, out = str(tmp_path / "slides"), tmp_path / "out"
     assert run(["scan", "run", folder, f"{folder}/a.tiff", "-o", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "report.html", "slides.csv"]
     (tmp_path / "none").mkdir()
     assert run(["scan", "run", str(tmp_path / "none"), "-o", str(out)]) == 1
 

@@ -174,6 +174,8 @@ def _cohort(paths: Sequence[Path], positive: str | None, patient_pattern: str | 
 
 
 def _batch_size(model: Model, max_memory: str | None) -> int:
+    if max_memory is None:
+        return BATCH
     network = getattr(model, "network", None)
     weights = sum(part.numel() * part.element_size() for part in network.parameters()) if network is not None else 0
     batch = batch_within(max_memory, model.info.patch_size, weights)
