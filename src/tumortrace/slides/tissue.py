@@ -60,14 +60,17 @@ class Tissue:
     @property
     def notes(self) -> list[str]:
         """What a reader of the scan should know of it."""
-        remedy = "--tissue-mask FILE says where tissue is"
+        return self.told("; --tissue-mask FILE says where tissue is")
+
+    def told(self, remedy: str = "") -> list[str]:
+        """What is to be known of it, with what to do where it is wrong."""
         notes = []
         if self.told_by == "darkness" and self.mask.any():
             notes.append("the slide is grey: tissue was told by its darkness")
         if not self.mask.any():
-            notes.append(f"no tissue found: {self.rest}; {remedy}" if self.rest else "no tissue found")
+            notes.append(f"no tissue found: {self.rest}{remedy}" if self.rest else "no tissue found")
         elif self.pale and self.pale >= NOTABLE:
-            notes.append(f"{self.pale:.0%} of what may be tissue was left out as too pale; {remedy}")
+            notes.append(f"{self.pale:.0%} of what may be tissue was left out as too pale{remedy}")
         return notes
 
 

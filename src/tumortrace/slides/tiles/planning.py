@@ -55,7 +55,7 @@ def plan_slide(entry: SlideEntry, annotations: Path | None, settings: Settings) 
         _refuse_contradiction(entry, annotations, areas)
         thumbnail = overview(slide, resolution)
         tissue = tell_tissue(thumbnail, resolution * slide.width / thumbnail.shape[1])
-        notes += tissue.notes
+        notes += tissue.told()
         side = settings.size * scale
         tiles = tile_tissue(
             tissue.mask, size, (side, side), overlap=settings.overlap, minimum_tissue=settings.minimum_tissue
