@@ -23,6 +23,8 @@ from tumortrace.models.bags.pooling import SlidePooling
 from tumortrace.training import experiment, finish, gradient
 from tumortrace.training.train import resume
 
+SMALL = ("model.arguments.hidden=32", "model.arguments.attention=16", "optimiser.lr=0.005")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
@@ -44,7 +46,7 @@ def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(bags: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of slide-attention on them."""
-    return train(bags, recipe="slide-attention", out=tmp_path_factory.mktemp("runs"), seed=0)
+    return train(bags, recipe="slide-attention", changes=SMALL, out=tmp_path_factory.mktemp("runs"), seed=0)
 
 
 def unseen_of(run: Path) -> pd.DataFrame:
@@ -57,7 +59,7 @@ def test_attention_finds_what_the_mean_loses(bags: Path, trained: Path, tmp_path
     found = unseen_of(trained)
     assert set(found["group"]) & set(splits_of(trained, "train")["group"]) == set()
     assert roc_auc_score(found["label"], found["logit"]) >= 0.95
-    mean = unseen_of(train(bags, recipe="slide-mean", out=tmp_path, seed=0))
+    mean = unseen_of(train(bags, recipe="slide-mean", changes=SMALL, out=tmp_path, seed=0))
     assert mean["id"].tolist() == found["id"].tolist()
     assert roc_auc_score(mean["label"], mean["logit"]) < roc_auc_score(found["label"], found["logit"])
 
@@ -107,7 +109,9 @@ def test_attention_lies_on_the_tiles_that_decide(bags: Path, trained: Path) -> N
 def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
     """With the patients' labels dealt anew, .5 lies within the interval of the AUROC over the patients not seen."""
     data = write_bags(tmp_path / "shuffled", share=0.1, tiles=20, width=4, patients=40, shuffled=True)
-    found = unseen_of(train(data, recipe="slide-attention", changes=["epochs=20"], out=tmp_path / "runs", seed=1))
+    found = unseen_of(
+        train(data, recipe="slide-attention", changes=[*SMALL, "epochs=20"], out=tmp_path / "runs", seed=1)
+    )
     random, areas = np.random.default_rng(0), []
     parts = [part for _, part in found.groupby("group")]
     while len(areas) < 300:
@@ -122,7 +126,7 @@ def test_a_killed_training_ends_with_the_same_bytes(
     bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted in the third epoch and resumed: the weights and predictions of an undisturbed training."""
-    changes = ["epochs=5", "tiles=50"]
+    changes = [*SMALL, "epochs=5", "tiles=50"]
     whole = train(bags, recipe="slide-attention", changes=changes, out=tmp_path / "whole")
     step, calls = gradient.GradientLearner._step, list[int]()
 

@@ -33,11 +33,13 @@ class Heat:
         values: float, shape (H, W); negative where it speaks against the positive class.
         title: Name of the method.
         unit: Of the values: "logit", or None where they have none.
+        label: Beside the scale, where it is not evidence for the positive class.
     """
 
     values: np.ndarray
     title: str
     unit: str | None = "logit"
+    label: str | None = None
 
     @property
     def limit(self) -> float:
@@ -129,7 +131,7 @@ def _add_scale(
     bar = figure.colorbar(colours, ax=list(places), fraction=0.046, extend=extend)
     bar.ax.set_ylim(-limit if signed else 0, limit)
     unit = "logit" if heats[0].unit == "logit" else "no unit"
-    bar.set_label(f"evidence for {positive_class} ({unit})", fontsize=8, parse_math=False)
+    bar.set_label(heats[0].label or f"evidence for {positive_class} ({unit})", fontsize=8, parse_math=False)
     bar.ax.tick_params(labelsize=7)
 
 

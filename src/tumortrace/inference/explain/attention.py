@@ -153,11 +153,8 @@ def _draw(
     """The slide, its attention as times that of a tile like all others, and its evidence."""
     picture = file.thumbnail()
     heats = [
-        Heat(_over(file, values, picture), name, unit)
-        for values, name, unit in (
-            (attention * len(attention), "attention, in means", None),
-            (evidence, "evidence", "logit"),
-        )
+        Heat(_over(file, attention * len(attention), picture), "attention", None, "times that of a tile on average"),
+        Heat(_over(file, evidence, picture), "evidence"),
     ]
     shown = tile_map(file, np.full(file.tiles, 200.0)) if picture is None else picture
     draw_explanation(path, shown, heats, title, positive_class, centre=False)

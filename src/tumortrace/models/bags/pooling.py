@@ -112,8 +112,8 @@ class SlidePooling(Network):
         self,
         input_size: tuple[int, int],
         pooling: str = "attention",
-        hidden: int = 32,
-        attention: int = 16,
+        hidden: int = 128,
+        attention: int = 64,
         dropout: float = 0.25,
     ) -> None:
         super().__init__()
