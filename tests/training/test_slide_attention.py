@@ -23,7 +23,7 @@ from tumortrace.models.bags.pooling import SlidePooling
 from tumortrace.training import experiment, finish, gradient
 from tumortrace.training.train import resume
 
-SMALL = ("model.arguments.hidden=32", "model.arguments.attention=16", "optimiser.lr=0.005")
+SMALL = ("model.arguments.hidden=32", "model.arguments.attention=16", "optimiser.lr=0.005", "epochs=40")
 
 
 @pytest.fixture(scope="module", autouse=True)
