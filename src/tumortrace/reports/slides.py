@@ -114,7 +114,7 @@ def _row(folder: Path, row: dict[object, object]) -> Context:
     link = f"{quote(str(row['folder']))}/{REPORT}" if (place / REPORT).is_file() else None
     told: Context = {str(name): value for name, value in row.items()}
     told |= {name: None if told[name] is None else int(told[name]) for name in ("label", "tiles")}
-    told["notes"] = [] if told["notes"] is None else str(told["notes"]).split("; ")
+    told["notes"] = [] if told["notes"] is None else str(told["notes"]).split(" | ")
     return told | {"link": link, "picture": embed_picture(place, OVERVIEW, _THUMBNAIL)}
 
 

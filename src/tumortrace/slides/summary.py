@@ -107,7 +107,7 @@ class Summary:
             "max_probability": record.max_probability,
             "referred_share": tiles and record.referred_tiles / tiles,
             "unfamiliar_share": None if tiles is None or unfamiliar is None else unfamiliar / tiles,
-            "notes": "; ".join(record.notes) or None,
+            "notes": " | ".join(record.notes) or None,
             "seconds": record.seconds,
             "folder": os.path.relpath(scan.folder, self.folder).replace(os.sep, "/"),
         }
