@@ -12,7 +12,7 @@ import pandas as pd
 
 from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
 from tumortrace.cohorts.seen import write_seen
-from tumortrace.errors import RunError
+from tumortrace.errors import RecipeError, RunError
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import build_network, count_parameters
 from tumortrace.models.bundle import Model, load_model
@@ -77,6 +77,8 @@ def train_members(
     if members < 2:
         raise RunError(f"{members} member(s)", expected="at least 2", remedy="leave --members out for a single network")
     chosen, changes = choose_recipe(recipe, changes, epochs, weights)
+    if chosen.takes_features:
+        raise RecipeError(f"--members with recipe {chosen.name}", expected="a recipe for images", remedy="leave it out")
     experiment = Experiment.begin(
         VERB,
         data,
