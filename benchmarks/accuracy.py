@@ -9,7 +9,6 @@ on two cores.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,12 @@ from results import (
     RESOLUTION,
     TESTED,
     TRAINED,
+    command,
     data,
     labels_section,
     percents,
     read,
     rows_to_markdown,
-    run_all,
     sample_with_test,
     shown,
     shown_spread,
@@ -176,19 +175,5 @@ def write(folder: Path, target: Path) -> None:
     write_text(target, "\n".join(lines).rstrip() + "\n")
 
 
-def main() -> None:
-    """Run or write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "write"))
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("target", type=Path, nargs="?", default=Path("docs/accuracy.md"))
-    parser.add_argument("--only", nargs="*", default=[], help=f"of {', '.join(PARTS)}")
-    chosen = parser.parse_args()
-    if chosen.what == "write":
-        write(chosen.folder, chosen.target)
-    else:
-        run_all(chosen.folder, PARTS, chosen.only)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, PARTS, write, Path("docs/accuracy.md"))

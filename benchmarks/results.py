@@ -498,19 +498,21 @@ def write(folder: Path, target: Path) -> None:
     write_text(target, "\n".join(lines).rstrip() + "\n")
 
 
-def main() -> None:
-    """Run or write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command(
+    words: str | None, parts: dict[str, Callable[[Path], Path]], write: Callable[[Path, Path], None], target: Path
+) -> None:
+    """The command line: run parts, or write the document."""
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "write"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("target", type=Path, nargs="?", default=Path("docs/results.md"))
-    parser.add_argument("--only", nargs="*", default=[], help=f"of {', '.join(PARTS)}")
+    parser.add_argument("target", type=Path, nargs="?", default=target)
+    parser.add_argument("--only", nargs="*", default=[], help=f"of {', '.join(parts)}")
     chosen = parser.parse_args()
     if chosen.what == "write":
         write(chosen.folder, chosen.target)
     else:
-        run_all(chosen.folder, PARTS, chosen.only)
+        run_all(chosen.folder, parts, chosen.only)
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, PARTS, write, Path("docs/results.md"))
