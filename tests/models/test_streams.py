@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from tests.models.test_exported import model
+from tumortrace.models.device import prepare_cpu
 from tumortrace.models.streams import streams
+from tumortrace.training.optimiser import Muon
 
 CPU = torch.device("cpu")
 
@@ -78,3 +80,28 @@ def test_predictions_in_streams_are_those_of_one_thread(monkeypatch: pytest.Monk
     alone = small.embedded(images, np.arange(50)[::-1])
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_numbers_too_small_to_be_fast_are_zero_in_every_stream() -> None:
+    """What decays does not end in numbers that make an operation a hundred times slower."""
+    torch.set_flush_denormal(False)
+    tiny = torch.tensor([1e-40])
+    assert (tiny * 1).item() > 0
+    with streams(CPU) as several:
+        assert list(several.map(lambda _: (tiny * 1).item(), range(4))) == [0.0] * 4
+
+
+def test_what_an_optimiser_remembers_of_a_dead_channel_ends_at_zero() -> None:
+    """Momentum of a gradient that has become 0: no step of a long training is slower than the first."""
+    prepare_cpu()
+    weight = torch.nn.Parameter(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)))
+    optimiser = Muon([weight], lr=0.001)
+    weight.grad = torch.ones(4, 8)
+    optimiser.step()
+    weight.grad = torch.tensor([[1.0], [1.0], [1.0], [0.0]]).expand(4, 8).contiguous()  # the last channel has died
+    for _ in range(1000):
+        optimiser.step()
+    memory = optimiser.state[weight]["momentum"]
+    assert (memory[3] == 0).all()
+    assert (memory[:3] > 0.5).all()

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import torch
 
+from tumortrace.models.device import prepare_cpu
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -66,7 +68,7 @@ def streams(device: torch.device, most: int | None = None) -> Iterator[Streams]:
     if device.type != "cpu" or count < 2:
         yield Streams()
         return
-    pool = ThreadPoolExecutor(count, "stream", torch.set_num_threads, (max(1, threads // count),))
+    pool = ThreadPoolExecutor(count, "stream", _begin, (max(1, threads // count),))
     try:
         list(pool.map(lambda _: None, range(count)))
         torch.set_num_threads(1)
@@ -74,3 +76,9 @@ def streams(device: torch.device, most: int | None = None) -> Iterator[Streams]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _begin(threads: int) -> None:
+    """What holds for each thread by itself."""
+    torch.set_num_threads(threads)
+    prepare_cpu()
