@@ -105,3 +105,21 @@ def test_what_an_optimiser_remembers_of_a_dead_channel_ends_at_zero() -> None:
     memory = optimiser.state[weight]["momentum"]
     assert (memory[3] == 0).all()
     assert (memory[:3] > 0.5).all()
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_matrices_that_learn_side_by_side_learn_the_same() -> None:
+    """To the last bit, momentum included."""
+    learnt = []
+    for several in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(size, generator=generator)) for size in ((8, 4, 3, 3), (4, 16), (8,))]
+        optimiser = Muon(weights, lr=0.01, weight_decay=0.1)
+        with streams(CPU) as pool:
+            optimiser.streams = pool if several else optimiser.streams
+            for _ in range(5):
+                for weight in weights:
+                    weight.grad = torch.randn(weight.shape, generator=generator)
+                optimiser.step()
+        learnt.append([*weights, *(optimiser.state[weight]["momentum"] for weight in weights[:2])])
+    assert all(torch.equal(one, other) for one, other in zip(*learnt, strict=True))

@@ -204,7 +204,7 @@ class GradientLearner:
         parts = np.array_split(batch, min(self.descent.parts, max(1, len(batch) // SMALLEST_PART)))
         shares = [len(rows) / len(batch) for rows in parts]
         learnt = list(self.streams.map(self._part, enumerate(parts)))
-        self.descent.step(shares, [part.gradients for part in learnt])
+        self.descent.step(shares, [part.gradients for part in learnt], self.streams)
         value = sum(share * part.loss for share, part in zip(shares, learnt, strict=True))
         self._require_number(value)
         self.outputs.append(torch.cat([part.outputs for part in learnt]))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from tumortrace.models.streams import Streams
 from tumortrace.training.options import Averaging, Optimiser
 
 # Coefficients and number of steps of the Newton-Schulz iteration in Jordan's description of Muon.
@@ -107,6 +108,7 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas})
+        self.streams = Streams()  # in which matrices are computed side by side
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -115,18 +117,27 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                gradient = parameter.grad
-                if gradient is None:
-                    continue
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                if parameter.ndim > 1 and len(parameter) > 1:
-                    direction = _matrix_step(gradient, self.state[parameter], group["momentum"])
-                else:
-                    direction = _vector_step(gradient, self.state[parameter], group["betas"])
-                parameter.sub_(direction, alpha=group["lr"])
+        learning = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for vector in (pair for pair in learning if not _is_matrix(pair[0])):
+            self._learn(vector)
+        for _ in self.streams.map(self._learn, (pair for pair in learning if _is_matrix(pair[0]))):
+            pass
         return loss
+
+    @torch.no_grad()  # which each stream has to say for itself
+    def _learn(self, learning: tuple[Tensor, dict[str, Any]]) -> None:
+        parameter, group = learning
+        gradient = cast(Tensor, parameter.grad)
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        if _is_matrix(parameter):
+            direction = _matrix_step(gradient, self.state[parameter], group["momentum"])
+        else:
+            direction = _vector_step(gradient, self.state[parameter], group["betas"])
+        parameter.sub_(direction, alpha=group["lr"])
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return parameter.ndim > 1 and len(parameter) > 1
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from torch.nn import functional
 from tumortrace.evaluation.measures import rises
 from tumortrace.models.architecture import Network, freeze, train_unfrozen
 from tumortrace.models.layers import Dropout, drawing_from
-from tumortrace.training.optimiser import build_average, build_optimiser
+from tumortrace.models.streams import Streams
+from tumortrace.training.optimiser import Muon, build_average, build_optimiser
 from tumortrace.training.options import Loss, Schedule
 from tumortrace.training.recipe import Recipe
 
@@ -108,13 +109,15 @@ class Descent:
         """Of what learns, in its order; nothing is added up in the parameters themselves."""
         return list(torch.autograd.grad(loss, self.learnt, allow_unused=True))
 
-    def step(self, shares: Sequence[float], gradients: Sequence[Sequence[Tensor | None]]) -> None:
+    def step(self, shares: Sequence[float], gradients: Sequence[Sequence[Tensor | None]], streams: Streams) -> None:
         """One step down the mean of the parts' gradients, each weighed by its share of the batch."""
         for parameter, *parts in zip(self.learnt, *gradients, strict=True):
             terms = [share * part for share, part in zip(shares, parts, strict=True) if part is not None]
             parameter.grad = reduce(torch.add, terms) if terms else None
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.learnt, self.clip)
+        if isinstance(self.optimiser, Muon):
+            self.optimiser.streams = streams
         self.optimiser.step()
         if self.averages_steps:
             self.update_average()
