@@ -36,9 +36,14 @@ if TYPE_CHECKING:
     from tumortrace.preparation.features import features as features
     from tumortrace.preparation.prepare import prepare as prepare
     from tumortrace.reports.report import report as report
+    from tumortrace.slides.batch import scan_slides as scan_slides
+    from tumortrace.slides.embed import embed_slides as embed_slides
     from tumortrace.slides.scan import scan as scan
+    from tumortrace.slides.slide_scoring import slide_score as slide_score
+    from tumortrace.slides.tile import tile as tile
     from tumortrace.training.crossval import crossval as crossval
     from tumortrace.training.crossval import resume_crossval as resume_crossval
+    from tumortrace.training.embed import embed as embed
     from tumortrace.training.ensemble import ensemble as ensemble
     from tumortrace.training.ensemble import resume_ensemble as resume_ensemble
     from tumortrace.training.ensemble import train_members as train_members
@@ -62,12 +67,14 @@ _HOMES = {
     "check": "cohorts.audit",
     "compare": "inference.compare",
     "crossval": "training.crossval",
+    "embed": "training.embed",
+    "embed_slides": "slides.embed",
     "ensemble": "training.ensemble",
     "evaluate": "inference.evaluate",
     "evaluate_predictions": "inference.evaluate_predictions",
     "explain": "inference.explain",
-    "export": "inference.export",
     "explore": "preparation.explore",
+    "export": "inference.export",
     "features": "preparation.features",
     "learning_curve": "training.learning_curve",
     "load_model": "models.bundle",
@@ -82,9 +89,12 @@ _HOMES = {
     "resume_learning_curve": "training.learning_curve",
     "resume_tuning": "training.tune",
     "scan": "slides.scan",
+    "scan_slides": "slides.batch",
     "serve": "app.server",
+    "slide_score": "slides.slide_scoring",
     "stress": "inference.stress",
     "synthesise": "cohorts.synthetic",
+    "tile": "slides.tile",
     "train": "training.train",
     "train_members": "training.ensemble",
     "tune": "training.tune",
