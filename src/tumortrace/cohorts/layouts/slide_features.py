@@ -33,7 +33,7 @@ _USUAL = "slides.csv"
 class SlideFeatures(Layout):
     """A bag of features for each slide."""
 
-    rank = 22
+    rank = 21
     looks_like = (
         "features of slides (an HDF5 file of features and coords a slide, of embed-slides, CLAM, TRIDENT, STAMP)"
     )
