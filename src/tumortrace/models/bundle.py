@@ -30,7 +30,7 @@ from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import Network, build_network, takes_features
 from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
-from tumortrace.models.device import prediction_batch, prepare_cpu, resolve_device
+from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.models.drift import DriftReference
 from tumortrace.models.layers import LogOdds
 from tumortrace.models.ood import OodDetector, likeness_features
@@ -114,7 +114,7 @@ class Model:
         folder: Path | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        prepare_cpu()
+        keep_memory()
         self.info, self.device, self.detector, self.folder, self.runtime = info, device, detector, folder, runtime
         self.drift = drift
         self.network: Network = network.to(device).to(memory_format=torch.channels_last).eval()

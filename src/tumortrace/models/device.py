@@ -57,19 +57,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return names[precision]
 
 
-def prepare_cpu() -> None:
-    """What CPUs need to be told, for this process and the calling thread.
-
-    Numbers too small for float32's usual form count as 0: processors compute with them a hundred times more slowly, and
-    what an optimiser remembers of channels that have died decays through them. glibc keeps large freed blocks for the
-    next batch: returning them costs training a third of its time.
-
-    Example:
-        >>> prepare_cpu()
-        >>> (torch.tensor([1e-40]) * 1).item()
-        0.0
-    """
-    torch.set_flush_denormal(True)
+def keep_memory() -> None:
+    """Let glibc keep large freed blocks for the next batch; returning them costs CPU training a third of its time."""
     trim_threshold, mmap_threshold = -1, -3
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):

@@ -16,7 +16,7 @@ from torch.nn import functional
 from tumortrace.errors import RunError
 from tumortrace.images.super_resolution import downsample, restoration_quality, run_generator
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
-from tumortrace.models.device import prepare_cpu
+from tumortrace.models.device import keep_memory
 from tumortrace.records.progress import progress_bar
 from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.record import Open
@@ -67,7 +67,7 @@ class Learner:
     def __init__(
         self, images: np.ndarray, rows: np.ndarray, checkpoint: Path, settings: Settings, device: torch.device
     ) -> None:
-        prepare_cpu()
+        keep_memory()
         self.images, self.rows, self.checkpoint = images, rows, checkpoint
         self.settings, self.scale, self.device = settings, settings.scale, device
         self.pixel_steps = settings.steps - round(settings.steps * settings.adversarial_share)

@@ -21,7 +21,7 @@ from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.telling import judge
 from tumortrace.errors import DataError
 from tumortrace.models.architecture import build_network
-from tumortrace.models.device import prepare_cpu, resolve_device, resolve_precision
+from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import replacing
 from tumortrace.records.output import require_file
@@ -113,7 +113,7 @@ def _draw(file: Path, material: Material, features: np.ndarray) -> None:
 
 def _computed(material: Material, recipe: Recipe, device: str, precision: str) -> tuple[np.ndarray, dict[str, Any]]:
     """The features of all images, float32 (N, D), and how they came to be."""
-    prepare_cpu()
+    keep_memory()
     where = resolve_device(device)
     exactly = resolve_precision("32" if precision == "auto" else precision, where)
     steps, cohort, store = recipe.preprocessing, material.cohort, material.store

@@ -25,7 +25,7 @@ from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.bags.pooling import SlidePooling
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
-from tumortrace.models.device import prediction_batch, prepare_cpu, resolve_device, resolve_precision
+from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
 from tumortrace.models.layers import LogOdds
 from tumortrace.models.streams import Streams, streams
 from tumortrace.models.weights import load_weights
@@ -66,7 +66,7 @@ class GradientLearner:
     """
 
     def __init__(self, task: Task) -> None:
-        prepare_cpu()
+        keep_memory()
         self.task, self.recipe, recipe = task, task.recipe, task.recipe
         self.device = resolve_device(task.device)
         self.precision = resolve_precision(task.precision, self.device)

@@ -16,7 +16,7 @@ from torch import nn
 from tumortrace.errors import RecipeError
 from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.description import Architecture
-from tumortrace.models.device import prepare_cpu, resolve_device, resolve_precision
+from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import track
@@ -43,7 +43,7 @@ class ProbeLearner:
     """
 
     def __init__(self, task: Task) -> None:
-        prepare_cpu()
+        keep_memory()
         self.task, recipe = task, task.recipe
         self.device = resolve_device(task.device)
         # As it will be used: prediction is in float32, and computing the features once is no long work.
