@@ -7,14 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from shapely.geometry import box
 
 from tests.situations.situation import situation
+from tests.slides.drawn import qupath
 from tests.slides.test_foci import map_of
 from tests.slides.test_slide_score import write_scan
 from tumortrace.cli.main import run
-from tumortrace.records.evaluation import NamedModel
+from tumortrace.errors import SlideError
+from tumortrace.evaluation.froc import MISS
+from tumortrace.records.evaluation import NamedModel, ScanRecord
 from tumortrace.records.slides import FittedScore, SlideScoreRecord, Weight
 from tumortrace.records.tables import PREDICTIONS
+from tumortrace.slides.annotations.classes import Classes
+from tumortrace.slides.cohort import SlideEntry
+from tumortrace.slides.scanned import Scanned, detections_of
 
 
 def slides(home: Path, labels: str) -> Path:
@@ -107,3 +114,27 @@ def test_a_learnt_score_on_new_slides(tmp_path: Path, capsys: pytest.CaptureFixt
     assert known["prediction"].tolist() == [0, 1, 0]
     SlideScoreRecord(fitted=fitted.model_copy(update={"overlap": 0.5})).write(tmp_path / "score")
     assert "overlaps that differ from those of the score (0.0)" in refused(capsys, *words)
+
+
+@situation(
+    "slides",
+    there="annotations that outline normal tissue and regions beside the tumour, or a class that is not known",
+    typed="tumortrace slide-score SCANS TABLE --class Atypia=ignore",
+    right="lesions of FROC are what is tumour; an unknown class is asked for",
+)
+def test_lesions_are_what_the_classes_say(tmp_path: Path) -> None:
+    """One lesion of two outlines: the other is normal; a surest tile on the normal one is a false alarm."""
+    slide = tmp_path / "a.tif"
+    slide.write_bytes(b"II*\0")
+    drawn = [("Tumor", box(0, 0, 600, 600)), ("normal", box(1000, 0, 1600, 600)), ("Region*", box(0, 0, 2000, 600))]
+    outlines = qupath(tmp_path / "a.geojson", drawn)
+    write_scan(tmp_path / "scan", slide, map_of(np.array([[0.8] + [0.0] * 11 + [0.9]])))
+    entry = SlideEntry("a", slide, 1, "a", annotations=outlines)
+    scan = Scanned(entry, tmp_path / "scan", ScanRecord.read(tmp_path / "scan"))
+    judged = detections_of(scan, Classes())
+    assert judged is not None
+    assert (judged.lesions, judged.hit.tolist(), judged.probability.tolist()) == (1, [MISS, 0], [0.9, 0.8])
+    qupath(outlines, [*drawn, ("Atypia", box(0, 0, 50, 50))])
+    with pytest.raises(SlideError, match="Atypia"):
+        detections_of(scan, Classes())
+    assert detections_of(scan, Classes.of(["Atypia=ignore"])) is not None

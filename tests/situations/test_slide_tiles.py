@@ -22,7 +22,7 @@ from tumortrace.images.decoding import read_image
 from tumortrace.records.tiles import TilingRecord
 from tumortrace.slides.annotations.classes import Areas
 from tumortrace.slides.tiles.labels import label_tiles
-from tumortrace.slides.tiles.sampling import quotas
+from tumortrace.slides.tiles.sampling import Sampling, quotas
 
 SIDE, COLUMNS, ROWS = 48, 8, 6
 RING = Polygon([(10, 10), (190, 10), (190, 190), (10, 190)], [[(70, 70), (130, 70), (130, 130), (70, 130)]])
@@ -215,7 +215,11 @@ def test_so_many_of_a_slide_and_class_and_as_many_of_both(tmp_path):
     assert tiles.groupby(["slide", "label"]).size().to_dict() == {("s0", 0): 5, ("s0", 1): 5, ("s1", 0): 5}
     balanced = tiled(tmp_path / "b", table, "--balanced")
     assert (balanced["label"] == 1).sum() == (balanced["label"] == 0).sum() > 0
-    assert quotas([{0: 9, 1: 3}, {0: 1, 1: 0}, {0: 9, 1: 1}], None, True) == [{0: 2, 1: 3}, {0: 1, 1: 0}, {0: 1, 1: 1}]
+    assert quotas([{0: 9, 1: 3}, {0: 1, 1: 0}, {0: 9, 1: 1}], Sampling(None, True, 0)) == [
+        {0: 2, 1: 3},
+        {0: 1, 1: 0},
+        {0: 1, 1: 1},
+    ]
 
 
 @situation(

@@ -112,3 +112,18 @@ def test_slides_named_together_are_each_once(tmp_path: Path) -> None:
     touched(tmp_path, "a/1.svs", "b/1.svs", "b/2.svs")
     cohort = join([open_slides(tmp_path / "a/1.svs"), open_slides(tmp_path / "b"), open_slides(tmp_path / "b/2.svs")])
     assert [entry.id for entry in cohort.entries] == ["a/1.svs", "b/1.svs", "2"]
+
+
+def test_masks_beside_slides_are_no_slides(tmp_path: Path) -> None:
+    """Of a folder they are left out, aloud, by every verb; a mask without its slide is one that was named so."""
+    touched(tmp_path, "a.svs", "a_mask.png", "b-labelled.tif", "c.tif", "c_mask.tif")
+    cohort = open_slides(tmp_path)
+    assert [entry.path.name for entry in cohort.entries] == ["a.svs", "b-labelled.tif", "c.tif"]
+    assert any("2 masks" in note for note in cohort.notes)
+
+
+def test_a_slide_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    """By its folder and by itself, however the path is written; the first naming holds."""
+    touched(tmp_path, "a.svs", "b.svs")
+    cohort = join([open_slides(tmp_path / "b.svs"), open_slides(tmp_path), open_slides(tmp_path / "." / "a.svs")])
+    assert [entry.id for entry in cohort.entries] == ["b", "a"]

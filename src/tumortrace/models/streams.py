@@ -58,8 +58,9 @@ class Streams:
 def streams(device: torch.device, most: int | None = None) -> Iterator[Streams]:
     """As many streams as torch would use threads, or `most`, among which these are divided.
 
-    Until the context is left the calling thread has one thread for its operations too. Gradients, inference mode and
-    autocast are each thread's own: what is mapped has to enter them by itself.
+    Until the context is left the calling thread has one thread for its operations too, and on CPUs small numbers count
+    as 0 (`small_as_zero`). Gradients, inference mode and autocast are each thread's own: what is mapped has to enter
+    them by itself.
     """
     threads = torch.get_num_threads()
     count = min(threads, most or threads)

@@ -17,6 +17,7 @@ from tumortrace.errors import RunError
 from tumortrace.images.super_resolution import downsample, restoration_quality, run_generator
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.device import keep_memory
+from tumortrace.models.streams import small_as_zero
 from tumortrace.records.progress import progress_bar
 from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.record import Open
@@ -86,7 +87,7 @@ class Learner:
         """Take the steps that are left; `held_out` are measured once before the adversarial part."""
         state, steps = self.state, self.settings.steps
         started = saved = time.monotonic()
-        with progress_bar() as bar:
+        with small_as_zero(), progress_bar() as bar:
             task = bar.add_task("learning super-resolution", total=steps, completed=state.step)
             while state.step < steps:
                 if state.step == self.pixel_steps:

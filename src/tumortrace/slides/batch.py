@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.identity import content_of
-from tumortrace.slides.listing import find_slides
 from tumortrace.slides.memory import BATCH, batch_within
 from tumortrace.slides.pace import Pace
 from tumortrace.slides.result import default_folder, holds, same_slide
@@ -168,9 +166,7 @@ def _cohort(paths: Sequence[Path], positive: str | None, patient_pattern: str | 
             parts.append(open_slides(path, positive=positive, patient_pattern=patient_pattern))
         else:
             parts.append(SlideCohort((SlideEntry(path.stem, path, group=path.stem),)))
-    cohort = join(parts)
-    once = set(find_slides([entry.path for entry in cohort.entries]))
-    return replace(cohort, entries=tuple(entry for entry in cohort.entries if entry.path in once))
+    return join(parts)
 
 
 def _batch_size(model: Model, max_memory: str | None) -> int:

@@ -7,14 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from tumortrace.cohorts.columns import column_groups, listed, split_column, with_label
+from tumortrace.cohorts.findings import count
 from tumortrace.cohorts.labels import Labels, binary_labels, is_blank
-from tumortrace.cohorts.names import split_of
+from tumortrace.cohorts.names import masks_among, split_of
 from tumortrace.cohorts.tables import examples, files_by_id, files_by_path, read_table, standard_columns, unique_ids
 from tumortrace.errors import CohortError, SlideError, shown
 from tumortrace.records.tables import SLIDES
@@ -121,46 +122,43 @@ def slides_place(data: str | Path) -> Path:
 
 
 def join(cohorts: Sequence[SlideCohort]) -> SlideCohort:
-    """Slides that are named together, each file once; ids that repeat get the name of the file's folder too.
+    """Slides that are named together, each file and DICOM series once; ids that repeat get the file's folder too.
 
     Raises:
         SlideError: A patient stands on two sides.
     """
-    if len(cohorts) == 1:
-        return cohorts[0]
-    entries: dict[Path, SlideEntry] = {}
-    for cohort in cohorts:
-        for entry in cohort.entries:
-            entries.setdefault(entry.path.resolve(), entry)
-    counts = Counter(entry.id for entry in entries.values())
-    kept = tuple(
-        entry if counts[entry.id] == 1 else _renamed(entry, f"{path.parent.name}/{path.name}")
-        for path, entry in entries.items()
-    )
+    named = {entry.path: entry for cohort in reversed(cohorts) for entry in reversed(cohort.entries)}
+    entries = [named[path] for path in find_slides([entry.path for cohort in cohorts for entry in cohort.entries])]
+    counts = Counter(entry.id for entry in entries)
+    kept = tuple(entry if counts[entry.id] == 1 else _renamed(entry) for entry in entries)
     _refuse_two_sides(kept, cohorts[0].entries[0].path.parent)
-    named = [cohort.classes for cohort in cohorts if any(entry.label is not None for entry in cohort.entries)]
+    known = [cohort.classes for cohort in cohorts if any(entry.label is not None for entry in cohort.entries)]
     notes = tuple(dict.fromkeys(note for cohort in cohorts for note in cohort.notes))
-    return SlideCohort(kept, named[0] if named else cohorts[0].classes, notes)
+    return SlideCohort(kept, known[0] if known else cohorts[0].classes, notes)
 
 
-def _renamed(entry: SlideEntry, name: str) -> SlideEntry:
-    group = name if entry.group == entry.id else entry.group
-    return SlideEntry(name, entry.path, entry.label, group, entry.split, entry.annotations)
+def _renamed(entry: SlideEntry) -> SlideEntry:
+    path = entry.path.resolve()
+    name = f"{path.parent.name}/{path.name}"
+    return replace(entry, id=name, group=name if entry.group == entry.id else entry.group)
 
 
 def _of_folder(folder: Path, positive: str | None) -> SlideCohort:
-    files = find_slides([folder])
-    relative = [os.path.relpath(file, folder).replace(os.sep, "/") for file in files]
+    files = {os.path.relpath(file, folder).replace(os.sep, "/"): file for file in find_slides([folder])}
+    masks = masks_among(list(files))
+    relative = [path for path in files if path not in set(masks)]
     ids, notes = unique_ids(relative)
+    if masks:
+        notes.append(f"{count(len(masks), 'mask')} of slides beside them left out, such as {masks[0]}")
     parents = [path.split("/")[:-1] for path in relative]
     splits = [split_of(parts[0]) if parts else None for parts in parents]
     if all(splits):
         parents = [parts[1:] for parts in parents]
     else:
-        splits = [None] * len(files)
+        splits = [None] * len(relative)
     labels = _folder_labels([parts[0] if parts else "" for parts in parents], positive, folder)
-    numbers = _numbers(labels, len(files))
-    entries = zip(ids, files, numbers, splits, strict=True)
+    numbers = _numbers(labels, len(relative))
+    entries = zip(ids, (files[path] for path in relative), numbers, splits, strict=True)
     return SlideCohort(
         tuple(SlideEntry(id_, file, label, id_, split) for id_, file, label, split in entries),
         labels.classes,
@@ -337,8 +335,8 @@ def _with_patients(cohort: SlideCohort, pattern: str, where: Path) -> SlideCohor
                 expected=f"names that {pattern!r} finds",
                 remedy="correct the pattern",
             )
-        entries.append(SlideEntry(entry.id, entry.path, entry.label, patient, entry.split, entry.annotations))
-    return SlideCohort(tuple(entries), cohort.classes, cohort.notes)
+        entries.append(replace(entry, group=patient))
+    return replace(cohort, entries=tuple(entries))
 
 
 def _refuse_two_sides(entries: Sequence[SlideEntry], where: Path) -> None:

@@ -24,11 +24,9 @@ from tumortrace.records.output import require_folder
 from tumortrace.records.progress import progress_bar, say
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import SLIDES
-from tumortrace.records.user_tables import SUFFIXES
-from tumortrace.slides.cohort import SlideCohort, open_slides
+from tumortrace.slides.cohort import SlideCohort, join, open_slides
 from tumortrace.slides.encoder import Encoder, encoder_of
 from tumortrace.slides.identity import content_of, digest_of
-from tumortrace.slides.listing import find_slides
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import read_tiles, tile_tissue
@@ -86,8 +84,8 @@ def embed_slides(
     Args:
         body: Run folder or bundle, or the name of a body: a foundation model (`tumortrace models`), or one of timm,
             torchvision or a hub.
-        slides: Slides, folders of them at any depth, or one table of slides with labels and patients (CSV, TSV,
-            Parquet), which is copied beside the features.
+        slides: Slides, folders of them at any depth, or tables of slides (CSV, TSV, Parquet); labels, patients and
+            splits that are known of them are written beside the features.
         out: Folder to write.
         layout: `plain` writes SLIDE.h5 as CLAM and TRIDENT have it (features, coords in px); `clam` the same in
             h5_files/, with pt_files/ beside; `stamp` SLIDE.h5 as STAMP has it (feats, coords in um).
@@ -117,7 +115,10 @@ def embed_slides(
     stated = {"--resolution": resolution, "--override-resolution": override_resolution}
     check_arguments(overlap, minimum_tissue, 1, bits, stated | {"--patch-resolution": patch_resolution})
     require_folder(out)
-    cohort, files = _slides_of(slides)
+    cohort = join([open_slides(path) for path in slides])
+    files = [entry.path for entry in cohort.entries]
+    for note in cohort.notes:
+        say(f"note: {note}")
     if tissue_mask is not None and len(files) > 1:
         found = f"one mask for {len(files)} slides"
         raise SlideError(found, where=tissue_mask, expected="one slide", remedy="embed them one by one")
@@ -139,8 +140,7 @@ def embed_slides(
     _require_one_body(asked, encoder)
     names = names_of(files)
     failed: list[str] = []
-    if cohort is not None:
-        _write_table(out, cohort, names)
+    _write_table(out, cohort, names)
     for number, (slide, name) in enumerate(zip(files, names, strict=True), 1):
         try:
             told = embed_slide(encoder, slide, name, asked)
@@ -251,16 +251,6 @@ def names_of(files: Sequence[Path]) -> list[str]:
             "slides of one name in folders of one name", expected="names that differ", remedy="rename them"
         )
     return chosen
-
-
-def _slides_of(slides: Sequence[Path]) -> tuple[SlideCohort | None, list[Path]]:
-    """The slides that are named; of one table or folder also what is known of them."""
-    if len(slides) != 1 or not (slides[0].is_dir() or slides[0].suffix.lower() in SUFFIXES):
-        return None, find_slides(slides)
-    cohort = open_slides(slides[0])
-    for note in cohort.notes:
-        say(f"note: {note}")
-    return cohort, [entry.path for entry in cohort.entries]
 
 
 def _write_table(folder: Path, cohort: SlideCohort, names: Sequence[str]) -> None:

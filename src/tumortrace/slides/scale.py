@@ -7,8 +7,13 @@ from tumortrace.images.depth import asked_for
 from tumortrace.slides.slide import RESOLUTIONS, Slide
 
 
-def slide_resolution(slide: Slide, given: float | None, override: float | None, notes: list[str]) -> float | None:
-    """Um per px of a slide: what it states, else `given`; `override` goes before both. What is odd goes to `notes`."""
+def slide_resolution(
+    slide: Slide, given: float | None, override: float | None, notes: list[str], option: str = "--resolution"
+) -> float | None:
+    """Um per px of a slide: what it states, else `given`; `override` goes before both. What is odd goes to `notes`.
+
+    `option` is what gives it in the command.
+    """
     stated = slide.resolution
     if override is not None:
         if stated is not None:
@@ -16,7 +21,7 @@ def slide_resolution(slide: Slide, given: float | None, override: float | None, 
         return override
     if stated is not None and given is not None and abs(given / stated - 1) > 0.01:
         notes.append(
-            f"the slide states {stated:.4g} um/px, which was taken; --resolution {given:.4g} is for slides that state "
+            f"the slide states {stated:.4g} um/px, which was taken; {option} {given:.4g} is for slides that state "
             "none (--override-resolution goes before what a slide states)"
         )
     return given if stated is None else stated

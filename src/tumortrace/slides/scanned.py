@@ -13,6 +13,8 @@ from tumortrace.evaluation.froc import Detections, lesions_of, match
 from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.tables import SPLITS, TILES
 from tumortrace.slides.annotations import read_annotations
+from tumortrace.slides.annotations.classes import Classes
+from tumortrace.slides.annotations.region import polygonal
 from tumortrace.slides.cohort import SlideCohort, SlideEntry
 from tumortrace.slides.foci import detections, grid_of
 from tumortrace.slides.identity import content_of
@@ -127,16 +129,24 @@ def features_of(scans: list[Scanned]) -> pd.DataFrame:
     return table.assign(label=table["label"].astype("Int64"), **names)
 
 
-def detections_of(scan: Scanned) -> Detections | None:
+def detections_of(scan: Scanned, classes: Classes) -> Detections | None:
     """What the map detects on a slide, judged by the outlines of its lesions.
+
+    Args:
+        scan: Of the slide.
+        classes: What the classes of its annotations mean: lesions are what is positive.
 
     Returns:
         None where the slide has no annotations and is not known to be without tumour.
+
+    Raises:
+        SlideError: Its annotations cannot be read, or it is not known what one of their classes means.
     """
     entry, record = scan.entry, scan.record
     if entry.annotations is not None:
-        regions = read_annotations(entry.annotations, (record.width, record.height))
-        lesions = lesions_of([region.geometry for region in regions], scan.resolution)
+        areas = classes.areas(read_annotations(entry.annotations, (record.width, record.height)), entry.annotations)
+        tumour = polygonal(areas.positive)
+        lesions = [] if tumour is None else lesions_of([tumour], scan.resolution)
     elif entry.label == 0:
         lesions = []
     else:

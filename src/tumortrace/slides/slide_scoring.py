@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +26,8 @@ from tumortrace.records.run import Data, RunRecord
 from tumortrace.records.slides import FittedScore, PatientStage, SlideScoreRecord
 from tumortrace.records.tables import PREDICTIONS
 from tumortrace.records.user_tables import SUFFIXES, read_text
+from tumortrace.slides.annotations.classes import Classes
+from tumortrace.slides.annotations.files import annotations_of
 from tumortrace.slides.cohort import SlideCohort, open_slides, slides_place
 from tumortrace.slides.foci import grid_of
 from tumortrace.slides.identity import digest_of
@@ -43,6 +47,7 @@ def slide_score(
     out: Path | None = None,
     score: Path | None = None,
     run: Path | None = None,
+    annotation_classes: Sequence[str] = (),
     positive: str | None = None,
     patient_pattern: str | None = None,
     threshold: str = "f1",
@@ -63,6 +68,8 @@ def slide_score(
             needed to judge it.
         run: Run of the patches' model, by whose groups slides are known that it has learnt from; by default the run in
             whose folder the scans lie.
+        annotation_classes: What a class of annotations means for the lesions of FROC, as for `tile`: `NAME=positive`,
+            `negative`, `exclude` or `ignore`. Tumor, metastases, normal and the like are known.
         positive: Name of the positive class, where it is not known by its spelling.
         patient_pattern: Regular expression that finds the patient in a slide's name.
         threshold: Policy that chooses the threshold, such as `specificity>=0.9`.
@@ -82,7 +89,10 @@ def slide_score(
     _check(threshold, coverage)
     known = None if score is None else SlideScoreRecord.read(score).fitted
     table = slides_place(table)
+    classes = Classes.of(annotation_classes)
     cohort = open_slides(table, positive=positive, patient_pattern=patient_pattern)
+    outlined = zip(cohort.entries, annotations_of(cohort.entries, None), strict=True)
+    cohort = replace(cohort, entries=tuple(replace(entry, annotations=file) for entry, file in outlined))
     found, missing = find_scans(scans, cohort)
     notes = [*cohort.notes, *missing]
     rows, said = _with_labels(features_of(found), table, learns=known is None)
@@ -113,6 +123,7 @@ def slide_score(
                 table,
                 score=score,
                 run=run,
+                annotation_classes=annotation_classes,
                 positive=positive,
                 patient_pattern=patient_pattern,
                 threshold=threshold,
@@ -128,7 +139,7 @@ def slide_score(
         | provenance()
     )
     say(f"slide-score: patches' model: {leakage}")
-    return _write(folder, record, rows, judged, cohort, patients, table)
+    return _write(folder, record, rows, judged, classes, patients, table)
 
 
 def _check(threshold: str, coverage: float | None) -> None:
@@ -261,7 +272,7 @@ def _write(
     record: SlideScoreRecord,
     rows: pd.DataFrame,
     judged: dict[str, Scanned],
-    cohort: SlideCohort,
+    classes: Classes,
     patients: list[PatientStage],
     table: Path,
 ) -> Path:
@@ -278,7 +289,7 @@ def _write(
         return folder
     rows = rows.assign(label=rows["label"].astype(int))
     by_split = {str(name): part for name, part in rows.groupby("split", sort=False)}
-    lesions = {name: [detections_of(judged[slide]) for slide in part["id"]] for name, part in by_split.items()}
+    lesions = {name: [detections_of(judged[slide], classes) for slide in part["id"]] for name, part in by_split.items()}
     kappas = {name: agreement([row for row in patients if row.split == name]) for name in by_split}
     record = record.model_copy(
         update={

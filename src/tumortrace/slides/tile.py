@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -18,19 +19,16 @@ from tumortrace.records.record import Open
 from tumortrace.records.tiles import PREVIEWS, TiledSlide, TilingRecord
 from tumortrace.slides.annotations import read_annotations
 from tumortrace.slides.annotations.classes import Classes, UnknownClassError
+from tumortrace.slides.annotations.files import annotations_of
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.slide import Slide
-from tumortrace.slides.tiles.files import annotations_of, without_masks
 from tumortrace.slides.tiles.folder import TilesFolder
 from tumortrace.slides.tiles.planning import plan_slide
 from tumortrace.slides.tiles.preview import draw_preview
-from tumortrace.slides.tiles.sampling import choose, quotas
+from tumortrace.slides.tiles.sampling import Sampling, choose, quotas
 from tumortrace.slides.tiles.settings import Settings
 from tumortrace.slides.tiles.shards import probabilities, require_alike, write_shard
-
-if TYPE_CHECKING:
-    from tumortrace.models.bundle import Model
 
 PROCEDURE = 1  # raised whenever the same arguments give other tiles
 _PICTURE = 1024  # px, of the longer side of a preview
@@ -115,26 +113,21 @@ def tile(
         Classes.of(annotation_classes),
         bits,
     )
-    if per_slide is not None and per_slide < 1:
-        raise SlideError(f"the value {per_slide}", where="--per-slide", expected="at least 1", remedy="change it")
-    if mine is not None and per_slide is None and not balanced:
-        raise SlideError("--mine without --per-slide or --balanced", expected="how many", remedy="add one of them")
+    sampling = Sampling(per_slide, balanced, seed, mine is not None)
     cohort = join([open_slides(path, positive=positive, patient_pattern=patient_pattern) for path in slides])
-    entries = without_masks(cohort.entries)
-    files = annotations_of(entries, annotations)
-    model = None
+    files = annotations_of(cohort.entries, annotations)
     if mine is not None:
         from tumortrace.models.bundle import load_model
 
         model = load_model(mine, device=device)
-        model.require_preparation(None, entries[0].path.name)
+        model.require_preparation(None, cohort.entries[0].path.name)
         require_alike(model, size, resolution, mine)
-    sampling: Open = {"per_slide": per_slide, "balanced": balanced, "seed": seed}
+        sampling = replace(sampling, model=model)
     request: Open = {
         "procedure": PROCEDURE,
         "settings": settings.request,
-        "slides": [_identity(entry, file) for entry, file in zip(entries, files, strict=True)],
-        "sampling": sampling | ({} if model is None else {"model": model.info.weights_sha256}),
+        "slides": [_identity(entry, file) for entry, file in zip(cohort.entries, files, strict=True)],
+        "sampling": sampling.request,
     }
     folder = TilesFolder(out, request)
     with folder.locked():
@@ -143,7 +136,7 @@ def tile(
                 say(f"note: {note}")
             folder.begin()
             try:
-                record = _fill(folder, cohort, entries, files, settings, per_slide, balanced, seed, model)
+                record = _fill(folder, cohort, files, settings, sampling)
             except KeyboardInterrupt:
                 remedy = "the same command goes on where it stopped"
                 raise RunError("interrupted", where=out, remedy=remedy) from None
@@ -161,19 +154,16 @@ def _identity(entry: SlideEntry, annotations: Path | None) -> list[JsonValue]:
 def _fill(
     folder: TilesFolder,
     cohort: SlideCohort,
-    entries: Sequence[SlideEntry],
     files: Sequence[Path | None],
     settings: Settings,
-    per_slide: int | None,
-    balanced: bool,
-    seed: int,
-    model: Model | None,
+    sampling: Sampling,
 ) -> TilingRecord:
     """Plan all slides, then cut them one after the other."""
+    entries = cohort.entries
     failed = _plan(folder, entries, files, settings)
     numbers = sorted(folder.planned)
     plans = [folder.planned[number] for number in numbers]
-    shares = quotas([{int(k): v for k, v in plan.candidates.items()} for plan in plans], per_slide, balanced)
+    shares = quotas([{int(k): v for k, v in plan.candidates.items()} for plan in plans], sampling)
     total = sum(sum(quota.values()) for quota in shares)
     if not total:
         raise SlideError(
@@ -195,9 +185,8 @@ def _fill(
                         entries[number],
                         files[number],
                         settings,
+                        sampling,
                         quota,
-                        seed,
-                        model,
                         names,
                         lambda tiles: bar.advance(task, tiles),
                     )
@@ -268,9 +257,8 @@ def _cut(
     entry: SlideEntry,
     file: Path | None,
     settings: Settings,
+    sampling: Sampling,
     quota: dict[int, int],
-    seed: int,
-    model: Model | None,
     names: tuple[str, str],
     progress: Callable[[int], object],
 ) -> TiledSlide:
@@ -280,11 +268,11 @@ def _cut(
     shard, preview = folder.names(number, entry.id)
     with Slide(entry.path, bits=settings.bits) as slide:
         scores = None
-        if model is not None:
+        if sampling.model is not None:
             negative = tiles["label"] == 0
-            scores = probabilities(model, slide, tiles[negative], settings.size, plan.level)
+            scores = probabilities(sampling.model, slide, tiles[negative], settings.size, plan.level)
             tiles.loc[negative, "probability"] = scores
-        chosen = choose(tiles, quota, entry.id, seed, scores)
+        chosen = choose(tiles, quota, entry.id, sampling.seed, scores)
         rows = chosen.assign(
             id=[f"{entry.id}_{x}_{y}" for x, y in zip(chosen["x"], chosen["y"], strict=True)],
             group=entry.group or entry.id,

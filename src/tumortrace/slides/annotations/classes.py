@@ -92,14 +92,14 @@ class Classes:
         """Names whose meaning is not known, sorted; `none` for those without."""
         return sorted({region.name or _NONE for region in regions if self.meaning(region.name) is None})
 
-    def areas(self, regions: Sequence[Region]) -> Areas:
-        """What is positive and what is excluded, each one area.
+    def areas(self, regions: Sequence[Region], where: object = None) -> Areas:
+        """What is positive and what is excluded, each one area; `where` is named in errors.
 
         Raises:
             UnknownClassError: The meaning of a class is not known.
         """
         if unknown := self.unknown(regions):
-            raise UnknownClassError(unknown)
+            raise UnknownClassError(unknown, where)
         by = {meaning: _union(regions, self, meaning) for meaning in get_args(Meaning)}
         return Areas(by["positive"].difference(by["negative"]), by["exclude"])
 

@@ -4,31 +4,74 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from tumortrace.errors import SlideError
+from tumortrace.records.record import Open
+
+if TYPE_CHECKING:
+    from tumortrace.models.bundle import Model
 
 Counts = Mapping[int, int]
 """Tiles by label, 0 and 1."""
 
 
-def quotas(counts: Sequence[Counts], per_slide: int | None, balanced: bool) -> list[dict[int, int]]:
+@dataclass(frozen=True)
+class Sampling:
+    """Which of the tiles that there are will be cut.
+
+    Attributes:
+        per_slide: At most so many of a slide and class.
+        balanced: As many of both classes.
+        seed: Of the draw.
+        mines: Whether negative tiles are those of the highest probability, in place of drawn ones.
+        model: That says it.
+
+    Raises:
+        SlideError: A slide is to give none, or those that are to be mined have no number.
+    """
+
+    per_slide: int | None
+    balanced: bool
+    seed: int
+    mines: bool = False
+    model: Model | None = None
+
+    def __post_init__(self) -> None:
+        if self.per_slide is not None and self.per_slide < 1:
+            raise SlideError(
+                f"the value {self.per_slide}", where="--per-slide", expected="at least 1", remedy="change it"
+            )
+        if self.mines and self.per_slide is None and not self.balanced:
+            raise SlideError("--mine without --per-slide or --balanced", expected="how many", remedy="add one of them")
+
+    @property
+    def request(self) -> Open:
+        """The same as JSON takes it."""
+        told: Open = {"per_slide": self.per_slide, "balanced": self.balanced, "seed": self.seed}
+        return told if self.model is None else told | {"model": self.model.info.weights_sha256}
+
+
+def quotas(counts: Sequence[Counts], sampling: Sampling) -> list[dict[int, int]]:
     """How many tiles of each label each slide gives.
 
     Args:
         counts: Of each slide, what there is.
-        per_slide: At most so many of a slide and class.
-        balanced: As many of both classes over all slides; of the more frequent one slides give alike, as far as they
-            have some.
+        sampling: How many are asked for. Where classes are balanced, it is over all slides; of the more frequent class
+            slides give alike, as far as they have some.
 
     Example:
-        >>> quotas([{0: 9, 1: 3}, {0: 1, 1: 0}, {0: 9, 1: 1}], None, True)
+        >>> quotas([{0: 9, 1: 3}, {0: 1, 1: 0}, {0: 9, 1: 1}], Sampling(None, True, 0))
         [{0: 2, 1: 3}, {0: 1, 1: 0}, {0: 1, 1: 1}]
     """
     most = np.array([[count.get(label, 0) for label in (0, 1)] for count in counts], np.int64).reshape(-1, 2)
-    if per_slide is not None:
-        most = np.minimum(most, per_slide)
-    if balanced:
+    if sampling.per_slide is not None:
+        most = np.minimum(most, sampling.per_slide)
+    if sampling.balanced:
         target = int(most.sum(0).min())
         most = np.stack([_level(most[:, label], target) for label in (0, 1)], 1)
     return [{0: int(negative), 1: int(positive)} for negative, positive in most]

@@ -8,7 +8,7 @@ from typing import get_args
 from tumortrace.errors import SlideError
 from tumortrace.records.record import Open
 from tumortrace.slides.annotations.classes import Classes
-from tumortrace.slides.scale import check_arguments
+from tumortrace.slides.scale import check_arguments, slide_resolution
 from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiles.labels import Border, Rule
 
@@ -70,10 +70,9 @@ class Settings:
         Raises:
             SlideError: Nobody says it.
         """
-        stated = slide.resolution
-        if self.override_resolution is not None and stated is not None:
-            notes.append(f"states {stated:.4g} um/px; {self.override_resolution:.4g} was taken, as was asked")
-        resolution = self.override_resolution or stated or self.slide_resolution
+        resolution = slide_resolution(
+            slide, self.slide_resolution, self.override_resolution, notes, "--slide-resolution"
+        )
         if resolution is None:
             raise SlideError(
                 slide.unbelieved or "states no resolution",

@@ -13,16 +13,6 @@ _OUTLINES = tuple(ending for ending in ENDINGS if ending not in (".png", ".tif",
 _MASKS = tuple(f"{mark}mask{ending}" for mark in ("_", "-") for ending in (".png", ".tif", ".tiff"))
 
 
-def without_masks(entries: Sequence[SlideEntry]) -> list[SlideEntry]:
-    """The slides without masks of others that lie beside them (`a_mask.png` beside `a.svs`)."""
-    names = {(entry.path.parent, entry.path.stem.lower()) for entry in entries}
-    return [entry for entry in entries if not any((entry.path.parent, stem) in names for stem in _masked(entry.path))]
-
-
-def _masked(path: Path) -> list[str]:
-    return [path.name.lower().removesuffix(mask) for mask in _MASKS if path.name.lower().endswith(mask)]
-
-
 def annotations_of(entries: Sequence[SlideEntry], where: Path | None) -> list[Path | None]:
     """The file of annotations of each slide: what the table names, else by name in `where`, else beside the slide.
 
