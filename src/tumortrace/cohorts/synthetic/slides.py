@@ -23,6 +23,7 @@ SHAPE = (512, 2304)
 """Rows and columns at 1 um per pixel, as of the patches: long, so that a macro-metastasis of more than 2 mm fits."""
 CLASSES = ("normal", "tumour")
 PER_PATIENT = 2
+TRIES = 200  # of a place for a lesion
 APART = 100  # um between two lesions at least; CAMELYON16 joins what lies closer than 75
 
 # The largest lesion of the slides of one patient after another; half of the slides hold none.
@@ -134,8 +135,11 @@ def draw_patient_slide(index: int, seed: int, largest: SizeClass) -> tuple[NDArr
 
 def draw_lesions(rng: np.random.Generator, largest: SizeClass) -> tuple[Outline, list[Outline]]:
     """The outline of a slide's tissue, and those of its lesions, largest first."""
-    border = _border(rng)
-    return border, _place(rng, border, _LESIONS[largest])
+    while True:  # a strip in which one of them finds no place is drawn anew
+        border = _border(rng)
+        lesions = _place(rng, border, _LESIONS[largest])
+        if lesions is not None:
+            return border, lesions
 
 
 def _border(rng: np.random.Generator) -> Outline:
@@ -147,18 +151,20 @@ def _border(rng: np.random.Generator) -> Outline:
     return wave / 400 * reach[:, None] + np.array(SHAPE) / 2
 
 
-def _place(rng: np.random.Generator, border: Outline, wanted: tuple[_Lesion, ...]) -> list[Outline]:
-    """Lesions of the wanted extents within the tissue, apart from one another."""
+def _place(rng: np.random.Generator, border: Outline, wanted: tuple[_Lesion, ...]) -> list[Outline] | None:
+    """Lesions of the wanted extents within the tissue, apart from one another; None where one finds no place."""
     tissue, placed, outlines = Polygon(border).buffer(-5), Polygon(), list[Outline]()
     for extents, widths in wanted:
         extent, width = rng.uniform(*extents), rng.uniform(*widths)
-        while True:
+        for _ in range(TRIES):
             reach = np.maximum((np.array(SHAPE) - (width * extent, extent)) / 2 - 40, 5)
             centre = np.array(SHAPE) / 2 + rng.uniform(-reach, reach)
             outline = _lesion(rng, extent, width) + centre
             shape = Polygon(outline)
             if shape.is_valid and tissue.contains(shape) and (placed.is_empty or placed.distance(shape) > APART):
                 break
+        else:
+            return None
         placed = placed.union(shape)
         outlines.append(outline)
     return outlines
