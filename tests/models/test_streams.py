@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from tests.models.test_exported import model
+from tumortrace.models.bundle import Model
+from tumortrace.models.runtimes import Outputs
 from tumortrace.models.streams import streams
 from tumortrace.training.optimiser import Muon
 
@@ -124,3 +126,20 @@ def test_matrices_that_learn_side_by_side_learn_the_same() -> None:
                 optimiser.step()
         learnt.append([*weights, *(optimiser.state[weight]["momentum"] for weight in weights[:2])])
     assert all(torch.equal(one, other) for one, other in zip(*learnt, strict=True))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_one_batch_is_computed_by_both_cores_without_shared_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty images are two batches of a thread each, on one core the same two."""
+    network = model("centre-resnet", {"stem": 8, "widths": [8], "depths": [1]})
+    sizes: list[tuple[int, int]] = []
+    real = Model._batch
+
+    def batch(self: Model, images: np.ndarray, embed: bool) -> Outputs:
+        sizes.append((len(images), torch.get_num_threads()))
+        return real(self, images, embed)
+
+    monkeypatch.setattr(Model, "_batch", batch)
+    images = np.random.default_rng(0).integers(0, 256, (40, *network.info.patch_size, 3), dtype=np.uint8)
+    network.assess(images)
+    assert sizes == [(20, 1), (20, 1)]

@@ -43,6 +43,7 @@ from tumortrace.records.model import DESCRIPTION, GENERATOR, WEIGHTS
 from tumortrace.records.progress import track
 from tumortrace.records.run import Run, RunRecord
 
+SMALLEST_BATCH = 8  # images that are not divided
 REMEDY = "copy the bundle again from where it came"
 Rows = Sequence[int] | np.ndarray | None
 
@@ -280,15 +281,17 @@ class Model:
         self.require_shape(images, self.info.graph_size if prepared else None)
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
         size = prediction_batch(self.info.preprocessing.output_size(self.info.patch_size))
+        if self.runtime is None:  # few images are two batches too, on every machine
+            size = min(size, max(SMALLEST_BATCH, -(-len(rows) // 2)))
         starts: Iterable[int] = range(0, len(rows), size)
         if description:
             starts = track(starts, description)
         batches = (images[rows[start : start + size]] for start in starts)
         ready = (np.ascontiguousarray(batch) if prepared else self.info.prepare(batch) for batch in batches)
         compute = self.runtime or partial(self._batch, embed=embed)
-        # one batch, or a runtime with threads of its own, is shared out by all cores
-        alone = self.runtime is not None or len(rows) <= size
-        with streams(self.device, 1 if alone else None) as several:
+        # cores are divided among the batches; a runtime has threads of its own
+        most = 1 if self.runtime is not None else max(1, -(-len(rows) // size))
+        with streams(self.device, most) as several:
             parts = list(several.map(compute, ready))
         if not parts:
             return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
