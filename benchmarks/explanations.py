@@ -92,7 +92,7 @@ def page(record: dict[str, Any]) -> str:
         lines.append(f"| `{name}` | {method.title}, {method.paper}: {WHAT[name]} | {unit} | {needs} |")
     lines += [RULES, "## Whether to believe them\n"]
     lines.append(
-        f"""Recipe `tumortrace`, {EPOCHS} epochs on `{TRAINED_ON}`; measured on {record["images"]} patches that it
+        f"""Recipe `tumortrace-fast`, {EPOCHS} epochs on `{TRAINED_ON}`; measured on {record["images"]} patches that it
 calls tumour, of {record["groups"]} other slides (`{MEASURED_ON}`).
 In brackets {record["intervals"]}.
 Synthetic tissue says how the methods compare, not how well a model of yours is explained: measure that on your data.
@@ -151,7 +151,9 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/explanations.md"), help="document: the page")
     options = parser.parse_args()
     if options.part == "measure":
-        run = options.run or train(TRAINED_ON, epochs=EPOCHS, out=options.out / "runs", seed=0)
+        run = options.run or train(
+            TRAINED_ON, recipe="tumortrace-fast", epochs=EPOCHS, out=options.out / "runs", seed=0
+        )
         measure(run, MEASURED_ON, images=options.images, out=options.out)
     else:
         write_text(options.page, page(json.loads((options.out / "measures.json").read_text("utf-8"))))

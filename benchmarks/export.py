@@ -26,7 +26,7 @@ from tumortrace.models.runtimes import Backend
 from tumortrace.records.files import write_text
 from tumortrace.training.recipe import load_recipe
 
-RECIPES = ("tumortrace", "resnet50-64")
+RECIPES = ("tumortrace-fast", "resnet50-64")
 BACKENDS = ("torch", "onnx", "openvino")
 SIZE = (96, 96)
 BEGIN, END = "<!-- measured: written by benchmarks/export.py -->", "<!-- end of measured -->"

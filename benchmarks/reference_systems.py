@@ -42,7 +42,7 @@ VARIANTS = (
 ATTENTION = (
     ("cnn-64, attention", "cnn-64", ["model.arguments.attention=true"]),
     ("cnn-96, attention", "cnn-96", ["model.arguments.attention=true"]),
-    ("tumortrace, no attention", "tumortrace", ["model.arguments.pooling=average"]),
+    ("tumortrace-fast, no attention", "tumortrace-fast", ["model.arguments.pooling=average"]),
 )
 #: The slowest, from the least so; they come last.
 SLOW = ("cnn-224", "mri-resnet18", "resnet50-frozen-224", "mri-resnet50", "cnn-tuned-224", "mri-vgg16")

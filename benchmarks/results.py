@@ -103,7 +103,7 @@ def model(recipe: str, body: str | None = None, weights: str | None = None) -> C
 
 def folds(folder: Path) -> Path:
     """Two recipes through the same five folds."""
-    return crossval(sample(folder), recipe=["cnn-64", "tumortrace"], folds=5, out=folder / "crossval")
+    return crossval(sample(folder), recipe=["cnn-64", "tumortrace-fast"], folds=5, out=folder / "crossval")
 
 
 def patients(split: str, recipe: str) -> Callable[[Path], Path]:
@@ -200,9 +200,10 @@ def strange(usual: pd.Series, score: pd.Series, groups: pd.Series | None) -> dic
 
 
 def labels(folder: Path) -> Path:
-    """The default recipe from few labelled patches to many."""
+    """Recipe `tumortrace-fast` from few labelled patches to many."""
     return learning_curve(
         sample_with_test(folder),
+        recipe="tumortrace-fast",
         fractions=FRACTIONS,
         repeats=REPEATS,
         out=folder / "labels",
@@ -212,7 +213,7 @@ def labels(folder: Path) -> Path:
 
 MODELS: dict[str, Callable[[Path], Path]] = {
     "cnn-64": model("cnn-64"),
-    "tumortrace": model("tumortrace"),
+    "tumortrace-fast": model("tumortrace-fast"),
     "probe, SqueezeNet 1.1, ImageNet": model("probe", SQUEEZENET, WEIGHTS[SQUEEZENET]),
     "probe, SqueezeNet 1.1, random": model("probe", SQUEEZENET, "random"),
     "probe, MobileNetV2, ImageNet": model("probe", MOBILENET, WEIGHTS[MOBILENET]),
@@ -230,7 +231,7 @@ ARMS = {
 }
 PARTS: dict[str, Callable[[Path], Path]] = {
     "cnn-64": MODELS["cnn-64"],
-    "tumortrace": MODELS["tumortrace"],
+    "tumortrace-fast": MODELS["tumortrace-fast"],
     "idc by patient": patients("group", "cnn-64"),
     "idc at random": patients("random", "cnn-64"),
     "flattery": flattery("flattery", ARMS["cnn-64"][:2]),
@@ -239,8 +240,8 @@ PARTS: dict[str, Callable[[Path], Path]] = {
     "flattery, texture-forest": flattery("flattery-texture-forest", ARMS["texture-forest"][:2]),
     "folds": folds,
     "labels": labels,
-    "stressed": stressed("tumortrace", "stressed"),
-    "unlike": unlike("tumortrace", "unlike"),
+    "stressed": stressed("tumortrace-fast", "stressed"),
+    "unlike": unlike("tumortrace-fast", "unlike"),
     **MODELS,
     "compared": compared,
 }
@@ -305,7 +306,7 @@ def models_section(folder: Path, index: dict[str, str], figures: Path) -> list[s
     outcome = read(folder / index["compared"] / "compare.json")
     named = {run["folder"]: run["name"] for run in outcome["runs"]}
     told = {named[Path(index[name]).name]: name for name in MODELS if Path(index.get(name, "")).name in named}
-    best = next(key for key, name in told.items() if name == "tumortrace")
+    best = next(key for key, name in told.items() if name == "tumortrace-fast")
     rows = []
     for pair in outcome["differences"]:
         if best not in (pair["first"], pair["second"]):
@@ -317,7 +318,7 @@ def models_section(folder: Path, index: dict[str, str], figures: Path) -> list[s
         difference = f"{signed(sign * entry['value'])} [{signed(ends[0])}, {signed(ends[1])}]"
         rows.append([told[other], difference, p_text(pair["delong"]["p_holm"]), p_text(pair["mcnemar"]["p_holm"])])
     lines += [
-        "`tumortrace` against each of the others on the same test patches (`tumortrace compare`); p-values are",
+        "`tumortrace-fast` against each of the others on the same test patches (`tumortrace compare`); p-values are",
         f"corrected for all {2 * len(outcome['differences'])} tests by Holm's method.",
         "",
     ]
@@ -408,7 +409,7 @@ def stress_section(folder: Path, index: dict[str, str], figures: Path) -> list[s
     """What corruptions do."""
     record = read(folder / index["stressed"] / "stress.json")
     clean = record["clean"]
-    lines = [f"## Stress test of `tumortrace` on {clean['n']:,} test patches", ""]
+    lines = [f"## Stress test of `tumortrace-fast` on {clean['n']:,} test patches", ""]
     lines += [
         f"Without corruption: AUROC {shown(clean['auroc'])}, calibration error {shown(clean['ece'])}. Each corruption",
         "at the middle and the greatest of its five strengths ([robustness.md](robustness.md) has them); what is lost",
@@ -433,7 +434,7 @@ def unlike_section(folder: Path, index: dict[str, str], figures: Path) -> list[s
     """Whether images of another kind are noticed."""
     record = read(folder / index["unlike"] / "unlike.json")
     usual = record["usual"]
-    lines = ["## Images unlike the training patches, as `tumortrace` sees them", ""]
+    lines = ["## Images unlike the training patches, as `tumortrace-fast` sees them", ""]
     lines += [
         f"Of {usual['n']:,} test patches of other slides {percents(usual['outside'])} lie beyond the limit, where one",
         "in a hundred is meant to ([trust.md](trust.md)). AUROC is how well the score tells a source's images from",
@@ -457,7 +458,7 @@ def percents(entry: dict[str, Any]) -> str:
 def labels_section(folder: Path, index: dict[str, str], figures: Path) -> list[str]:
     """Whether more labels would help."""
     outcome = read(folder / index["labels"] / "learning_curve.json")
-    lines = [f"## `tumortrace` from few labelled patches to many, {REPEATS} repeats", ""]
+    lines = [f"## `tumortrace-fast` from few labelled patches to many, {REPEATS} repeats", ""]
     rows = []
     for size in outcome["sizes"]:
         own = [row for row in outcome["runs"] if row["fraction"] == size["fraction"]]
@@ -471,7 +472,7 @@ def labels_section(folder: Path, index: dict[str, str], figures: Path) -> list[s
 
 
 SECTIONS: dict[str, Callable[[Path, dict[str, str], Path], list[str]]] = {
-    "tumortrace": models_section,
+    "tumortrace-fast": models_section,
     "folds": folds_section,
     "flattery": flattery_section,
     "stressed": stress_section,

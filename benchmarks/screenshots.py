@@ -109,7 +109,8 @@ def main() -> None:
         tissue = synthesise("patches", folder / "tissue", count=200, seed=11)
         synthesise("slide", folder / "slides" / "synthetic.tif", seed=0)
         if run is None:
-            run = train(synthesise("patches", folder / "training", count=2400), out=folder / "runs", epochs=12)
+            data = synthesise("patches", folder / "training", count=2400)
+            run = train(data, recipe="tumortrace-fast", out=folder / "runs", epochs=12)
         call = ["serve", str(run.resolve()), "--port", "0", "--review", str(tissue), "--slides", str(folder / "slides")]
         call += ["--workspace", "tumortrace-workspace"]  # the page shows it, and it is to be no path of this machine
         server = subprocess.Popen([sys.executable, "-c", SERVE, *call], stderr=subprocess.PIPE, text=True, cwd=folder)

@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: one thread 
 
 SMALL = (
     "preprocessing.crop=32",
+    "augmentation.stain=0.02",
     "model.arguments={stem: 8, widths: [8, 16], depths: [1, 1], dropout: 0.2}",
     "batch_size=32",
     "epochs=2",

@@ -49,7 +49,7 @@ def demo(*, out: Path = Path("tumortrace-demo"), seed: int = 0, quick: bool = Fa
     say(f"check: {audit.images:,} images looked at, {len(audit.errors)} errors, {len(audit.findings)} findings")
 
     epochs = QUICK_EPOCHS if quick else EPOCHS
-    run = train(data, out=out / "runs", seed=seed, epochs=epochs)
+    run = train(data, recipe="tumortrace-fast", out=out / "runs", seed=seed, epochs=epochs)
     audit.to_record().write(run)
 
     chosen = _telling(cohort, PREDICTIONS.read(run))
