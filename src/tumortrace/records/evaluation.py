@@ -300,28 +300,6 @@ class ExplanationMeasures(Made):
     notes: list[str] = []
 
 
-class AttentionRecord(Made):
-    """`attention.json`: whether the attention of a model of slides depends on what it has learnt.
-
-    Attributes:
-        data: Name of the slides.
-        rank_correlation: Of each slide's attention with that of the network with shuffled weights.
-        depends_on_weights: yes, no, undecided, or None where it is not known.
-        line: That in words.
-    """
-
-    FILE: ClassVar[str] = "attention.json"
-
-    model: NamedModel = Field(default_factory=NamedModel)
-    data: str = ""
-    slides: int = 0
-    groups: int | None = None
-    seed: int = 0
-    rank_correlation: Mean = Field(default_factory=Mean)
-    depends_on_weights: str | None = None
-    line: str = ""
-
-
 class ShownExample(Part):
     """A picture on an example sheet; `picture` is its own file, of the first few."""
 

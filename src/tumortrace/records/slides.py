@@ -1,4 +1,4 @@
-"""What is recorded of slides judged as a whole: the learnt score, the lesions found, patients and their stages."""
+"""What is recorded of slides judged as a whole: a learnt score, lesions found, patients and stages, attention."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from tumortrace.records.evaluation import NamedModel
-from tumortrace.records.metrics import Choice, Estimate, SplitMetrics
+from tumortrace.records.metrics import Choice, Estimate, Mean, SplitMetrics
 from tumortrace.records.record import Made, Open, Part
 
 
@@ -117,3 +117,25 @@ class SlideScoreRecord(Made):
     patients: list[PatientStage] = []
     kappa: dict[str, Estimate] = {}
     notes: list[str] = []
+
+
+class AttentionRecord(Made):
+    """`attention.json`: whether the attention of a model of slides depends on what it has learnt.
+
+    Attributes:
+        data: Name of the slides.
+        rank_correlation: Of each slide's attention with that of the network with shuffled weights.
+        depends_on_weights: yes, no, undecided, or None where it is not known.
+        line: That in words.
+    """
+
+    FILE: ClassVar[str] = "attention.json"
+
+    model: NamedModel = Field(default_factory=NamedModel)
+    data: str = ""
+    slides: int = 0
+    groups: int | None = None
+    seed: int = 0
+    rank_correlation: Mean = Field(default_factory=Mean)
+    depends_on_weights: str | None = None
+    line: str = ""

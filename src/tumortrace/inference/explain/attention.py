@@ -23,11 +23,12 @@ from tumortrace.models.architecture import takes_features
 from tumortrace.models.bags.pooling import SlidePooling
 from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.models.description import ModelInfo
-from tumortrace.records.evaluation import AttentionRecord, Explained, ExplanationsRecord, Randomised
+from tumortrace.records.evaluation import Explained, ExplanationsRecord, Randomised
 from tumortrace.records.files import write_csv
 from tumortrace.records.metrics import Mean
 from tumortrace.records.progress import track
 from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.slides import AttentionRecord
 from tumortrace.reports.explanation import Heat, draw_explanation
 
 SHOWN = 24  # slides of which pictures are drawn
