@@ -14,6 +14,7 @@ from scipy.special import logit
 from tests.slides.test_scan import DARK, PALE, fake_model
 from tumortrace.errors import RunError
 from tumortrace.evaluation.froc import IGNORED
+from tumortrace.slides.annotations.classes import Classes
 from tumortrace.slides.cohort import open_slides
 from tumortrace.slides.foci import foci, grid_of
 from tumortrace.slides.scan import scan
@@ -65,13 +66,13 @@ def test_detections_are_judged_by_the_outlines(home: Path) -> None:
     """96 x 64 um are isolated cells; a slide without tumour needs no outlines; one with tumour does."""
     cohort = open_slides(home / "slides.csv")
     first, second = find_scans(home / "scans", cohort)[0]
-    judged, clean = detections_of(first), detections_of(second)
+    judged, clean = detections_of(first, Classes()), detections_of(second, Classes())
     assert judged.hit.tolist() == [IGNORED]
     assert (judged.lesions, judged.isolated, judged.group) == (0, 1, "p")
     assert (len(clean.hit), clean.lesions) == (0, 0)
     (home / "slides.csv").write_text("slide,label,patient\na.tif,tumour,p\nb.tif,normal,q\n")
     bare = find_scans(home / "scans", open_slides(home / "slides.csv"))[0][0]
-    assert detections_of(bare) is None
+    assert detections_of(bare, Classes()) is None
 
 
 def test_a_slide_without_scan_is_told_and_one_scanned_twice_refused(home: Path) -> None:
