@@ -176,7 +176,7 @@ def _reached(policy: Policy, right: Floats, of: float) -> NDArray[np.bool_]:
     if confidence is None:
         return np.asarray(right / of >= least)
     # That Clopper and Pearson's lower bound reaches `least`, said without computing it.
-    return np.asarray(bdtr(of - right, of, 1 - least) <= 1 - confidence)
+    return np.asarray(bdtr(of - right, int(of), 1 - least) <= 1 - confidence)
 
 
 def _candidates(levels: Floats) -> list[float]:

@@ -25,7 +25,7 @@ def prepared_pixels(model: Model, images: np.ndarray) -> Tensor:
     Returns:
         float32, shape (N, 3, h, w), range [0, 1], on the model's device; h and w are the bundle's prepared size.
     """
-    prepared = np.ascontiguousarray(model.info.preprocessing.prepare(images))
+    prepared = np.array(model.info.preprocessing.prepare(images), order="C")  # of its own: images may be read-only
     return torch.from_numpy(prepared).permute(0, 3, 1, 2).to(model.device).float() / 255
 
 
