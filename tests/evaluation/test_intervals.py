@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -130,7 +131,7 @@ def test_a_perfect_score_is_no_certainty():
     assert evaluate_table(many, 0.5, replicates=40)["auroc"]["ci95"] == pytest.approx([six, 1])
     constant = evaluate_table(rows.assign(probability=0.3), 0.5, replicates=40)
     assert constant["auroc"]["ci95"] == [0.5, 0.5]
-    assert "auroc, balanced_accuracy: width 0 there is no certainty" in constant["intervals"]
+    assert re.search("auroc, balanced_accuracy.*: width 0 there is no certainty", constant["intervals"])
 
 
 def test_undefined_metric_has_neither_value_nor_interval():

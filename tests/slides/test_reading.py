@@ -11,9 +11,11 @@ import tifffile
 from PIL import Image
 
 from tumortrace.errors import MissingDependencyError, SlideError
+from tumortrace.images import readers
 from tumortrace.images.decoding import read_with_facts
 from tumortrace.images.readers import plain
 from tumortrace.slides import slide as reading
+from tumortrace.slides.listing import find_slides
 from tumortrace.slides.slide import Slide
 
 DATA = os.environ.get("TUMORTRACE_DATA")
@@ -207,3 +209,33 @@ def test_malformed_files_are_refused_in_a_line_or_read() -> None:
             Slide(file).close()
             read += 1
     assert 0 < read < len(files)
+
+
+def test_a_reader_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module beside the others opens its files, and folders are searched for them, with no list changed."""
+    (tmp_path / "array_slides.py").write_text(
+        "import numpy as np\n"
+        "from tumortrace.images.readers import cut, levels_of\n"
+        "RANK, SUFFIXES = 5, ('.npy',)\n"
+        "class ArrayReader:\n"
+        "    in_memory, notes, bits, kind, planes, resolution, properties = False, (), 0, 'RGB', 1, (0.5, 0.5), {}\n"
+        "    def __init__(self, pixels):\n"
+        "        self.pixels, self.part = pixels, (0, 0, *pixels.shape[1::-1])\n"
+        "        self.levels = levels_of([pixels.shape[1::-1]])\n"
+        "    def read_region(self, level, x, y, width, height):\n"
+        "        return cut(self.pixels, x, y, width, height)\n"
+        "    def close(self):\n"
+        "        pass\n"
+        "def open_reader(path, bits=None, plane=None):\n"
+        "    return ArrayReader(np.load(path, mmap_mode='r')) if path.suffix == '.npy' else None\n"
+    )
+    monkeypatch.setattr(readers, "__path__", [*readers.__path__, str(tmp_path)])
+    readers._readers.cache_clear()
+    try:
+        (tmp_path / "slides").mkdir()
+        np.save(tmp_path / "slides" / "a.npy", picture(30, 40))
+        (file,) = find_slides([tmp_path / "slides"])
+        with Slide(file) as slide:
+            np.testing.assert_array_equal(slide.read_region(5, 7, 20, 10, size=(20, 10)), picture(30, 40)[7:17, 5:25])
+    finally:
+        readers._readers.cache_clear()

@@ -10,12 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tumortrace.errors import RunError, SlideError
+from tumortrace.images.readers import slide_suffixes
 from tumortrace.records.evaluation import ScanJob, ScanRecord
-
-SUFFIXES = frozenset(
-    (".bif", ".dcm", ".jpeg", ".jpg", ".mrxs", ".ndpi", ".png", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms")
-)
-"""Endings, in lower case, by which slides are found in the served folder."""
 
 SEVERAL_FILES = frozenset((".mrxs", ".vms", ".vmu"))
 """Endings, in lower case, of slides that are an index beside the files that hold the pixels."""
@@ -118,7 +114,7 @@ class SlideFiles:
         job_id = new_id()
         folder = self.folder(job_id)
         folder.mkdir()
-        return job_id, folder / f"{UPLOAD}{suffix if suffix in SUFFIXES else '.bin'}"
+        return job_id, folder / f"{UPLOAD}{suffix if suffix in slide_suffixes() else '.bin'}"
 
     def discard(self, job_id: str) -> None:
         """Remove all that is kept of a scan, or of an upload that became none."""
@@ -168,6 +164,6 @@ class SlideFiles:
     def _served(self) -> dict[str, Path]:
         if self._slides is None or not self._slides.is_dir():
             return {}
-        slides = (path for path in self._slides.iterdir() if path.suffix.lower() in SUFFIXES)
+        slides = (path for path in self._slides.iterdir() if path.suffix.lower() in slide_suffixes())
         named = (path for path in slides if path.name.isprintable())  # a name that is no text cannot be asked for
         return {path.name: path for path in sorted(named) if path.is_file() and not path.name.startswith(".")}

@@ -230,8 +230,8 @@ def explain(
         images: Images to explain; with `--sheet` or `--measure` one data set that the model has not seen, for
             `--measure` synthetic tissue where none is named. For a model of slides, features of slides, whose attention
             is drawn and tested with random weights.
-        methods: `grad-cam` (default), `grad-cam++`, `layer-cam`, `integrated-gradients` or `occlusion`. `--measure`
-            takes all by default.
+        methods: Such as `grad-cam` (default) or `occlusion`; docs/explanations.md lists them. `--measure` takes all by
+            default.
         of_class: Of a model of more than two classes, the one whose evidence is drawn in each image.
         sheet: Draw the most confident right and wrong predictions of each class on contact sheets.
         measure: Measure whether the heat maps can be believed: against masks where the data have some, by deletion

@@ -30,7 +30,7 @@ from tumortrace.records.output import require_folder
 from tumortrace.records.progress import track
 from tumortrace.records.tables import read_table
 from tumortrace.reports.stress import draw_contact_sheet, write_stress_report
-from tumortrace.reports.wording import estimate
+from tumortrace.reports.wording import estimate, interval, signed
 
 CHUNK = 128  # images corrupted at a time
 SITE_MEASURES = ("auroc", "sensitivity", "specificity", "ece")
@@ -270,12 +270,15 @@ def _metrics(table: pd.DataFrame, threshold: float, seed: int) -> SplitMetrics:
 
 
 def _headline(record: StressRecord) -> str:
-    """The clean AUROC and the greatest loss."""
+    """The clean AUROC and its greatest loss."""
     text = f"AUROC {estimate(record.clean['auroc'])} on {record.data.images:,} clean images"
     changes = [
-        (change.value, f"{entry.label.lower()} at strength {level.strength}: {estimate(change)}")
+        (change, f"{entry.label.lower()} at strength {level.strength}")
         for entry in record.corruptions.values()
         for level in entry.levels
         if (change := level.difference["auroc"]).value is not None
     ]
-    return f"{text}; the worst change, {min(changes, key=lambda change: change[0] or 0.0)[1]}" if changes else text
+    if not changes:
+        return text
+    worst, under = min(changes, key=lambda pair: pair[0].value or 0.0)
+    return f"{text}; the worst, {under}, changes it by {signed(worst.value)}{interval(worst, ' ')}"

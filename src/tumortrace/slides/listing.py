@@ -7,12 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from tumortrace.errors import SlideError
-from tumortrace.images.decoding import IMAGE_SUFFIXES
 from tumortrace.images.dicom import is_dicom, series_of
+from tumortrace.images.readers import slide_suffixes
 from tumortrace.records.evaluation import ScanRecord
 from tumortrace.slides.result import JOURNAL
-
-_SLIDES = IMAGE_SUFFIXES | {".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu", ".czi"}
 
 
 def find_slides(paths: Sequence[Path]) -> list[Path]:
@@ -46,7 +44,7 @@ def _slides_in(folder: Path) -> Iterator[Path]:
         if path.is_dir():
             if not folder.resolve().is_relative_to(path.resolve()):  # a link upwards would go round in circles
                 yield from _slides_in(path)
-        elif path.is_file() and (path.suffix.lower() in _SLIDES or (not path.suffix and _series(path))):
+        elif path.is_file() and (path.suffix.lower() in slide_suffixes() or (not path.suffix and _series(path))):
             yield path
 
 

@@ -1,19 +1,18 @@
-"""Slides behind one door: each reader is a file here and a row of `READERS`."""
+"""Slides behind one door. Each reader is a file here, found by itself: `RANK`, `SUFFIXES` and `open_reader`."""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from tumortrace.errors import SlideError
-
-READERS = ("tiff", "dicom", "openslide", "plain")
-"""Modules of this package in the order in which they are asked; each has `open_reader(path, bits, plane)`, which
-returns a `Reader`, or None for a file that is not its own. The last one opens or refuses what is left."""
 
 
 class Level(NamedTuple):
@@ -76,8 +75,29 @@ class Reader(Protocol):
         ...
 
 
+@cache
+def _readers() -> tuple[ModuleType, ...]:
+    """The modules of this package in the order of their `RANK`.
+
+    Each has `open_reader(path, bits, plane)`, which returns a `Reader`, or None for a file that is not its own; the
+    last one opens or refuses what is left. `SUFFIXES` are endings, in lower case, by which its files are found.
+    """
+    modules = (import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(modules, key=lambda module: int(module.RANK)))
+
+
+def slide_suffixes() -> frozenset[str]:
+    """Endings, in lower case, by which slides are found in folders. What a file is, its content says.
+
+    Example:
+        >>> {".svs", ".tif", ".dcm"} <= slide_suffixes()
+        True
+    """
+    return frozenset().union(*(reader.SUFFIXES for reader in _readers()))
+
+
 def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -> Reader:
-    """The slide's reader: the first in `READERS` that knows the file.
+    """The slide's reader: the first, by rank, that knows the file.
 
     Args:
         path: The slide's file.
@@ -92,8 +112,8 @@ def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -
     if not path.is_file():
         raise SlideError("no such file", where=path, expected="a slide", remedy="check the path")
     try:
-        for name in READERS:
-            reader: Reader | None = import_module(f"{__name__}.{name}").open_reader(path, bits, plane)
+        for module in _readers():
+            reader: Reader | None = module.open_reader(path, bits, plane)
             if reader is None:
                 continue
             if plane is None or reader.planes > 1:

@@ -14,6 +14,8 @@ from tumortrace.images.depth import Depth
 from tumortrace.images.dicom import beside_the_slide, depth_of_stored, is_dicom, not_for_openslide, series_of, shown
 from tumortrace.images.readers import levels_of
 
+RANK = 20
+SUFFIXES = (".dcm", ".dicom")
 _LOOKED_AT = 64  # tiles by which it is told how many bits are used
 _CONVERT = "convert it to OME-TIFF, which is read at any depth: `bfconvert FILE OUT.ome.tiff` (Bio-Formats)"
 

@@ -14,6 +14,8 @@ from scipy.signal import lfilter
 from tumortrace.errors import MissingDependencyError, SlideError
 from tumortrace.images.readers import levels_of
 
+RANK = 30
+SUFFIXES = (".bif", ".czi", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu")
 _AROUND = 8  # px read around a region to undo an interpolation, whose error falls to a third or less from px to px
 _SHARP = 1 / 64  # px of a level: what is interpolated by less stays as it is
 

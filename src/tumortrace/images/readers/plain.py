@@ -11,10 +11,13 @@ import tifffile
 from PIL import Image
 
 from tumortrace.errors import ImageError, SlideError
-from tumortrace.images.decoding import Facts, read_with_facts
+from tumortrace.images.decoding import IMAGE_SUFFIXES, Facts, read_with_facts
 from tumortrace.images.readers import cut, levels_of
 from tumortrace.images.tiff import MAX_PIXELS, Pixels
 from tumortrace.images.tiff_pages import is_tiff
+
+RANK = 90  # the last: it refuses what it cannot decode
+SUFFIXES = IMAGE_SUFFIXES
 
 
 class PlainReader:

@@ -19,6 +19,8 @@ from tumortrace.images.readers import Level, levels_of
 from tumortrace.images.tiff import Pixels
 from tumortrace.images.tiff_pages import is_tiff, orientation_of, refuse_incomplete
 
+RANK = 10
+SUFFIXES = (".tif", ".tiff")
 _GENERIC = "generic-tiff"  # OpenSlide's name for tiled TIFFs of no vendor
 _SAMPLES, _SQUARE = 8, 512  # squares across and down, and their side in px, by which it is told how many bits are used
 
