@@ -115,6 +115,13 @@ class TumorTraceError(Exception):
             line += f" What to do: {self.remedy}."
         super().__init__(" ".join(line.split()))
 
+    def __reduce__(self) -> tuple[object, ...]:  # for workers: subclasses are made of other arguments
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[TumorTraceError], arguments: tuple[object, ...]) -> TumorTraceError:
+    return kind.__new__(kind, *arguments)
+
 
 class DataError(TumorTraceError):
     """The user's data."""

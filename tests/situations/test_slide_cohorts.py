@@ -18,7 +18,6 @@ from tests.situations.test_scan_batches import write_slide
 from tests.slides.test_scan import dark_share, fake_model
 from tumortrace.cli.main import run
 from tumortrace.records.tables import SCANNED
-from tumortrace.slides.pace import Pace
 
 
 @pytest.fixture(autouse=True)
@@ -171,16 +170,6 @@ def test_memory_is_bounded(
         assert run([*words, "-o", str(tmp_path / "c"), "--max-memory", text]) == 1
         assert line in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
-
-
-def test_remaining_time_is_by_tiles() -> None:
-    """After a slide of 10 tiles and half of one of 30, 25 are done of 80 expected on four slides."""
-    pace = Pace(4)
-    with pace.slide("a") as progress:
-        progress(10, 10)
-    with pace.slide("b") as progress:
-        progress(15, 30)
-        assert (pace.done, pace.expected) == (25, 80)
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from docstring_parser.google import parse
 from tumortrace.cli.verbs import Verb
 from tumortrace.errors import RunError
 
-READING = "tumortrace.cohorts.cohort:Reading"
-"""What `**reading` stands for in a function that takes data."""
+SHARED = {"reading": "tumortrace.cohorts.cohort:Reading", "hands": "tumortrace.work.hands:Hands"}
+"""What `**reading` stands for in a function that takes data, and `**hands` in one that divides its work."""
 
 NAMES = {
     "annotation_classes": "--class",
@@ -101,9 +101,10 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
     for parameter in inspect.signature(function).parameters.values():
         name, default = parameter.name, parameter.default
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            shared = getattr(function, "extends", READING)
-            more = [other for other in parameters_of(load(shared)) if other.name not in {p.name for p in shown}]
-            shown += [p.replace(kind=p.KEYWORD_ONLY) for p in more] if shared == READING else more
+            extended = getattr(function, "extends", None)
+            others = parameters_of(load(extended or SHARED[name]))
+            more = [other for other in others if other.name not in {p.name for p in shown}]
+            shown += more if extended else [p.replace(kind=p.KEYWORD_ONLY) for p in more]
             continue
         kind = TYPES.get(name) or _typed(_hint(parameter.annotation, function))
         if kind is None:

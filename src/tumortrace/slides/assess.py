@@ -21,7 +21,7 @@ from tumortrace.slides.tiling import read_tiles
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Assessment, Model
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], object]
 
 
 def assess(

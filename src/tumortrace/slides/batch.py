@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tumortrace.cohorts.findings import Example, Finding, count
-from tumortrace.errors import RunError, SlideError, TumorTraceError
+from tumortrace.errors import SlideError, TumorTraceError
 from tumortrace.records.progress import say
 from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.memory import BATCH, batch_within
-from tumortrace.slides.pace import Pace
-from tumortrace.slides.result import default_folder, holds, same_slide
+from tumortrace.slides.result import ScanResult, default_folder, holds, same_slide
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
 from tumortrace.slides.summary import Summary
+from tumortrace.work.hands import Hands, HandsOptions
+from tumortrace.work.pieces import carry_out
+from tumortrace.work.worker import Tell
 
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
@@ -47,6 +51,7 @@ def scan_slides(
     patient_pattern: str | None = None,
     max_memory: str | None = None,
     device: str = "auto",
+    **hands: Unpack[HandsOptions],
 ) -> int:
     """Run over whole slides: heat map, table of tiles, tumour outlines for QuPath, slide score.
 
@@ -75,6 +80,7 @@ def scan_slides(
         max_memory: Memory that the scan may take, such as 4GB: the number of tiles that are read and computed at a time
             keeps within it.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        **hands: Who scans: `workers` or `cluster`, as in `tumortrace.work.hands.Hands`; slides are divided among them.
 
     Returns:
         1 where a slide could not be scanned, else 0.
@@ -102,60 +108,85 @@ def scan_slides(
     batch_size = _batch_size(model, max_memory)
     for note in cohort.notes:
         say(f"note: {note}")
-    failed: list[str] = []
-    notes: dict[str, tuple[str, ...]] = {}
-    pace = Pace(len(files))
-    last = None
-    try:
-        for entry, folder in zip(cohort.entries, folders, strict=True):
-            try:
-                with pace.slide(entry.path.name) as progress:
-                    result = scan(
-                        run,
-                        entry.path,
-                        out=folder,
-                        overlap=overlap,
-                        batch_size=batch_size,
-                        resolution=resolution,
-                        override_resolution=override_resolution,
-                        patch_resolution=patch_resolution,
-                        read_level=read_level,
-                        tissue_mask=tissue_mask,
-                        bits=bits,
-                        plane=plane,
-                        model=model,
-                        progress=progress,
-                        renew=False,
-                    )
-            except TumorTraceError as error:
-                if summary is None:
-                    raise
-                summary.add(entry, str(error))
-                failed.append(str(error))
-                say(f"scan: {entry.path.name} could not be scanned: {error.found}")
-                continue
-            last = result.folder
-            notes[folder.name] = tuple(result.record.notes)
-            if summary is None:
-                _tell(notes)
-            else:
-                summary.add(entry, result)
-            say(f"scan: {result.summary}")
-            print(result.folder)
-    except KeyboardInterrupt:
-        raise RunError("interrupted", where=entry.path, remedy="the same command goes on where it stopped") from None
-    finally:  # a slide that is refused does not keep those before it out of the report
+    outcomes: list[ScanResult | str] = []
+
+    def receive(number: int, outcome: ScanResult | Exception) -> None:
+        entry = cohort.entries[number]
+        if not isinstance(outcome, ScanResult):
+            if summary is None or not isinstance(outcome, TumorTraceError):
+                raise outcome
+            say(f"scan: {entry.path.name} could not be scanned: {outcome.found}")
+        outcomes.append(outcome if isinstance(outcome, ScanResult) else str(outcome))
         if summary is not None:
-            _tell(notes)
+            summary.add(entry, outcomes[-1])
+        if isinstance(outcome, ScanResult):
+            if summary is None:
+                _tell([outcome])
+            say(f"scan: {outcome.summary}")
+            print(outcome.folder)
+
+    options = _Options(
+        run=run,
+        overlap=overlap,
+        batch_size=batch_size,
+        resolution=resolution,
+        override_resolution=override_resolution,
+        patch_resolution=patch_resolution,
+        read_level=read_level,
+        tissue_mask=tissue_mask,
+        bits=bits,
+        plane=plane,
+        renew=False,
+    )
+    divided = Hands(**hands)
+    try:
+        carry_out(
+            partial(_scan, options),
+            list(zip(files, folders, strict=True)),
+            receive,
+            begin=partial(load_model, run, device=device) if divided.elsewhere else lambda: model,
+            places=files,
+            title="scanning",
+            hands=divided,
+            accelerated=device in ("auto", "cuda"),
+        )
+    finally:  # a slide that is refused does not keep those before it out of the report
+        scanned = [outcome for outcome in outcomes if isinstance(outcome, ScanResult)]
+        if summary is not None:
+            _tell(scanned)
             if (page := summary.report()) is not None:
                 say(f"scan: all slides: {page}")
-        if last is not None:
-            renew_report(run, last)
+        if scanned:
+            renew_report(run, scanned[-1].folder)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if failed:
         say(f"scan: {len(failed)} of {len(files)} slides could not be scanned:")
         for line in failed:
             say(f"  {line}")
     return int(bool(failed))
+
+
+class _Options(TypedDict):
+    """Arguments of `scan` that all slides of a call share."""
+
+    run: Path
+    overlap: float
+    batch_size: int
+    resolution: float | None
+    override_resolution: float | None
+    patch_resolution: float | None
+    read_level: str
+    tissue_mask: Path | None
+    bits: int | None
+    plane: int | None
+    renew: bool
+
+
+def _scan(options: _Options, model: Model, piece: tuple[Path, Path], tell: Tell) -> ScanResult:
+    """Scan one slide of several; its tiles stay on the disk."""
+    slide, folder = piece
+    result = scan(slide=slide, out=folder, model=model, progress=tell, **options)
+    return replace(result, tiles=result.tiles.head(0))
 
 
 def _cohort(paths: Sequence[Path], positive: str | None, patient_pattern: str | None) -> SlideCohort:
@@ -180,19 +211,18 @@ def _batch_size(model: Model, max_memory: str | None) -> int:
     return batch
 
 
-def _tell(notes: Mapping[str, tuple[str, ...]]) -> None:
+def _tell(scans: Sequence[ScanResult]) -> None:
     """Say what there is to say of slides, each matter once: with their number and examples where there are several.
 
-    Args:
-        notes: Of each scan, by the name of its folder. Those that differ in numbers alone are one matter.
+    Notes that differ in numbers alone are one matter.
     """
     slides: dict[str, dict[str, str]] = {}
-    for name, lines in notes.items():
-        for line in lines:
-            slides.setdefault(_NUMBER.sub("#", line), {}).setdefault(name, line)
+    for result in scans:
+        for line in result.record.notes:
+            slides.setdefault(_NUMBER.sub("#", line), {}).setdefault(result.folder.name, line)
     for told in slides.values():
         first = next(iter(told.values()))
-        if len(notes) == 1:
+        if len(scans) == 1:
             say(f"note: {first}")
             continue
         alike = "" if len(set(told.values())) == 1 else "such as "

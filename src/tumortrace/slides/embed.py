@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from tumortrace.records.files import append, replacing
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
 from tumortrace.records.output import require_folder
-from tumortrace.records.progress import progress_bar, say
+from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import SLIDES
 from tumortrace.slides.cohort import SlideCohort, join, open_slides
@@ -32,6 +33,9 @@ from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import read_tiles, tile_tissue
 from tumortrace.slides.tissue import Tissue, overview, tell_tissue
 from tumortrace.slides.tissue_mask import at_size, read_tissue_mask
+from tumortrace.work.hands import Hands, HandsOptions
+from tumortrace.work.pieces import carry_out
+from tumortrace.work.worker import Tell
 
 PROCEDURE = 1  # raised whenever the same arguments give other features
 BATCH = 64  # tiles between two entries of the journal
@@ -75,6 +79,7 @@ def embed_slides(
     weights: str | None = None,
     changes: Sequence[str] = (),
     device: str = "auto",
+    **hands: Unpack[HandsOptions],
 ) -> int:
     """Compute features of the tissue of slides by a frozen body, one HDF5 file a slide, to train slide-attention on.
 
@@ -103,6 +108,7 @@ def embed_slides(
         weights: Of a published body, instead of its own: `random`, or a file or folder.
         changes: To a published body's preprocessing or arguments, as in preprocessing.size=112.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        **hands: Who reads: `workers` or `cluster`, as in `tumortrace.work.hands.Hands`; slides are divided among them.
 
     Returns:
         1 where a slide could not be read, else 0.
@@ -141,17 +147,26 @@ def embed_slides(
     names = names_of(files)
     failed: list[str] = []
     _write_table(out, cohort, names)
-    for number, (slide, name) in enumerate(zip(files, names, strict=True), 1):
-        try:
-            told = embed_slide(encoder, slide, name, asked)
-        except KeyboardInterrupt:
-            raise RunError("interrupted", where=slide, remedy="the same command goes on where it stopped") from None
-        except TumorTraceError as error:
-            if len(files) == 1:
-                raise
-            failed.append(str(error))
-            told = f"{slide.name} could not be read: {error.found}"
-        say(f"embed-slides: {number} of {len(files)}: {told}")
+
+    def receive(number: int, outcome: str | Exception) -> None:
+        if isinstance(outcome, Exception):
+            if len(files) == 1 or not isinstance(outcome, TumorTraceError):
+                raise outcome
+            failed.append(str(outcome))
+            outcome = f"{files[number].name} could not be read: {outcome.found}"
+        say(f"embed-slides: {number + 1} of {len(files)}: {outcome}")
+
+    divided = Hands(**hands)
+    carry_out(
+        partial(embed_slide, asked),
+        list(zip(files, names, strict=True)),
+        receive,
+        begin=partial(encoder_of, body, weights, changes, device) if divided.elsewhere else lambda: encoder,
+        places=files,
+        title="features of",
+        hands=divided,
+        accelerated=device in ("auto", "cuda"),
+    )
     say(f"embed-slides: features of {len(files) - len(failed)} slides by {encoder.body} in {out}. {RESEARCH_USE}")
     if failed:
         say(f"embed-slides: {len(failed)} of {len(files)} slides could not be read:")
@@ -161,13 +176,20 @@ def embed_slides(
     return int(bool(failed))
 
 
-def embed_slide(encoder: Encoder, path: Path, name: str, asked: Asked) -> str:
+def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str], tell: Tell) -> str:
     """Write the features of one slide, or go on with it; returns what is to be said, in a line.
+
+    Args:
+        asked: How tiles are taken.
+        encoder: The body.
+        piece: The slide, and the name under which its features are kept.
+        tell: Called with the tiles done, and all of them.
 
     Raises:
         SlideError: It cannot be read, or its resolution is not known.
         RunError: Its file cannot be written, or another process is writing it.
     """
+    path, name = piece
     file = _place(asked, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     busy = RunError("another process is writing it", where=file, remedy="wait for it, or name another -o")
@@ -197,7 +219,7 @@ def embed_slide(encoder: Encoder, path: Path, name: str, asked: Asked) -> str:
             overlap=asked.overlap,
             minimum_tissue=asked.minimum_tissue,
         )
-        features = _computed(encoder, slide, tiles, level, file, request, asked.half)
+        features = _computed(encoder, slide, tiles, level, file, request, asked.half, tell)
         about = {
             "body": encoder.body,
             "weights": encoder.weights,
@@ -324,6 +346,7 @@ def _computed(
     file: Path,
     request: dict[str, Any],
     half: bool,
+    tell: Tell,
 ) -> np.ndarray:
     """Features of the tiles, memory-mapped: each batch goes to a file before the journal beside it counts it."""
     kind = np.dtype(np.float16 if half else np.float32)
@@ -331,8 +354,8 @@ def _computed(
     raw, row = _beside(file, "raw"), width * kind.itemsize
     journal, done = _taken_up(file, request, row)
     images = read_tiles(slide, tiles.iloc[done:], encoder.size[::-1], ahead=2 * BATCH, level=level)
-    with closing(images), progress_bar() as bar:
-        task = bar.add_task(f"features of {slide.name}", total=len(tiles), completed=done)
+    with closing(images):
+        tell(done, len(tiles))
         while batch := list(islice(images, BATCH)):
             features = encoder.features(np.stack(batch)).astype(kind)
             if not np.isfinite(features).all():
@@ -341,7 +364,7 @@ def _computed(
             append(raw, features.tobytes(), at=done * row)
             journal.append({"rows": len(batch), "crc": zlib.crc32(features.tobytes())})
             done += len(batch)
-            bar.update(task, completed=done)
+            tell(done, len(tiles))
     if not len(tiles):
         return np.empty((0, width), kind)
     return np.memmap(raw, kind, "r", shape=(len(tiles), width))

@@ -1,0 +1,164 @@
+"""Slides divided among workers: the same bytes as from one process, also where a worker or the command is killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.situations.models import made_model
+from tests.situations.situation import situation
+from tumortrace.cli.main import run
+
+WORKERS = [
+    pytest.param(["--workers", "2"], id="processes"),
+    pytest.param(
+        ["--cluster", "local"],
+        id="ray",
+        marks=pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+    ),
+]
+BODY = ["resnet18", "--weights", "random", "--set", "preprocessing.size=32", "--patch-resolution", "1.0"]
+TIMES = ("scan.json", "slides.csv", "report.html", "overview.jpg")  # they hold seconds, or are drawn from those
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four slides of tissue whose shade differs from pixel to pixel, of 1 um; one that is broken."""
+    folder = tmp_path_factory.mktemp("slides")
+    for number in range(4):
+        random = np.random.default_rng(number)
+        pixels = random.integers(80, 220, (640, 640, 1)) * np.ones(3) + random.integers(-20, 20, (640, 640, 3))
+        pixels[..., 1] -= 60
+        picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        picture.save(folder / f"{number}.png", dpi=(25400, 25400))
+    (folder / "broken.svs").write_bytes(b"II*\0 torn")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def commands(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Each verb, up to the folder that it writes."""
+    model = str(made_model(tmp_path_factory.mktemp("model"), resolution=1.0))
+    words = ["--resolution", "1.0", str(slides), "-o"]
+    return {"scan": ["scan", model, *words], "embed-slides": ["embed-slides", *BODY, *words]}
+
+
+@pytest.fixture(scope="module")
+def whole(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    """What each command writes in one process."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert {run([*words, str(folder / verb)]) for verb, words in commands.items()} == {1}  # one slide is broken
+    return {verb: written(folder / verb) for verb in commands}
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name not in TIMES]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def workers() -> list[int]:
+    """Processes that work for these tests: they share the folder of the cache, which nobody else has."""
+    ours, found = f"TUMORTRACE_CACHE={os.environ['TUMORTRACE_CACHE']}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+        except OSError:  # of another user, or gone
+            continue
+        if ours in variables and (b"work.processes import serve" in command or b"ray::Attending" in command):
+            found.append(int(process.name))
+    return found
+
+
+def until(true: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def begun(folder: Path) -> bool:
+    """Whether a slide is in the middle."""
+    journals = [*folder.glob("*/unfinished.jsonl"), *folder.glob(".*.jsonl")]
+    return any(journal.stat().st_size for journal in journals)
+
+
+@pytest.fixture
+def killer() -> Iterator[Callable[[Path], threading.Thread]]:
+    threads: list[threading.Thread] = []
+
+    def start(folder: Path) -> threading.Thread:
+        """Kills a worker as soon as a slide is in the middle."""
+
+        def kill() -> None:
+            until(lambda: begun(folder))
+            os.kill(workers()[0], signal.SIGKILL)
+
+        threads.append(threading.Thread(target=kill))
+        threads[-1].start()
+        return threads[-1]
+
+    yield start
+    for thread in threads:
+        thread.join()
+
+
+@situation(
+    "slides",
+    there="a folder of slides, two workers of which one is killed in the middle of a slide",
+    typed="tumortrace scan RUN SLIDES --workers 2",
+    right="told in a line, another worker goes on; the same bytes as from one process",
+)
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
+@pytest.mark.parametrize("hands", WORKERS)
+@pytest.mark.parametrize("verb", ["scan", "embed-slides"])
+def test_a_killed_worker_changes_no_byte(
+    verb: str,
+    hands: list[str],
+    commands: dict[str, list[str]],
+    whole: dict[str, dict[str, bytes]],
+    tmp_path: Path,
+    killer: Callable[[Path], threading.Thread],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The broken slide is told as ever; nothing of the killed one is left over."""
+    killer(tmp_path / "out")
+    assert run([*commands[verb], str(tmp_path / "out"), *hands]) == 1
+    told = capsys.readouterr().err
+    assert "its worker was lost" in told
+    assert "1 of 5 slides could not be" in told
+    assert {name for name in written(tmp_path / "out") if not name.endswith(".tmp")} == set(whole[verb])
+    assert all(content == written(tmp_path / "out")[name] for name, content in whole[verb].items())
+    assert not workers()
+
+
+@situation(
+    "slides",
+    there="a scan by several workers whose command is killed (SIGKILL), as by a power cut",
+    typed="the same `tumortrace scan --workers 2` again",
+    right="its workers end with it; the second call goes on and ends with the same bytes",
+)
+@pytest.mark.parametrize("hands", WORKERS)
+def test_a_killed_command_changes_no_byte(
+    hands: list[str], commands: dict[str, list[str]], whole: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    command = [*commands["scan"], str(tmp_path / "out"), *hands]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
+    program = [sys.executable, "-c", "from tumortrace.cli.main import main; main()", *command]
+    process = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until(lambda: begun(tmp_path / "out"))
+    process.kill()
+    process.wait()
+    assert len(written(tmp_path / "out")) < len(whole["scan"])
+    assert run(command) == 1
+    assert whole["scan"].items() <= written(tmp_path / "out").items()
