@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,13 @@ def detail(tile: np.ndarray) -> float:
     return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()) / 2
 
 
+@pytest.fixture(params=["tiff", "openslide"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader that takes the file: OpenSlide interpolates, which has to be undone."""
+    module = import_module(f"tumortrace.images.readers.{request.param}")
+    monkeypatch.setattr("tumortrace.images.readers._readers", lambda: (module,))
+
+
 def kept_detail(pixels: np.ndarray, slide: Slide, corners: list[tuple[int, int]], side: int, size: int) -> np.ndarray:
     """Detail of each tile, as a share of what is there: area means of full resolution, resized by Pillow."""
     shares = []
@@ -58,6 +66,7 @@ def kept_detail(pixels: np.ndarray, slide: Slide, corners: list[tuple[int, int]]
     typed="tumortrace scan RUN SLIDE",
     right="tiles equally sharp, wherever they lie",
 )
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(("size", "factor"), [((2401, 2003), 4), ((2400, 2002), 3), ((2047, 2045), 2)])
 def test_tiles_are_as_sharp_here_as_there(size: tuple[int, int], factor: int, tmp_path: Path) -> None:
     """Corners at every place between a level's pixels, on a slide whose sides its factor does not divide."""
@@ -77,6 +86,7 @@ def test_tiles_are_as_sharp_here_as_there(size: tuple[int, int], factor: int, tm
     typed="tumortrace scan RUN SLIDE",
     right="all tiles are equally sharp, whatever their place",
 )
+@pytest.mark.usefixtures("library")
 def test_neighbours_of_a_model_of_coarser_patches_are_equally_sharp(tmp_path: Path) -> None:
     """A slide of .2265 um/px with levels 1 and 4, patches of .97 um: detail fell by half from tile to tile."""
     pixels = tissue(2400, 3200, 8)

@@ -65,7 +65,8 @@ def test_tumour_is_found_where_it_is(slide: Path, tmp_path: Path) -> None:
     """Tiles are 32 px at 1 um, so 64 px at 0.5 um; positive are the 3 x 2 that hold the tumour, of 8 x 6."""
     result = scan("run", slide, out=tmp_path / "out", model=fake_model(), batch_size=7)
     tiles = result.tiles
-    assert list(tiles.columns) == ["x", "y", "width", "height", "tissue", "probability", "prediction", "decision"]
+    columns = ["x", "y", "width", "height", "tissue", "sharpness", "in_focus"]
+    assert list(tiles.columns) == [*columns, "probability", "prediction", "decision"]
     inside = tiles[tiles["tissue"] > 0.5]
     assert len(inside) == 48
     assert set(inside["width"]) == {64}

@@ -363,6 +363,7 @@ class ScanRecord(Record):
         left_out: Area that was left out as too pale though it is no glass, as a share of it and the tissue.
         no_tissue: Shares of the slide that are no tissue, by their reason.
         tiles: How many were looked at; `positive_tiles`, `referred_tiles` and `unfamiliar_tiles` are some of them.
+        blurred_tiles: Those out of focus; `blurred_share` of the tissue lies in them (`slides.focus`).
         drift: How far the tiles as a whole lie from the training images, where the model can say.
         score: Of the slide.
         outlines: Number of outlines.
@@ -396,6 +397,8 @@ class ScanRecord(Record):
     positive_share: float | None = None
     referred_tiles: int = 0
     unfamiliar_tiles: int | None = None
+    blurred_tiles: int | None = None
+    blurred_share: float | None = None
     drift: Drift | None = None
     max_probability: float | None = None
     score: SlideScore = Field(default_factory=SlideScore)

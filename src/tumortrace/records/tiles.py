@@ -21,7 +21,7 @@ class TiledSlide(Part):
         preview: Its picture, relative to the folder.
         annotations: Name of their file; blank where there is none.
         resolution: Um per px of the slide; `level` that was read.
-        candidates: Tiles with tissue by label, before sampling; `tiles` those that were cut.
+        candidates: Tiles with tissue by label (-1: none), before sampling; `tiles` those that were cut.
         failed: Why it could not be tiled.
     """
 

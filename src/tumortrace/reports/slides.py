@@ -48,12 +48,14 @@ class ScanPictures:
         heat: float array (height, width) in [0, 1], NaN where nothing was predicted.
         suspicious: The tiles with the highest probability, the highest first.
         referred: Those that the model refers to a person, the nearest to the threshold first.
+        blurred: Those out of focus, the most blurred first.
     """
 
     thumbnail: np.ndarray
     heat: np.ndarray
     suspicious: list[TilePicture]
     referred: list[TilePicture]
+    blurred: list[TilePicture]
 
 
 def write_scan_report(folder: Path, record: ScanRecord, pictures: ScanPictures) -> Path:
@@ -79,6 +81,7 @@ def write_scan_report(folder: Path, record: ScanRecord, pictures: ScanPictures) 
         overview=embed_image(overview, _SIDE, "JPEG", quality=88),
         suspicious=[_shown(tile) for tile in pictures.suspicious],
         referred=[_shown(tile) for tile in pictures.referred],
+        blurred=[_shown(tile) for tile in pictures.blurred],
     )
 
 
@@ -146,4 +149,6 @@ def _verdict(record: ScanRecord) -> str:
         told += f", {record.referred_tiles:,} are referred to a person"
     if record.unfamiliar_tiles:
         told += f", {record.unfamiliar_tiles:,} are unlike the training images"
+    if record.blurred_tiles and record.blurred_share is not None:
+        told += f"; {record.blurred_share:.1%} of the tissue is out of focus"
     return told + "."

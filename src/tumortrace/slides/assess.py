@@ -15,6 +15,7 @@ from tumortrace.errors import ModelError
 from tumortrace.evaluation.drift import sampled
 from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar
+from tumortrace.slides.focus import focus_of
 from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiling import read_tiles
 
@@ -29,18 +30,20 @@ def assess(
     slide: Slide,
     tiles: pd.DataFrame,
     level: int,
+    resolution: float,
     batch_size: int,
     journal: Journal[Any],
     started: float,
     progress: Progress | None,
 ) -> tuple[pd.DataFrame, np.ndarray, float]:
-    """The tiles with what the model says of each; batches that the journal holds already are not read again.
+    """The tiles with their focus and what the model says of each; what the journal holds is not read again.
 
     Args:
         model: That is asked.
         slide: Where the tiles lie.
         tiles: From `tile_tissue`.
         level: From which they are read.
+        resolution: Um per px of the tiles.
         batch_size: Tiles per call of the model.
         journal: Of the scan: `rows` of each batch, the `seconds` that it took, and `components` of those of its tiles
             by which the slide as a whole is judged (`evaluation.drift.sampled`).
@@ -61,10 +64,15 @@ def assess(
         if progress is not None:
             progress(done, total)
         while batch := list(islice(images, batch_size)):
-            said = model.assess(np.stack(batch))
-            rows = _rows(model, said, len(batch))
+            pictures = np.stack(batch)
+            said = model.assess(pictures)
+            focus = focus_of(pictures, tiles.iloc[done : done + len(batch)], (slide.width, slide.height), resolution)
+            rows = pd.concat([focus, _rows(model, said, len(batch))], axis=1)
             now = time.monotonic()
-            entry = {"seconds": round(now - started, 3), "rows": rows.to_dict("list")}
+            entry = {
+                "seconds": round(now - started, 3),
+                "rows": rows.astype(object).where(rows.notna(), None).to_dict("list"),
+            }
             if said.components is not None:
                 mine = chosen[(chosen >= done) & (chosen < done + len(rows))] - done
                 entry["components"] = said.components[mine].astype(np.float64).round(3).tolist()
@@ -75,13 +83,19 @@ def assess(
             bar.update(task, completed=done)
             if progress is not None:
                 progress(done, total)
-    table = pd.concat(parts, ignore_index=True) if total else _NOTHING
+    table = pd.concat(parts, ignore_index=True).astype({"sharpness": np.float64}) if total else _NOTHING
     components = [row for entry in journal.entries for row in entry.get("components", [])]
     return pd.concat([tiles, table], axis=1), np.array(components, np.float32), before
 
 
 _NOTHING = pd.DataFrame(
-    {"probability": np.empty(0), "prediction": np.empty(0, np.int64), "decision": np.empty(0, object)}
+    {
+        "sharpness": np.empty(0),
+        "in_focus": np.empty(0, bool),
+        "probability": np.empty(0),
+        "prediction": np.empty(0, np.int64),
+        "decision": np.empty(0, object),
+    }
 )
 
 

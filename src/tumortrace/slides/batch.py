@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tumortrace.cohorts.findings import Example, Finding, count
-from tumortrace.errors import SlideError, TumorTraceError
+from tumortrace.errors import TumorTraceError
 from tumortrace.records.progress import say
 from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report
@@ -24,6 +24,7 @@ from tumortrace.slides.result import ScanResult, default_folder, holds, same_sli
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
 from tumortrace.slides.summary import Summary
+from tumortrace.slides.tissue_mask import require_one_slide
 from tumortrace.work.hands import Hands, HandsOptions
 from tumortrace.work.pieces import carry_out
 from tumortrace.work.worker import Tell
@@ -96,10 +97,7 @@ def scan_slides(
 
     cohort = _cohort(slides, positive, patient_pattern)
     files = [entry.path for entry in cohort.entries]
-    if tissue_mask is not None and len(files) > 1:
-        raise SlideError(
-            f"one mask for {len(files)} slides", where=tissue_mask, expected="one slide", remedy="scan them one by one"
-        )
+    require_one_slide(tissue_mask, len(files), "scan")
     folders = folders_for(run, files, out)
     summary = Summary(folders[0].parent) if len(files) > 1 else None
     model = load_model(run, device=device)

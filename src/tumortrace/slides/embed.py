@@ -31,8 +31,8 @@ from tumortrace.slides.identity import content_of, digest_of
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import read_tiles, tile_tissue
-from tumortrace.slides.tissue import Tissue, overview, tell_tissue
-from tumortrace.slides.tissue_mask import at_size, read_tissue_mask
+from tumortrace.slides.tissue import overview
+from tumortrace.slides.tissue_mask import read_tissue_mask, require_one_slide, tissue_on
 from tumortrace.work.hands import Hands, HandsOptions
 from tumortrace.work.pieces import carry_out
 from tumortrace.work.worker import Tell
@@ -125,9 +125,7 @@ def embed_slides(
     files = [entry.path for entry in cohort.entries]
     for note in cohort.notes:
         say(f"note: {note}")
-    if tissue_mask is not None and len(files) > 1:
-        found = f"one mask for {len(files)} slides"
-        raise SlideError(found, where=tissue_mask, expected="one slide", remedy="embed them one by one")
+    require_one_slide(tissue_mask, len(files), "embed")
     encoder = encoder_of(body, weights, changes, device)
     asked = Asked(
         out=out,
@@ -208,9 +206,7 @@ def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str], tell: T
         if _complete(file, digest_of(request), asked):
             return f"{slide.name}: complete already with the same slide, body and settings"
         thumbnail = overview(slide, um)
-        tissue = tell_tissue(thumbnail, um * slide.width / thumbnail.shape[1])
-        if marked is not None:
-            tissue = Tissue(at_size(marked, thumbnail.shape[:2]), "mask")
+        tissue = tissue_on(thumbnail, um * slide.width / thumbnail.shape[1], marked)
         side = max(1, round(encoder.size[0] * scale))
         tiles = tile_tissue(
             tissue.mask,

@@ -18,6 +18,7 @@ from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import TILES
 from tumortrace.reports.page import REPORT
 from tumortrace.reports.slides import OVERVIEW
+from tumortrace.slides.focus import blurred_share
 from tumortrace.slides.identity import digest_of
 from tumortrace.slides.score import slide_score, tumour_area
 from tumortrace.slides.slide import RESAMPLING, Slide
@@ -38,9 +39,10 @@ class ScanResult:
 
     Attributes:
         folder: Where `scan.json` and the files that it names lie.
-        tiles: One row per tile: `x`, `y`, `width`, `height` (level-0 px), `tissue` (share), `probability` (of the
-            positive class), `prediction` (1 where the probability reaches the threshold, else 0), `decision`
-            (`positive`, `negative` or `refer`), and `ood_score` and `in_distribution` where the model judges them.
+        tiles: One row per tile: `x`, `y`, `width`, `height` (level-0 px), `tissue` (share), `sharpness` and `in_focus`
+            (see `slides.focus`), `probability` (of the positive class), `prediction` (1 where the probability reaches
+            the threshold, else 0), `decision` (`positive`, `negative` or `refer`), and `ood_score` and
+            `in_distribution` where the model judges them.
         record: Of the scan.
         kept: Whether it was complete already, so that nothing was computed.
     """
@@ -57,6 +59,8 @@ class ScanResult:
         told = f"{record.positive_tiles} of {record.tiles} tiles positive" if record.tiles else "no tiles"
         if record.unfamiliar_tiles:
             told += f", {record.unfamiliar_tiles} unlike the training images"
+        if record.blurred_share and record.blurred_share >= NOTABLE:
+            told += f", {record.blurred_share:.0%} of the tissue out of focus"
         if record.left_out and record.left_out >= NOTABLE:
             told += f", {record.left_out:.0%} of what may be tissue left out as too pale"
         if self.kept:
@@ -113,6 +117,8 @@ def describe(
         positive_share=positive / len(tiles) if len(tiles) else None,
         referred_tiles=int((tiles["decision"] == "refer").sum()),
         unfamiliar_tiles=int((~tiles["in_distribution"]).sum()) if "in_distribution" in tiles else None,
+        blurred_tiles=int((~tiles["in_focus"]).sum()),
+        blurred_share=blurred_share(tiles),
         drift=drift,
         max_probability=float(tiles["probability"].max()) if len(tiles) else None,
         score=slide_score(tiles),

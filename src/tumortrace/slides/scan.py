@@ -21,6 +21,7 @@ from tumortrace.reports.report import renew_report
 from tumortrace.reports.slides import SHOWN, ScanPictures, TilePicture, write_scan_report
 from tumortrace.reports.wording import called
 from tumortrace.slides.assess import Progress, assess
+from tumortrace.slides.focus import told_of_focus
 from tumortrace.slides.heat_pyramid import heat_levels, write_heat
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
 from tumortrace.slides.identity import content_of, digest_of
@@ -40,13 +41,13 @@ from tumortrace.slides.result import (
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
-from tumortrace.slides.tissue import Tissue, overview, tell_tissue
-from tumortrace.slides.tissue_mask import at_size, read_tissue_mask
+from tumortrace.slides.tissue import overview
+from tumortrace.slides.tissue_mask import read_tissue_mask, tissue_on
 
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
 
-PROCEDURE = 3  # raised whenever the same arguments give other tiles
+PROCEDURE = 4  # raised whenever the same arguments give other tiles
 _DECIDING = (
     "name",
     "patch_size",
@@ -173,10 +174,7 @@ def scan(
                 return complete
             thumbnail = _overview(opened, resolution, shown=progress is None)
             reduction = opened.width / thumbnail.shape[1]
-            if marked is not None:
-                tissue = Tissue(at_size(marked, thumbnail.shape[:2]), "mask")
-            else:
-                tissue = tell_tissue(thumbnail, resolution and resolution * reduction)
+            tissue = tissue_on(thumbnail, resolution and resolution * reduction, marked)
             mask = tissue.mask
             notes += tissue.notes
             height, width = model.info.patch_size
@@ -187,7 +185,10 @@ def scan(
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
             places = tiles[["x", "y", "width", "height"]].to_numpy(np.int64)
             journal = Journal[Any](folder / JOURNAL, asked | {"places": [len(tiles), zlib.crc32(places.tobytes())]})
-            tiles, components, before = assess(model, opened, tiles, level, batch_size, journal, started, progress)
+            tiles, components, before = assess(
+                model, opened, tiles, level, resolution * scale, batch_size, journal, started, progress
+            )
+            notes += told_of_focus(tiles)
             drift = None
             if len(tiles) and (judge := getattr(model, "judge_set", None)) is not None:
                 drift, line = judge(components, images=len(tiles))
@@ -242,7 +243,7 @@ def scan(
 def _pictures(
     slide: Slide, model: Model, thumbnail: np.ndarray, heat: np.ndarray, tiles: pd.DataFrame, level: int
 ) -> ScanPictures:
-    """What the report of a slide shows: the overview, the most suspicious tiles, and those referred to a person."""
+    """What the report of a slide shows: the overview, and the most suspicious, referred and blurred tiles."""
     height, width = model.info.patch_size
 
     def read(chosen: pd.DataFrame) -> list[TilePicture]:
@@ -253,7 +254,8 @@ def _pictures(
     suspicious = tiles.sort_values("probability", ascending=False, kind="stable").head(SHOWN)
     unsure = tiles[tiles["decision"] == "refer"]
     nearest = (unsure["probability"] - model.info.threshold).abs().sort_values(kind="stable").index[:SHOWN]
-    return ScanPictures(thumbnail, heat, read(suspicious), read(unsure.loc[nearest]))
+    blurred = tiles[~tiles["in_focus"]].sort_values("sharpness", kind="stable").head(SHOWN)
+    return ScanPictures(thumbnail, heat, read(suspicious), read(unsure.loc[nearest]), read(blurred))
 
 
 def _overview(slide: Slide, resolution: float | None, shown: bool) -> np.ndarray:

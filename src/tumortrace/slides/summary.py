@@ -26,6 +26,7 @@ class SlideRow:
         score: Of the slide, as `scan.json` defines it; `tumour_mm2` and `tumour_share` are of the tissue.
         referred_share: Of the tiles, those that the model refers to a person; `unfamiliar_share` those that are unlike
             its training images.
+        blurred_share: Of the tissue, what is out of focus.
         seconds: As in `scan.json`.
         folder: Of the scan, relative to the table.
     """
@@ -46,6 +47,7 @@ class SlideRow:
     max_probability: float | None = None
     referred_share: float | None = None
     unfamiliar_share: float | None = None
+    blurred_share: float | None = None
     notes: str | None = None
     seconds: float | None = None
     folder: str | None = None
@@ -107,6 +109,7 @@ class Summary:
             "max_probability": record.max_probability,
             "referred_share": tiles and record.referred_tiles / tiles,
             "unfamiliar_share": None if tiles is None or unfamiliar is None else unfamiliar / tiles,
+            "blurred_share": record.blurred_share,
             "notes": " | ".join(record.notes) or None,
             "seconds": record.seconds,
             "folder": os.path.relpath(scan.folder, self.folder).replace(os.sep, "/"),

@@ -22,13 +22,13 @@ from tumortrace.slides.annotations.classes import Classes, UnknownClassError
 from tumortrace.slides.annotations.files import annotations_of
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.identity import content_of
-from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiles.folder import TilesFolder
 from tumortrace.slides.tiles.planning import plan_slide
 from tumortrace.slides.tiles.preview import draw_preview
-from tumortrace.slides.tiles.sampling import Sampling, choose, quotas
+from tumortrace.slides.tiles.sampling import UNLABELLED, Sampling, choose, quotas
 from tumortrace.slides.tiles.settings import Settings
 from tumortrace.slides.tiles.shards import probabilities, require_alike, write_shard
+from tumortrace.slides.tissue_mask import require_one_slide
 
 PROCEDURE = 1  # raised whenever the same arguments give other tiles
 _PICTURE = 1024  # px, of the longer side of a preview
@@ -56,14 +56,18 @@ def tile(
     positive: str | None = None,
     patient_pattern: str | None = None,
     bits: int | None = None,
+    plane: int | None = None,
+    read_level: str = "auto",
+    tissue_mask: Path | None = None,
+    unlabelled: Literal["leave-out", "tile"] = "leave-out",
     seed: int = 0,
     device: str = "auto",
 ) -> int:
     """Cut labelled tiles out of annotated slides, as a data set that `check` and `train` open.
 
-    A slide without annotations has negative tiles where its own label is negative, and is left out otherwise. What is
-    interrupted or killed goes on where it stopped when called again in the same way, and ends with the same bytes. A
-    slide that cannot be tiled is told at the end.
+    A slide without annotations has negative tiles where its own label is negative; else `unlabelled` says what becomes
+    of it. What is interrupted or killed goes on where it stopped when called again in the same way, and ends with the
+    same bytes. A slide that cannot be tiled is told at the end.
 
     Args:
         slides: Slides, folders of them, or a table of slides with `slide` and perhaps `label`, `patient`, `split`,
@@ -90,6 +94,12 @@ def tile(
         positive: Name of the positive class of slides, where folders or the table name classes.
         patient_pattern: Regular expression that finds the patient in a slide's name: its group, or all that it matches.
         bits: Bits that deep slides hold whose files do not say, such as 12 for 12 bits stored in 16.
+        plane: Number of the plane of focus to read, from 1, of OME-TIFFs and ImageJ's stacks; default the middle one.
+        read_level: Number of the level from which tiles are read, 0 for full resolution; `auto` takes the coarsest that
+            is no coarser than the tiles.
+        tissue_mask: PNG or TIFF of any size that covers the whole slide, of one slide: what is not zero is tissue.
+        unlabelled: What becomes of slides of which nothing says what is tumour: `leave-out`, or `tile`: tiles without
+            label, to predict.
         seed: Of the draw.
         device: Where the model of `--mine` computes: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
 
@@ -112,9 +122,14 @@ def tile(
         tuple(leave_out),
         Classes.of(annotation_classes),
         bits,
+        plane,
+        read_level,
+        tissue_mask,
+        unlabelled,
     )
     sampling = Sampling(per_slide, balanced, seed, mine is not None)
     cohort = join([open_slides(path, positive=positive, patient_pattern=patient_pattern) for path in slides])
+    require_one_slide(tissue_mask, len(cohort.entries), "tile")
     files = annotations_of(cohort.entries, annotations)
     if mine is not None:
         from tumortrace.models.bundle import load_model
@@ -170,13 +185,13 @@ def _fill(
             f"no tile in {count(len(entries), 'slide')}: {failed[min(failed)] if failed else _why(plans)}",
             where=folder.folder,
             expected="annotations beside the slides, or slides with labels",
-            remedy="see `tumortrace tile --help` for how annotations are found",
+            remedy="see `tumortrace tile --help` for how they are found; --unlabelled tile cuts tiles without label",
         )
     names = ("normal", "tumour") if cohort.classes == _UNNAMED else cohort.classes
     with progress_bar() as bar:
         task = bar.add_task("cutting tiles", total=total)
         for number, plan, quota in zip(numbers, plans, shares, strict=True):
-            wanted = sum(min(quota[int(label)], there) for label, there in plan.candidates.items())
+            wanted = sum(min(quota.get(int(label), 0), there) for label, there in plan.candidates.items())
             if number not in folder.cut and wanted:
                 try:
                     cut = _cut(
@@ -266,7 +281,7 @@ def _cut(
     plan, tiles = folder.planned[number], folder.plan(number)
     assert plan.level is not None
     shard, preview = folder.names(number, entry.id)
-    with Slide(entry.path, bits=settings.bits) as slide:
+    with settings.open(entry.path) as slide:
         scores = None
         if sampling.model is not None:
             negative = tiles["label"] == 0
@@ -274,6 +289,7 @@ def _cut(
             tiles.loc[negative, "probability"] = scores
         chosen = choose(tiles, quota, entry.id, sampling.seed, scores)
         rows = chosen.assign(
+            label=chosen["label"].astype("Int64").mask(chosen["label"] == UNLABELLED),
             id=[f"{entry.id}_{x}_{y}" for x, y in zip(chosen["x"], chosen["y"], strict=True)],
             group=entry.group or entry.id,
             split=entry.split,
@@ -287,7 +303,7 @@ def _cut(
         regions = [] if file is None else read_annotations(file, size, [])
         thumbnail = slide.thumbnail(_PICTURE)
     draw_preview(folder.folder / preview, thumbnail, size, chosen, regions, settings.classes, names, entry.id)
-    counts = {str(label): int((chosen["label"] == label).sum()) for label in (0, 1)}
+    counts = {label: int((chosen["label"] == int(label)).sum()) for label in plan.candidates}
     return plan.model_copy(update={"file": shard, "preview": preview, "tiles": counts})
 
 
@@ -297,9 +313,10 @@ def _tell(out: Path, record: TilingRecord) -> int:
         for note in slide.notes:
             say(f"note: {slide.id}: {note}")
     tiled = [slide for slide in record.slides if slide.file]
-    totals = [sum(slide.tiles.get(label, 0) for slide in tiled) for label in ("0", "1")]
+    totals = [sum(slide.tiles.get(str(label), 0) for slide in tiled) for label in (0, 1, UNLABELLED)]
     negative, positive = record.classes
-    told = f"{totals[1]:,} {positive} and {totals[0]:,} {negative}; {RESEARCH_USE}"
+    told = f"{totals[1]:,} {positive} and {totals[0]:,} {negative}"
+    told += f", {totals[2]:,} without label; {RESEARCH_USE}" if totals[2] else f"; {RESEARCH_USE}"
     say(f"tile: {count(sum(totals), 'tile')} of {count(len(tiled), 'slide')}: {told}")
     say(f"tile: look at {out / PREVIEWS}; then: tumortrace check {shlex.quote(str(out))}")
     print(out)

@@ -15,6 +15,7 @@ from tumortrace.images.tiff import MAX_PIXELS
 from tumortrace.images.tiff_pages import is_tiff
 from tumortrace.records.stand_ins import stand_in
 from tumortrace.slides.slide import Slide
+from tumortrace.slides.tissue import Tissue, tell_tissue
 
 _MINISWHITE = 0  # photometric interpretation in which the largest number is black
 _SHAPE = 0.02  # by how much the ratio of the sides may differ from the slide's
@@ -38,6 +39,24 @@ def read_tissue_mask(path: Path, slide: Slide) -> np.ndarray:
     if not marked.any():
         raise SlideError("a mask that is zero everywhere", where=path, expected="tissue that is not zero")
     return marked
+
+
+def require_one_slide(mask: Path | None, slides: int, verb: str) -> None:
+    """Refuse a mask that is given for several slides.
+
+    Raises:
+        SlideError: It is.
+    """
+    if mask is not None and slides > 1:
+        found, remedy = f"one mask for {slides} slides", f"{verb} them one by one"
+        raise SlideError(found, where=mask, expected="one slide", remedy=remedy)
+
+
+def tissue_on(thumbnail: np.ndarray, resolution: float | None, marked: np.ndarray | None) -> Tissue:
+    """The tissue on a thumbnail: where a mask marks it, or without one, as `tell_tissue` does."""
+    if marked is None:
+        return tell_tissue(thumbnail, resolution)
+    return Tissue(at_size(marked, thumbnail.shape[:2]), "mask")
 
 
 def refuse_other_shape(mask: tuple[int, ...], slide: tuple[int, int], path: Path) -> None:

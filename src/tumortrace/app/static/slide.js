@@ -116,6 +116,7 @@ function describe(scan) {
     [`Tissue called ${positive}`, area(record.tumour ?? {})],
     ["Left to a person", record.referred_tiles === undefined ? null : plural(record.referred_tiles, "tile")],
     ["Unlike the training data", record.unfamiliar_tiles === null || record.unfamiliar_tiles === undefined ? null : plural(record.unfamiliar_tiles, "tile")],
+    ["Out of focus", record.blurred_share === null || record.blurred_share === undefined ? null : `${(100 * record.blurred_share).toFixed(1)} % of the tissue`],
     ["Interval of the score", score?.interval],
     ["Size", `${shown.heat.width.toLocaleString("en")} × ${shown.heat.height.toLocaleString("en")} pixels`],
     ["Resolution", record.resolution ? `${number(record.resolution)} µm per pixel` : "not known"],

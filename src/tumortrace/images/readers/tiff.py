@@ -1,4 +1,8 @@
-"""TIFF slides that OpenSlide does not know or would read wrongly: OME pyramids, more than 8 bits, colours as pages."""
+"""TIFF slides that OpenSlide does not know, reads wrongly, or reads to the same pixels in more time.
+
+OME pyramids, levels in SubIFDs, more than 8 bits, colours as pages, rare compressions; and plain pyramids of no vendor,
+which take it 1.4 to 11 times as long (docs/slides.md). Vendors' files are left to OpenSlide.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from tumortrace.images.tiff_pages import is_tiff, orientation_of, refuse_incompl
 RANK = 10
 SUFFIXES = (".tif", ".tiff")
 _GENERIC = "generic-tiff"  # OpenSlide's name for tiled TIFFs of no vendor
+_KEPT = 32 << 20  # bytes of decoded tiles that are kept, as many as OpenSlide keeps
 _SAMPLES, _SQUARE = 8, 512  # squares across and down, and their side in px, by which it is told how many bits are used
 
 
@@ -32,6 +37,7 @@ class TiffReader:
 
     def __init__(self, path: Path, tiff: tifffile.TiffFile, pixels: Pixels, bits: int | None) -> None:
         self._path, self._tiff, self._pixels, self._lock = path, tiff, pixels, threading.Lock()
+        self._kept: dict[tuple[int, int], tuple[np.ndarray, tuple[int, int]]] = {}  # the last used at the end
         self._lies, self.kind, self.planes = pixels.orientation >= 5, pixels.kind, pixels.planes
         turned = slice(None, None, -1) if self._lies else slice(None)
         self.levels = levels_of([(pages[0].imagewidth, pages[0].imagelength)[turned] for pages in pixels.levels])
@@ -105,14 +111,7 @@ class TiffReader:
         planes = page.samplesperpixel if int(page.planarconfig) == 2 else 1
         result = np.zeros((bottom - top, right - left, page.samplesperpixel), page.dtype)
         for number, plane in self._segments(page, left, top, right, bottom, planes):
-            with self._lock:
-                self._tiff.filehandle.seek(page.dataoffsets[number])
-                data = self._tiff.filehandle.read(page.databytecounts[number])
-            segment, place, shape = page.decode(data, number, jpegtables=page.jpegtables)
-            if segment is None:
-                raise ValueError(f"tile {number} is missing")
-            first = place[-3], place[-2]
-            piece = segment[0, : shape[1], : shape[2]]
+            piece, first = self._segment(page, number)
             starts = [max(near, edge) for near, edge in zip((top, left), first, strict=True)]
             ends = [min(far, edge + n) for far, edge, n in zip((bottom, right), first, piece.shape, strict=False)]
             rows, columns = (slice(a - edge, b - edge) for a, b, edge in zip(starts, ends, first, strict=True))
@@ -120,6 +119,25 @@ class TiffReader:
             samples = slice(None) if planes == 1 else slice(plane, plane + 1)
             result[(*to, samples)] = piece[rows, columns]
         return result
+
+    def _segment(self, page: Any, number: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Samples of a tile or strip, and its row and column; kept, as the next region touches most of them again."""
+        key = page.offset, number
+        with self._lock:
+            if (kept := self._kept.pop(key, None)) is not None:
+                self._kept[key] = kept
+                return kept
+            self._tiff.filehandle.seek(page.dataoffsets[number])
+            data = self._tiff.filehandle.read(page.databytecounts[number])
+        segment, place, shape = page.decode(data, number, jpegtables=page.jpegtables)
+        if segment is None:
+            raise ValueError(f"tile {number} is missing")
+        decoded = segment[0, : shape[1], : shape[2]], (place[-3], place[-2])
+        with self._lock:
+            self._kept[key] = decoded
+            while len(self._kept) > _KEPT // segment.nbytes:
+                del self._kept[next(iter(self._kept))]
+        return decoded
 
     @staticmethod
     def _segments(page: Any, left: int, top: int, right: int, bottom: int, planes: int) -> Iterator[tuple[int, int]]:
@@ -159,7 +177,7 @@ def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -
         whole_strips = page.is_tiled or page.rowsperstrip * page.imagewidth <= MAX_PIXELS
         ome = tiff.is_ome and (len(pixels.levels) > 1 or pixels.resolution is not None) and page.is_tiled
         other = pixels.orientation != 1 or pixels.note or not pixels.usual  # OpenSlide does not look at these
-        taken = large and whole_strips and (vendor is None or ome or bool(other))
+        taken = large and whole_strips and (vendor is None or ome or bool(other) or _plain(pixels))
         return TiffReader(path, tiff, pixels, bits) if taken else None
     except ImageError as error:
         raise SlideError(error.found, where=path, expected=error.expected, remedy=error.remedy) from error
@@ -173,6 +191,21 @@ def open_reader(path: Path, bits: int | None = None, plane: int | None = None) -
     finally:
         if not taken:
             tiff.close()
+
+
+def _plain(pixels: Pixels) -> bool:
+    """Whether each level is a tiled page that says so, of samples that tifffile and libtiff take alike.
+
+    YCbCr that is not JPEG is not: tifffile gives it as it is stored.
+    """
+    pages = [page for level in pixels.levels for page in level]
+    return all(page.is_reduced for page in pages[1:]) and all(
+        page.is_tiled
+        and int(page.planarconfig) == 1
+        and page.samplesperpixel in (1, 3)
+        and (int(page.photometric) in (1, 2) or int(page.compression) == 7)
+        for page in pages
+    )
 
 
 def _vendor(path: Path) -> str | None:

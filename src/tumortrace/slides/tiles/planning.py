@@ -14,11 +14,12 @@ from tumortrace.slides.annotations.classes import Areas
 from tumortrace.slides.annotations.region import Region
 from tumortrace.slides.cohort import SlideEntry
 from tumortrace.slides.scale import level_to_read, require_bits
-from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiles.labels import annotated, label_tiles, shares
+from tumortrace.slides.tiles.sampling import UNLABELLED
 from tumortrace.slides.tiles.settings import Settings
 from tumortrace.slides.tiling import tile_tissue
-from tumortrace.slides.tissue import overview, tell_tissue
+from tumortrace.slides.tissue import overview
+from tumortrace.slides.tissue_mask import read_tissue_mask, tissue_on
 
 
 def plan_slide(entry: SlideEntry, annotations: Path | None, settings: Settings) -> tuple[TiledSlide, pd.DataFrame]:
@@ -26,42 +27,50 @@ def plan_slide(entry: SlideEntry, annotations: Path | None, settings: Settings) 
 
     Args:
         entry: The slide.
-        annotations: Their file. Without it all tiles are negative where the slide's label is, and there are none else.
+        annotations: Their file. Without it all tiles are negative where the slide's label is, and else there are none,
+            or they have no label, as the settings say.
         settings: How tiles are cut.
 
     Returns:
-        Columns `x`, `y`, `width`, `height` (px of level 0), `tissue`, `label` (0 or 1) and `annotated` (class that
-        covers most of the tile; blank where none does), row by row.
+        Columns `x`, `y`, `width`, `height` (px of level 0), `tissue`, `label` (0, 1 or `UNLABELLED`) and `annotated`
+        (class that covers most of the tile; blank where none does), row by row.
 
     Raises:
         SlideError: The slide or its annotations cannot be read, or contradict the slide's label.
         UnknownClassError: It is not known what a class of the annotations means.
     """
-    with Slide(entry.path, bits=settings.bits) as slide:
+    unknown = annotations is None and entry.label != 0
+    with settings.open(entry.path) as slide:
         require_bits(slide)
         notes = list(slide.notes)
         resolution = settings.resolution_of(slide, notes)
         scale = settings.resolution / resolution
-        level = level_to_read(slide, scale, "auto", notes)
+        level = level_to_read(slide, scale, settings.read_level, notes)
         size = slide.width, slide.height
         info = TiledSlide(id=entry.id, annotations="" if annotations is None else annotations.name)
         info = info.model_copy(update={"resolution": round(resolution, 6), "level": level})
-        if annotations is None and entry.label != 0:
+        if unknown:
             told = "no annotations" + ("" if entry.label is None else ", and its label says that it holds tumour")
-            notes.append(f"{told}: left out, as nothing says which of its tiles are tumour")
+            become = "left out" if settings.unlabelled == "leave-out" else "its tiles have no label"
+            notes.append(f"{told}: {become}, as nothing says which of its tiles are tumour")
+        if unknown and settings.unlabelled == "leave-out":
             return info.model_copy(update={"notes": notes, "candidates": {"0": 0, "1": 0}}), _NOTHING
         regions = [] if annotations is None else read_annotations(annotations, size, notes)
         areas = settings.classes.areas(regions)
         _refuse_contradiction(entry, annotations, areas)
         thumbnail = overview(slide, resolution)
-        tissue = tell_tissue(thumbnail, resolution * slide.width / thumbnail.shape[1])
+        marked = None if settings.tissue_mask is None else read_tissue_mask(settings.tissue_mask, slide)
+        tissue = tissue_on(thumbnail, resolution * slide.width / thumbnail.shape[1], marked)
         notes += tissue.told()
         side = settings.size * scale
         tiles = tile_tissue(
             tissue.mask, size, (side, side), overlap=settings.overlap, minimum_tissue=settings.minimum_tissue
         )
     tiles = _labelled(tiles, regions, areas, settings, size, notes)
-    candidates = {str(label): int((tiles["label"] == label).sum()) for label in (0, 1)}
+    if unknown:
+        tiles = tiles.assign(label=UNLABELLED)
+    labels = (0, 1, UNLABELLED) if unknown else (0, 1)
+    candidates = {str(label): int((tiles["label"] == label).sum()) for label in labels}
     return info.model_copy(update={"notes": notes, "candidates": candidates}), tiles
 
 

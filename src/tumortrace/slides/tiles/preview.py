@@ -14,8 +14,9 @@ from tumortrace.records.files import replacing
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.slides.annotations.classes import Classes
 from tumortrace.slides.annotations.region import Region
+from tumortrace.slides.tiles.sampling import UNLABELLED
 
-_LABELS = {0: (0, 90, 200), 1: (200, 0, 0)}
+_LABELS = {0: (0, 90, 200), 1: (200, 0, 0), UNLABELLED: (90, 90, 90)}
 _OUTLINES = {"positive": (120, 0, 0), "negative": (0, 110, 0), "exclude": (0, 0, 0), "ignore": (120, 120, 120)}
 
 
@@ -55,9 +56,11 @@ def draw_preview(
         for ring in (ring for part in parts for ring in (part.exterior, *part.interiors)):
             draw.line([(x * across, y * down) for x, y in ring.coords], fill=colour, width=3)
     shown = Image.alpha_composite(picture.convert("RGBA"), veil).convert("RGB")
-    counts = {label: int((tiles["label"] == label).sum()) for label in (0, 1)}
+    counts = {label: int((tiles["label"] == label).sum()) for label in _LABELS}
     lines = [(title, (0, 0, 0))]
     lines += [(f"{counts[label]:,} tiles {names[label]}", _LABELS[label]) for label in (1, 0)]
+    if counts[UNLABELLED]:
+        lines.append((f"{counts[UNLABELLED]:,} tiles without label", _LABELS[UNLABELLED]))
     meanings = {classes.meaning(region.name) or "ignore" for region in regions}
     lines += [(f"outlined: {name}", colour) for name, colour in _OUTLINES.items() if name in meanings]
     lines.append((RESEARCH_USE, (90, 90, 90)))

@@ -16,8 +16,10 @@ from tumortrace.records.record import Open
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
 
+UNLABELLED = -1
+"""Label of tiles of which nothing says what they are."""
 Counts = Mapping[int, int]
-"""Tiles by label, 0 and 1."""
+"""Tiles by label: 0, 1 and `UNLABELLED`."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Sampling:
 
     Attributes:
         per_slide: At most so many of a slide and class.
-        balanced: As many of both classes.
+        balanced: As many of both classes; those without label are not counted.
         seed: Of the draw.
         mines: Whether negative tiles are those of the highest probability, in place of drawn ones.
         model: That says it.
@@ -68,13 +70,15 @@ def quotas(counts: Sequence[Counts], sampling: Sampling) -> list[dict[int, int]]
         >>> quotas([{0: 9, 1: 3}, {0: 1, 1: 0}, {0: 9, 1: 1}], Sampling(None, True, 0))
         [{0: 2, 1: 3}, {0: 1, 1: 0}, {0: 1, 1: 1}]
     """
-    most = np.array([[count.get(label, 0) for label in (0, 1)] for count in counts], np.int64).reshape(-1, 2)
+    labels = (0, 1, UNLABELLED)
+    most = np.array([[count.get(label, 0) for label in labels] for count in counts], np.int64).reshape(-1, len(labels))
     if sampling.per_slide is not None:
         most = np.minimum(most, sampling.per_slide)
     if sampling.balanced:
-        target = int(most.sum(0).min())
-        most = np.stack([_level(most[:, label], target) for label in (0, 1)], 1)
-    return [{0: int(negative), 1: int(positive)} for negative, positive in most]
+        target = int(most[:, :2].sum(0).min())
+        most[:, :2] = np.stack([_level(most[:, label], target) for label in (0, 1)], 1)
+    rows = (zip(labels, map(int, row), strict=True) for row in most)
+    return [{label: number for label, number in row if number or label != UNLABELLED} for row in rows]
 
 
 def _level(most: np.ndarray, target: int) -> np.ndarray:
@@ -91,7 +95,7 @@ def choose(tiles: pd.DataFrame, quota: Counts, slide: str, seed: int, scores: np
     """The tiles of a slide that are taken, in their order.
 
     Args:
-        tiles: Column `label`, 0 or 1.
+        tiles: Column `label`.
         quota: Of each label at most so many.
         slide: Its id; with the seed it decides what is drawn, whatever other slides there are.
         seed: Of the draw.
@@ -103,6 +107,6 @@ def choose(tiles: pd.DataFrame, quota: Counts, slide: str, seed: int, scores: np
         if label == 0 and scores is not None:
             rows = rows[np.argsort(-scores, kind="stable")]
         elif len(rows) > number:
-            rows = np.random.default_rng([seed, zlib.crc32(slide.encode()), label]).permutation(rows)
+            rows = np.random.default_rng([seed, zlib.crc32(slide.encode()), label % 3]).permutation(rows)
         taken.append(rows[:number])
     return tiles.iloc[np.sort(np.concatenate(taken))]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 from tumortrace.errors import SlideError
+from tumortrace.records.files import sha256
 from tumortrace.records.record import Open
 from tumortrace.slides.annotations.classes import Classes
 from tumortrace.slides.scale import check_arguments, slide_resolution
 from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiles.labels import Border, Rule
+
+_LATER = {"plane": None, "read_level": "auto", "tissue_mask": None, "unlabelled": "leave-out"}
+Unlabelled = Literal["leave-out", "tile"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,10 @@ class Settings:
         leave_out: `edge`: tiles that reach beyond the slide; `mixed`: those of which a part is positive.
         classes: What the classes of annotations mean.
         bits: Of deep slides that do not say theirs.
+        plane: Number of the plane of focus, from 1; None for the middle one.
+        read_level: Number of the level from which tiles are read, or `auto`.
+        tissue_mask: Picture that says where the tissue of the one slide is.
+        unlabelled: What becomes of slides of which nothing says what is tumour.
 
     Raises:
         SlideError: A value is out of range.
@@ -42,6 +51,10 @@ class Settings:
     leave_out: tuple[Border, ...] = ()
     classes: Classes = field(default_factory=Classes)
     bits: int | None = None
+    plane: int | None = None
+    read_level: str = "auto"
+    tissue_mask: Path | None = None
+    unlabelled: Unlabelled = "leave-out"
 
     def __post_init__(self) -> None:
         resolutions = {
@@ -50,9 +63,11 @@ class Settings:
             "--override-resolution": self.override_resolution,
         }
         check_arguments(self.overlap, self.minimum_tissue, 1, self.bits, resolutions)
+        mask = self.tissue_mask
         for name, value, valid, expected in (
             ("--size", self.size, 8 <= self.size <= 4096, "8 to 4096 px"),
             ("--share", self.share, 0 < self.share <= 1, "above 0, and 1 at most"),
+            ("--tissue-mask", str(mask), mask is None or mask.is_file(), "a PNG or TIFF with the tissue"),
             ("--label-by", self.rule, self.rule in get_args(Rule), ", ".join(get_args(Rule))),
         ):
             if not valid:
@@ -60,9 +75,16 @@ class Settings:
 
     @property
     def request(self) -> Open:
-        """The same as JSON takes it."""
-        values = {name: value for name, value in vars(self).items() if name not in ("classes", "leave_out")}
+        """The same as JSON takes it; what earlier versions did not know is named where it is not the default."""
+        values = {name: value for name, value in vars(self).items() if name not in ("classes", "leave_out", *_LATER)}
+        values |= {name: getattr(self, name) for name, usual in _LATER.items() if getattr(self, name) != usual}
+        if self.tissue_mask is not None:
+            values["tissue_mask"] = sha256(self.tissue_mask)
         return values | {"classes": dict(self.classes.said), "leave_out": sorted(self.leave_out)}
+
+    def open(self, path: Path) -> Slide:
+        """A slide as it is read here."""
+        return Slide(path, bits=self.bits, plane=self.plane)
 
     def resolution_of(self, slide: Slide, notes: list[str]) -> float:
         """Um per px of a slide at level 0; what is odd goes to `notes`.
