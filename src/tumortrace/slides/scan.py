@@ -38,7 +38,14 @@ from tumortrace.slides.result import (
     finished,
     only_scan,
 )
-from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
+from tumortrace.slides.scale import (
+    check_arguments,
+    level_to_read,
+    patch_resolution_of,
+    require_bits,
+    slide_resolution,
+    tile_scale,
+)
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
 from tumortrace.slides.tissue import overview
@@ -185,8 +192,9 @@ def scan(
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
             places = tiles[["x", "y", "width", "height"]].to_numpy(np.int64)
             journal = Journal[Any](folder / JOURNAL, asked | {"places": [len(tiles), zlib.crc32(places.tobytes())]})
+            trained = patch_resolution_of(model.info.resolution, patch_resolution)
             tiles, components, before = assess(
-                model, opened, tiles, level, resolution * scale, batch_size, journal, started, progress
+                model, opened, tiles, level, trained, batch_size, journal, started, progress
             )
             notes += told_of_focus(tiles)
             drift = None
