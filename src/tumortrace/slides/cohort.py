@@ -25,6 +25,7 @@ from tumortrace.slides.listing import find_slides
 SLIDE_COLUMNS = ("slide", "path", "image", "file")
 """Columns that say where a slide is, the first that is there being taken."""
 PATIENT_COLUMNS = ("patient", "case", "group")
+ANNOTATION_COLUMNS = ("annotations", "annotation")
 _UNLABELLED = Labels(pd.Series(dtype="Int64"), ("negative", "positive"), None)
 
 
@@ -302,17 +303,18 @@ def _groups(table: pd.DataFrame, column: str, ids: Sequence[str], file: Path) ->
 
 
 def _annotations(table: pd.DataFrame, file: Path) -> list[Path | None]:
-    if "annotations" not in table:
+    column = next((name for name in ANNOTATION_COLUMNS if name in table), None)
+    if column is None:
         return [None] * len(table)
-    texts = [text.strip() for text in table["annotations"]]
+    texts = [text.strip() for text in table[column]]
     paths = files_by_path(texts, file.parent)
     missing = table[[bool(text) and path is None for text, path in zip(texts, paths, strict=True)]]
     if len(missing):
         raise SlideError(
-            f"{len(missing)} files of annotations are not there: {examples(missing, 'annotations')}",
+            f"{len(missing)} files of annotations are not there: {examples(missing, column)}",
             where=file,
             expected=f"files named from {os.path.abspath(file.parent)}",
-            remedy="correct the column 'annotations', or leave it blank",
+            remedy=f"correct the column {shown(column)}, or leave it blank",
         )
     return [Path(path) if text and path else None for text, path in zip(texts, paths, strict=True)]
 

@@ -21,7 +21,7 @@ from tumortrace.errors import RunError, SlideError, TumorTraceError
 from tumortrace.records.files import append, replacing
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
-from tumortrace.records.output import require_folder
+from tumortrace.records.output import require_file, require_folder
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import SLIDES
@@ -144,7 +144,7 @@ def embed_slides(
     _require_one_body(asked, encoder)
     names = names_of(files)
     failed: list[str] = []
-    _write_table(out, cohort, names)
+    _write_table(out, cohort, names, slides)
 
     def receive(number: int, outcome: str | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -271,8 +271,14 @@ def names_of(files: Sequence[Path]) -> list[str]:
     return chosen
 
 
-def _write_table(folder: Path, cohort: SlideCohort, names: Sequence[str]) -> None:
-    """What is known of the slides, under the names of their features, for `train`; nothing where no label is."""
+def _write_table(folder: Path, cohort: SlideCohort, names: Sequence[str], asked: Sequence[Path]) -> None:
+    """What is known of the slides, under the names of their features, for `train`; nothing where no label is.
+
+    Rows of slides that earlier calls have written stay.
+
+    Raises:
+        RunError: A table of the user's lies there.
+    """
     if all(entry.label is None for entry in cohort.entries):
         return
     rows = [
@@ -284,7 +290,18 @@ def _write_table(folder: Path, cohort: SlideCohort, names: Sequence[str]) -> Non
         }
         for entry, name in zip(cohort.entries, names, strict=True)
     ]
-    SLIDES.write(folder, pd.DataFrame(rows).dropna(axis=1, how="all"))
+    require_file(SLIDES.file(folder), inputs=asked)
+    earlier = SLIDES.find(folder)
+    if not set(earlier).issubset(rows[0]):
+        raise RunError(
+            "is there, and not written by embed-slides",
+            where=SLIDES.file(folder),
+            expected=f"a table of {', '.join(rows[0])}, or none",
+            remedy="choose another -o, or rename it",
+        )
+    if len(earlier):
+        earlier = earlier[~earlier["slide"].isin(names)]
+    SLIDES.write(folder, pd.concat([earlier, pd.DataFrame(rows)]).dropna(axis=1, how="all"))
 
 
 def _place(asked: Asked, name: str) -> Path:

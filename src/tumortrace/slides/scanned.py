@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from tumortrace.cohorts.findings import count
-from tumortrace.errors import RunError
+from tumortrace.errors import RunError, shown
 from tumortrace.evaluation.froc import Detections, lesions_of, match
 from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.tables import SPLITS, TILES
@@ -60,7 +61,7 @@ def find_scans(folder: Path, cohort: SlideCohort) -> tuple[list[Scanned], list[s
     A scan is known to be of a slide by the slide's content, wherever either has been moved to.
 
     Raises:
-        RunError: There is no scan in the folder, none is of a slide of the cohort, one slide was scanned twice, or
+        RunError: There is no scan in the folder, none is of a slide of the cohort, a slide is there twice, or
             scans are of different models or grids.
     """
     scans: dict[str, list[tuple[Path, ScanRecord]]] = {}
@@ -69,6 +70,7 @@ def find_scans(folder: Path, cohort: SlideCohort) -> tuple[list[Scanned], list[s
         scans.setdefault(record.content, []).append((file.parent, record))
     if not scans:
         raise RunError("no finished scan", where=folder, expected="the folder that `scan` wrote", remedy="scan first")
+    _refuse_copies(cohort.entries)
     kept, missing = [], []
     for entry in cohort.entries:
         content = content_of(entry.path)
@@ -88,6 +90,24 @@ def find_scans(folder: Path, cohort: SlideCohort) -> tuple[list[Scanned], list[s
     _require_alike(kept)
     some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     return kept, [f"{count(len(missing), 'slide')} without a scan left out: {some}"] if missing else []
+
+
+def _refuse_copies(entries: Sequence[SlideEntry]) -> None:
+    """Refuse files of the same content, which would count twice, and might stand on two sides.
+
+    Raises:
+        RunError: There are some.
+    """
+    first: dict[str, SlideEntry] = {}
+    for entry in entries:
+        content = content_of(entry.path)
+        if content and (other := first.setdefault(content, entry)) is not entry:
+            raise RunError(
+                f"the same slide twice: {shown(other.id)} and {shown(entry.id)} have the same content",
+                where=entry.path,
+                expected="each slide once",
+                remedy="leave one of them out",
+            )
 
 
 def _require_alike(scans: list[Scanned]) -> None:

@@ -180,9 +180,15 @@ def _fill(
     plans = [folder.planned[number] for number in numbers]
     shares = quotas([{int(k): v for k, v in plan.candidates.items()} for plan in plans], sampling)
     total = sum(sum(quota.values()) for quota in shares)
+    if len(failed) == len(entries):
+        raise SlideError(
+            f"{count(len(entries), 'slide')}, of which none could be tiled, as told above",
+            where=folder.folder,
+            remedy="mend what is told of them",
+        )
     if not total:
         raise SlideError(
-            f"no tile in {count(len(entries), 'slide')}: {failed[min(failed)] if failed else _why(plans)}",
+            f"no tile in {count(len(plans), 'slide')}: {_why(plans)}",
             where=folder.folder,
             expected="annotations beside the slides, or slides with labels",
             remedy="see `tumortrace tile --help` for how they are found; --unlabelled tile cuts tiles without label",

@@ -56,7 +56,7 @@ def read_annotations(path: Path, size: tuple[int, int], notes: list[str] | None 
     told: list[str] = []
     if head.startswith((b"\x89PNG", b"II", b"MM")):
         regions = read_label_mask(path, size, told)
-    elif head.startswith((b"<", b"\xef\xbb\xbf<", b"\xff\xfe<", b"\xfe\xff\x00<")) or path.suffix.lower() == ".xml":
+    elif head.startswith((b"<", b"\xff\xfe<", b"\xfe\xff\x00<")) or path.suffix.lower() == ".xml":
         regions = read_asap(path, size, told)
     else:
         regions = read_geojson(path, size, told)
@@ -69,8 +69,9 @@ def read_annotations(path: Path, size: tuple[int, int], notes: list[str] | None 
 
 
 def _head(path: Path) -> bytes:
+    """How a file begins, after blanks and the mark of UTF-8."""
     try:
         with path.open("rb") as file:
-            return file.read(64).lstrip()
+            return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     except OSError as error:
         raise SlideError(f"cannot be read ({error.strerror})", where=path, remedy="check the file") from None

@@ -78,7 +78,7 @@ def _content(path: Path) -> Any:
         raise _damaged(path, str(error)) from None
     if len(raw) > _MOST:
         raise SlideError(f"more than {_MOST >> 30} GiB", where=path, expected="less", remedy="export annotations alone")
-    return json.loads(raw.decode("utf-8-sig"))
+    return json.loads(raw)  # finds out which UTF it is
 
 
 def _unpacked(path: Path) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Outlines:
             exclusions: Classes, in lower case, whose areas are taken out of all others and are no region.
 
         Raises:
-            SlideError: All of them lie outside of the slide.
+            SlideError: All of them lie outside of the slide, or have no area.
         """
         excluded = set(exclusions)
         mended = [(name, mend(outline)) for name, outline in self._outlines]
@@ -85,9 +85,16 @@ class Outlines:
         cut = [(name, area, polygonal(area.intersection(slide))) for name, area in areas]
         if cut and all(inside is None for _, _, inside in cut):
             self._refuse_outside([area for _, area in areas])
+        if not areas and (lost := {kind: n for kind, n in self._left_out.items() if n and kind not in LAID_OUT}):
+            raise SlideError(
+                f"nothing in it has an area: {_counted(lost)}",
+                where=self.path,
+                expected="outlines, as all that is not outlined is taken for normal",
+                remedy="outline areas, or remove the file",
+            )
         self._left_out["outline outside of the slide"] += sum(inside is None for _, _, inside in cut)
         beyond = sum(inside is not None and not slide.buffer(1).covers(area) for _, area, inside in cut)
-        out = ", ".join(f"{kind} ({number:,})" for kind, number in self._left_out.items() if number)
+        out = _counted(self._left_out)
         self.notes += [f"{count(crossing, 'self-crossing outline')} mended"] if crossing else []
         self.notes += [f"cut off at the slide's edge: {count(beyond, 'outline')}"] if beyond else []
         self.notes += [f"left out: {out}"] if out else []
@@ -104,6 +111,12 @@ class Outlines:
 
 
 _ANEW = "export the annotations again"
+LAID_OUT = ("tile", "TMA core", "root")
+"""What QuPath lays out, and nobody drew."""
+
+
+def _counted(kinds: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} ({number:,})" for kind, number in kinds.items() if number)
 
 
 def mend(outline: BaseGeometry) -> Polygon | MultiPolygon | None:

@@ -56,6 +56,8 @@ def plan_slide(entry: SlideEntry, annotations: Path | None, settings: Settings) 
         if unknown and settings.unlabelled == "leave-out":
             return info.model_copy(update={"notes": notes, "candidates": {"0": 0, "1": 0}}), _NOTHING
         regions = [] if annotations is None else read_annotations(annotations, size, notes)
+        if annotations is not None and not regions and entry.label is None:
+            notes.append(f"{annotations.name} outlines nothing: all its tiles are taken for normal")
         areas = settings.classes.areas(regions)
         _refuse_contradiction(entry, annotations, areas)
         thumbnail = overview(slide, resolution)

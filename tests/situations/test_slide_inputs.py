@@ -1,0 +1,154 @@
+"""What goes wrong with slides, their tables and annotations on the way to tiles, features and scores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from shapely.geometry import box
+
+from tests.situations.situation import situation
+from tests.situations.test_slide_scores import slides as scanned_slides
+from tests.situations.test_slide_tiles import SIDE, stitched
+from tests.slides import drawn as write
+from tests.slides.test_embed_slides import BODY, draw
+from tumortrace.cli.main import run
+
+OUTLINE = [("Tumor", box(0, 0, 3 * SIDE, 2 * SIDE))]
+
+
+def tiled(folder: Path, slides: Path, capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
+    """What `tile` says."""
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    words = ["tile", str(slides), "-o", str(out), "--size", str(SIDE), "--resolution", "0.5"]
+    assert run(words) == code
+    return " ".join(capsys.readouterr().err.split())
+
+
+@situation(
+    "slides",
+    there="a table of the user's called slides.csv, where features are to be written",
+    typed="tumortrace embed-slides BODY slides.csv -o .",
+    right="refused before any slide is read: it is not overwritten",
+)
+def test_features_leave_the_users_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Named or not, and with whatever columns."""
+    draw(tmp_path / "a.tif")
+    text = "slide,label,comment\na.tif,tumour,mine\n"
+    for name in ("slides.csv", "other.csv"):
+        (tmp_path / "slides.csv").write_text(text)
+        (tmp_path / "other.csv").write_text(text)
+        assert run(["embed-slides", *BODY, str(tmp_path / name), "-o", str(tmp_path)]) == 1
+        assert "slides.csv" in capsys.readouterr().err.splitlines()[-1]
+        assert (tmp_path / "slides.csv").read_text() == text
+    assert not list(tmp_path.glob("*.h5"))
+
+
+@situation(
+    "slides",
+    there="a folder of features of other slides of the same body",
+    typed="tumortrace embed-slides BODY more.csv -o FEATURES",
+    right="the labels of those that were there stay; what is named again is as it is named now",
+)
+def test_features_are_added_to_others(tmp_path: Path) -> None:
+    """Three slides in two calls."""
+    for dark, name in enumerate("abc", 1):
+        draw(tmp_path / f"{name}.tif", dark)
+    (tmp_path / "one.csv").write_text("slide,label,patient\na.tif,normal,p1\nb.tif,normal,p2\n")
+    (tmp_path / "two.csv").write_text("slide,label\nb.tif,tumour\nc.tif,tumour\n")
+    for name in ("one.csv", "two.csv"):
+        assert run(["embed-slides", *BODY, str(tmp_path / name), "-o", str(tmp_path / "features")]) == 0
+    table = pd.read_csv(tmp_path / "features" / "slides.csv")
+    assert table.to_numpy().tolist() == [["a", "normal", "p1"], ["b", "tumour", "b"], ["c", "tumour", "c"]]
+
+
+@situation(
+    "slides",
+    there="a copy of a slide under another name, as of another patient",
+    typed="tumortrace slide-score SCANS TABLE",
+    right="refused with both names: it would stand on two sides",
+)
+def test_a_copy_of_a_slide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One scan would be of both; tiles and features of them are divided as one by `train`."""
+    table = scanned_slides(tmp_path, "TNTN")
+    shutil.copy(table.with_name("s0.tif"), table.with_name("s4.tif"))
+    table.write_text(table.read_text() + "s4.tif,tumour\n")
+    assert run(["slide-score", str(table.with_name("scans")), str(table)]) == 1
+    assert "'s0' and 's4' have the same content" in " ".join(capsys.readouterr().err.split())
+
+
+@situation(
+    "slides",
+    there="GeoJSON or ASAP's XML that an editor saved with the mark of UTF-8, or as UTF-16",
+    typed="tumortrace tile SLIDES -o DIR",
+    right="read as ever",
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("kind", ["geojson", "xml"])
+def test_annotations_of_other_encodings(
+    kind: str, encoding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same tiles as of the plain file."""
+    stitched(tmp_path / "slides")
+    file = tmp_path / "slides" / f"a.{kind}"
+    _ = write.qupath(file, OUTLINE) if kind == "geojson" else write.asap(file, OUTLINE)
+    told = tiled(tmp_path, tmp_path / "slides", capsys)
+    assert ": 6 tumour and " in told
+    file.write_bytes(file.read_text().encode(encoding))
+    assert tiled(tmp_path, tmp_path / "slides", capsys) == told
+
+
+@situation(
+    "slides",
+    there="a table with a column `annotation`",
+    typed="tumortrace tile slides.csv -o DIR",
+    right="read as `annotations`",
+)
+def test_the_column_of_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is missing is told by the name that the column has."""
+    stitched(tmp_path / "slides")
+    write.qupath(tmp_path / "drawn.json", OUTLINE)
+    table = tmp_path / "t.csv"
+    table.write_text("slide,Annotation\nslides/a.tif,drawn.json\n")
+    assert ": 6 tumour and " in tiled(tmp_path, table, capsys)
+    table.write_text("slide,Annotation\nslides/a.tif,lost.json\n")
+    assert "correct the column 'annotation'" in tiled(tmp_path, table, capsys, 1)
+
+
+@situation(
+    "slides",
+    there="annotations that hold points or lines alone, or nothing at all",
+    typed="tumortrace tile SLIDES -o DIR",
+    right="refused; where nothing is drawn and no label is known, a note says that all is taken for normal",
+)
+def test_annotations_that_outline_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was marked and has no area is not called normal."""
+    stitched(tmp_path / "slides")
+    file = tmp_path / "slides" / "a.geojson"
+    tumour = {"classification": {"name": "Tumor"}}
+    line = {"type": "LineString", "coordinates": [[1, 1], [9, 9]]}
+    file.write_text(json.dumps([{"type": "Feature", "geometry": line, "properties": tumour}]))
+    assert "nothing in it has an area: line (1)" in tiled(tmp_path, tmp_path / "slides", capsys, 1)
+    file.write_text('{"type": "FeatureCollection", "features": []}')
+    assert "a.geojson outlines nothing: all its tiles are taken for normal" in tiled(
+        tmp_path, tmp_path / "slides", capsys
+    )
+
+
+@situation(
+    "slides",
+    there="slides of which none can be tiled",
+    typed="tumortrace tile SLIDES -o DIR",
+    right="each reason is told once",
+)
+def test_reasons_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not again within another error."""
+    stitched(tmp_path / "slides")
+    (tmp_path / "slides" / "a.geojson").write_text("{")
+    told = tiled(tmp_path, tmp_path / "slides", capsys, 1)
+    assert told.count("not GeoJSON") == 1
+    assert "1 slide, of which none could be tiled, as told above" in told
