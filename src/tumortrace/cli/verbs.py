@@ -83,7 +83,13 @@ def extends(function: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @extends("tumortrace.training.train:train")
 def train(
-    *, members: int = 1, fractions: str | None = None, repeats: int = 3, distil: Path | None = None, **options: Any
+    *,
+    members: int = 1,
+    fractions: str | None = None,
+    repeats: int = 3,
+    distil: Path | None = None,
+    devices: int = 1,
+    **options: Any,
 ) -> Path:
     """Train, calibrate and evaluate a classifier; write everything about it into a run folder.
 
@@ -92,7 +98,11 @@ def train(
         fractions: A learning curve instead: shares of the training split to train on, as in `1%,10%,100%`.
         repeats: How often, where `--fractions` is given.
         distil: Run or bundle of a teacher, whose probabilities are learnt beside the labels.
+        devices: GPUs, or processes where there are none, that compute each batch together: on this machine, or as many
+            as torchrun or srun have started, on several.
     """
+    if devices != 1 and (fractions is not None or members != 1):
+        raise RunError("--devices with --fractions or --members", expected="one training", remedy="leave one out")
     if fractions is not None:
         if members != 1 or distil is not None:
             raise RunError(
@@ -107,7 +117,7 @@ def train(
         return train_members(members=members, distil=distil, **options)
     from tumortrace.training.train import train
 
-    return train(distil=distil, **options)
+    return train(distil=distil, devices=devices, **options)
 
 
 def resume(folder: Path, data: str | None = None) -> Path:

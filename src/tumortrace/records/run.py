@@ -27,6 +27,7 @@ class Arguments(Part):
         members: How many networks an ensemble trains.
         runs: Those that an ensemble joins.
         distil: Path of the teacher.
+        devices: How many processes compute each batch together.
     """
 
     data: str | None = None
@@ -42,6 +43,7 @@ class Arguments(Part):
     split: str = "group"
     device: str = "auto"
     precision: str = "auto"
+    devices: int = 1
     distil: str | None = None
     members: int | None = None
     runs: list[str] = []

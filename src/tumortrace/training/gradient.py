@@ -42,6 +42,7 @@ from tumortrace.training.learner import (
     seed_everything,
     seed_of,
 )
+from tumortrace.training.ranks import ALONE, Ranks
 from tumortrace.training.stage import Descent, Stage, binary_loss, class_loss, learning_rate, stages_of
 from tumortrace.training.task import Patches, Task, epoch_order
 
@@ -65,9 +66,9 @@ class GradientLearner:
     trained on them, with the same result. Of slides, whose features were made beforehand, it is so in any case.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, ranks: Ranks = ALONE) -> None:
         keep_memory()
-        self.task, self.recipe, recipe = task, task.recipe, task.recipe
+        self.task, self.ranks, self.recipe, recipe = task, ranks, task.recipe, task.recipe
         self.device = resolve_device(task.device)
         self.precision = resolve_precision(task.precision, self.device)
         indices: list[int] | int = [self.device.index] if self.device.index is not None else 1
@@ -133,7 +134,7 @@ class GradientLearner:
         Raises:
             RunError: The loss is no longer a number.
         """
-        with progress_bar() as bar:
+        with progress_bar(self.ranks.first) as bar:
             total = sum(stage.epochs for stage in self.stages) * self.steps
             done = self.progress.epoch * self.steps + self.progress.step
             line = bar.add_task("training", total=total, completed=done)
@@ -149,7 +150,7 @@ class GradientLearner:
                 ended = ended or self.progress.stage + 1 == len(self.stages)
                 if not ended:
                     self._next_stage()
-        if self.progress.best_epoch:
+        if self.progress.best_epoch and self.ranks.first:
             self.evaluated.load_state_dict(load_checkpoint(self.task.best)[0])
         return self.progress
 
@@ -159,9 +160,12 @@ class GradientLearner:
         return frozen_features(self.network, steps, patches, device=self.device, autocast=autocast, key=key)
 
     def _enter_stage(self) -> None:
-        self.descent = Descent(self.network, self.recipe, self.fabric, self.stage, head_alone=self.trains_head)
+        self.descent = Descent(
+            self.network, self.recipe, self.fabric, self.stage, head_alone=self.trains_head, least=self.ranks.count
+        )
 
     def _next_stage(self) -> None:
+        self.ranks.wait()  # the first has written it
         if self.progress.best_epoch:
             self.network.load_state_dict(load_checkpoint(self.task.best)[0])
         self.progress.stage, self.progress.stage_epoch = self.progress.stage + 1, 0
@@ -176,7 +180,7 @@ class GradientLearner:
         started = saved = time.monotonic()
         while state.step < self.steps:
             batch = batches[state.step]
-            seed_everything(self.task.seed, state.epoch, state.step)
+            seed_everything(self.task.seed, state.epoch, state.step, *([self.ranks.rank] if self.ranks.rank else []))
             self.descent.rate = self._rate()
             state.loss_sum += self._step(batch) * len(batch)
             state.step += 1
@@ -201,13 +205,20 @@ class GradientLearner:
 
     def _step(self, batch: np.ndarray) -> float:
         """Learn from a batch, whose parts are computed side by side: as many on every machine, however many cores."""
-        parts = np.array_split(batch, min(self.descent.parts, max(1, len(batch) // SMALLEST_PART)))
-        shares = [len(rows) / len(batch) for rows in parts]
-        learnt = list(self.streams.map(self._part, enumerate(parts)))
-        self.descent.step(shares, [part.gradients for part in learnt], self.streams)
-        value = sum(share * part.loss for share, part in zip(shares, learnt, strict=True))
+        rows = np.array_split(np.arange(len(batch)), min(self.descent.parts, max(1, len(batch) // SMALLEST_PART)))
+        shares, mine = [len(part) / len(batch) for part in rows], self.ranks.of(range(len(rows)))
+        learnt = list(self.streams.map(self._part, ((part, batch[rows[part]]) for part in mine)))
+        losses, outputs = torch.zeros(len(rows)), torch.zeros(len(batch), 2)  # sums of what each process has
+        for part, one in zip(mine, learnt, strict=True):
+            losses[part], outputs[rows[part]] = one.loss, one.outputs
+        gradients = self.descent.mean([shares[part] for part in mine], [one.gradients for one in learnt])
+        *gradients, total, seen = self.ranks.sum([*gradients, losses, outputs], [*self.descent.learnt, losses, outputs])
+        assert total is not None
+        assert seen is not None
+        self.descent.step(gradients, self.streams)
+        value = sum(share * loss for share, loss in zip(shares, total.tolist(), strict=True))
         self._require_number(value)
-        self.outputs.append(torch.cat([part.outputs for part in learnt]))
+        self.outputs.append(seen)
         return value
 
     def _part(self, numbered: tuple[int, np.ndarray]) -> Part:
@@ -246,6 +257,7 @@ class GradientLearner:
             self.descent.update_average()
         outputs = torch.cat(self.outputs)
         training = scores(outputs[:, 0], outputs[:, 1].numpy())
+        self.ranks.follow(list(self.descent.state.values()))  # running statistics are those of the first part
         metrics = self._validate()
         row: Row = {
             "epoch": state.epoch + 1,
@@ -258,13 +270,15 @@ class GradientLearner:
         value = metrics[self.recipe.stopping.metric]
         if improves(value, state.best_value, self.recipe.stopping):
             state.best_value, state.best_epoch = value, state.epoch + 1
-            save_checkpoint(self.task.best, dict(self.evaluated.state_dict()), {"epoch": state.epoch + 1})
+            if self.ranks.first:
+                save_checkpoint(self.task.best, dict(self.evaluated.state_dict()), {"epoch": state.epoch + 1})
         row["seconds"] = round(state.seconds + time.monotonic() - started, 3)
         state.history.append(row)
         state.epoch, state.stage_epoch = state.epoch + 1, state.stage_epoch + 1
         state.step, state.loss_sum, state.seconds, self.outputs = 0, 0.0, 0.0, []
         self._save_last()
-        write_csv(self.task.history_file, pd.DataFrame(state.history))
+        if self.ranks.first:
+            write_csv(self.task.history_file, pd.DataFrame(state.history))
         return row
 
     def _validate(self) -> dict[str, float | None]:
@@ -273,7 +287,8 @@ class GradientLearner:
         if bags_of(self.validation.images):
             size = 1  # all tiles of a slide
         batches = np.split(np.arange(len(labels)), range(size, len(labels), size))
-        outputs = zip(*self.streams.map(self._judged, batches), strict=True)
+        judged = self.ranks.spread(batches, lambda own: list(self.streams.map(self._judged, own)))
+        outputs = zip(*judged, strict=True)
         logits, classes = (torch.cat(part) for part in outputs)
         metrics = scores(logits, labels, classes if self.task.positive else None, self.validation.kinds)
         assert metrics["loss"] is not None
@@ -289,6 +304,8 @@ class GradientLearner:
         return outputs_of(self.evaluated.top, inputs)
 
     def _save_last(self) -> None:
+        if not self.ranks.first:
+            return
         tensors = self.descent.tensors() | ({"outputs": torch.cat(self.outputs)} if self.outputs else {})
         save_checkpoint(self.task.last, tensors, vars(self.progress))
 

@@ -51,6 +51,7 @@ class Descent:
         fabric: Device and precision.
         stage: Which parts are frozen.
         head_alone: Whether steps take features and train `network.top` on them.
+        least: Into how many parts a batch is divided at least.
 
     Attributes:
         average: Averaged weights, or None.
@@ -58,7 +59,9 @@ class Descent:
         parts: Into how many parts a batch is divided, which pass through the network side by side.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, fabric: Fabric, stage: Stage, *, head_alone: bool) -> None:
+    def __init__(
+        self, network: Network, recipe: Recipe, fabric: Fabric, stage: Stage, *, head_alone: bool, least: int = 1
+    ) -> None:
         freeze(network, stage.freeze)
         self.network, self.fabric, self.clip, self.stage = network, fabric, recipe.optimiser.clip_norm, stage
         self.average = build_average(network, recipe.averaging)
@@ -67,7 +70,7 @@ class Descent:
         learning: nn.Module = network.top if head_alone else network
         self.learnt = [p for p in learning.parameters() if p.requires_grad]
         whole = head_alone or "body" in stage.freeze or fabric.device.type != "cpu" or _draws(network)
-        self.parts, self.head_alone = 1 if whole else PARTS, head_alone
+        self.parts, self.head_alone = max(1 if whole else PARTS, least), head_alone
         self._make_twins()
         if self.average is not None:
             self.average.to(fabric.device)
@@ -109,11 +112,18 @@ class Descent:
         """Of what learns, in its order; nothing is added up in the parameters themselves."""
         return list(torch.autograd.grad(loss, self.learnt, allow_unused=True))
 
-    def step(self, shares: Sequence[float], gradients: Sequence[Sequence[Tensor | None]], streams: Streams) -> None:
-        """One step down the mean of the parts' gradients, each weighed by its share of the batch."""
-        for parameter, *parts in zip(self.learnt, *gradients, strict=True):
+    def mean(self, shares: Sequence[float], gradients: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
+        """What parts of a batch add to the mean of the gradients, each weighed by its share of the batch."""
+        total: list[Tensor | None] = []
+        for _, *parts in zip(self.learnt, *gradients, strict=True):
             terms = [share * part for share, part in zip(shares, parts, strict=True) if part is not None]
-            parameter.grad = reduce(torch.add, terms) if terms else None
+            total.append(reduce(torch.add, terms) if terms else None)
+        return total
+
+    def step(self, gradients: Sequence[Tensor | None], streams: Streams) -> None:
+        """One step down the mean of the parts' gradients."""
+        for parameter, gradient in zip(self.learnt, gradients, strict=True):
+            parameter.grad = gradient
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.learnt, self.clip)
         if isinstance(self.optimiser, Muon):
@@ -127,11 +137,17 @@ class Descent:
         if self.average is not None:
             self.average.update_parameters(self.network)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that `load` needs, by name."""
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Weights and running statistics of the network, and of the averaged one, by name; not copies."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        return tensors
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that `load` needs, by name."""
+        tensors = self.state
         for index, values in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": v for name, v in values.items() if isinstance(v, Tensor)}
         return tensors

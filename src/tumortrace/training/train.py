@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -13,14 +14,16 @@ from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.seen import write_seen
 from tumortrace.cohorts.splits import Splits
-from tumortrace.errors import SplitError
+from tumortrace.errors import RecipeError, SplitError
 from tumortrace.models.architecture import count_parameters
+from tumortrace.records.run import Run
 from tumortrace.training.bodies import notes_on_body
 from tumortrace.training.experiment import ON_GIVEN_SPLITS, Experiment, take_up
 from tumortrace.training.finish import finish
 from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.learner import Learner
 from tumortrace.training.probe import ProbeLearner
+from tumortrace.training.ranks import Ranks, follow, follows, together
 from tumortrace.training.recipe import Recipe, choose_recipe
 from tumortrace.training.task import Task, teacher_targets
 from tumortrace.training.texture import TextureLearner
@@ -42,6 +45,7 @@ def train(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
+    devices: int = 1,
     **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Train, calibrate and evaluate a classifier; write everything about it into a new run folder.
@@ -62,6 +66,8 @@ def train(
             its own leakage.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
+        devices: GPUs, or processes where there are none, that compute each batch together: on this machine, or as many
+            as torchrun or srun have started, on several.
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -70,7 +76,13 @@ def train(
     Raises:
         TumorTraceError: The data, the recipe or the machine do not allow it; the message says what to do.
     """
+    if follows(devices):
+        return follow(learn)
     recipe, changes = choose_recipe(recipe, changes, epochs, weights)
+    if devices > 1 and learner_of(recipe) is not GradientLearner:
+        raise RecipeError(
+            f"--devices {devices} with recipe {recipe.name}", expected="a recipe that learns by gradient descent"
+        )
 
     def given(material: Material) -> Splits:
         if splits is None or not splits.table["id"].isin(material.cohort.table["id"]).all():
@@ -95,6 +107,7 @@ def train(
         split_seed=split_seed,
         device=device,
         precision=precision,
+        devices=devices,
         distil=None if distil is None else str(Path(distil).resolve()),
     )
     experiment.keep()
@@ -111,6 +124,8 @@ def resume(run_folder: str | Path, data: str | Path | Cohort | None = None) -> P
     Raises:
         RunError: The folder is no run, or the data have changed since.
     """
+    if follows(Run(Path(run_folder)).record.arguments.devices):
+        return follow(learn)
     experiment = take_up(run_folder, "train", "a run of `train`", data, "resume(run, data=cohort)")
     return Path(run_folder) if experiment is None else fit(experiment)
 
@@ -119,9 +134,11 @@ def fit(experiment: Experiment) -> Path:
     """Carry out an experiment of one training, from where it stands to its end; returns its folder."""
     run, recipe, material = experiment.run, experiment.recipe, experiment.material
     started = time.monotonic()
-    with experiment.recorded():
+    devices = experiment.arguments.devices
+    with experiment.recorded(), ExitStack() as stack:
         task, notes = _taught(experiment, experiment.task(run.folder, recipe, run.record.seed))
-        learner = learner_of(recipe)(task)
+        task, ranks = stack.enter_context(together(task, devices))
+        learner = learner_of(recipe)(task) if ranks.count == 1 else GradientLearner(task, ranks)
         resumed = learner.resume()
         earlier = sum(epoch["seconds"] for epoch in learner.progress.history)  # before a kill, whole epochs alone
         margin = _unseen_margin(recipe, material.store.size)
@@ -131,12 +148,20 @@ def fit(experiment: Experiment) -> Path:
         images = f"{len(task.training.rows):,} images"
         experiment.log(f"train: {recipe.name} on {images}, leakage {experiment.splits.leakage}{where}")
         progress = learner.fit()
+        stack.close()  # the others have done their work
         if recipe.learner:  # which is not there before the fit
             run.update(parameters=count_parameters(learner.evaluated))
         write_seen(run.seen_file, material.store, material.cohort, experiment.splits)
         headline = finish(experiment, learner.evaluated, learner.architecture, learner.device)
         seconds = earlier + time.monotonic() - started
         return experiment.finish(seconds, [headline], epochs=progress.epoch, best_epoch=progress.best_epoch)
+
+
+def learn(task: Task, ranks: Ranks) -> None:
+    """What the other processes of a training do; the first one does it within `fit`."""
+    learner = GradientLearner(task, ranks)
+    learner.resume()
+    learner.fit()
 
 
 def fit_part(whole: Experiment, place: Path, splits: Splits, recipe: Recipe, seed: int) -> Path:
