@@ -184,7 +184,9 @@ def test_what_is_asked_for_is_fitted():
     for method in METHODS:
         fitted, record = choose_calibrator(logit, label, method=method)
         assert (fitted, record.asked) == (fit_calibrator(logit, label, method), method)
-    np.testing.assert_array_equal(choose_calibrator(logit, label, method="none")[0].apply(logit), expit(logit))
+    unfitted = choose_calibrator(logit, label, method="none")[0]
+    np.testing.assert_allclose(unfitted.apply(logit), expit(logit), rtol=1e-15)
+    np.testing.assert_array_equal(unfitted.apply([-800.0, 0.0, 800.0]), [0, 0.5, 1])  # and without overflow
     with pytest.raises(PredictionsError, match="beta"):
         choose_calibrator(logit, label, method="beta")
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tumortrace.images.resampling import Filter, resize
+from tumortrace.images.preprocessing import Filter
+from tumortrace.images.resampling import resize
 
 PILLOW: dict[Filter, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,

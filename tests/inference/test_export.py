@@ -75,7 +75,7 @@ def test_a_file_that_says_something_else_is_not_written(
 def test_what_is_not_of_these_weights_is_refused(bundle: Path, small_run: Path) -> None:
     """A damaged file, another's file, none at all, another device; `auto` falls back to torch but for the damaged."""
     file, record = bundle / "model.onnx", bundle / "model.onnx.json"
-    info, cpu = load_model(bundle).info, load_model(bundle).device
+    info = load_model(bundle).info
     damaged = bytearray(file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     file.write_bytes(damaged)
@@ -90,4 +90,4 @@ def test_what_is_not_of_these_weights_is_refused(bundle: Path, small_run: Path) 
         load_model(small_run, device="cpu", backend="onnx")
     assert load_model(small_run, backend="auto").runtime is None
     with pytest.raises(ModelError, match="backend 'tensorrt'"):
-        open_runtime(bundle, info, "tensorrt", cpu)  # type: ignore[arg-type]
+        open_runtime(bundle, info, "tensorrt", "cpu")  # type: ignore[arg-type]

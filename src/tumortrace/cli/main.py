@@ -53,7 +53,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def application(words: Sequence[str]) -> App:
-    """The command line with all verbs, of which those are loaded that the words name; the others are listed."""
+    """The command line with the verb that the first word names, which is loaded, or else with all of them, listed."""
     app = App(
         name="tumortrace",
         help=f"Tumour classifiers for medical image patches that one can defend. {NOTICE}",
@@ -61,13 +61,14 @@ def application(words: Sequence[str]) -> App:
         suppress_keyboard_interrupt=False,  # the door turns it into a line and exit code 1
         error_formatter=lambda error: CycloptsPanel(shortened(str(error))),
     )
-    for name, verb in VERBS.items():
-        if name in words[:1]:
-            from tumortrace.cli.command import command
+    name = words[0] if words else ""
+    if name in VERBS:
+        from tumortrace.cli.command import command
 
-            app.command(command(verb), name=name)
-        else:
-            app.command(App(help=verb.summary), name=name)
+        app.command(command(VERBS[name]), name=name)
+        return app
+    for name, verb in VERBS.items():
+        app.command(App(help=verb.summary), name=name)
     return app
 
 

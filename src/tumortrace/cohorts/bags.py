@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
-from torch import Tensor
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.feature_files import SPREAD, FeatureFile
 from tumortrace.cohorts.looks import Look, as_table
 from tumortrace.cohorts.store import PatchStore
 from tumortrace.errors import CohortError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 KEPT_BYTES = 1 << 30  # of features that stay in memory
 PICTURE = 192  # px of a slide's picture on sheets
@@ -60,6 +62,8 @@ class Bags:
             most: Of larger bags so many tiles are drawn; None takes all.
             generator: Of the draws.
         """
+        import torch  # here, as images come by this module and may be predicted without
+
         parts = [torch.from_numpy(self[row]) for row in rows]
         if most is not None:
             parts = [_drawn(part, most, generator) for part in parts]
@@ -71,6 +75,8 @@ class Bags:
 
     def moments(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (D,) of all tiles of some slides, float32."""
+        import torch
+
         count, total, squares = 0, np.zeros(self.shape[2]), np.zeros(self.shape[2])
         for row in rows:
             tiles = self[row].astype(np.float64)
@@ -81,6 +87,8 @@ class Bags:
 
 
 def _drawn(tiles: Tensor, most: int, generator: torch.Generator | None) -> Tensor:
+    import torch
+
     if len(tiles) <= most:
         return tiles
     device = "cpu" if generator is None else generator.device

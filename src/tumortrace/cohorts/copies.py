@@ -7,9 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.fft import dctn
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tumortrace.cohorts.looks import showing
 
@@ -55,6 +52,9 @@ def joined(units: pd.Series, pictures: Mapping[str, str], ids: pd.Series) -> pd.
     unit, names = pd.factorize(links["unit"], sort=True)
     picture, pictures_there = pd.factorize(links["picture"])
     size = len(names) + len(pictures_there)  # units and pictures are the nodes of one graph
+    from scipy.sparse import coo_array  # here, as predicting looks for no copies
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(links)), (unit, picture + len(names))), shape=(size, size))
     sets = connected_components(graph, directed=False)[1][: len(names)]
     first = pd.Series(names).groupby(sets).transform("first")
@@ -104,6 +104,8 @@ def near_copies(small: np.ndarray, sides: np.ndarray) -> Pairs:
         >>> list(zip(pairs.first.tolist(), pairs.second.tolist(), pairs.turned.tolist()))
         [(0, 1, True), (0, 2, True), (1, 2, True)]
     """
+    from scipy.fft import dctn
+
     coefficients = dctn(small.astype(np.float32), axes=(1, 2), norm="ortho")
     coarse = coefficients[:, :COARSE, :COARSE].copy()
     coarse[:, 0, 0] = 0
@@ -124,6 +126,9 @@ def near_copies(small: np.ndarray, sides: np.ndarray) -> Pairs:
 
 def components(pairs: Pairs, number: int) -> np.ndarray:
     """Number of the set of near-copies that each of `number` pictures belongs to; -1 for those in none."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(pairs.first)), (pairs.first, pairs.second)), shape=(number, number))
     sets = connected_components(links, directed=False)[1]
     alone = np.ones(number, bool)

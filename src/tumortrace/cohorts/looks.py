@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from PIL import Image
 
 from tumortrace.cohorts.cache import store_folder
@@ -112,6 +111,8 @@ def inspect(
         >>> table["problem"].tolist(), table["width"].tolist(), small.shape
         ([<NA>, 'missing'], [8, <NA>], (2, 32, 32))
     """
+    from joblib import Parallel, delayed  # here, as a single image is opened without
+
     workers = workers or os.cpu_count() or 1
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     backend = "loky" if len(paths) > _MANY and workers > 1 else "threading"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 
 from tumortrace.cohorts.cache import ArrayFile, Filling, store_folder, telling
 from tumortrace.cohorts.cohort import Cohort
@@ -310,6 +309,8 @@ def _prepare(
     """Apply `function` to what is not prepared yet, piece by piece in parallel."""
     if array.complete:  # by another process, while this one waited
         return
+    from joblib import Parallel, delayed
+
     first, todo = array.rows, array.count - array.rows
     jobs = workers or (min(os.cpu_count() or 1, 8) if todo >= _POOL_FROM else 1)
     pieces = (delayed(function)(images[start : start + PIECE]) for start in range(first, array.count, PIECE))

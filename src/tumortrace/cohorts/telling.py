@@ -13,7 +13,6 @@ from tumortrace.cohorts.resolution import resolutions
 from tumortrace.errors import DataError
 from tumortrace.records.progress import say
 
-_FINDERS = ("forms", "quality")
 _RESIZED = ("odd-size",)  # which the store's own note tells
 
 
@@ -37,10 +36,9 @@ def judge(cohort: Cohort, looks: pd.DataFrame, size: tuple[int, int] | None = No
     table = cohort.table.drop(columns=[column for column in cohort.table if column in Look._fields])
     seen = looks.reset_index(drop=True).assign(resolution=resolutions(cohort, looks))
     evidence = Evidence(table.join(seen), cohort, size=size)
-    findings = [finding for name in _FINDERS for finding in FINDERS[name](evidence)]
-    forms = {finding.name for finding in FINDERS["forms"](evidence)}
-    told = [f for f in findings if f.name not in _RESIZED and (f.name in forms or f.verdict != "note")]
-    return tuple(told)
+    forms = [finding for finding in FINDERS["forms"](evidence) if finding.name not in _RESIZED]
+    quality = [finding for finding in FINDERS["quality"](evidence) if finding.verdict != "note"]
+    return (*forms, *quality)
 
 
 def tell(cohort: Cohort, looks: pd.DataFrame, size: tuple[int, int] | None = None) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 
 from tumortrace.evaluation.conformal import Conformal, decide, prediction_sets
 from tumortrace.evaluation.intervals import Kind, estimate, share_with_interval
@@ -151,6 +150,8 @@ def _risk_curve(whole: Tally, threshold: float) -> Callable[[Tally], Floats]:
     Levels go in the order of falling certainty, and images of one certainty come in random order.
     """
     tiny = np.finfo(np.float64).eps
+    from scipy.special import logit  # here, as predicting does without scipy
+
     place = logit(np.clip(whole.probability, tiny, 1 - tiny)) - logit(np.clip(threshold, tiny, 1 - tiny))
     positive = whole.probability >= threshold
     levels, level = np.unique(-np.abs(place).round(12), return_inverse=True)

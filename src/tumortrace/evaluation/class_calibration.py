@@ -12,8 +12,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
 
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.calibration import COLDEST, HOTTEST
@@ -56,7 +54,8 @@ class ClassCalibrator(BaseModel):
         shares = np.empty_like(scaled)
         for side, whole in ((True, total), (False, 1 - total)):
             columns = np.asarray(positive) == side
-            shares[:, columns] = softmax(scaled[:, columns], axis=1) * whole[:, None]
+            raised = np.exp(scaled[:, columns] - scaled[:, columns].max(1, keepdims=True))
+            shares[:, columns] = raised / raised.sum(1, keepdims=True) * whole[:, None]
         return shares
 
     def scaled(self, logits: ArrayLike) -> Floats:
@@ -98,6 +97,9 @@ def fit_class_calibrator(
         expected = "none, temperature or vector"
         raise PredictionsError(f"calibration method {method!r}", expected=expected, remedy="use one of these")
     classes = values.shape[1]
+    from scipy.optimize import minimize  # here, as calibrated predictions need no fit
+    from scipy.special import log_softmax
+
     other = sides[labels][:, None] != sides  # classes of the other side are out of the question
     scale = max(float(np.abs(values).mean()), 1e-12)  # the search goes best about 1
     slopes = classes if method == "vector" else 1

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from tumortrace.evaluation.replicates import Replicates
 from tumortrace.evaluation.tally import Floats, Tally
@@ -87,6 +86,8 @@ def brier_reliability(counts: Tally, positive: Floats | None = None) -> float:
     """
     total, forecast = counts.total, counts.probability
     share = (counts.positive if positive is None else positive) / total
+    from scipy.optimize import isotonic_regression
+
     curve = isotonic_regression(share, weights=total).x
     return float(total @ (forecast**2 - curve**2 - 2 * (forecast - curve) * share) / total.sum())
 
@@ -118,6 +119,8 @@ def brier_reliability_interval(replicates: Replicates) -> list[float]:
     counts, starts = _thinned(whole)
     total, forecast = counts.total, counts.probability
     weight, found = total / total.sum(), brier_reliability(counts)
+    from scipy.optimize import isotonic_regression
+
     shares = isotonic_regression(counts.positive / total, weights=total).x
     varied: list[tuple[Floats, Floats]] = []
     for block in replicates.tallies(DRAWN):

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import isotonic_regression
-from scipy.special import expit
 
 from tumortrace.evaluation.intervals import estimate_measures
 from tumortrace.evaluation.measures import MEASURES, Measure, brier, gaps
@@ -39,6 +37,8 @@ def before_and_after(table: pd.DataFrame, *, replicates: int = 1000, seed: int =
     after = Replicates(table, replicates, seed)
     before = None
     if "logit" in table and table["logit"].notna().all():
+        from scipy.special import expit
+
         before = after.of(table.assign(probability=expit(table["logit"].to_numpy(dtype=np.float64))))
     return CalibrationRecord(
         before=None if before is None else estimate_measures(before, 0.5, CALIBRATION),
@@ -67,6 +67,8 @@ def recalibrated(counts: Tally) -> float:
     """
     there = counts.total > 0  # a replicate has no image at some levels
     positive, total = counts.positive[there], counts.total[there]
+    from scipy.optimize import isotonic_regression
+
     share = isotonic_regression(positive / total, weights=total).x
     return float((positive * (1 - share) ** 2 + (total - positive) * share**2).sum() / total.sum())
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr
 
 from tumortrace.errors import PredictionsError, RecipeError
 from tumortrace.evaluation.table import check_arrays
@@ -145,6 +144,8 @@ def require_enough(policy: str, negatives: int, positives: int, where: object = 
         return
     kind, images = ("positive", positives) if chosen.kind == "sensitivity" else ("negative", negatives)
     least, alpha = chosen.numbers["least"], 1 - chosen.numbers["confidence"]
+    from scipy.special import bdtr
+
     if bdtr(0, images, 1 - least) > alpha:
         needed = math.ceil(math.log(alpha) / math.log(least))
         raise PredictionsError(
@@ -176,6 +177,8 @@ def _reached(policy: Policy, right: Floats, of: float) -> NDArray[np.bool_]:
     if confidence is None:
         return np.asarray(right / of >= least)
     # That Clopper and Pearson's lower bound reaches `least`, said without computing it.
+    from scipy.special import bdtr
+
     return np.asarray(bdtr(of - right, int(of), 1 - least) <= 1 - confidence)
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-from skimage.color import lab2rgb, rgb2lab
-from skimage.exposure import equalize_adapthist, equalize_hist
-from torch import Tensor
 
-from tumortrace.images.resampling import Filter, resize
 from tumortrace.images.stain import normalise_stain
 from tumortrace.images.super_resolution import SuperResolution
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 PROCEDURE = 1  # raised whenever the same steps give other prepared images
 
+Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Triple = tuple[float, float, float]
 Deviation = Annotated[float, Field(gt=0)]
 
@@ -86,6 +86,7 @@ class Preprocessing(BaseModel):
             ResNet in Keras). Or a mapping with `mean` and `std` of pixels in [0, 1], three values each.
 
     Example:
+        >>> import torch
         >>> steps = Preprocessing(crop=64, size=32)
         >>> steps.normalise(steps.pixels(torch.zeros(2, 3, 96, 96, dtype=torch.uint8))).shape
         torch.Size([2, 3, 32, 32])
@@ -174,9 +175,11 @@ class Preprocessing(BaseModel):
         side = self.crop and self.crop * (self.super_resolution.scale if self.super_resolution else 1)
         rows, columns = (_centre(length, side) for length in images.shape[-2:])
         images = images[..., rows, columns]
-        scaled = images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
+        scaled = images if images.is_floating_point() else images.float() / 255
         if not self.size:
             return scaled
+        from tumortrace.images.resampling import resize  # with torch, which exported graphs do without
+
         side = self.frame or self.size
         kept = _centre(side, self.size)
         return resize(scaled, (side, side), self.filter)[..., kept, kept]
@@ -226,6 +229,9 @@ def equalise(images: NDArray[np.uint8], method: Literal["histogram", "clahe"]) -
         >>> int(np.ptp(ramp)), int(np.ptp(result))
         (63, 249)
     """
+    from skimage.color import lab2rgb, rgb2lab  # here, as most models do without
+    from skimage.exposure import equalize_adapthist, equalize_hist
+
     function = equalize_hist if method == "histogram" else equalize_adapthist
 
     def one(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

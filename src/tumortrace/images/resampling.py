@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+if TYPE_CHECKING:
+    from tumortrace.images.preprocessing import Filter
 
 _as_products: ContextVar[bool] = ContextVar("_as_products", default=False)
 

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from safetensors.torch import load_file
 
 from tumortrace.errors import DataError, ModelError
 from tumortrace.records.files import sha256 as sha256_of
 from tumortrace.records.record import Open
 
 if TYPE_CHECKING:
+    import torch
     from spandrel import ImageModelDescriptor
 
 
@@ -103,7 +102,6 @@ class SuperResolution(BaseModel):
         return self.model_copy(update={"sha256": self.describe().get("sha256")})
 
 
-@torch.inference_mode()
 def run_generator(
     generator: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, scale: int, device: torch.device
 ) -> np.ndarray:
@@ -119,16 +117,20 @@ def run_generator(
         uint8, shape (N, scale * H, scale * W, 3).
 
     Example:
+        >>> import torch
         >>> twice = torch.nn.Upsample(scale_factor=2)
         >>> run_generator(twice, np.full((1, 2, 2, 3), 9, np.uint8), 2, torch.device("cpu")).shape
         (1, 4, 4, 3)
     """
+    import torch
+
     count, height, width, _ = images.shape
     result = np.empty((count, scale * height, scale * width, 3), np.uint8)
     step = max(1, PIXELS_AT_ONCE // (height * width))
     for start in range(0, count, step):
         batch = torch.tensor(images[start : start + step]).to(device).permute(0, 3, 1, 2) / 255
-        pixels = generator(batch).clamp(0, 1).mul(255).round().to(torch.uint8)
+        with torch.inference_mode():
+            pixels = generator(batch).clamp(0, 1).mul(255).round().to(torch.uint8)
         result[start : start + step] = pixels.permute(0, 2, 3, 1).cpu().numpy()
     return result
 
@@ -251,6 +253,8 @@ def _hash_unless_changed(weights: str, changed: int, size: int) -> str:
 @lru_cache(maxsize=2)
 def _generator(weights: str, sha256: str, device: str) -> ImageModelDescriptor:
     import spandrel  # here, as it takes seconds and Lanczos does without
+    import torch
+    from safetensors.torch import load_file
 
     try:
         # Not spandrel's own reading of files: it hands TorchScript archives to a loader that runs what they hold.

@@ -20,6 +20,7 @@ from tumortrace.images.reference import ImageRef
 from tumortrace.inference.patches import Patches, open_patches
 from tumortrace.inference.unseen import open_data, predictions_table, provenance
 from tumortrace.models.bundle import Model, load_model
+from tumortrace.models.runtimes import Backend
 from tumortrace.records.command import command_line
 from tumortrace.records.evaluation import PredictRecord
 from tumortrace.records.files import write_csv
@@ -42,6 +43,7 @@ def predict(
     resample: bool = False,
     allow: Sequence[str] = (),
     device: str = "auto",
+    backend: Backend = "auto",
     **reading: Unpack[ReadingOptions],
 ) -> pd.DataFrame:
     """Predict every image of a cohort, or fill in a Kaggle submission.
@@ -55,6 +57,8 @@ def predict(
         resample: Resample images whose um per pixel are known to those of the model's patches, around their centres.
         allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        backend: What computes: "torch"; "onnx" or "openvino", the file that `export` writes, at most 1e-5 away in
+            probability and without torch; "auto" is "onnx" on the CPU where that file is there, else "torch".
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -75,7 +79,7 @@ def predict(
         raise PredictionsError("--labels without --submission", expected="both", remedy="read the column prediction")
     if out is not None:
         require_file(Path(out), inputs=[data])
-    model = run if isinstance(run, Model) else load_model(run, device=device, slides=True)
+    model = run if isinstance(run, Model) else load_model(run, device=device, backend=backend, slides=True)
     cohort = _opened(model, data, reading)
     ids = _submission_ids(data, cohort) if submission else None
     if ids is not None:
@@ -84,6 +88,8 @@ def predict(
         _require_same_images(Path(out), cohort, list(cohort.table["id"] if ids is None else ids))
     patches = open_patches(model, cohort, resample=resample, allow=allow, keep_failed=not submission)
     notes = [*cohort.notes, *patches.notes]
+    if model.runtime is not None and not isinstance(run, Model):
+        notes.append(f"{model.runtime.name} computes, from the exported file; --backend torch has torch do it")
     sound, store = patches.store.sound, patches.store
     said = model.assess(store.images, sound, description="predicting")
     answered = cohort.table.iloc[sound]
@@ -102,7 +108,9 @@ def predict(
         table = _submission(table, ids, labels)
     if out is not None:
         named = (run.info.name if isinstance(run, Model) else run, None if isinstance(data, Cohort) else data)
-        options = {"submission": submission, "labels": labels, "resample": resample, "allow": list(allow), **reading}
+        chosen = None if backend == "auto" else backend
+        options = {"submission": submission, "labels": labels, "resample": resample, "allow": list(allow)}
+        options |= {"backend": chosen, **reading}
         _write(Path(out), table, model, patches, notes, drift, command_line("predict", *named, **options))
     return table
 

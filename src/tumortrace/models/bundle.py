@@ -11,37 +11,34 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
 
-from tumortrace.cohorts.bags import Bags
 from tumortrace.errors import ModelError
 from tumortrace.evaluation.drift import NO_REFERENCE, drift_line
 from tumortrace.images.preprocessing import Preprocessing
-from tumortrace.models.architecture import Network, build_network, takes_features
-from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
 from tumortrace.models.drift import DriftReference
-from tumortrace.models.layers import LogOdds
 from tumortrace.models.ood import OodDetector, likeness_features
 from tumortrace.models.runtimes import Backend, Outputs, Runtime, open_runtime
-from tumortrace.models.streams import streams
 from tumortrace.records.evaluation import NamedModel
-from tumortrace.records.files import replacing, sha256, write_json
+from tumortrace.records.files import replacing, require_sha256, sha256, write_json
 from tumortrace.records.metrics import Drift
-from tumortrace.records.model import DESCRIPTION, GENERATOR, WEIGHTS
+from tumortrace.records.model import DESCRIPTION, GENERATOR, ONNX, WEIGHTS
 from tumortrace.records.progress import track
 from tumortrace.records.run import Run, RunRecord
+
+if TYPE_CHECKING:
+    import torch
+
+    from tumortrace.models.architecture import Network
 
 SMALLEST_BATCH = 8  # images that are not divided
 REMEDY = "copy the bundle again from where it came"
@@ -96,8 +93,9 @@ class Model:
 
     Args:
         info: What `model.json` says.
-        network: The network; put into inference mode.
-        device: Where it computes.
+        network: The network; put into inference mode. None loads it from the folder when it is first asked for, as an
+            exported graph predicts without torch.
+        device: Where it computes; None is the CPU.
         detector: Scores how unlike the training images an image is, where the bundle has it.
         drift: Training images with which whole sets are compared, where the bundle has them.
         folder: The bundle's, where it has one.
@@ -107,8 +105,8 @@ class Model:
     def __init__(
         self,
         info: ModelInfo,
-        network: Network,
-        device: torch.device,
+        network: Network | None,
+        device: torch.device | None,
         detector: OodDetector | None = None,
         *,
         drift: DriftReference | None = None,
@@ -116,9 +114,29 @@ class Model:
         runtime: Runtime | None = None,
     ) -> None:
         keep_memory()
-        self.info, self.device, self.detector, self.folder, self.runtime = info, device, detector, folder, runtime
-        self.drift = drift
-        self.network: Network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.info, self.detector, self.folder, self.runtime, self.drift = info, detector, folder, runtime, drift
+        if device is not None:
+            self.device = device
+        if network is not None:
+            self.network = self._placed(network)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        import torch
+
+        return torch.device("cpu")
+
+    @cached_property
+    def network(self) -> Network:
+        """The network, from the folder where it was not given."""
+        assert self.folder is not None
+        return self._placed(_read_network(self.folder, self.info))
+
+    def _placed(self, network: Network) -> Network:
+        import torch
+
+        return network.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @property
     def named(self) -> NamedModel:
@@ -152,6 +170,10 @@ class Model:
                 if self.info.several
                 else "leave it out: a model of two classes has one logit",
             )
+        from torch import nn
+
+        from tumortrace.models.layers import LogOdds
+
         network = copy(self.network)
         network._modules = dict(network._modules)  # the weights stay shared, the head is another
         layers = cast(nn.Sequential, network.top)[:-1]
@@ -256,6 +278,8 @@ class Model:
 
         A generator of super-resolution is copied into the bundle.
         """
+        from safetensors.torch import save_file
+
         steps = self.info.preprocessing
         if steps.super_resolution is not None and steps.super_resolution.weights:
             source = Path(steps.super_resolution.weights)
@@ -288,17 +312,26 @@ class Model:
             starts = track(starts, description)
         batches = (images[rows[start : start + size]] for start in starts)
         ready = (np.ascontiguousarray(batch) if prepared else self.info.prepare(batch) for batch in batches)
-        compute = self.runtime or partial(self._batch, embed=embed)
-        # cores are divided among the batches; a runtime has threads of its own
-        most = 1 if self.runtime is not None else max(1, -(-len(rows) // size))
-        with streams(self.device, most) as several:
-            parts = list(several.map(compute, ready))
+        if self.runtime is not None:  # it has threads of its own
+            parts = list(map(self.runtime, ready))
+        else:
+            from tumortrace.models.streams import streams
+
+            with streams(self.device, max(1, -(-len(rows) // size))) as several:  # cores are divided among the batches
+                parts = list(several.map(partial(self._batch, embed=embed), ready))
         if not parts:
             return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
         return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
-    @torch.inference_mode()
     def _batch(self, images: np.ndarray, embed: bool) -> Outputs:
+        import torch
+
+        with torch.inference_mode():
+            return self._computed(images, embed)
+
+    def _computed(self, images: np.ndarray, embed: bool) -> Outputs:
+        import torch
+
         tensor = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
         pixels = self.info.preprocessing.normalise(self.info.preprocessing.pixels(tensor))
         views = self.info.views
@@ -320,51 +353,13 @@ class Model:
         return Outputs(*((part / len(views)).numpy() for part in (logits, total, classes)))
 
 
-class BagModel(Model):
-    """A model of slides: what `assess` takes in place of images are `Bags`, all of whose tiles it looks at."""
-
-    def require_shape(self, images: object, size: tuple[int, int] | None = None) -> None:
-        """Refuse what are no bags of as many numbers a tile as the model learnt from.
-
-        Raises:
-            ModelError: They are others.
-        """
-        width = self.info.patch_size[1]
-        if not isinstance(images, Bags) or images.shape[2] != width:
-            told = f"features of {images.shape[2]} numbers a tile" if isinstance(images, Bags) else "images"
-            raise ModelError(
-                f"{told} for model {self.info.name}",
-                expected=f"features of slides, {width} numbers a tile",
-                remedy="make them with `tumortrace embed-slides`, by the body that the model learnt from",
-            )
-
-    @torch.inference_mode()
-    def _outputs(
-        self, images: object, rows: Rows, *, embed: bool, description: str | None = None, prepared: bool = False
-    ) -> Outputs:
-        self.require_shape(images)
-        bags = cast(Bags, images)
-        rows = np.arange(len(bags)) if rows is None else np.asarray(rows, dtype=np.int64)
-        parts = [self._of_slide(bags, int(row), embed) for row in (track(rows, description) if description else rows)]
-        if not parts:
-            return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
-        return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-
-    def _of_slide(self, bags: Bags, row: int, embed: bool) -> Outputs:
-        tiles = bags.padded(np.array([row])).to(self.device)
-        if self.info.several is None:
-            logit, classes = self.network.from_maps(tiles), torch.empty(1, 0)
-        else:
-            logit, classes = self.network.with_classes(tiles)
-        # without contrast, which features have none of
-        mean = bags[row].mean(0, dtype=np.float64).astype(np.float32) if embed else np.empty(0, np.float32)
-        features = np.append(mean, np.float32(0))[None] if embed else mean[None]
-        return Outputs(logit.cpu().double().numpy(), features, classes.cpu().double().numpy())
-
-
 def model_of(info: ModelInfo, network: Network, device: torch.device, *rest: OodDetector | None, **more: Any) -> Model:
     """The model of a network: of images, or of slides where it takes features; arguments as for `Model`."""
-    return (BagModel if network.takes_features else Model)(info, network, device, *rest, **more)
+    if not network.takes_features:
+        return Model(info, network, device, *rest, **more)
+    from tumortrace.models.bag_model import BagModel  # which is a model itself
+
+    return BagModel(info, network, device, *rest, **more)
 
 
 def _told(steps: object) -> str:
@@ -394,12 +389,13 @@ def _with_generator(steps: Preprocessing, **changes: str) -> Preprocessing:
 
 
 def find_bundle(path: str | Path) -> Path:
-    """The bundle's folder, given it or the run folder around it.
+    """The bundle's folder, given it, the exported file in it or the run folder around it.
 
     Raises:
         ModelError: There is none.
     """
-    for folder in (Path(path), Run(Path(path)).model_folder):
+    path = Path(path)
+    for folder in (path.parent if path.name == ONNX else path, Run(path).model_folder):
         if ModelInfo.exists(folder):
             return folder
     missing = "a run that has no model yet" if RunRecord.exists(path) else "no model there"
@@ -419,6 +415,7 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         backend: "torch", or what computes logits instead, the same to 1e-5: "onnx" or "openvino", where the bundle
             has been exported (`tumortrace export`), or "auto" for ONNX Runtime where it has been and torch elsewhere.
+            Without torch it is not even imported, as long as nobody asks for the network.
         slides: Whether a model of slides will do, which takes features and no images.
 
     Raises:
@@ -427,27 +424,42 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
     """
     folder = find_bundle(path)
     info = ModelInfo.read(folder)
-    weights, steps = folder / WEIGHTS, info.preprocessing
-    if takes_features(info.architecture.name) and not slides:
+    steps = info.preprocessing
+    if steps.super_resolution is not None and steps.super_resolution.weights:
+        steps = _with_generator(steps, weights=str(folder / steps.super_resolution.weights))
+        info = info.model_copy(update={"preprocessing": steps})
+    detector = None if info.ood is None else OodDetector.load(folder, info.ood, REMEDY)
+    drift = None if info.drift is None else DriftReference.load(folder, info.drift, REMEDY)
+    runtime = open_runtime(folder, info, "onnx" if Path(path).name == ONNX and backend == "auto" else backend, device)
+    if runtime is not None:
+        return Model(info, None, None, detector, drift=drift, folder=folder, runtime=runtime)
+    network = _read_network(folder, info)
+    if network.takes_features and not slides:
         raise ModelError(
             "a model of slides, which takes features of their tiles and no images",
             where=path,
             expected="a model of images",
             remedy="evaluate, predict and explain take it, with a folder that `tumortrace embed-slides` made",
         )
+    return model_of(info, network, resolve_device(device), detector, drift=drift, folder=folder)
+
+
+def _read_network(folder: Path, info: ModelInfo) -> Network:
+    """The network of a bundle.
+
+    Raises:
+        ModelError: Its weights are damaged or do not fit it.
+    """
+    from safetensors.torch import load_file
+
+    from tumortrace.models.architecture import build_network
+
+    weights, chosen = folder / WEIGHTS, info.architecture
     require_sha256(weights, info.weights_sha256, DESCRIPTION, REMEDY)
-    if steps.super_resolution is not None and steps.super_resolution.weights:
-        steps = _with_generator(steps, weights=str(folder / steps.super_resolution.weights))
-        info = info.model_copy(update={"preprocessing": steps})
-    chosen, size = info.architecture, steps.output_size(info.patch_size)
-    network = build_network(chosen.name, size, chosen.arguments, info.sides)
+    network = build_network(chosen.name, info.preprocessing.output_size(info.patch_size), chosen.arguments, info.sides)
     try:
         network.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         line = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"the weights do not fit the network ({line})", where=weights, remedy=REMEDY) from error
-    detector = None if info.ood is None else OodDetector.load(folder, info.ood, REMEDY)
-    drift = None if info.drift is None else DriftReference.load(folder, info.drift, REMEDY)
-    where = resolve_device(device)
-    runtime = open_runtime(folder, info, backend, where)
-    return model_of(info, network, where, detector, drift=drift, folder=folder, runtime=runtime)
+    return network

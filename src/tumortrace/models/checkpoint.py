@@ -1,4 +1,4 @@
-"""Files of tensors that are what they were: training checkpoints without pickle, and the hashes of all such files."""
+"""Files of tensors that are what they were: training checkpoints without pickle."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tumortrace.errors import ModelError, RunError
-from tumortrace.records.files import replacing, sha256
-from tumortrace.records.stand_ins import stand_in
+from tumortrace.errors import RunError
+from tumortrace.records.files import replacing
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -63,16 +62,3 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def require_sha256(file: Path, expected: str, record: str, remedy: str) -> None:
-    """Refuse a file that is not the one on `record`: a flipped bit would load silently.
-
-    Raises:
-        ModelError: The file is missing, or was changed.
-    """
-    actual = sha256(file) if file.is_file() else "no file"
-    if actual != expected and file.is_file() and (there := stand_in(file)):
-        raise ModelError(there.found, where=file, expected=f"what {record} says", remedy=there.remedy)
-    if actual != expected:
-        raise ModelError(f"SHA-256 is {actual}", where=file, expected=f"{expected} as {record} says", remedy=remedy)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tumortrace.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def resolve_device(device: str) -> torch.device:
@@ -21,6 +25,8 @@ def resolve_device(device: str) -> torch.device:
         >>> resolve_device("cpu")
         device(type='cpu')
     """
+    import torch
+
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -35,8 +41,32 @@ def resolve_device(device: str) -> torch.device:
     return found
 
 
+def on_cpu(device: str) -> bool:
+    """Whether "auto", "cpu", "cuda" and so on stand for the CPU here, told without torch where that can be seen.
+
+    Example:
+        >>> on_cpu("cpu")
+        True
+    """
+    drivers = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/nvmap")
+    if device == "auto" and sys.platform == "linux" and not any(Path(driver).exists() for driver in drivers):
+        return True
+    return device == "cpu" or resolve_device(device).type == "cpu"
+
+
+def threads() -> int:
+    """How many threads compute: as many as torch has where it is loaded, else as `OMP_NUM_THREADS` says, else cores."""
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, int(asked)) if asked.isdigit() else cores
+
+
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 in hardware; emulated, it is some twenty times slower than float32."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

@@ -20,8 +20,7 @@ from safetensors.numpy import load_file, save_file
 from tumortrace.errors import ModelError
 from tumortrace.evaluation.discrepancy import Reference, median_distance
 from tumortrace.evaluation.drift import MINIMUM, judge_drift, sampled
-from tumortrace.models.checkpoint import require_sha256
-from tumortrace.records.files import replacing, sha256
+from tumortrace.records.files import replacing, require_sha256, sha256
 from tumortrace.records.metrics import Drift
 from tumortrace.records.model import DESCRIPTION, DRIFT
 

@@ -10,8 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from tumortrace.errors import ModelError
-from tumortrace.images.preprocessing import Normalisation
-from tumortrace.images.resampling import Filter
+from tumortrace.images.preprocessing import Filter, Normalisation
 
 HUB = "hf-hub:"
 TORCHVISION = "torchvision/"

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 
 from tumortrace.errors import ModelError
-from tumortrace.models.architecture import Maps
-from tumortrace.models.checkpoint import require_sha256
-from tumortrace.records.files import replacing, sha256
+from tumortrace.records.files import replacing, require_sha256, sha256
 from tumortrace.records.model import DESCRIPTION, LIKENESS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tumortrace.models.architecture import Maps
 
 DIRECTIONS = 64
 QUANTILE = 0.99
@@ -205,15 +207,20 @@ def likeness_features(maps: Maps, pixels: Tensor) -> Tensor:
             over channels.
 
     Example:
+        >>> import torch
         >>> likeness_features(torch.ones(2, 5, 3, 3), torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 6])
     """
+    import torch  # which exported graphs do without
+
     contrast = pixels.float().flatten(2).std(2, correction=0).mean(1, keepdim=True)
     return torch.cat([embedding(maps), contrast.clamp(min=1e-3).log()], 1)
 
 
 def embedding(maps: Maps) -> Tensor:
     """Features of images, float32 (N, D): maps averaged over positions, those of an ensemble's members side by side."""
-    if isinstance(maps, Tensor):
+    import torch
+
+    if isinstance(maps, torch.Tensor):
         return (maps.mean((2, 3)) if maps.ndim == 4 else maps.flatten(1)).float()
     return torch.cat([embedding(part) for part in maps], 1)

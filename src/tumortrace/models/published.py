@@ -9,8 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict
 
 from tumortrace.errors import ModelError
-from tumortrace.images.preprocessing import NORMALISATIONS, Normalisation
-from tumortrace.images.resampling import Filter
+from tumortrace.images.preprocessing import NORMALISATIONS, Filter, Normalisation
 from tumortrace.models.foundation import HUB, TORCHVISION, foundation_model
 from tumortrace.models.hub import hub_description
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-import torch
 
 from tumortrace.errors import MissingDependencyError, ModelError
-from tumortrace.models.checkpoint import require_sha256
 from tumortrace.models.description import ModelInfo
+from tumortrace.models.device import on_cpu, threads
 from tumortrace.records.data import ExportRecord
+from tumortrace.records.files import require_sha256
 from tumortrace.records.model import ONNX
 
 INPUT, OUTPUTS = "images", ("logit", "probability", "features")
@@ -81,7 +81,7 @@ class OnnxRuntime:
     def __init__(self, file: Path) -> None:
         library = require(self.module)
         options = library.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads()
         self.session = library.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: np.ndarray) -> Outputs:
@@ -97,7 +97,7 @@ class OpenVino:
 
     def __init__(self, file: Path) -> None:
         library = require(self.module)
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads()}
         try:
             self.compiled = library.Core().compile_model(str(file), "CPU", settings)
         except RuntimeError as error:
@@ -119,7 +119,7 @@ def _outputs(said: Mapping[str, np.ndarray]) -> Outputs:
 RUNTIMES: dict[str, type[OnnxRuntime] | type[OpenVino]] = {kind.name: kind for kind in (OnnxRuntime, OpenVino)}
 
 
-def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: torch.device) -> Runtime | None:
+def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: str) -> Runtime | None:
     """What computes a bundle's logits: None for torch.
 
     Args:
@@ -127,7 +127,7 @@ def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: torch.
         info: Its description.
         backend: "torch"; "onnx" or "openvino", which need the file that `export` writes; "auto" takes ONNX Runtime
             where that file is of these weights, the library is installed and the device is the CPU, else torch.
-        device: Where torch would compute.
+        device: As `resolve_device` takes it; "onnx" and "openvino" take "auto" for the CPU.
 
     Raises:
         ModelError: There is no such file, it is damaged or of other weights, or the device is not the CPU.
@@ -138,10 +138,12 @@ def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: torch.
     if backend not in (*RUNTIMES, "auto"):
         raise ModelError(f"backend {backend!r}", expected="auto, torch, onnx or openvino", remedy="use one of these")
     runtime, file = RUNTIMES[OnnxRuntime.name if backend == "auto" else backend], bundle / ONNX
-    if backend == "auto" and (device.type != "cpu" or importlib.util.find_spec(runtime.module) is None):
+    if backend == "auto" and (importlib.util.find_spec(runtime.module) is None or not file.is_file()):
+        return None
+    if backend == "auto" and not on_cpu(device):
         return None
     require(runtime.module)
-    if device.type != "cpu":
+    if device not in ("auto", "cpu"):
         raise ModelError(f"backend {backend} on {device}", expected="the CPU", remedy="use --device cpu or torch")
     record = ExportRecord.read_file(record_of(file)) if file.is_file() else None
     if record is None or record.weights_sha256 != info.weights_sha256:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from tumortrace.images.geometry import symmetry
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,14 @@ class Views:
 
     def each(self, images: Tensor) -> Iterator[Tensor]:
         """The views of images (N, C, h, w), one after the other."""
+        from tumortrace.images.geometry import symmetry  # with torch, which exported graphs do without
+
         return (symmetry(images, index) for index in self.indices)
 
     def together(self, images: Tensor) -> Tensor:
         """All views in one batch, (views * N, C, h, w), view by view."""
+        import torch
+
         return torch.cat(list(self.each(images)))
 
     def mean(self, values: Tensor) -> Tensor:
@@ -46,10 +49,15 @@ class Views:
         """`mean` of maps (views * N, 1, h, w), each turned as the images were before.
 
         Example:
+            >>> import torch
             >>> image, views = torch.rand(1, 1, 5, 5), Views.of((5, 5))
             >>> torch.allclose(views.mean_turned_back(views.together(image)), image)
             True
         """
+        import torch
+
+        from tumortrace.images.geometry import symmetry
+
         parts = zip(maps.chunk(len(self)), self.indices, strict=True)
         # a mirroring undoes itself
         return torch.stack([symmetry(part, index if index >= 4 else -index % 4) for part, index in parts]).mean(0)

@@ -16,6 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tumortrace.errors import ModelError
+from tumortrace.records.stand_ins import stand_in
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -114,3 +117,16 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_sha256(file: Path, expected: str, record: str, remedy: str) -> None:
+    """Refuse a file that is not the one on `record`: a flipped bit would load silently.
+
+    Raises:
+        ModelError: The file is missing, or was changed.
+    """
+    actual = sha256(file) if file.is_file() else "no file"
+    if actual != expected and file.is_file() and (there := stand_in(file)):
+        raise ModelError(there.found, where=file, expected=f"what {record} says", remedy=there.remedy)
+    if actual != expected:
+        raise ModelError(f"SHA-256 is {actual}", where=file, expected=f"{expected} as {record} says", remedy=remedy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,5 +43,9 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         >>> sum(track([1, 2, 3], "adding"))
         6
     """
+    number = len(items) if total is None and isinstance(items, Sized) else total
+    if number == 1 or not sys.stderr.isatty():  # of one step a bar says nothing, and rich takes a while to import
+        yield from items
+        return
     with progress_bar() as bar:
         yield from bar.track(items, total=total, description=description)

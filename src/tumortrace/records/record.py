@@ -22,7 +22,7 @@ Open: TypeAlias = dict[str, JsonValue]
 class Part(BaseModel):
     """A part of a record. Fields without default are those without which nothing can be done with it."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), defer_build=True)  # of many, few are used
 
     @property
     def extra(self) -> Open:
