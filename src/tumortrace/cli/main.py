@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-from cyclopts import App, CycloptsError, CycloptsPanel
+from typing import TYPE_CHECKING, Any
 
 from tumortrace import __version__
 from tumortrace.cli.verbs import VERBS
 from tumortrace.errors import TumorTraceError, shortened
 
-NOTICE = "Research use only, not a medical device."
+if TYPE_CHECKING:
+    from cyclopts import App
+
+ABOUT = "Tumour classifiers for medical image patches that one can defend. Research use only, not a medical device."
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,9 +35,14 @@ def run(arguments: list[str] | None = None) -> int:
         >>> run(["recipes", "none"])
         1
     """
+    words = sys.argv[1:] if arguments is None else arguments
+    if list(words) in ([], ["-h"], ["--help"]):
+        print(listing(shutil.get_terminal_size().columns))
+        return 0
+    from cyclopts import CycloptsError
+
     try:
-        app = application(sys.argv[1:] if arguments is None else arguments)
-        code = app(arguments, exit_on_error=False, result_action="return_value")
+        code = application(words)(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:
         return 2
     except TumorTraceError as error:
@@ -52,11 +60,34 @@ def run(arguments: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def listing(width: int) -> str:
+    """The verbs, each with what it does, in lines of `width` characters: told without the library of the other helps.
+
+    Example:
+        >>> listing(80).splitlines()[0]
+        'Usage: tumortrace COMMAND [ARGS]'
+    """
+    wide = max(map(len, VERBS)) + 4
+    rows = (
+        textwrap.fill(
+            verb.summary.replace("`", ""),
+            max(40, width),
+            initial_indent=f"  {name}".ljust(wide),
+            subsequent_indent=" " * wide,
+        )
+        for name, verb in VERBS.items()
+    )
+    end = "`tumortrace COMMAND --help` tells more of each; `tumortrace --version` the version."
+    return "\n".join(["Usage: tumortrace COMMAND [ARGS]", "", ABOUT, "", *rows, "", end])
+
+
 def application(words: Sequence[str]) -> App:
     """The command line with the verb that the first word names, which is loaded, or else with all of them, listed."""
+    from cyclopts import App, CycloptsPanel
+
     app = App(
         name="tumortrace",
-        help=f"Tumour classifiers for medical image patches that one can defend. {NOTICE}",
+        help=ABOUT,
         version=__version__,
         suppress_keyboard_interrupt=False,  # the door turns it into a line and exit code 1
         error_formatter=lambda error: CycloptsPanel(shortened(str(error))),
