@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.color import rgb2hsv
 from skimage.draw import disk
+from skimage.filters import gaussian, threshold_otsu
 
+from tumortrace.images.stain import find_ink, may_be_ink
 from tumortrace.slides.slide import Slide
-from tumortrace.slides.tissue import find_tissue, overview
+from tumortrace.slides.tissue import _LEVELS, _middle, _parted, _smoothed, find_tissue, overview
 
 DATA = os.environ.get("TUMORTRACE_DATA")
 STAINED = {
@@ -110,3 +113,22 @@ def test_tissue_of_real_slides(name: str, resolution: float | None, low: float, 
         thumbnail = overview(slide, resolution)
         um = resolution and resolution * slide.width / thumbnail.shape[1]
         assert low <= find_tissue(thumbnail, um).mean() <= high
+
+
+def test_what_is_quick_gives_what_is_slow() -> None:
+    """The blur and Otsu's threshold are scikit-image's, and nothing that is ink is passed over without its hue."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (70, 131, 3), dtype=np.uint8)
+    blurred = gaussian(picture.astype(np.float32) / 255, 1, channel_axis=-1)
+    np.testing.assert_allclose(np.moveaxis(_smoothed(picture), 0, 2), blurred, atol=1e-6)
+    strength = np.concatenate([rng.normal(0.04, 0.01, 5000), rng.normal(0.3, 0.05, 2000)]).clip(0, 1)
+    counts = np.bincount((strength * (_LEVELS - 1)).astype(int), minlength=_LEVELS)
+    of_both = _middle(_parted(np.stack([counts, counts[::-1]])))
+    assert of_both[0] == pytest.approx(threshold_otsu(strength), abs=0.005)
+    assert of_both[1] == pytest.approx(threshold_otsu(1 - strength), abs=0.005)
+    colours = rng.random((3, 40, 1000))
+    hsv = rgb2hsv(np.moveaxis(colours, 0, -1))
+    marked = np.logical_or.reduce(find_ink(hsv))
+    passed = ~may_be_ink(colours, hsv[..., 1], hsv[..., 2])
+    assert passed.mean() > 0.1
+    assert not marked[passed].any()
