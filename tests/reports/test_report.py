@@ -71,6 +71,24 @@ def cell(entry: dict) -> str:
     return shown(entry["value"]) + (f"[{shown(bounds[0])}, {shown(bounds[1])}]" if bounds else "")
 
 
+def test_a_run_of_slides_speaks_of_slides(small_run: Path, tmp_path: Path) -> None:
+    """Where features of slides are learnt from, neither page nor card says image or patch of what is predicted."""
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("checkpoints", "figures", "examples", "seen.csv"))
+    before = Page(write_report(run).read_text("utf-8")).text
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    record["data"]["layout"] = "slide-features"
+    (run / "run.json").write_text(json.dumps(record))
+    page = Page(write_report(run).read_text("utf-8")).text
+    card = write_model_card(run).read_text("utf-8").partition("TRIPOD")[0]
+    ours = re.compile(r"\bpatches\b|\b(test|training|of these|tumour|normal|one|new) images?\b")
+    assert ours.search(before)
+    assert not ours.search(page), ours.search(page)
+    assert not ours.search(card), ours.search(card)
+    assert "test slides" in page
+    assert "in whole slides like those" in card
+
+
 def lean(run: Path, folder: Path, *names: str) -> Path:
     """A copy of some records of a run; without predictions and history a report is written at once."""
     for name in names:

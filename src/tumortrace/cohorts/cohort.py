@@ -218,6 +218,11 @@ class Cohort:
         return self.layout == BAGS
 
     @property
+    def unit(self) -> str:
+        """What a row is, for messages."""
+        return "slide" if self.has_bags else "image"
+
+    @property
     def has_groups(self) -> bool:
         """Whether the slide or patient of every image is known, so that leakage can be ruled out."""
         return len(self.table) > 0 and bool(self.table["group"].notna().all())

@@ -134,12 +134,13 @@ def _quantile(scores: NDArray[np.float64], group: NDArray[np.int64] | None, cove
     return float(scores[order[reached[0]]]) if len(reached) else None
 
 
-def promise(conformal: Conformal, classes: Sequence[str]) -> list[str]:
+def promise(conformal: Conformal, classes: Sequence[str], unit: str = "image") -> list[str]:
     """What the decisions promise, on which ground, and what voids it: a sentence each.
 
     Args:
         conformal: What `fit_conformal` returned.
         classes: Names of the negative and of the positive class.
+        unit: What is decided: "image" or "slide".
 
     Example:
         >>> fitted = fit_conformal([0, 0, 0, 1], [0.1, 0.2, 0.4, 0.9], coverage=0.75)
@@ -147,9 +148,9 @@ def promise(conformal: Conformal, classes: Sequence[str]) -> list[str]:
         'Too few calibration images to ever decide normal: everything else is referred.'
     """
     wrong = f"{100 * (1 - conformal.coverage):.3g} %"
-    sentences = [f"Of the {classes[0]} images, and of the {classes[1]} images, at most {wrong} are decided wrongly."]
+    sentences = [f"Of the {classes[0]} {unit}s, and of the {classes[1]} {unit}s, at most {wrong} are decided wrongly."]
     by_group = conformal.unit == "group"
-    what = "slides or patients" if by_group else "images"
+    what = "slides or patients" if by_group else f"{unit}s"
     # where a class has no quantile, it is in every set, and the other one never alone
     lacking = [classes[1 - i] for i, quantile in enumerate(conformal.quantiles) if quantile is None]
     if lacking:
@@ -157,15 +158,17 @@ def promise(conformal: Conformal, classes: Sequence[str]) -> list[str]:
             f"Too few calibration {what} to ever decide {' or '.join(lacking)}: everything else is referred."
         )
     if by_group:
+        one = "an image of a new slide or patient" if unit == "image" else "a slide of a new patient"
         counts = " and ".join(f"{number:,}" for number in conformal.n_groups or ())
         sentences.append(
-            f"That is a promise about an image of a new slide or patient, each counting once, on average over such "
-            f"({counts} of them with images of either class calibrated it)."
+            f"That is a promise about {one}, each counting once, on average over such "
+            f"({counts} of them with {unit}s of either class calibrated it)."
         )
     else:
         sentences.append(
-            "That is a promise about new images drawn as the calibration images were, on average; those of a slide or "
-            "patient of its own may do worse, as there were too few, or no known, slides or patients to calibrate by."
+            f"That is a promise about new {unit}s drawn as the calibration {unit}s were, on average; those of a "
+            "slide or patient of its own may do worse, as there were too few, or no known, slides or patients to "
+            "calibrate by."
         )
     sentences.append(
         "A new scanner, stain, laboratory or hospital, or patients chosen otherwise, voids it: calibrate anew on data "

@@ -109,7 +109,7 @@ def _falling(name: str, title: str, source: str, value: Callable[[Tally], Floats
 # fmt: off
 #: Measures of calibration, in the order of tables.
 CALIBRATION: dict[str, Measure] = {row.name: row for row in (
-    replace(MEASURES["ece"], title="Calibration error, bins of equally many images (ECE)"),
+    replace(MEASURES["ece"], title="Calibration error, bins of equal mass (ECE)"),
     _falling("adaptive_ece", "The same of the likelier class (adaptive ECE)",
              "mean gap between confidence in the likelier class and the share in which it is the true one (Mukhoti et "
              'al. 2020, "Calibrating deep neural networks using focal loss")',
@@ -122,7 +122,7 @@ CALIBRATION: dict[str, Measure] = {row.name: row for row in (
     _falling("brier_reliability", "… of it lost through miscalibration (reliability)", "see `recalibrated`",
              lambda counts: np.maximum(brier(counts) - recalibrated(counts), 0.0), interval="brier_reliability"),
     # noise pushes the resolution upwards, in the data and once more in every replicate of them
-    Measure("brier_resolution", "… gained by telling images apart (resolution)", "see `recalibrated`",
+    Measure("brier_resolution", "… gained by telling them apart (resolution)", "see `recalibrated`",
             lambda counts, _: np.maximum(uncertainty(counts) - recalibrated(counts), 0.0), interval="mirrored"),
     _falling("brier_uncertainty", "… due to the prevalence (uncertainty)", "score of the prevalence", uncertainty),
 )}

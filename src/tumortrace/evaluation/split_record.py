@@ -271,11 +271,12 @@ def _classification_report(replicates: Replicates, threshold: float) -> dict[str
     }
 
 
-def headline(metrics: SplitMetrics) -> str:
+def headline(metrics: SplitMetrics, unit: str = "image") -> str:
     """AUROC, sensitivity, specificity and calibration error with their 95 % intervals.
 
     Args:
         metrics: What `evaluate_table` returns.
+        unit: What a row is: "image" or "slide".
 
     Example:
         >>> entry = {"value": 0.5, "ci95": [0.25, 0.75]}
@@ -283,7 +284,7 @@ def headline(metrics: SplitMetrics) -> str:
         >>> headline(SplitMetrics.model_validate(values | {"n": 1200}))
         'auroc 0.500 [0.250, 0.750], sensitivity 0.500 [0.250, 0.750], specificity undefined, ...'
     """
-    line = ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics.n:,} images"
+    line = ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics.n:,} {unit}s"
     return line if metrics.classes is None else f"{line}; {class_headline(metrics.classes)}"
 
 

@@ -167,6 +167,6 @@ def write_evaluation(
     for line in record.notes:
         say(line if line.startswith("warning: ") else f"note: {line}")
     for name, measured in metrics.items():
-        say(f"evaluate: {name}: {headline(measured)}")
+        say(f"evaluate: {name}: {headline(measured, record.data.unit)}")
     say(f"report: {report}. {RESEARCH_USE}")
     return folder

@@ -148,16 +148,17 @@ def _usable(cohort: Cohort, used: list[str | None]) -> tuple[np.ndarray, str, li
     fresh = np.flatnonzero([split is None for split in used])
     gone = len(used) - len(fresh)
     if len(fresh):
-        line = f"{gone:,} of {len(used):,} images were left out: the run has used them"
+        line = f"{gone:,} of {len(used):,} {cohort.unit}s were left out: the run has used them"
         return fresh, "test", [line] if gone else []
     validated = np.flatnonzero([split == "validation" for split in used])
     if not len(validated):
         raise CohortError(
-            f"all {len(used):,} labelled images were used to train or calibrate this model",
+            f"all {len(used):,} labelled {cohort.unit}s were used to train or calibrate this model",
             where=cohort.name,
-            remedy="evaluate on other images; the run's own metrics.json has what was measured on its splits",
+            remedy=f"evaluate on other {cohort.unit}s; the run's own metrics.json has what was measured on its splits",
         )
-    line = f"the run has used all {len(used):,} images; the {len(validated):,} that only chose its epoch are measured"
+    all_used = f"the run has used all {len(used):,} {cohort.unit}s"
+    line = f"{all_used}; the {len(validated):,} that only chose its epoch are measured"
     return validated, "validation", [line]
 
 

@@ -146,6 +146,11 @@ class Data(Part):
     notes: list[str] = []
     splits: dict[str, Share] = {}
 
+    @property
+    def unit(self) -> str:
+        """What is predicted: "slide" where a model takes features of its tiles or its map, else "image"."""
+        return "slide" if self.layout in ("slide-features", "slides") else "image"
+
     def same(self, other: Data) -> bool:
         """Whether both are of the same images and labels, at whatever place and time their files were put there."""
         alike = bool(self.contents.rows) and self.contents == other.contents

@@ -84,12 +84,17 @@ def fill(name: str, records: Records, told: Context) -> Checklist:
     items = []
     for item in shipped["items"]:
         answers = {
-            label: None if expression is None else _text(environment.compile_expression(expression)(**known))
+            _worded(label, records.unit): expression and _text(environment.compile_expression(expression)(**known))
             for label, expression in (item.get("fields") or {}).items()
         }
         answer = "; ".join(f"{label}: {value or MISSING}" for label, value in answers.items())
         items.append(Item(str(item["number"]), item["asks"], answer if any(answers.values()) else MISSING))
     return Checklist(shipped["name"], shipped["source"], tuple(items))
+
+
+def _worded(label: str, unit: str) -> str:
+    """A field's name, of slides where they are what is predicted."""
+    return label if unit == "image" else label.replace("images", "slides").replace("pixels of a patch", "bags of tiles")
 
 
 def _summaries(records: Records, told: Context) -> Context:
@@ -107,7 +112,7 @@ def _summaries(records: Records, told: Context) -> Context:
         "measures": [label for name, label in TITLES.items() if name in judged],
         "figure_names": sorted(path.stem.replace("_", " ") for path in records.folder.glob("figures/*.svg")),
         "elsewhere": [
-            f"{entry.name} ({entry.metrics.n:,} images, AUROC {estimate(entry.metrics.get('auroc'))})"
+            f"{entry.name} ({entry.metrics.n:,} {records.unit}s, AUROC {estimate(entry.metrics.get('auroc'))})"
             for entry in evaluations(records)
         ],
         "gaps": [line["text"].rstrip(".") for line in unknown(records)] if records.measured else None,

@@ -41,6 +41,11 @@ class Records:
         negative, positive = told[:2] or ("negative", "positive")
         return called(str(negative)), called(str(positive))
 
+    @property
+    def unit(self) -> str:
+        """What is predicted, image or slide."""
+        return self.run.data.unit
+
     @cached_property
     def split(self) -> str:
         """The split that the run is judged by: test, or validation where there is no test, or what there is."""

@@ -28,8 +28,8 @@ def story(records: Records) -> Context:
 
     Returns:
         `run, name, title, data, model, recipe, recipe_text, metrics` (the judged split first), `metric_names, split,
-        judged, headlines, classes, threshold, calibration, verdict, learner, probed, evaluation,
-        leakage_ruled_out`.
+        judged, headlines, classes, unit` (what is predicted: image or slide)`, units, threshold, calibration, verdict,
+        learner, probed, evaluation, leakage_ruled_out`.
 
     Raises:
         RunError: recipe.yaml is damaged.
@@ -53,6 +53,8 @@ def story(records: Records) -> Context:
         "judged": judged,
         "headlines": [(title, judged[name]) for name, title in prominent().items() if judged.get(name)],
         "classes": records.classes,
+        "unit": records.unit,
+        "units": f"{records.unit}s",
         "threshold": records.threshold,
         "calibration": calibration_in_words(records.model),
         "verdict": verdict(records),
@@ -87,14 +89,16 @@ def verdict(records: Records) -> list[str]:
     if "sensitivity" in judged and "specificity" in judged:
         sentences.append(_calls(records))
     if records.split == "validation" and learner(records):
-        sentences.append("There is no test split, but these images have chosen nothing.")
+        sentences.append(f"There is no test split, but these {records.unit}s have chosen nothing.")
     elif records.split == "validation":
-        sentences.append("There is no test split: these images also chose the epoch, so expect less on new ones.")
+        sentences.append(
+            f"There is no test split: these {records.unit}s also chose the epoch, so expect less on new ones."
+        )
     if leakage := records.run.leakage:
         sentences.append(f"Leakage between the splits is {leakage.rstrip('.')}.")
     elif records.run.verb == "evaluate":
         seen = "; what the model has seen of them is not on record" if records.foreign else ""
-        sentences.append(f"Nothing was fitted on these images here{seen}.")
+        sentences.append(f"Nothing was fitted on these {records.unit}s here{seen}.")
     else:
         sentences.append("Whether leakage between the splits is ruled out is not on record.")
     return sentences
@@ -110,10 +114,10 @@ def _ranking(records: Records) -> str:
     meaning = ""
     if auroc is not None:
         meaning = (
-            f": of one {records.classes[1]} and one {records.classes[0]} image, the {records.classes[1]} one gets the"
-            f" higher probability in {100 * auroc:.0f} of 100 cases"
+            f": of one {records.classes[1]} and one {records.classes[0]} {records.unit}, the {records.classes[1]}"
+            f" one gets the higher probability in {100 * auroc:.0f} of 100 cases"
         )
-    on = f"on {judged.n:,} {records.split} images{of}{positives}"
+    on = f"on {judged.n:,} {records.split} {records.unit}s{of}{positives}"
     return f"AUROC {records.metric('auroc')} {on}{meaning}."
 
 
@@ -128,8 +132,8 @@ def _calls(records: Records) -> str:
     if hits is None or spared is None:
         return f"{sentence}."
     return (
-        f"{sentence}: of 100 {records.classes[1]} images {100 * hits:.0f} are found, and of 100 {records.classes[0]}"
-        f" images {100 * (1 - spared):.0f} are called {records.classes[1]} all the same."
+        f"{sentence}: of 100 {records.classes[1]} {records.unit}s {100 * hits:.0f} are found, and of 100"
+        f" {records.classes[0]} {records.unit}s {100 * (1 - spared):.0f} are called {records.classes[1]} all the same."
     )
 
 
@@ -204,11 +208,11 @@ def sure(records: Records) -> list[dict[str, str]]:
     auroc, groups = judged.get("auroc"), judged.n_groups
     low = auroc.ci95[0] if auroc and auroc.ci95 else None
     if auroc and auroc.value is None:
-        told.append(("The AUROC is not defined: these images are not of both classes.", "error"))
+        told.append((f"The AUROC is not defined: these {records.unit}s are not of both classes.", "error"))
     elif auroc and low is None:
         told.append(("The AUROC has no interval, so how sure it is cannot be said.", "warning"))
     elif low is not None:
-        others = "other slides or patients" if groups else "other images"
+        others = "other slides or patients" if groups else f"other {records.unit}s"
         text = f"With {others} of the same kind, the AUROC may well lie anywhere in {interval(auroc)} (95 % interval)."
         told.append((text, ""))
         if low <= 0.5:
@@ -216,11 +220,17 @@ def sure(records: Records) -> list[dict[str, str]]:
             told.append((text, "error"))
     if groups and groups < FEW_GROUPS:
         of = f"{groups} slide{'s' if groups > 1 else ''} or patient{'s' if groups > 1 else ''}"
-        told.append((f"These images come from {of} only: the intervals are rough, and rather too narrow.", "warning"))
+        told.append(
+            (f"These {records.unit}s come from {of} only: the intervals are rough, and rather too narrow.", "warning")
+        )
     elif not groups:
-        told.append(("Slide or patient is not known, so the intervals take each image for independent.", "warning"))
+        told.append(
+            (f"Slide or patient is not known, so the intervals take each {records.unit} for independent.", "warning")
+        )
     if records.foreign:
-        told.append(("Whether model or threshold have been chosen on these images is not on record.", "warning"))
+        told.append(
+            (f"Whether model or threshold have been chosen on these {records.unit}s is not on record.", "warning")
+        )
     elif records.split == "test":
         told.append(("The test split has chosen nothing: neither weights, nor epoch, nor threshold.", ""))
     members = len(records.run.members)
@@ -238,7 +248,7 @@ def unknown(records: Records) -> list[dict[str, str]]:
     if trained and not evaluations(records):
         text = "How well it does on data from elsewhere: another hospital, scanner or staining."
         told.append((text, "tumortrace evaluate RUN DATA"))
-    if trained and not records.stress:
+    if trained and not records.stress and records.unit == "image":
         told.append(("What blur, stain, compression and the like do to it.", "tumortrace stress RUN DATA"))
     if trained:
         recipe = records.run.arguments.recipe or "NAME"

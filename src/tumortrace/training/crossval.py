@@ -124,7 +124,9 @@ def crossval(
     FOLDS.write(run.folder, table)
     experiment.note([*experiment.cohort.notes, *notes, *experiment.admission.lines])
     models = f"{table['fold'].max()} folds x {repeats} repeats x {len(recipes)} recipes"
-    experiment.log(f"crossval: {models} on {table['id'].nunique():,} images, leakage {record.leakage}")
+    experiment.log(
+        f"crossval: {models} on {table['id'].nunique():,} {experiment.cohort.unit}s, leakage {record.leakage}"
+    )
     return _carry_out(experiment)
 
 

@@ -103,7 +103,7 @@ def finish(experiment: Experiment, network: Network, architecture: Architecture,
     pictures = parts[shown]
     write_examples(run.folder, pictures, experiment.material.store.pictures, pictures["row"].to_numpy(), info.classes)
     told = "test" if "test" in metrics else "validation"
-    return f"{told}: {headline(metrics[told])}"
+    return f"{told}: {headline(metrics[told], experiment.cohort.unit)}"
 
 
 def calibrate(

@@ -145,7 +145,7 @@ def fit(experiment: Experiment) -> Path:
         body = notes_on_body(recipe, material.cohort.resolution, material.store.size)
         experiment.describe(learner, [*material.prepared(recipe.preprocessing).notes, *margin, *body, *notes])
         where = f", resumed at epoch {learner.progress.epoch + 1}" if resumed else ""
-        images = f"{len(task.training.rows):,} images"
+        images = f"{len(task.training.rows):,} {material.cohort.unit}s"
         experiment.log(f"train: {recipe.name} on {images}, leakage {experiment.splits.leakage}{where}")
         progress = learner.fit()
         stack.close()  # the others have done their work

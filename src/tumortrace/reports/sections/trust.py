@@ -144,10 +144,10 @@ def tell_decisions(records: Records) -> Context | None:
     record = AbstentionRecord.find(records.folder) or AbstentionRecord()
     conformal = records.model.conformal
     area = decimals(record.aurc.value)
-    words = f"Share called wrongly against share of images kept, {records.split} split: area {area}"
+    words = f"Share called wrongly against share of {records.unit}s kept, {records.split} split: area {area}"
     return {
         "decisions": rows,
-        "promised": promise(Conformal.model_validate(conformal), records.classes)
+        "promised": promise(Conformal.model_validate(conformal), records.classes, records.unit)
         if conformal and conformal.get("quantiles")
         else [],
         "reached": record.decisions,
@@ -162,7 +162,9 @@ def draw_risk_coverage(records: Records) -> Figure | None:
     if not record or not record.risk_coverage.kept:
         return None
     kept, risk = np.array(record.risk_coverage.kept), record.risk_coverage.risk
-    figure, axes = sheet(f"Risk and coverage, {record.split} split", "Share of images kept", "Share called wrongly")
+    figure, axes = sheet(
+        f"Risk and coverage, {record.split} split", f"Share of {records.unit}s kept", "Share called wrongly"
+    )
     low, high = np.array([ends(entry) for entry in risk]).T
     axes.fill_between(kept, low, high, color=GRID, label="95 % interval")
     label = f"The most certain are kept, area {estimate(record.aurc)}"
@@ -183,7 +185,9 @@ def tell_distribution(records: Records) -> Context | None:
         "outside": record.splits,
         "limits": record.limits or {},
         "strange": low is not None and low > MANY,
-        "alt": {"likeness": f"Histogram of distances from the training images, {records.split} split, limit at 1"},
+        "alt": {
+            "likeness": f"Histogram of distances from the training {records.unit}s, {records.split} split, limit at 1"
+        },
     }
 
 
@@ -192,7 +196,9 @@ def draw_likeness(records: Records) -> Figure | None:
     table = records.predictions
     if "ood_score" not in table or table["ood_score"].isna().all():
         return None
-    figure, axes = sheet("Likeness to the training images", "Distance, the limit being 1", "Share of images")
+    figure, axes = sheet(
+        f"Likeness to the training {records.unit}s", "Distance, the limit being 1", f"Share of {records.unit}s"
+    )
     edges = np.linspace(0, FARTHEST, 41).tolist()
     splits = [name for name in dict.fromkeys(["validation", records.split]) if (table["split"] == name).any()]
     for name in splits:
