@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format build clean
+.PHONY: demo test test-all check format build clean
 
 demo: $(READY)
 	$(BIN)/tumortrace demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m ""
 
 check: $(READY)
 	$(BIN)/ruff check .

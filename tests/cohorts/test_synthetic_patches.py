@@ -134,6 +134,7 @@ def test_it_opens_as_a_cohort(written: Path) -> None:
     assert all(Path(path).is_file() for path in [*cohort.table["path"], *cohort.table["mask"]])
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_it_but_not_perfectly() -> None:
     """Four convolutions on the centre 48x48 px of 1,500 patches reach a ROC AUC between .90 and .99 on other slides."""
     images, _, plan = draw(2000, seed=1)

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
@@ -140,10 +142,13 @@ def save_figure(figure: Figure, *paths: Path, dpi: int = 150) -> None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for path in paths:
-            kind = path.suffix[1:]
-            metadata = {"Title": title or path.stem} | ({"Date": None} if kind == "svg" else {})
-            with replacing(path) as temporary:
-                figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
+            figure.set_dpi(dpi)
+            titled = {"Title": title or path.stem}
+            with replacing(path) as temporary:  # by the canvas itself: `savefig` would draw each file twice
+                if path.suffix == ".svg":
+                    FigureCanvasSVG(figure).print_svg(temporary, metadata=titled | {"Date": None})
+                else:
+                    FigureCanvasAgg(figure).print_png(temporary, metadata=titled)
 
 
 def number(entry: Measured | None) -> float:

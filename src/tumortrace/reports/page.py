@@ -117,7 +117,7 @@ def embed_picture(folder: Path, name: str | None, side: int) -> str | None:
         return None
     try:
         with Image.open(path) as file:
-            return embed_image(file.convert("RGB"), side, "PNG", optimize=True)
+            return embed_image(file.convert("RGB"), side, "PNG")
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
 
