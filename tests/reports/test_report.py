@@ -14,6 +14,7 @@ import pytest
 
 from tumortrace.errors import RunError
 from tumortrace.reports import report as telling
+from tumortrace.reports.drawing import Drawn
 from tumortrace.reports.report import report, write_model_card, write_report
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(1)>'
@@ -74,9 +75,9 @@ def cell(entry: dict) -> str:
 
 def test_a_run_of_slides_speaks_of_slides(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where features of slides are learnt from, neither page nor card says image or patch of what is predicted."""
-    monkeypatch.setattr(telling, "draw_figures", lambda *_: {})
+    monkeypatch.setattr(telling, "draw_figures", lambda *_: Drawn())
     run = tmp_path / "run"
-    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("checkpoints", "figures", "examples", "seen.csv"))
+    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("checkpoints", "figures", "examples", "drift.json"))
     record = json.loads((run / "run.json").read_text("utf-8"))
     record["data"]["layout"] = "slide-features"
     (run / "run.json").write_text(json.dumps(record))
