@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from tumortrace.models.bundle import Assessment, Model
 
 Progress = Callable[[int, int], object]
+Batches = Callable[[pd.DataFrame], "Generator[tuple[np.ndarray, Assessment], None, None]"]
 
 
 def assess(
     model: Model,
     slide: Slide,
     tiles: pd.DataFrame,
-    level: int,
     resolution: float,
-    batch_size: int,
+    batches: Batches,
     journal: Journal[Any],
     started: float,
     progress: Progress | None,
@@ -41,10 +41,9 @@ def assess(
     Args:
         model: That is asked.
         slide: Where the tiles lie.
-        tiles: From `tile_tissue`.
-        level: From which they are read.
+        tiles: From `tile_tissue`, in the order in which they are computed; they are returned in that of their index.
         resolution: Um per px of the tiles.
-        batch_size: Tiles per call of the model.
+        batches: Computes those that are left: by tile, or by block (`slides.dense`).
         journal: Of the scan: `rows` of each batch, the `seconds` that it took, and `components` of those of its tiles
             by which the slide as a whole is judged (`evaluation.drift.sampled`).
         started: When this sitting began, on the monotonic clock.
@@ -53,21 +52,18 @@ def assess(
     Returns:
         The tiles, the components of those sampled, shape (n, K), and the seconds of earlier sittings.
     """
-    height, width = model.info.patch_size
     parts = [pd.DataFrame(entry["rows"]) for entry in journal.entries]
     before = float(sum(entry["seconds"] for entry in journal.entries))
     done, total = sum(map(len, parts)), len(tiles)
     chosen = sampled(total)
-    images = read_tiles(slide, tiles.iloc[done:], (width, height), ahead=2 * batch_size, level=level)
-    with closing(images), progress_bar(progress is None) as bar:
+    with closing(batches(tiles.iloc[done:])) as computed, progress_bar(progress is None) as bar:
         task = bar.add_task(f"scanning {slide.name}", total=total, completed=done)
         if progress is not None:
             progress(done, total)
-        while batch := list(islice(images, batch_size)):
-            pictures = np.stack(batch)
-            said = model.assess(pictures)
-            focus = focus_of(pictures, tiles.iloc[done : done + len(batch)], (slide.width, slide.height), resolution)
-            rows = pd.concat([focus, _rows(model, said, len(batch))], axis=1)
+        for pictures, said in computed:
+            these = tiles.iloc[done : done + len(pictures)]
+            focus = focus_of(pictures, these, (slide.width, slide.height), resolution)
+            rows = pd.concat([focus, _rows(model, said, len(pictures))], axis=1)
             now = time.monotonic()
             entry = {
                 "seconds": round(now - started, 3),
@@ -85,7 +81,19 @@ def assess(
                 progress(done, total)
     table = pd.concat(parts, ignore_index=True).astype({"sharpness": np.float64}) if total else _NOTHING
     components = [row for entry in journal.entries for row in entry.get("components", [])]
-    return pd.concat([tiles, table], axis=1), np.array(components, np.float32), before
+    laid = pd.concat([tiles, table.set_index(tiles.index)], axis=1).sort_index()
+    return laid, np.array(components, np.float32), before
+
+
+def by_tile(
+    model: Model, slide: Slide, level: int, batch_size: int, tiles: pd.DataFrame
+) -> Generator[tuple[np.ndarray, Assessment], None, None]:
+    """Yield the pictures of `batch_size` tiles at a time, and what the model says of them."""
+    height, width = model.info.patch_size
+    with closing(read_tiles(slide, tiles, (width, height), ahead=2 * batch_size, level=level)) as images:
+        while batch := list(islice(images, batch_size)):
+            pictures = np.stack(batch)
+            yield pictures, model.assess(pictures)
 
 
 _NOTHING = pd.DataFrame(

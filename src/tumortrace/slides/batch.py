@@ -18,6 +18,7 @@ from tumortrace.records.progress import say
 from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
+from tumortrace.slides.dense import dense_overlap
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.memory import BATCH, batch_within
 from tumortrace.slides.result import ScanResult, default_folder, holds, same_slide
@@ -48,6 +49,7 @@ def scan_slides(
     tissue_mask: Path | None = None,
     bits: int | None = None,
     plane: int | None = None,
+    dense: bool = False,
     positive: str | None = None,
     patient_pattern: str | None = None,
     max_memory: str | None = None,
@@ -76,6 +78,7 @@ def scan_slides(
         tissue_mask: PNG or TIFF of any size that covers the whole slide, of one slide: what is not zero is tissue.
         bits: Bits that deep slides hold whose files do not say, such as 12 for 12 bits stored in 16.
         plane: Number of the plane of focus to read, from 1, of OME-TIFFs and ImageJ's stacks; default the middle one.
+        dense: Let the network pass over whole regions at once, for overlapping tiles; refused where it is padded.
         positive: Name of the positive class, where labels of slides do not tell it.
         patient_pattern: Regular expression whose first group is the patient in a slide's name.
         max_memory: Memory that the scan may take, such as 4GB: the number of tiles that are read and computed at a time
@@ -103,6 +106,8 @@ def scan_slides(
     model = load_model(run, device=device)
     model.require_preparation(None, files[0].name)
     patch_resolution_of(model.info.resolution, patch_resolution)
+    if dense and (exact := dense_overlap(model, overlap)) != overlap:
+        say(f"note: tiles overlap by {exact:.6g}, as the network's stride asks")
     batch_size = _batch_size(model, max_memory)
     for note in cohort.notes:
         say(f"note: {note}")
@@ -134,6 +139,7 @@ def scan_slides(
         tissue_mask=tissue_mask,
         bits=bits,
         plane=plane,
+        dense=dense,
         renew=False,
     )
     divided = Hands(**hands)
@@ -177,6 +183,7 @@ class _Options(TypedDict):
     tissue_mask: Path | None
     bits: int | None
     plane: int | None
+    dense: bool
     renew: bool
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ from tumortrace.records.tables import TILES
 from tumortrace.reports.report import renew_report
 from tumortrace.reports.slides import SHOWN, ScanPictures, TilePicture, write_scan_report
 from tumortrace.reports.wording import called
-from tumortrace.slides.assess import Progress, assess
+from tumortrace.slides.assess import Batches, Progress, assess, by_tile
+from tumortrace.slides.dense import by_block, dense_overlap, dense_tile, in_blocks
 from tumortrace.slides.focus import told_of_focus
 from tumortrace.slides.heat_pyramid import heat_levels, write_heat
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
@@ -85,6 +87,7 @@ def scan(
     tissue_mask: str | Path | None = None,
     bits: int | None = None,
     plane: int | None = None,
+    dense: bool = False,
     name: str | None = None,
     progress: Progress | None = None,
     renew: bool = True,
@@ -115,6 +118,7 @@ def scan(
         bits: Bits that the numbers of a deep slide hold where it does not say, such as 12 for 12 bits stored in 16.
             Default: as the training images of the model were said to have.
         plane: Number of the plane of focus to read, from 1. Default: the middle one, where the file states planes.
+        dense: Let the network pass over whole regions, in which tiles overlap, where it gives the same answers then.
         name: What to call the slide, in place of its file's name.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
@@ -127,7 +131,7 @@ def scan(
         SlideError: The slide or the mask cannot be read or does not fit, the resolution of the slide or of the
             model's patches is not known, or a value is out of range.
         RunError: The folder to write to cannot be made, holds another slide's scan, or is being written.
-        ModelError: The model cannot be loaded or returns something other than probabilities.
+        ModelError: The model cannot be loaded, returns something other than probabilities, or cannot be `dense`.
         MissingDependencyError: OpenSlide is not installed.
 
     Example:
@@ -160,6 +164,8 @@ def scan(
         model = load_model(Path(run), device=device)
         model.require_preparation(None, name or Path(slide).name)
     bits = bits or getattr(model.info, "bits", None)
+    if dense:
+        overlap = dense_overlap(model, overlap)
     with Slide(slide, name=name, bits=bits, plane=plane) as opened:
         require_bits(opened)
         notes = list(opened.notes)
@@ -172,7 +178,7 @@ def scan(
             "tissue": None if marked is None else [marked.shape, zlib.crc32(marked.tobytes())],
             "tiles": [overlap, minimum_tissue, resolution, scale, level, RESAMPLING],
         }
-        asked |= {name: value for name, value in (("bits", bits), ("plane", plane)) if value}
+        asked |= {name: value for name, value in (("bits", bits), ("plane", plane), ("dense", dense)) if value}
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
         with only_scan(folder):
             if (complete := finished(folder, asked)) is not None:
@@ -186,16 +192,21 @@ def scan(
             notes += tissue.notes
             height, width = model.info.patch_size
             size = (opened.width, opened.height)
-            tile = (width * scale, height * scale)
+            tile: tuple[float, float] = (width * scale, height * scale)
+            if dense:
+                tile = dense_tile((width, height), scale, overlap, opened)
             tiles = tile_tissue(mask, size, tile, overlap=overlap, minimum_tissue=minimum_tissue)
             if mask.any() and tiles.empty:
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
+            batches: Batches = partial(by_tile, model, opened, level, batch_size)
+            if dense:
+                tiles = in_blocks(tiles, size, (width, height), overlap)
+                batches = partial(by_block, model, opened, level, overlap)
             places = tiles[["x", "y", "width", "height"]].to_numpy(np.int64)
             journal = Journal[Any](folder / JOURNAL, asked | {"places": [len(tiles), zlib.crc32(places.tobytes())]})
             trained = patch_resolution_of(model.info.resolution, patch_resolution)
-            tiles, components, before = assess(
-                model, opened, tiles, level, trained, batch_size, journal, started, progress
-            )
+            tiles, components, before = assess(model, opened, tiles, trained, batches, journal, started, progress)
+            tiles = tiles.drop(columns=["row", "column", "block"], errors="ignore")
             notes += told_of_focus(tiles)
             drift = None
             if len(tiles) and (judge := getattr(model, "judge_set", None)) is not None:

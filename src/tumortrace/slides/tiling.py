@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from tumortrace.slides.slide import Slide
+
+Item = TypeVar("Item")
 
 
 def tile_tissue(
@@ -104,12 +107,19 @@ def read_tiles(
     def read(x: int, y: int, width: int, height: int) -> np.ndarray:
         return slide.read_region(x, y, width, height, size=size, level=level)
 
-    pending: deque[Future[np.ndarray]] = deque()
     rows: Iterable[tuple[int, ...]] = tiles[["x", "y", "width", "height"]].itertuples(index=False, name=None)
+    yield from read_ahead(lambda row: read(*row), rows, ahead=ahead)
+
+
+def read_ahead(
+    read: Callable[[Item], np.ndarray], items: Iterable[Item], *, ahead: int
+) -> Generator[np.ndarray, None, None]:
+    """Yield what `read` gives for each item, in order, by several threads and at most `ahead` items in advance."""
+    pending: deque[Future[np.ndarray]] = deque()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:
-            for row in rows:
-                pending.append(pool.submit(read, *row))
+            for item in items:
+                pending.append(pool.submit(read, item))
                 if len(pending) >= ahead:
                     yield pending.popleft().result()
             while pending:
