@@ -2,7 +2,7 @@
 
     python benchmarks/dense.py [RUN]
 
-Without a run, the network of recipe cnn-96 with random weights. Reading, predicting and focus of a slide without levels.
+Without a run, the network of recipe cnn-96 with random weights. Reading and predicting count, focus does not.
 """
 
 from __future__ import annotations
