@@ -58,7 +58,8 @@ def predict(
         allow: Name of a finding of `check`, or `resolution-mismatch`, to go on in spite of.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         backend: What computes: "torch"; "onnx" or "openvino", the file that `export` writes, at most 1e-5 away in
-            probability and without torch; "auto" is "onnx" on the CPU where that file is there, else "torch".
+            probability and without torch; "int8", that of `export --int8`; "auto" is "onnx" on the CPU where that file
+            is there, else "torch".
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import on_cpu, threads
 from tumortrace.records.data import ExportRecord
 from tumortrace.records.files import require_sha256
-from tumortrace.records.model import ONNX
+from tumortrace.records.model import ONNX, ONNX_INT8
 
 INPUT, OUTPUTS = "images", ("logit", "probability", "features")
 #: What a graph of more than two classes answers besides.
 CLASS_OUTPUTS = ("class_logit", "class_probability")
-Backend = Literal["auto", "torch", "onnx", "openvino"]
+Backend = Literal["auto", "torch", "onnx", "openvino", "int8"]
 AGAIN = "run `tumortrace export` again"
 
 
@@ -125,7 +125,8 @@ def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: str) -
     Args:
         bundle: Its folder.
         info: Its description.
-        backend: "torch"; "onnx" or "openvino", which need the file that `export` writes; "auto" takes ONNX Runtime
+        backend: "torch"; "onnx" or "openvino", which need the file that `export` writes; "int8", which needs that of
+            `export --int8` and is ONNX Runtime too; "auto" takes ONNX Runtime
             where that file is of these weights, the library is installed and the device is the CPU, else torch.
         device: As `resolve_device` takes it; "onnx" and "openvino" take "auto" for the CPU.
 
@@ -135,9 +136,11 @@ def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: str) -
     """
     if backend == "torch":
         return None
-    if backend not in (*RUNTIMES, "auto"):
-        raise ModelError(f"backend {backend!r}", expected="auto, torch, onnx or openvino", remedy="use one of these")
-    runtime, file = RUNTIMES[OnnxRuntime.name if backend == "auto" else backend], bundle / ONNX
+    if backend not in get_args(Backend):
+        known = "auto, torch, onnx, openvino or int8"
+        raise ModelError(f"backend {backend!r}", expected=known, remedy="use one of these")
+    runtime = RUNTIMES[OnnxRuntime.name if backend in ("auto", "int8") else backend]
+    file = bundle / (ONNX_INT8 if backend == "int8" else ONNX)
     if backend == "auto" and (importlib.util.find_spec(runtime.module) is None or not file.is_file()):
         return None
     if backend == "auto" and not on_cpu(device):
@@ -151,7 +154,9 @@ def open_runtime(bundle: Path, info: ModelInfo, backend: Backend, device: str) -
             return None
         raise ModelError("exported from other weights" if record else "not exported yet", where=file, remedy=AGAIN)
     require_sha256(file, record.sha256, "its record", AGAIN)
-    return runtime(file)
+    opened = runtime(file)
+    opened.name = OnnxRuntime.name if backend == "auto" else backend
+    return opened
 
 
 def record_of(file: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from tumortrace.errors import ModelError, TumorTraceError
+from tumortrace.records.metrics import Estimate
 from tumortrace.records.model import ONNX
 from tumortrace.records.record import Made, Open, Part, Record
 from tumortrace.records.run import Data
@@ -330,6 +331,20 @@ class Checked(Part):
     largest_difference: dict[str, dict[str, float | None]] = {}
 
 
+class Quantised(Part):
+    """How a model in whole numbers of 8 bits came to be: images of the calibration split, in two parts by group.
+
+    Attributes:
+        ranges: Images that the ranges of numbers are from.
+        judged: Other images, on which it was compared with the exact model.
+        auroc_change: Of the AUROC on these, with its paired interval.
+    """
+
+    ranges: int = 0
+    judged: int = 0
+    auroc_change: Estimate = Field(default_factory=Estimate)
+
+
 class ExportRecord(Made):
     """What an exported model is; beside it, with `.json` added to its name."""
 
@@ -342,4 +357,5 @@ class ExportRecord(Made):
     input: Open = {}
     outputs: list[str] = []
     checked: Checked = Field(default_factory=Checked)
+    quantised: Quantised | None = None
     notes: list[str] = []

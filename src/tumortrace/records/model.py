@@ -10,6 +10,7 @@ from tumortrace.records.record import Open, Part, Record
 
 #: Files of a bundle, and the folder of its generator.
 DESCRIPTION, WEIGHTS, LIKENESS, ONNX = "model.json", "weights.safetensors", "likeness.safetensors", "model.onnx"
+ONNX_INT8 = "model.int8.onnx"
 DRIFT, GENERATOR = "drift.safetensors", "super_resolution"
 
 
