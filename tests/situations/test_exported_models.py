@@ -105,11 +105,16 @@ def calibrated(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     typed="tumortrace export RUN --int8",
     right="refused with the change, its interval and the number of images; nothing is written",
 )
-def test_int8_that_changes_the_auroc_is_refused(calibrated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_int8_that_changes_the_auroc_is_refused(
+    calibrated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quantise, "TOLERANCE", -1.0)  # whatever the change, which differs by processor
     before = sorted((calibrated / "model").iterdir())
     assert command(["export", str(calibrated), "--int8"]) == 1
     told = capsys.readouterr().err.splitlines()[-1]
-    figure = r"int8 changes the AUROC by -0\.00\d\d \[-0\.\d{4}, \+0\.\d{4}\] on \d+ images of the calibration split"
+    figure = (
+        r"int8 changes the AUROC by [+-]0\.\d{4} \[[+-]0\.\d{4}, [+-]0\.\d{4}\] on \d+ images of the calibration split"
+    )
     assert re.search(figure, told), told
     assert sorted((calibrated / "model").iterdir()) == before
 
