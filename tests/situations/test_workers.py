@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,15 @@ def commands(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """Each verb, up to the folder that it writes."""
     model = str(made_model(tmp_path_factory.mktemp("model"), resolution=1.0))
     words = ["--resolution", "1.0", str(slides), "-o"]
-    return {"scan": ["scan", model, *words], "embed-slides": ["embed-slides", *BODY, *words]}
+    labels = "".join(f"{slides / name},0,{name[0]}\n" for name in ("0.png", "1.png", "broken.svs", "2.png", "3.png"))
+    (table := tmp_path_factory.mktemp("table") / "slides.csv").write_text("slide,label,patient\n" + labels)
+    tiling = [str(table), "--slide-resolution", "1.0", "--resolution", "1.0", "--size", "32", "--per-slide", "50"]
+    tiling += ["--positive", "1"]
+    return {
+        "scan": ["scan", model, *words],
+        "embed-slides": ["embed-slides", *BODY, *words],
+        "tile": ["tile", *tiling, "-o"],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +77,19 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def workers() -> list[int]:
-    """Processes that work for these tests: they share the folder of the cache, which nobody else has."""
-    ours, found = f"TUMORTRACE_CACHE={os.environ['TUMORTRACE_CACHE']}".encode(), []
+    """Processes below this one that carry out pieces."""
+    parents, working = dict[int, int](), list[int]()
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
-        except OSError:  # of another user, or gone
-            continue
-        if ours in variables and (b"work.processes import serve" in command or b"ray::Attending" in command):
-            found.append(int(process.name))
-    return found
+        with suppress(OSError):  # it has ended
+            parents[int(process.name)] = int((process / "stat").read_text().rpartition(") ")[2].split()[1])
+            command = (process / "cmdline").read_bytes()
+            if b"work.processes import serve" in command or b"ray::Attending" in command:
+                working.append(int(process.name))
+
+    def ours(process: int) -> bool:
+        return process == os.getpid() or (process in parents and ours(parents[process]))
+
+    return [process for process in working if ours(process)]
 
 
 def until(true: Callable[[], object], seconds: float = 120) -> None:
@@ -89,7 +101,7 @@ def until(true: Callable[[], object], seconds: float = 120) -> None:
 
 def begun(folder: Path) -> bool:
     """Whether a slide is in the middle."""
-    journals = [*folder.glob("*/unfinished.jsonl"), *folder.glob(".*.jsonl")]
+    journals = [*folder.glob("*/unfinished.jsonl"), *folder.glob(".*.jsonl")]  # that of `tile` is of all slides
     return any(journal.stat().st_size for journal in journals)
 
 
@@ -101,7 +113,7 @@ def killer() -> Iterator[Callable[[Path], threading.Thread]]:
         """Kills a worker as soon as a slide is in the middle."""
 
         def kill() -> None:
-            until(lambda: begun(folder))
+            until(lambda: begun(folder) and workers())
             os.kill(workers()[0], signal.SIGKILL)
 
         threads.append(threading.Thread(target=kill))
@@ -119,9 +131,9 @@ def killer() -> Iterator[Callable[[Path], threading.Thread]]:
     typed="tumortrace scan RUN SLIDES --workers 2",
     right="told in a line, another worker goes on; the same bytes as from one process",
 )
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 @pytest.mark.parametrize("hands", WORKERS)
-@pytest.mark.parametrize("verb", ["scan", "embed-slides"])
+@pytest.mark.parametrize("verb", ["scan", "embed-slides", "tile"])
 def test_a_killed_worker_changes_no_byte(
     verb: str,
     hands: list[str],

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
+import pandas as pd
 from pydantic import JsonValue
 
 from tumortrace.cohorts.findings import count
-from tumortrace.errors import RunError, SlideError, TumorTraceError
+from tumortrace.errors import SlideError
 from tumortrace.records.files import sha256
-from tumortrace.records.progress import progress_bar, say
+from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.record import Open
 from tumortrace.records.tiles import PREVIEWS, TiledSlide, TilingRecord
@@ -29,6 +31,12 @@ from tumortrace.slides.tiles.sampling import UNLABELLED, Sampling, choose, quota
 from tumortrace.slides.tiles.settings import Settings
 from tumortrace.slides.tiles.shards import probabilities, require_alike, write_shard
 from tumortrace.slides.tissue_mask import require_one_slide
+from tumortrace.work.hands import Hands, HandsOptions
+from tumortrace.work.pieces import carry_out, nothing
+from tumortrace.work.worker import Tell
+
+if TYPE_CHECKING:
+    from tumortrace.models.bundle import Model
 
 PROCEDURE = 1  # raised whenever the same arguments give other tiles
 _PICTURE = 1024  # px, of the longer side of a preview
@@ -62,6 +70,7 @@ def tile(
     unlabelled: Literal["leave-out", "tile"] = "leave-out",
     seed: int = 0,
     device: str = "auto",
+    **hands: Unpack[HandsOptions],
 ) -> int:
     """Cut labelled tiles out of annotated slides, as a data set that `check` and `train` open.
 
@@ -102,6 +111,7 @@ def tile(
             label, to predict.
         seed: Of the draw.
         device: Where the model of `--mine` computes: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        **hands: Who cuts: `workers` or `cluster`, as in `tumortrace.work.hands.Hands`; slides are divided among them.
 
     Returns:
         1 where a slide could not be tiled, else 0.
@@ -130,14 +140,16 @@ def tile(
     sampling = Sampling(per_slide, balanced, seed, mine is not None)
     cohort = join([open_slides(path, positive=positive, patient_pattern=patient_pattern) for path in slides])
     require_one_slide(tissue_mask, len(cohort.entries), "tile")
-    files = annotations_of(cohort.entries, annotations)
+    files, divided = annotations_of(cohort.entries, annotations), Hands(**hands)
+    begin: Callable[[], Model | None] = nothing
     if mine is not None:
         from tumortrace.models.bundle import load_model
 
         model = load_model(mine, device=device)
         model.require_preparation(None, cohort.entries[0].path.name)
         require_alike(model, size, resolution, mine)
-        sampling = replace(sampling, model=model)
+        sampling = replace(sampling, weights=model.info.weights_sha256)
+        begin = partial(load_model, mine, device=device) if divided.elsewhere else lambda: model
     request: Open = {
         "procedure": PROCEDURE,
         "settings": settings.request,
@@ -150,11 +162,7 @@ def tile(
             for note in cohort.notes:
                 say(f"note: {note}")
             folder.begin()
-            try:
-                record = _fill(folder, cohort, files, settings, sampling)
-            except KeyboardInterrupt:
-                remedy = "the same command goes on where it stopped"
-                raise RunError("interrupted", where=out, remedy=remedy) from None
+            record = _fill(folder, cohort, files, settings, sampling, begin, divided)
         else:
             say("tile: complete already with the same slides and settings")
     return _tell(out, record)
@@ -172,10 +180,12 @@ def _fill(
     files: Sequence[Path | None],
     settings: Settings,
     sampling: Sampling,
+    begin: Callable[[], Model | None],
+    hands: Hands,
 ) -> TilingRecord:
-    """Plan all slides, then cut them one after the other."""
+    """Plan all slides, then cut them."""
     entries = cohort.entries
-    failed = _plan(folder, entries, files, settings)
+    failed = _plan(folder, entries, files, settings, hands)
     numbers = sorted(folder.planned)
     plans = [folder.planned[number] for number in numbers]
     shares = quotas([{int(k): v for k, v in plan.candidates.items()} for plan in plans], sampling)
@@ -194,30 +204,36 @@ def _fill(
             remedy="see `tumortrace tile --help` for how they are found; --unlabelled tile cuts tiles without label",
         )
     names = ("normal", "tumour") if cohort.classes == _UNNAMED else cohort.classes
-    with progress_bar() as bar:
-        task = bar.add_task("cutting tiles", total=total)
-        for number, plan, quota in zip(numbers, plans, shares, strict=True):
-            wanted = sum(min(quota.get(int(label), 0), there) for label, there in plan.candidates.items())
-            if number not in folder.cut and wanted:
-                try:
-                    cut = _cut(
-                        folder,
-                        number,
-                        entries[number],
-                        files[number],
-                        settings,
-                        sampling,
-                        quota,
-                        names,
-                        lambda tiles: bar.advance(task, tiles),
-                    )
-                except (TumorTraceError, OSError) as error:
-                    failed[number] = str(error)
-                    say(f"tile: {entries[number].path.name} could not be tiled: {error}")
-                    continue
-                folder.add_cut(number, cut)
-            else:
-                bar.advance(task, wanted)
+    cuts = {
+        number: _Cut(
+            entries[number],
+            files[number],
+            plan,
+            folder.plan_file(number),
+            *folder.names(number, entries[number].id),
+            quota,
+        )
+        for number, plan, quota in zip(numbers, plans, shares, strict=True)
+        if number not in folder.cut
+    }
+    cuts = {number: cut for number, cut in cuts.items() if cut.wanted}
+    left = list(cuts)
+
+    def receive(place: int, outcome: TiledSlide | Exception) -> None:
+        if isinstance(outcome, Exception):
+            failed[left[place]] = _refused(entries[left[place]], outcome)
+        else:
+            folder.add_cut(left[place], outcome)
+
+    carry_out(
+        partial(_cut, folder.folder, settings, sampling, names),
+        list(cuts.values()),
+        receive,
+        begin=begin,
+        places=[entries[number].path for number in left],
+        title="cutting tiles of",
+        hands=hands,
+    )
     slides = [
         TiledSlide(id=entry.id, failed=failed[number])
         if number in failed
@@ -244,8 +260,17 @@ def _why(plans: Sequence[TiledSlide]) -> str:
     return next((note for plan in plans for note in plan.notes[-1:]), "no tissue")
 
 
+def _refused(entry: SlideEntry, error: Exception) -> str:
+    say(f"tile: {entry.path.name} could not be tiled: {error}")
+    return str(error)
+
+
 def _plan(
-    folder: TilesFolder, entries: Sequence[SlideEntry], files: Sequence[Path | None], settings: Settings
+    folder: TilesFolder,
+    entries: Sequence[SlideEntry],
+    files: Sequence[Path | None],
+    settings: Settings,
+    hands: Hands,
 ) -> dict[int, str]:
     """Plan each slide that is not planned yet; those that fail, with the reason.
 
@@ -254,46 +279,89 @@ def _plan(
     """
     failed: dict[int, str] = {}
     unknown: dict[str, Path | None] = {}
-    with progress_bar() as bar:
-        task = bar.add_task("finding tissue", total=len(entries), completed=len(folder.planned))
-        for number, (entry, file) in enumerate(zip(entries, files, strict=True)):
-            if number in folder.planned:
-                continue
-            try:
-                folder.add_plan(number, *plan_slide(entry, file, settings))
-            except UnknownClassError as error:
-                unknown |= {name: unknown.get(name, file) for name in error.names}
-            except (TumorTraceError, OSError) as error:
-                failed[number] = str(error)
-                say(f"tile: {entry.path.name} could not be tiled: {error}")
-            bar.advance(task)
+    left = [number for number in range(len(entries)) if number not in folder.planned]
+
+    def receive(place: int, outcome: tuple[TiledSlide, pd.DataFrame] | Exception) -> None:
+        number = left[place]
+        if isinstance(outcome, UnknownClassError):
+            unknown.update({name: unknown.get(name, files[number]) for name in outcome.names})
+        elif isinstance(outcome, Exception):
+            failed[number] = _refused(entries[number], outcome)
+        else:
+            folder.add_plan(number, *outcome)
+
+    carry_out(
+        partial(_planned, settings),
+        [(entries[number], files[number]) for number in left],
+        receive,
+        places=[entries[number].path for number in left],
+        title="finding tissue of",
+        hands=hands,
+    )
     if unknown:
         raise UnknownClassError(sorted(unknown), next(iter(unknown.values())))
     return failed
 
 
+def _planned(
+    settings: Settings, _: None, piece: tuple[SlideEntry, Path | None], __: Tell
+) -> tuple[TiledSlide, pd.DataFrame]:
+    return plan_slide(*piece, settings)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A slide whose tiles are to be cut.
+
+    Attributes:
+        entry: The slide.
+        file: Of its annotations.
+        plan: What tiles it has, those in the table `tiles`.
+        shard: To be written, relative to the folder, as is `preview`.
+        quota: How many of each label.
+    """
+
+    entry: SlideEntry
+    file: Path | None
+    plan: TiledSlide
+    tiles: Path
+    shard: str
+    preview: str
+    quota: Mapping[int, int]
+
+    @property
+    def wanted(self) -> int:
+        """How many tiles in all."""
+        return sum(min(self.quota.get(int(label), 0), there) for label, there in self.plan.candidates.items())
+
+
 def _cut(
-    folder: TilesFolder,
-    number: int,
-    entry: SlideEntry,
-    file: Path | None,
+    folder: Path,
     settings: Settings,
     sampling: Sampling,
-    quota: dict[int, int],
     names: tuple[str, str],
-    progress: Callable[[int], object],
+    model: Model | None,
+    cut: _Cut,
+    tell: Tell,
 ) -> TiledSlide:
     """Write the tiles of a slide, and its picture."""
-    plan, tiles = folder.planned[number], folder.plan(number)
+    entry, plan, tiles = cut.entry, cut.plan, pd.read_parquet(cut.tiles)
     assert plan.level is not None
-    shard, preview = folder.names(number, entry.id)
+    written, wanted = 0, cut.wanted
+
+    def progress(number: int) -> None:
+        nonlocal written
+        written += number
+        tell(written, wanted)
+
+    tell(0, wanted)
     with settings.open(entry.path) as slide:
         scores = None
-        if sampling.model is not None:
+        if model is not None:
             negative = tiles["label"] == 0
-            scores = probabilities(sampling.model, slide, tiles[negative], settings.size, plan.level)
+            scores = probabilities(model, slide, tiles[negative], settings.size, plan.level)
             tiles.loc[negative, "probability"] = scores
-        chosen = choose(tiles, quota, entry.id, sampling.seed, scores)
+        chosen = choose(tiles, cut.quota, entry.id, sampling.seed, scores)
         rows = chosen.assign(
             label=chosen["label"].astype("Int64").mask(chosen["label"] == UNLABELLED),
             id=[f"{entry.id}_{x}_{y}" for x, y in zip(chosen["x"], chosen["y"], strict=True)],
@@ -304,13 +372,13 @@ def _cut(
             level=plan.level,
             resolution=settings.resolution,
         )
-        write_shard(folder.folder / shard, slide, rows, settings.size, plan.level, progress)
+        write_shard(folder / cut.shard, slide, rows, settings.size, plan.level, progress)
         size = slide.width, slide.height
-        regions = [] if file is None else read_annotations(file, size, [])
+        regions = [] if cut.file is None else read_annotations(cut.file, size, [])
         thumbnail = slide.thumbnail(_PICTURE)
-    draw_preview(folder.folder / preview, thumbnail, size, chosen, regions, settings.classes, names, entry.id)
+    draw_preview(folder / cut.preview, thumbnail, size, chosen, regions, settings.classes, names, entry.id)
     counts = {label: int((chosen["label"] == int(label)).sum()) for label in plan.candidates}
-    return plan.model_copy(update={"file": shard, "preview": preview, "tiles": counts})
+    return plan.model_copy(update={"file": cut.shard, "preview": cut.preview, "tiles": counts})
 
 
 def _tell(out: Path, record: TilingRecord) -> int:

@@ -69,13 +69,13 @@ class Pace:
                 self._show(seat, f"worker {seat}: {self._names[number]}", done, total)
             self._show(0, self._headline(number, seat), self.done, self.expected)
 
-    def end(self, number: int) -> None:
-        """Put down that a piece has ended; one that was not finished counts for nothing."""
+    def end(self, number: int, seat: int = 0) -> None:
+        """Put down that a piece has ended: one that told nothing counts as 1, one that was not finished as nothing."""
         with self._lock:
             self._ended.add(number)
-            done, total = self._begun.get(number, (0, 0))
-            if done < total:
-                self._begun[number] = (0, 0)
+            done, total = self._begun.get(number, (1, 1))
+            self._begun[number] = (done, total) if done >= total else (0, 0)
+            self._show(0, self._headline(number, seat), self.done, self.expected)
 
     def _headline(self, number: int, seat: int) -> str:
         if len(self._names) == 1:

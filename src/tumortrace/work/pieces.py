@@ -24,12 +24,16 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
+def nothing() -> None:
+    """What pieces share that share nothing."""
+
+
 def carry_out(
     do: Callable[[Shared, Piece, Tell], Result],
     pieces: Sequence[Piece],
     receive: Callable[[int, Result | Exception], object],
     *,
-    begin: Callable[[], Shared],
+    begin: Callable[[], Shared] = nothing,  # type: ignore[assignment]
     places: Sequence[Path],
     title: str,
     hands: Hands | None = None,
@@ -47,7 +51,7 @@ def carry_out(
         receive: Called in this process with the number of a piece and its result, or the error that kept it from being
             carried out (a `TumorTraceError` or `OSError`); in the order of the pieces, each as soon as those before it
             have ended. What it raises ends all.
-        begin: Makes what pieces share, such as a loaded model; once in each worker, and here with the first piece.
+        begin: Makes what pieces share, such as a loaded model; once in each worker, or here. Default None.
         places: The file or folder that each piece is about, for the user.
         title: What is being done, for the user.
         hands: Default this process.
@@ -158,7 +162,7 @@ class _Division:
                     worker.start()
                     if (number := self._next()) is None:
                         return
-                    self._settle(number, self._answer(number, seat, worker))
+                    self._settle(number, seat, self._answer(number, seat, worker))
                 except LostError as lost:
                     self._take_back(seat, number, str(lost))
         except BaseException as error:
@@ -188,8 +192,8 @@ class _Division:
                 return message.result if message.error is None else message.error
         raise LostError("without an answer")
 
-    def _settle(self, number: int, outcome: Any) -> None:
-        self._pace.end(number)
+    def _settle(self, number: int, seat: int, outcome: Any) -> None:
+        self._pace.end(number, seat)
         with self._changed:
             self._outcomes[number] = outcome
             self._changed.notify_all()
@@ -211,7 +215,7 @@ class _Division:
         elif given_up:
             remedy = "look at it alone, without workers; SIGKILL is often for want of memory"
             found = f"has ended each of {ATTEMPTS} workers ({how})"
-            self._settle(number, RunError(found, where=self._places[number], remedy=remedy))
+            self._settle(number, seat, RunError(found, where=self._places[number], remedy=remedy))
         else:
             say(f"{self._places[number].name}: its worker was lost ({how}); it is taken up again")
 

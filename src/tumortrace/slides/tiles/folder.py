@@ -58,14 +58,10 @@ class TilesFolder:
 
     def add_plan(self, number: int, slide: TiledSlide, tiles: pd.DataFrame) -> None:
         """Put down the tiles that a slide has."""
-        with replacing(self._plan(number)) as temporary:
+        with replacing(self.plan_file(number)) as temporary:
             tiles.to_parquet(temporary, index=False)
         self._journal.append({"plan": number, "slide": slide.as_json()})
         self.planned[number] = slide
-
-    def plan(self, number: int) -> pd.DataFrame:
-        """The tiles that a slide has."""
-        return pd.read_parquet(self._plan(number))
 
     def add_cut(self, number: int, slide: TiledSlide) -> None:
         """Put down that the files of a slide are written."""
@@ -88,7 +84,8 @@ class TilesFolder:
         (self.folder / PLANS).rmdir()
         self._journal.remove()
 
-    def _plan(self, number: int) -> Path:
+    def plan_file(self, number: int) -> Path:
+        """The table of tiles that a slide has."""
         return self.folder / PLANS / f"{number + 1:04d}.parquet"
 
     def _refuse_others(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,11 +12,9 @@ import pandas as pd
 from tumortrace.errors import SlideError
 from tumortrace.records.record import Open
 
-if TYPE_CHECKING:
-    from tumortrace.models.bundle import Model
-
 UNLABELLED = -1
 """Label of tiles of which nothing says what they are."""
+
 Counts = Mapping[int, int]
 """Tiles by label: 0, 1 and `UNLABELLED`."""
 
@@ -31,7 +28,7 @@ class Sampling:
         balanced: As many of both classes; those without label are not counted.
         seed: Of the draw.
         mines: Whether negative tiles are those of the highest probability, in place of drawn ones.
-        model: That says it.
+        weights: Of the model that says it, their SHA-256.
 
     Raises:
         SlideError: A slide is to give none, or those that are to be mined have no number.
@@ -41,7 +38,7 @@ class Sampling:
     balanced: bool
     seed: int
     mines: bool = False
-    model: Model | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         if self.per_slide is not None and self.per_slide < 1:
@@ -55,7 +52,7 @@ class Sampling:
     def request(self) -> Open:
         """The same as JSON takes it."""
         told: Open = {"per_slide": self.per_slide, "balanced": self.balanced, "seed": self.seed}
-        return told if self.model is None else told | {"model": self.model.info.weights_sha256}
+        return told if self.weights is None else told | {"model": self.weights}
 
 
 def quotas(counts: Sequence[Counts], sampling: Sampling) -> list[dict[int, int]]:
