@@ -4,7 +4,8 @@
 
 Slides are generated. One process and the workers scan the same ones side by side: in turn, each round, into folders of
 their own. Prints seconds of each (the start of the program with its libraries is in them), tiles a second, the ratio
-with the round of the smallest and largest, and what the results take of the disk. It ends with 1 where a byte differs.
+with the round of the smallest and largest, and what the results take of the disk; before that what a thread reads and
+what it predicts, each by itself. It ends with 1 where a byte differs.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import tifffile
+import torch
 
 from tumortrace.models.bundle import load_model
 from tumortrace.records.tables import TILES
+from tumortrace.slides.slide import Slide
+from tumortrace.slides.tiling import read_tiles
 
 
 def write_slides(folder: Path, count: int, side: int, um: float) -> None:
@@ -44,6 +49,23 @@ def scanned(run: Path, slides: Path, out: Path, workers: int) -> float:
     return time.monotonic() - started
 
 
+def rates(run: Path, file: Path) -> str:
+    """Tiles a second that one thread reads, and that it predicts."""
+    torch.set_num_threads(1)
+    model = load_model(run, device="cpu")
+    height, width = model.info.patch_size
+    with Slide(file) as slide:
+        across, down = (range(0, side - step, step) for side, step in ((slide.width, width), (slide.height, height)))
+        places = pd.DataFrame([(x, y) for y in down for x in across], columns=["x", "y"])
+        places = places.assign(width=width, height=height)
+        started = time.monotonic()
+        images = np.stack(list(read_tiles(slide, places, (width, height), ahead=64, level=0)))
+        read = time.monotonic()
+        model.assess(images)
+    parts = len(images) / (read - started), len(images) / (time.monotonic() - read)
+    return "{:.0f} tiles a second read, {:.1f} predicted".format(*parts)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", type=Path)
@@ -56,6 +78,7 @@ def main() -> int:
         slides = Path(folder, "slides")
         slides.mkdir()
         write_slides(slides, given.slides, given.side, um)
+        print(rates(given.run, slides / "00.tif"))
         for number in range(given.rounds):
             seconds = {}
             for workers in (1, given.workers):

@@ -89,6 +89,8 @@ def train(
     repeats: int = 3,
     distil: Path | None = None,
     devices: int = 1,
+    workers: int = 1,
+    cluster: str | None = None,
     **options: Any,
 ) -> Path:
     """Train, calibrate and evaluate a classifier; write everything about it into a run folder.
@@ -100,6 +102,8 @@ def train(
         distil: Run or bundle of a teacher, whose probabilities are learnt beside the labels.
         devices: GPUs, or processes where there are none, that compute each batch together: on this machine, or as many
             as torchrun or srun have started, on several.
+        workers: Processes among which the models of `--fractions` are divided, each with one thread.
+        cluster: Divide them on a Ray cluster instead: `local`, `auto` or HOST:PORT.
     """
     if devices != 1 and (fractions is not None or members != 1):
         raise RunError("--devices with --fractions or --members", expected="one training", remedy="leave one out")
@@ -110,7 +114,10 @@ def train(
             )
         from tumortrace.training.learning_curve import learning_curve, parse_fractions
 
-        return learning_curve(fractions=parse_fractions(fractions), repeats=repeats, **options)
+        return learning_curve(
+            fractions=parse_fractions(fractions), repeats=repeats, workers=workers, cluster=cluster, **options
+        )
+    _require_no_division(workers, cluster)
     if members != 1:
         from tumortrace.training.ensemble import train_members
 
@@ -120,18 +127,29 @@ def train(
     return train(distil=distil, devices=devices, **options)
 
 
-def resume(folder: Path, data: str | None = None) -> Path:
+def _require_no_division(workers: int, cluster: str | None) -> None:
+    if workers > 1 or cluster is not None:
+        option = "--workers" if cluster is None else "--cluster"
+        raise RunError(f"{option} for one training", expected="--fractions beside it", remedy="leave it out")
+
+
+def resume(folder: Path, data: str | None = None, *, workers: int = 1, cluster: str | None = None) -> Path:
     """Run folder to continue instead of starting a new one, also one that `--members` or `--fractions` made.
 
     Args:
         folder: The folder.
         data: Where the data are now, if they were moved.
+        workers: Of a learning curve, processes among which its models are divided.
+        cluster: Divide them on a Ray cluster instead.
     """
     from tumortrace.records.run import RunRecord
     from tumortrace.training import ensemble, learning_curve, train
 
-    others = {learning_curve.VERB: learning_curve.resume_learning_curve, ensemble.VERB: ensemble.resume_ensemble}
-    return others.get(RunRecord.read(folder).verb, train.resume)(folder, data)
+    verb = RunRecord.read(folder).verb
+    if verb == learning_curve.VERB:
+        return learning_curve.resume_learning_curve(folder, data, workers=workers, cluster=cluster)
+    _require_no_division(workers, cluster)
+    return (ensemble.resume_ensemble if verb == ensemble.VERB else train.resume)(folder, data)
 
 
 def evaluate(

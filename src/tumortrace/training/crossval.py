@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -26,7 +27,9 @@ from tumortrace.reports.wording import decimals, interval
 from tumortrace.training.experiment import Experiment, begun_in, read_recipe, take_up
 from tumortrace.training.learner import Row, seed_of
 from tumortrace.training.recipe import Recipe, choose_recipe
-from tumortrace.training.train import fit_part
+from tumortrace.training.train import fit_part, fit_parts
+from tumortrace.work.hands import Hands
+from tumortrace.work.worker import Tell
 
 CALLS = ("label", "probability", "prediction", "decision")
 Named = str | Path | Recipe | Sequence[str | Path | Recipe]
@@ -48,6 +51,8 @@ def crossval(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
+    workers: int = 1,
+    cluster: str | None = None,
     **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Train a fresh model for each fold, test it on the fold, and write what the folds say together.
@@ -72,6 +77,8 @@ def crossval(
         allow: Findings of `check` to train in spite of, as for `train`.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
+        workers: Processes among which the folds are divided, each with one thread.
+        cluster: Divide them on a Ray cluster instead: `local`, `auto` or HOST:PORT.
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -81,6 +88,7 @@ def crossval(
     Raises:
         TumorTraceError: The data, a recipe or the machine do not allow it; nothing has been trained then.
     """
+    hands = Hands(workers, cluster)
     changes = [*changes, *([] if epochs is None else [f"epochs={epochs}"])]
     listed = [recipe] if isinstance(recipe, str | Path | Recipe) else list(recipe)
     recipes = _chosen(listed, changes)
@@ -127,41 +135,54 @@ def crossval(
     experiment.log(
         f"crossval: {models} on {table['id'].nunique():,} {experiment.cohort.unit}s, leakage {record.leakage}"
     )
-    return _carry_out(experiment)
+    return _carry_out(experiment, hands)
 
 
-def resume_crossval(folder: str | Path, data: str | Path | Cohort | None = None) -> Path:
+def resume_crossval(
+    folder: str | Path, data: str | Path | Cohort | None = None, *, workers: int = 1, cluster: str | None = None
+) -> Path:
     """Go on with a cross-validation that was interrupted or killed: finished folds stay, one that was begun is resumed.
 
     Args:
         folder: Its folder.
         data: Where the data are now, if they were moved; the cohort, where one was given that was opened already.
+        workers: Processes among which the folds are divided, each with one thread.
+        cluster: Divide them on a Ray cluster instead.
 
     Raises:
         RunError: The folder is no cross-validation, or the data have changed since.
     """
 
+    hands, experiment = Hands(workers, cluster), _taken_up(folder, data)
+    return Path(folder) if experiment is None else _carry_out(experiment, hands)
+
+
+def _taken_up(folder: str | Path, data: str | Path | Cohort | None = None) -> Experiment | None:
     def divide(run: Run) -> Divide:
         arguments, table = run.record.arguments, FOLDS.read(run.folder)
         return lambda material: _splits_of_fold(material, table, _recipes(run)[0], arguments.seed, arguments.split)
 
     called, call = "a folder of `crossval`", "resume_crossval(folder, data=cohort)"
-    experiment = take_up(folder, "crossval", called, data, call, recipe=lambda run: _recipes(run)[0], divide=divide)
-    return Path(folder) if experiment is None else _carry_out(experiment)
+    return take_up(folder, "crossval", called, data, call, recipe=lambda run: _recipes(run)[0], divide=divide)
 
 
-def _carry_out(experiment: Experiment) -> Path:
-    run, arguments = experiment.run, experiment.arguments
-    table, recipes = FOLDS.read(run.folder), _recipes(run)
+def _carry_out(experiment: Experiment, hands: Hands) -> Path:
+    run = experiment.run
+    table = FOLDS.read(run.folder)
+    models = [(repeat, fold, name) for repeat, fold in _numbers(table) for name in run.record.recipes]
+    places = [_place(run, name, repeat, fold) for repeat, fold, name in models]
     with experiment.recorded():
-        for repeat, fold in _numbers(table):
-            for recipe in recipes:
-                splits = _splits_of_fold(
-                    experiment.material, table, recipe, arguments.seed, arguments.split, repeat, fold
-                )
-                seed = seed_of(arguments.seed, repeat, fold)
-                fit_part(experiment, _place(run, recipe.name, repeat, fold), splits, recipe, seed)
+        fit_parts(_fit, models, experiment, partial(_taken_up, run.folder), places, hands)
         return _conclude(experiment, table)
+
+
+def _fit(experiment: Experiment, model: tuple[int, int, str], _: Tell) -> None:
+    """Train the model of a fold and recipe, or go on with it."""
+    run, arguments, (repeat, fold, name) = experiment.run, experiment.arguments, model
+    recipe = next(recipe for recipe in _recipes(run) if recipe.name == name)
+    table = FOLDS.read(run.folder)
+    splits = _splits_of_fold(experiment.material, table, recipe, arguments.seed, arguments.split, repeat, fold)
+    fit_part(experiment, _place(run, name, repeat, fold), splits, recipe, seed_of(arguments.seed, repeat, fold))
 
 
 def _chosen(listed: Sequence[str | Path | Recipe], changes: Sequence[str]) -> list[Recipe]:

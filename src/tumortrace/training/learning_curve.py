@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Unpack
@@ -29,7 +30,9 @@ from tumortrace.reports.wording import decimals
 from tumortrace.training.experiment import Experiment, begun_in, take_up
 from tumortrace.training.learner import seed_of
 from tumortrace.training.recipe import Recipe, choose_recipe
-from tumortrace.training.train import fit_part
+from tumortrace.training.train import fit_part, fit_parts
+from tumortrace.work.hands import Hands
+from tumortrace.work.worker import Tell
 
 VERB = "learning-curve"
 LOOKED_AT = 4  # units, richer in positives and poorer, among which the next one is chosen for balance
@@ -60,6 +63,8 @@ def learning_curve(
     allow: Sequence[str] = (),
     device: str = "auto",
     precision: str = "auto",
+    workers: int = 1,
+    cluster: str | None = None,
     **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Train a recipe on growing parts of the training split, several times, and fit how its error falls.
@@ -82,6 +87,8 @@ def learning_curve(
         allow: Findings of `check` to train in spite of.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
+        workers: Processes among which the models are divided, each with one thread.
+        cluster: Divide them on a Ray cluster instead: `local`, `auto` or HOST:PORT.
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -91,6 +98,7 @@ def learning_curve(
     Raises:
         TumorTraceError: The data, the recipe or the machine do not allow it.
     """
+    hands = Hands(workers, cluster)
     if repeats < 1:
         raise SplitError(f"--repeats {repeats}", expected="1 or more", remedy="use 3")
     chosen, changes = choose_recipe(recipe, changes, epochs, weights)
@@ -127,34 +135,51 @@ def learning_curve(
     experiment.keep()
     SUBSETS.write(experiment.run.folder, parts)
     experiment.note([*experiment.run.record.data.notes, *notes, *experiment.admission.lines])
-    return _carry_out(experiment)
+    return _carry_out(experiment, hands)
 
 
-def resume_learning_curve(folder: str | Path, data: str | Path | Cohort | None = None) -> Path:
+def resume_learning_curve(
+    folder: str | Path, data: str | Path | Cohort | None = None, *, workers: int = 1, cluster: str | None = None
+) -> Path:
     """Go on with a learning curve that was interrupted or killed: finished models stay, one that was begun is resumed.
 
     Args:
         folder: Its folder.
         data: Where the data are now, if they were moved; the cohort, where one was given that was opened already.
+        workers: Processes among which the models are divided, each with one thread.
+        cluster: Divide them on a Ray cluster instead.
 
     Raises:
         RunError: The folder is no learning curve, or the data have changed since.
     """
+    hands, experiment = Hands(workers, cluster), _taken_up(folder, data)
+    return Path(folder) if experiment is None else _carry_out(experiment, hands)
+
+
+def _taken_up(folder: str | Path, data: str | Path | Cohort | None = None) -> Experiment | None:
     called, call = "a folder of `train --fractions`", "resume_learning_curve(folder, data=cohort)"
-    experiment = take_up(folder, VERB, called, data, call)
-    return Path(folder) if experiment is None else _carry_out(experiment)
+    return take_up(folder, VERB, called, data, call)
 
 
-def _carry_out(experiment: Experiment) -> Path:
-    run, splits = experiment.run, experiment.splits
+def _carry_out(experiment: Experiment, hands: Hands) -> Path:
+    run = experiment.run
     parts = SUBSETS.read(run.folder)
+    models = [(repeat, fraction) for repeat, fraction, _ in _each_part(parts)]
     with experiment.recorded():
-        for repeat, fraction, rows in _each_part(parts):
-            kept = splits.table["id"].isin(rows["id"]) | (splits.table["split"] != "train")
-            part = replace(splits, table=splits.table[kept].reset_index(drop=True))
-            seed = seed_of(experiment.arguments.seed, repeat, round(1e6 * fraction))
-            fit_part(experiment, _place(run, repeat, fraction), part, experiment.recipe, seed)
+        fit_parts(
+            _fit, models, experiment, partial(_taken_up, run.folder), [_place(run, *one) for one in models], hands
+        )
         return _conclude(experiment, parts)
+
+
+def _fit(experiment: Experiment, model: tuple[int, float], _: Tell) -> None:
+    """Train the model of a repeat and share, or go on with it."""
+    run, splits, (repeat, fraction) = experiment.run, experiment.splits, model
+    rows = next(rows for *which, rows in _each_part(SUBSETS.read(run.folder)) if tuple(which) == model)
+    kept = splits.table["id"].isin(rows["id"]) | (splits.table["split"] != "train")
+    part = replace(splits, table=splits.table[kept].reset_index(drop=True))
+    seed = seed_of(experiment.arguments.seed, repeat, round(1e6 * fraction))
+    fit_part(experiment, _place(run, repeat, fraction), part, experiment.recipe, seed)
 
 
 def parse_fractions(text: str) -> list[float]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, TypeVar, Unpack
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.material import Material
@@ -27,6 +27,11 @@ from tumortrace.training.ranks import Ranks, follow, follows, together
 from tumortrace.training.recipe import Recipe, choose_recipe
 from tumortrace.training.task import Task, teacher_targets
 from tumortrace.training.texture import TextureLearner
+from tumortrace.work.hands import Hands
+from tumortrace.work.pieces import carry_out
+from tumortrace.work.worker import Tell
+
+Piece = TypeVar("Piece")
 
 
 def train(
@@ -171,6 +176,34 @@ def fit_part(whole: Experiment, place: Path, splits: Splits, recipe: Recipe, see
         fit(part)
     shutil.rmtree(part.run.checkpoints, ignore_errors=True)
     return part.run.folder
+
+
+def fit_parts(
+    fit_one: Callable[[Experiment, Piece, Tell], None],
+    pieces: Sequence[Piece],
+    whole: Experiment,
+    again: Callable[[], Experiment | None],
+    places: Sequence[Path],
+    hands: Hands,
+) -> None:
+    """Train the models of which an experiment is made, here or by workers; the first that cannot be trained ends all.
+
+    Args:
+        fit_one: Trains one, or goes on with it.
+        pieces: What tells it which.
+        whole: The experiment.
+        again: Takes it up in a worker.
+        places: The folder of each model.
+        hands: Who trains.
+    """
+
+    def receive(_: int, outcome: Exception | None) -> None:
+        if outcome is not None:
+            raise outcome
+
+    accelerated = whole.arguments.device in ("auto", "cuda")
+    begin: Callable[[], Any] = again if hands.elsewhere else lambda: whole
+    carry_out(fit_one, pieces, receive, begin=begin, places=places, title="model", hands=hands, accelerated=accelerated)
 
 
 def learner_of(recipe: Recipe) -> type[Learner]:

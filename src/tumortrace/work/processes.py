@@ -104,9 +104,10 @@ def serve() -> None:
     """Carry out the pieces that standard input brings, until it ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints does not get between the answers
-    asked = SimpleQueue[Any]()
+    asked, ending = SimpleQueue[Any](), threading.Event()
 
     def interrupted(*_: object) -> None:
+        ending.set()  # a piece may make an error of the interrupt
         raise KeyboardInterrupt
 
     def send(message: Message) -> None:
@@ -121,7 +122,7 @@ def serve() -> None:
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     with suppress(KeyboardInterrupt):
         attendant = Attendant(*asked.get())
-        while True:
+        while not ending.is_set():
             attendant(asked.get(), send)
     os._exit(0)
 
