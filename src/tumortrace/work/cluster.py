@@ -114,13 +114,6 @@ def actors(
 
 
 def _connected(address: str) -> Any:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before it is imported: nothing is reported to anybody
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Ray is not installed", where="--cluster", remedy="pip install 'tumortrace[cluster]', or use --workers"
-        ) from error
     if ":" in address:
         host, _, port = address.rpartition(":")
         try:
@@ -129,6 +122,13 @@ def _connected(address: str) -> Any:
             raise RunError(
                 f"nothing answers there ({error})", where=f"--cluster {address}", expected="the head of a Ray cluster"
             ) from error
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before it is imported: nothing is reported to anybody
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Ray is not installed", where="--cluster", remedy="pip install 'tumortrace[cluster]', or use --workers"
+        ) from error
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
