@@ -4,8 +4,8 @@
 
 Slides are generated. One process and the workers scan the same ones side by side: in turn, each round, into folders of
 their own. Prints seconds of each (the start of the program with its libraries is in them), tiles a second, the ratio
-with the round of the smallest and largest, and what the results take of the disk; before that what a thread reads and
-what it predicts, each by itself. It ends with 1 where a byte differs.
+with the round of the smallest and largest, and what the results take of the disk; before that what is read and what is
+predicted in a second of a processor, each by itself. It ends with 1 where a byte differs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def scanned(run: Path, slides: Path, out: Path, workers: int) -> float:
 
 
 def rates(run: Path, file: Path) -> str:
-    """Tiles a second that one thread reads, and that it predicts."""
+    """Tiles that are read, and predicted, in a second of a processor's time, whoever else it works for."""
     torch.set_num_threads(1)
     model = load_model(run, device="cpu")
     height, width = model.info.patch_size
@@ -58,12 +58,12 @@ def rates(run: Path, file: Path) -> str:
         across, down = (range(0, side - step, step) for side, step in ((slide.width, width), (slide.height, height)))
         places = pd.DataFrame([(x, y) for y in down for x in across], columns=["x", "y"])
         places = places.assign(width=width, height=height)
-        started = time.monotonic()
+        started = time.process_time()
         images = np.stack(list(read_tiles(slide, places, (width, height), ahead=64, level=0)))
-        read = time.monotonic()
+        read = time.process_time()
         model.assess(images)
-    parts = len(images) / (read - started), len(images) / (time.monotonic() - read)
-    return "{:.0f} tiles a second read, {:.1f} predicted".format(*parts)
+    parts = len(images) / (read - started), len(images) / (time.process_time() - read)
+    return "{:.0f} tiles read in a second of a processor, {:.1f} predicted".format(*parts)
 
 
 def main() -> int:

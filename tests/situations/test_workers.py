@@ -92,7 +92,7 @@ def workers() -> list[int]:
     return [process for process in working if ours(process)]
 
 
-def until(true: Callable[[], object], seconds: float = 120) -> None:
+def until(true: Callable[[], object], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
