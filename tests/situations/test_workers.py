@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ WORKERS = [
     ),
 ]
 BODY = ["resnet18", "--weights", "random", "--set", "preprocessing.size=32", "--patch-resolution", "1.0"]
+Whole = Callable[[str], dict[str, bytes]]
 TIMES = ("scan.json", "slides.csv", "report.html", "overview.jpg")  # they hold seconds, or are drawn from those
 
 
@@ -64,11 +66,16 @@ def commands(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def whole(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    """What each command writes in one process."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert {run([*words, str(folder / verb)]) for verb, words in commands.items()} == {1}  # one slide is broken
-    return {verb: written(folder / verb) for verb in commands}
+def whole(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """What the command of a verb writes in one process."""
+
+    @cache
+    def whole(verb: str) -> dict[str, bytes]:
+        folder = tmp_path_factory.mktemp("whole")
+        assert run([*commands[verb], str(folder / verb)]) == 1  # one slide is broken
+        return written(folder / verb)
+
+    return whole
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -138,7 +145,7 @@ def test_a_killed_worker_changes_no_byte(
     verb: str,
     hands: list[str],
     commands: dict[str, list[str]],
-    whole: dict[str, dict[str, bytes]],
+    whole: Whole,
     tmp_path: Path,
     killer: Callable[[Path], threading.Thread],
     capsys: pytest.CaptureFixture[str],
@@ -149,8 +156,8 @@ def test_a_killed_worker_changes_no_byte(
     told = capsys.readouterr().err
     assert "its worker was lost" in told
     assert "1 of 4 slides could not be" in told
-    assert {name for name in written(tmp_path / "out") if not name.endswith(".tmp")} == set(whole[verb])
-    assert all(content == written(tmp_path / "out")[name] for name, content in whole[verb].items())
+    assert {name for name in written(tmp_path / "out") if not name.endswith(".tmp")} == set(whole(verb))
+    assert all(content == written(tmp_path / "out")[name] for name, content in whole(verb).items())
     assert not workers()
 
 
@@ -162,7 +169,7 @@ def test_a_killed_worker_changes_no_byte(
 )
 @pytest.mark.parametrize("hands", WORKERS)
 def test_a_killed_command_changes_no_byte(
-    hands: list[str], commands: dict[str, list[str]], whole: dict[str, dict[str, bytes]], tmp_path: Path
+    hands: list[str], commands: dict[str, list[str]], whole: Whole, tmp_path: Path
 ) -> None:
     command = [*commands["scan"], str(tmp_path / "out"), *hands]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
@@ -171,6 +178,6 @@ def test_a_killed_command_changes_no_byte(
     until(lambda: begun(tmp_path / "out"))
     process.kill()
     process.wait()
-    assert len(written(tmp_path / "out")) < len(whole["scan"])
+    assert len(written(tmp_path / "out")) < len(whole("scan"))
     assert run(command) == 1
-    assert whole["scan"].items() <= written(tmp_path / "out").items()
+    assert whole("scan").items() <= written(tmp_path / "out").items()

@@ -248,7 +248,7 @@ def test_splits_of_the_data_are_ignored_aloud_or_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By default every image is in a fold, and a note says so; --keep-test leaves the test images out."""
-    monkeypatch.setattr(module, "_carry_out", lambda experiment: experiment.run.folder)
+    monkeypatch.setattr(module, "_carry_out", lambda experiment, _: experiment.run.folder)
     cohort = labelled(data)
     folder = crossval(cohort, folds=2, out=tmp_path)
     assert "which are ignored" in capsys.readouterr().err
