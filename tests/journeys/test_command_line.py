@@ -228,7 +228,6 @@ def test_explain_and_scan(tissue: Path, small_run: Path, tmp_path: Path) -> None
     assert (tmp_path / "scans" / "slide" / "heatmap.png").stat().st_size > 0
 
 
-@pytest.mark.slow
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The quick demo goes through every step and ends with figures, intervals and a report."""
     assert run(["demo", "--quick", "-o", str(tmp_path / "demo")]) == 0

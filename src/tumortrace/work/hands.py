@@ -51,9 +51,7 @@ class Hands:
         if self.workers > 1:
             remedy = "leave --workers out: a cluster has a worker for each of its processors, or accelerators"
             raise RunError("--cluster with --workers", expected="one of them", remedy=remedy)
-        if self.cluster not in ("local", "auto") and not re.fullmatch(
-            r"[\w.-]+:\d{1,5}|\[[\da-f:]+\]:\d+", self.cluster
-        ):
+        if self.cluster not in ("local", "auto") and not _ADDRESS.fullmatch(self.cluster):
             raise RunError(
                 f"--cluster {self.cluster}",
                 expected="local, auto or HOST:PORT, such as 10.0.0.1:6379",
