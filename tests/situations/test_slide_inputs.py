@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 from shapely.geometry import box
@@ -16,6 +18,9 @@ from tests.situations.test_slide_tiles import SIDE, stitched
 from tests.slides import drawn as write
 from tests.slides.test_embed_slides import BODY, draw
 from tumortrace.cli.main import run
+from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.evaluation.split_record import headline
+from tumortrace.records.metrics import SplitMetrics
 
 OUTLINE = [("Tumor", box(0, 0, 3 * SIDE, 2 * SIDE))]
 
@@ -152,3 +157,28 @@ def test_reasons_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     told = tiled(tmp_path, tmp_path / "slides", capsys, 1)
     assert told.count("not GeoJSON") == 1
     assert "1 slide, of which none could be tiled, as told above" in told
+
+
+@situation(
+    "slides",
+    there="features of one slide, or of slides of one class, with a table of slides of both",
+    typed="tumortrace explain RUN FEATURES/a.h5",
+    right="read: the table's other slides say which class is positive",
+)
+def test_features_of_one_class(tmp_path: Path) -> None:
+    """One file, and a folder from which the other class is missing."""
+    for name in "ab":
+        with h5py.File(tmp_path / f"{name}.h5", "w") as target:
+            target["features"], target["coords"] = np.ones((3, 5)), np.zeros((3, 2), int)
+    (tmp_path / "slides.csv").write_text("slide,label\nb,normal\na,tumour\n")
+    cohort = open_cohort(tmp_path / "a.h5")
+    assert (cohort.table["id"].tolist(), cohort.table["label"].tolist()) == (["a"], [1])
+    assert cohort.classes == ("normal", "tumour")
+    (tmp_path / "a.h5").unlink()
+    assert open_cohort(tmp_path).table["label"].tolist() == [0]
+
+
+def test_a_number_without_an_interval_says_so() -> None:
+    """Where too few slides or patients are drawn for one."""
+    values = {name: {"value": 0.5, "ci95": None} for name in ("auroc", "sensitivity", "specificity", "ece")}
+    assert "auroc 0.500 (no interval), " in headline(SplitMetrics.model_validate(values | {"n": 2}))

@@ -280,9 +280,10 @@ def headline(metrics: SplitMetrics, unit: str = "image") -> str:
 
     Example:
         >>> entry = {"value": 0.5, "ci95": [0.25, 0.75]}
-        >>> values = {"auroc": entry, "sensitivity": entry, "specificity": {"value": None}, "ece": entry}
+        >>> alone, none = {"value": 0.5, "ci95": None}, {"value": None}
+        >>> values = {"auroc": entry, "sensitivity": alone, "specificity": none, "ece": entry}
         >>> headline(SplitMetrics.model_validate(values | {"n": 1200}))
-        'auroc 0.500 [0.250, 0.750], sensitivity 0.500 [0.250, 0.750], specificity undefined, ...'
+        'auroc 0.500 [0.250, 0.750], sensitivity 0.500 (no interval), specificity undefined, ...'
     """
     line = ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics.n:,} {unit}s"
     return line if metrics.classes is None else f"{line}; {class_headline(metrics.classes)}"
@@ -297,4 +298,4 @@ def class_headline(classes: ClassMetrics) -> str:
 def _shown(estimate: Estimate) -> str:
     if estimate.value is None:
         return "undefined"
-    return f"{estimate.value:.3f}" + (" [{:.3f}, {:.3f}]".format(*estimate.ci95) if estimate.ci95 else "")
+    return f"{estimate.value:.3f}" + (" [{:.3f}, {:.3f}]".format(*estimate.ci95) if estimate.ci95 else " (no interval)")

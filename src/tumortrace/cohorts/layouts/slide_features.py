@@ -52,10 +52,18 @@ class SlideFeatures(Layout):
         files = _by_name(_files(path if not _is_table(path) else folder))
         table = path if _is_table(path) else _table_in(folder)
         rows, notes = (pd.DataFrame({"slide": list(files)}), []) if table is None else _rows(table, files, reading)
+        texts = _texts(rows)
+        there = rows["slide"].isin(list(files)).to_numpy()
+        one_class = texts[there & (texts != "")].nunique() < 2  # the others say what it is apart from
+        asked = (texts if one_class else texts[there]).tolist()
+        labels = binary_labels(asked, positive=reading.positive, merge=reading.merge, where=table or path)
+        if one_class:
+            labels = labels._replace(
+                numbers=labels.numbers[there], texts=None if labels.texts is None else labels.texts[there]
+            )
+        rows = rows[there].reset_index(drop=True)
         read = {name: FeatureFile.read(files[name]) for name in rows["slide"]}
         refuse_mixed(list(read.values()))
-        texts = rows["label"].fillna("").tolist() if "label" in rows else [""] * len(rows)
-        labels = binary_labels(texts, positive=reading.positive, merge=reading.merge, where=table or path)
         known = rows.drop(columns=["id", "label", "path"], errors="ignore")
         paths = [str(read[name].file.absolute()) for name in rows["slide"]]
         whole = standard_columns(known, table).assign(
@@ -80,6 +88,11 @@ class SlideFeatures(Layout):
 
 
 LAYOUTS.register(BAGS)(SlideFeatures())
+
+
+def _texts(rows: pd.DataFrame) -> pd.Series:
+    """The label of each row, blank where there is none."""
+    return rows["label"].fillna("") if "label" in rows else pd.Series("", index=rows.index)
 
 
 def _is_table(path: Path) -> bool:
@@ -155,7 +168,7 @@ def _table_in(folder: Path) -> Path | None:
 
 
 def _rows(table: Path, files: dict[str, Path], reading: Reading) -> tuple[pd.DataFrame, list[str]]:
-    """The table's rows of slides with features, with `slide` their names and `label` as text, and notes."""
+    """The table's rows, of slides with features and others, with `slide` their names and `label` as text, and notes."""
     rows, notes = read_table(table)
     column = reading.image_column or _best(rows, files)
     if column not in rows:
@@ -177,4 +190,4 @@ def _rows(table: Path, files: dict[str, Path], reading: Reading) -> tuple[pd.Dat
         )
     if unnamed := len(files) - int(there.sum()):
         notes.append(f"{unnamed} files of features are of slides that it does not name, and are left out")
-    return rows[there].reset_index(drop=True), notes
+    return rows, notes
