@@ -28,7 +28,7 @@ def runs(bags: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         patch.setattr(experiment, "renew_report", lambda folder: None)
         patch.setattr(finish, "split_record", lambda table, threshold, **_: {"n": len(table)})
         patch.setattr(finish, "trust_records", lambda table, model, choice: {})
-        patch.setattr(finish, "headline", lambda metrics: "")
+        patch.setattr(finish, "headline", lambda *_: "")
         patch.setattr(finish, "write_examples", lambda *given: None)
         out = tmp_path_factory.mktemp("runs")
         return {

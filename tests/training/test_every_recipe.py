@@ -40,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish, "split_record", lambda table, threshold, **_: {"n": len(table)})
     monkeypatch.setattr(finish, "trust_records", lambda table, model, choice: {})
     monkeypatch.setattr(finish, "write_examples", lambda *given: None)
-    monkeypatch.setattr(finish, "headline", lambda metrics: "")
+    monkeypatch.setattr(finish, "headline", lambda *_: "")
 
 
 def small(name: str) -> list[str]:

@@ -33,7 +33,7 @@ def quick() -> Iterator[None]:
         patch.setattr(experiment, "renew_report", lambda folder: None)
         patch.setattr(finish, "split_record", lambda table, threshold, **_: {"n": len(table)})
         patch.setattr(finish, "trust_records", lambda table, model, choice: {})
-        patch.setattr(finish, "headline", lambda metrics: "")
+        patch.setattr(finish, "headline", lambda *_: "")
         yield
 
 
