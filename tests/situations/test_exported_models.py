@@ -135,7 +135,11 @@ def test_int8_is_not_judged_by_what_gave_its_ranges(exported: Path, capsys: pyte
     right="another file beside the exact one, judged on slides that gave no ranges",
 )
 def test_int8_is_judged_on_other_slides(
-    calibrated: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calibrated: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Path(shutil.copytree(calibrated, tmp_path / "run"))
     monkeypatch.setattr(quantise, "TOLERANCE", 0.1)
@@ -146,6 +150,8 @@ def test_int8_is_judged_on_other_slides(
     parts = quantise.calibration_parts(exact)
     assert not set(parts.table["group"][parts.ranges]) & set(parts.table["group"][parts.judged])
     assert (made.ranges, made.judged) == (len(parts.ranges), len(parts.judged))
+    assert made.time is not None
+    assert f"It takes {made.time:g} times as long as the exact file" in capsys.readouterr().err
     assert SPLITS.read(run).set_index("id")["split"].loc[parts.table["id"]].eq("calibration").all()
     label, images = parts.table["label"][parts.judged].astype(int), parts.images[parts.judged]
     first, second = (roc_auc_score(label, model.logits(images)) for model in (exact, int8))

@@ -229,7 +229,12 @@ def outside_line(in_distribution: pd.Series, group: pd.Series | None = None) -> 
     Example:
         >>> outside_line(pd.Series([False] * 3 + [True] * 5))
         'warning: 37.5 % [13.7 %, 69.4 %] of these 8 images do not look like the training data; do not trust ...'
+        >>> outside_line(pd.Series([True]))
+        'the image looks like the training data'
     """
+    if len(in_distribution) == 1:
+        inside = bool(in_distribution.iloc[0])
+        return f"the image {'looks' if inside else 'does not look'} like the training data"
     share = share_with_interval(~in_distribution.astype(bool), group)
     low, high = share.ci95 or (0.0, 1.0)
     told = f"{100 * (share.value or 0):.1f} % [{100 * low:.1f} %, {100 * high:.1f} %]"

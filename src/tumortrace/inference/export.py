@@ -42,8 +42,9 @@ def export(run: str | Path, *, out: str | Path | None = None, int8: bool = False
     Args:
         run: Run folder or bundle.
         out: File to write; default `model.onnx`, or `model.int8.onnx`, in the bundle, where it is found.
-        int8: Whether convolutions count in whole numbers of 8 bits: quicker, and no longer the same. Ranges come from
-            one part of the run's calibration split, and the AUROC on the other may change by .002 at most.
+        int8: Whether convolutions count in whole numbers of 8 bits: no longer the same, and quicker on some machines;
+            what it takes on this one is told. Ranges come from one part of the run's calibration split, and the AUROC
+            on the other may change by .002 at most.
 
     Returns:
         The file; beside it `FILE.json` says what it was made from, and how far it is from torch.
@@ -109,7 +110,8 @@ def export(run: str | Path, *, out: str | Path | None = None, int8: bool = False
     if quantised is not None:
         say(
             f"export: int8 changes the AUROC by {told(quantised.auroc_change)} on {quantised.judged} images of the "
-            f"calibration split; {quantised.ranges} others of it gave the ranges"
+            f"calibration split; {quantised.ranges} others of it gave the ranges. It takes {quantised.time:g} times as "
+            "long as the exact file on this machine"
         )
     say(f"export: {len(images)} images of {origin}: at most {most:.1g} from torch's probability; {RESEARCH_USE}")
     return target

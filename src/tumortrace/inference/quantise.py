@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,7 @@ from tumortrace.records.tables import SPLITS
 
 TOLERANCE = 0.002  # by which the AUROC may change
 MOST = 256  # images from which ranges are taken
+TIMED = 64  # on which the two are timed
 EXACT = "leave out --int8: the exact file needs no such images"
 
 
@@ -117,9 +120,9 @@ def quantise(model: Model, exact: Path, target: Path, parts: Parts) -> Quantised
         raise ModelError("a network without convolutions", where=model.info.name, expected="some", remedy=EXACT)
     _write(model, exact, target, parts.images[parts.ranges])
     images, known = parts.images[parts.judged], parts.table.iloc[parts.judged]
-    tables = {}
-    for name, file in (("exact", exact), ("int8", target)):
-        said = model.judge(OnnxRuntime(file)(images))
+    tables, runtimes = {}, {"exact": OnnxRuntime(exact), "int8": OnnxRuntime(target)}
+    for name, runtime in runtimes.items():
+        said = model.judge(runtime(images))
         tables[name] = known.assign(probability=said.probability, prediction=said.prediction)
     change: Estimate = paired_differences(tables)["exact", "int8"]["auroc"]
     if change.value is None or abs(change.value) > TOLERANCE:
@@ -129,7 +132,20 @@ def quantise(model: Model, exact: Path, target: Path, parts: Parts) -> Quantised
             expected=f"{TOLERANCE:g} at most",
             remedy=EXACT,
         )
-    return Quantised(ranges=len(parts.ranges), judged=len(images), auroc_change=change)
+    time = _time(runtimes["int8"], runtimes["exact"], images[:TIMED])
+    return Quantised(ranges=len(parts.ranges), judged=len(images), auroc_change=change, time=time)
+
+
+def _time(runtime: OnnxRuntime, other: OnnxRuntime, images: np.ndarray, rounds: int = 5) -> float:
+    """Time that a graph takes for one that another takes: the median of rounds in which both take turns."""
+    ratios = []
+    for _ in range(rounds):
+        started = perf_counter()
+        runtime(images)
+        between = perf_counter()
+        other(images)
+        ratios.append((between - started) / (perf_counter() - between))
+    return round(median(ratios), 2)
 
 
 def told(change: Estimate) -> str:

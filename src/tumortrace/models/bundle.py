@@ -417,8 +417,8 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         backend: "torch", or what computes logits instead, the same to 1e-5: "onnx" or "openvino", where the bundle
             has been exported (`tumortrace export`), or "auto" for ONNX Runtime where it has been and torch elsewhere.
-            "int8", after `export --int8`, is quicker and further away. Without torch it is not even imported, as long
-            as nobody asks for the network.
+            "int8", after `export --int8`, is further away, and quicker on some machines. Without torch it is not even
+            imported, as long as nobody asks for the network.
         slides: Whether a model of slides will do, which takes features and no images.
 
     Raises:

@@ -338,11 +338,13 @@ class Quantised(Part):
         ranges: Images that the ranges of numbers are from.
         judged: Other images, on which it was compared with the exact model.
         auroc_change: Of the AUROC on these, with its paired interval.
+        time: That it took where it was made, for one that the exact model took.
     """
 
     ranges: int = 0
     judged: int = 0
     auroc_change: Estimate = Field(default_factory=Estimate)
+    time: float | None = None
 
 
 class ExportRecord(Made):
