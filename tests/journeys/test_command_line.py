@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tumortrace import __version__
 from tumortrace.cli.main import run
 from tumortrace.cli.verbs import VERBS, Verb
 
@@ -42,6 +43,12 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert "train" in done.stdout
+
+
+def test_the_interpreter_runs_it_too() -> None:
+    """`python -m tumortrace` is the command line."""
+    done = subprocess.run([sys.executable, "-m", "tumortrace", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__
 
 
 def test_predicting_loads_no_more_than_it_needs(small_run: Path, tissue: Path, tmp_path: Path) -> None:
