@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -76,6 +77,14 @@ def test_what_is_no_fault_of_a_piece_ends_all(tmp_path: Path) -> None:
             outcomes(tmp_path, [2, 6], hands)
         with pytest.raises(RunError, match="nothing to begin with"):
             outcomes(tmp_path, [2, 5], hands, refused)
+
+
+@pytest.fixture(autouse=True)
+def interrupts() -> Iterator[None]:
+    """Ctrl-C interrupts, as it does not where the tests run in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def _thresholds(strength: np.ndarray, inside: np.ndarray) -> np.ndarray:
     height, width = strength.shape
     level = (strength * (_LEVELS - 1)).astype(np.int32)
     counts = np.bincount((level if inside.all() else level[inside]).ravel(), minlength=_LEVELS)
-    whole = float(np.clip(_middle(_parted(counts[None]))[0], *_LIMITS))
+    whole = float(np.clip(_end(_parted(counts[None]))[0], *_LIMITS))
     below = int(whole * (_LEVELS - 1)) + 1
     level[~inside | (strength > whole)] = below  # the last one, which is left out
     down, across = -(-height // _CELL), -(-width // _CELL)
@@ -252,7 +252,7 @@ def _pale_from(counts: np.ndarray, limit: float) -> np.ndarray:
         spread = counts @ values**2 / number - mean**2
         share, apart = of_pale / number, (paler - mean) / (1 - of_pale / number)
         two = (apart >= _APART) & (share * (1 - share) * apart**2 >= _TWO_KINDS * spread)
-    return np.where(two, np.maximum(_LIMITS[0], _middle(cut)), limit)
+    return np.where(two, np.maximum(_LIMITS[0], _end(cut)), limit)
 
 
 def _parted(counts: np.ndarray) -> np.ndarray:
@@ -268,6 +268,11 @@ def _parted(counts: np.ndarray) -> np.ndarray:
 def _middle(level: np.ndarray) -> np.ndarray:
     """The strength in the middle of a level."""
     return (level + 0.5) / (_LEVELS - 1)
+
+
+def _end(level: np.ndarray) -> np.ndarray:
+    """The strength that no px of a level exceeds: glass of one strength stays below a threshold as a whole."""
+    return (level + 1) / (_LEVELS - 1)
 
 
 def _marked(ink: np.ndarray) -> np.ndarray:
