@@ -84,9 +84,14 @@ ARMS = {
         ("optimiser={name: adamw, lr: 0.002, weight_decay: 0.05}", "epochs=8", "augmentation.stain=0.02"),
         "`tumortrace-fast` with AdamW for Muon",
     ),
+    "light": Arm(
+        "tumortrace",
+        ("augmentation={symmetries: true, stain: 0.08, brightness: [0.7, 1.35]}",),
+        "more stain jitter, .08, and light, .7 to 1.35",
+    ),
     "invariant": Arm("tumortrace", (*INVARIANT, "epochs=40", "stopping.patience=40"), "equivariant network, 40 epochs"),
 }
-TOLD = ("tumortrace-fast", "tumortrace")
+TOLD = ("tumortrace-fast", "tumortrace", "light")
 
 
 def labels(folder: Path) -> Path:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.text import Text
 
 from tumortrace.reports.report import write_report
@@ -24,16 +26,22 @@ FIXED = {"95 % band", "95 % interval", "1 − specificity", "Distance, the limit
 def gathered(folder: Path, patch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Texts with a digit in each figure of the report, those at ticks left out, as the report is written anew."""
     found: dict[str, list[str]] = {}
-    save = Figure.savefig
+    for canvas, name in ((FigureCanvasSVG, "print_svg"), (FigureCanvasAgg, "print_png")):
+        save = getattr(canvas, name)
 
-    def hooked(figure: Figure, target: Any, *args: Any, **options: Any) -> None:
-        axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
-        ticks = {id(text) for axis in axes for text in axis.findobj(Text) if text is not axis.label}
-        texts = [text.get_text() for text in figure.findobj(Text) if id(text) not in ticks and text.get_visible()]
-        found[Path(target).name.removeprefix(".").split(".")[0]] = [text for text in texts if re.search(r"\d", text)]
-        return save(figure, target, *args, **options)
+        def hooked(
+            self: FigureCanvasBase, target: Any, *args: Any, save: Callable[..., None] = save, **options: Any
+        ) -> None:
+            figure = self.figure
+            axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
+            ticks = {id(text) for axis in axes for text in axis.findobj(Text) if text is not axis.label}
+            texts = [text.get_text() for text in figure.findobj(Text) if id(text) not in ticks and text.get_visible()]
+            found[Path(target).name.removeprefix(".").split(".")[0]] = [
+                text for text in texts if re.search(r"\d", text)
+            ]
+            save(self, target, *args, **options)
 
-    patch.setattr(Figure, "savefig", hooked)
+        patch.setattr(canvas, name, hooked)
     write_report(folder)
     return found
 

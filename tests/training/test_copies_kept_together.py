@@ -113,7 +113,7 @@ def test_learning_curves_and_searches_split_alike(
     doubled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both begin with splits that part no picture, those of `train` with the same seed."""
-    monkeypatch.setattr(curve, "_carry_out", lambda whole: whole.run.folder)
+    monkeypatch.setattr(curve, "_carry_out", lambda whole, *_: whole.run.folder)
     monkeypatch.setattr(tuning, "_carry_out", lambda whole, *_: whole.run.folder)
     grown = learning_curve(doubled, [0.5, 1.0], changes=TINY, out=tmp_path, positive="tumour")
     searched = tune(doubled, out=tmp_path, positive="tumour")
