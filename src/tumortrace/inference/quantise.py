@@ -84,8 +84,10 @@ def divided(label: np.ndarray, group: pd.Series, where: str) -> tuple[np.ndarray
 
     Example:
         >>> one, other = divided(np.array([0, 1, 0, 1, 0, 1]), pd.Series(list("aabbcc")), "mine")
-        >>> sorted([*one.tolist(), *other.tolist()]), set("aabbcc"[row] for row in one) & set("aabbcc"[row] for row in other)
-        ([0, 1, 2, 3, 4, 5], set())
+        >>> sorted([*one.tolist(), *other.tolist()])
+        [0, 1, 2, 3, 4, 5]
+        >>> set("aabbcc"[row] for row in one) & set("aabbcc"[row] for row in other)
+        set()
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
