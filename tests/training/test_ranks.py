@@ -55,6 +55,21 @@ def test_two_processes_of_a_launcher_make_one_run(tissue: Path, small_run: Path,
     assert records(run) == records(small_run)
 
 
+def test_a_process_that_does_not_start_is_not_waited_for(
+    tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line; it would be waited for all day."""
+    monkeypatch.setattr(ranks, "_started", lambda *_: subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]))
+    with pytest.raises(RunError, match="a process of the training could not be started"):
+        train(tissue, changes=SMALL, out=tmp_path, seed=1, devices=2)
+
+
+def test_a_single_device_is_not_divided(tissue: Path, tmp_path: Path) -> None:
+    """It would have been the CPU, without a word."""
+    with pytest.raises(RunError, match="--devices 2 with --device mps"):
+        train(tissue, changes=SMALL, out=tmp_path, seed=1, devices=2, device="mps")
+
+
 def test_a_launcher_and_devices_have_to_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise each process would make a run of its own."""
     assert not ranks.follows(2)  # no launcher
@@ -67,6 +82,8 @@ def test_a_launcher_and_devices_have_to_agree(monkeypatch: pytest.MonkeyPatch) -
             ranks.follows(devices)
     monkeypatch.setenv("RANK", "0")
     assert not ranks.follows(4)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert ranks.launched() is None  # the only one: it starts the others itself
 
 
 def test_of_slurm_a_step_is_a_launcher_and_a_batch_script_none(monkeypatch: pytest.MonkeyPatch) -> None:

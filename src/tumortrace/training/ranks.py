@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElastic
 from torch import Tensor, distributed
 
 from tumortrace.errors import RunError
+from tumortrace.models.device import resolve_device
 from tumortrace.training.task import Patches, Task
 
 CPU = torch.device("cpu")
@@ -116,13 +118,15 @@ class Place:
 
 
 def launched() -> Place | None:
-    """Where torchrun or SLURM's srun has put this process; None where it was started by itself.
+    """Where torchrun or SLURM's srun has put this process; None where it was started by itself, or as the only one.
 
     Raises:
         RunError: SLURM was not told how many tasks a node has.
     """
     if TorchElasticEnvironment.detect():
         environment: Any = TorchElasticEnvironment()
+    elif os.environ.get("SLURM_NTASKS", "1") == "1":
+        return None
     elif "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect():  # a batch script is no step
         if "SLURM_NTASKS_PER_NODE" not in os.environ:  # Fabric does not know then which GPU is whose
             raise RunError(
@@ -132,6 +136,8 @@ def launched() -> Place | None:
             )
         environment = SLURMEnvironment()
     else:
+        return None
+    if environment.world_size() == 1:
         return None
     _ = environment.main_address, environment.main_port  # which puts them where torch looks
     return Place(environment.global_rank(), environment.world_size(), environment.local_rank())
@@ -144,7 +150,7 @@ def follows(devices: int) -> bool:
         RunError: It has started another number of processes.
     """
     place = launched()
-    if place is None or place.count == 1:
+    if place is None:
         return False
     if devices != place.count and (devices > 1 or TorchElasticEnvironment.detect()):
         raise RunError(
@@ -164,14 +170,17 @@ def together(task: Task, devices: int) -> Iterator[tuple[Task, Ranks]]:
         devices: How many processes; those that no launcher has started are started here, on this machine.
 
     Raises:
-        RunError: There are not as many GPUs.
+        RunError: There are not as many GPUs, or the device is a single one.
+        ModelError: The device is not there.
     """
     if devices == 1:
         yield task, ALONE
         return
     place = launched()
+    if task.device not in ("auto", "cpu", "cuda"):
+        raise RunError(f"--devices {devices} with --device {task.device}", expected="--device auto, cpu or cuda")
     local = devices if place is None else 1
-    gpus = torch.cuda.device_count() if task.device in ("auto", "cuda") and torch.cuda.is_available() else 0
+    gpus = torch.cuda.device_count() if resolve_device(task.device).type == "cuda" else 0
     if gpus and local > gpus:
         there = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
         raise RunError(f"--devices {devices}, and {there} here", expected="a GPU for each", remedy=f"--devices {gpus}")
@@ -184,6 +193,7 @@ def together(task: Task, devices: int) -> Iterator[tuple[Task, Ranks]]:
             each = max(1, threads // devices)
             torch.set_num_threads(each)
             others = [_started(rank, devices, store.port, each) for rank in range(1, devices)]
+            _wait_for(others, store)
             distributed.init_process_group(store=store, rank=0, world_size=devices, timeout=PATIENCE)
         else:
             distributed.init_process_group(timeout=PATIENCE)
@@ -227,6 +237,7 @@ def follow_here(rank: int, count: int, port: int) -> None:
     from tumortrace.training.train import learn
 
     store = distributed.TCPStore("127.0.0.1", port, count, is_master=False)
+    store.set(f"there/{rank}", "")
     distributed.init_process_group(store=store, rank=rank, world_size=count, timeout=PATIENCE)
     with suppress(RunError):  # the first process tells it
         follow(learn, Place(rank, count, rank))
@@ -239,8 +250,16 @@ def _started(rank: int, count: int, port: int, threads: int) -> subprocess.Popen
     return subprocess.Popen([sys.executable, "-c", program], env=environment, start_new_session=True)
 
 
+def _wait_for(others: Sequence[subprocess.Popen[bytes]], store: distributed.TCPStore) -> None:
+    """Until all that were started are there; one that ends before would be waited for in vain."""
+    while not store.check([f"there/{rank}" for rank in range(1, len(others) + 1)]):
+        if any(other.poll() is not None for other in others):
+            raise RunError("a process of the training could not be started", remedy="see why above, and resume the run")
+        time.sleep(0.1)
+
+
 def _placed(task: Task, place: Place) -> tuple[Task, Ranks]:
-    gpu = task.device in ("auto", "cuda") and torch.cuda.is_available()
+    gpu = resolve_device(task.device).type == "cuda"
     # a launcher may show each process its own GPU alone
     device = torch.device("cuda", place.local % torch.cuda.device_count()) if gpu else CPU
     if gpu:
