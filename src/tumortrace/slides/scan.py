@@ -56,7 +56,7 @@ from tumortrace.slides.tissue_mask import read_tissue_mask, tissue_on
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Model
 
-PROCEDURE = 4  # raised whenever the same arguments give other tiles
+PROCEDURE = 5  # raised whenever the same arguments give other tiles
 _DECIDING = (
     "name",
     "patch_size",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise, product
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from tumortrace.cohorts.findings.forms import told_of_kind
-from tumortrace.images.readers import open_reader
+from tumortrace.images.readers import Reader, open_reader
+from tumortrace.images.shrunk import shrunk
 
 RESOLUTIONS = (0.05, 20.0)  # um/px that a microscope scan can have; 72 or 96 dpi mean that nobody measured
 _CONFIRMED = 2.0  # um/px from which on a resolution has to be confirmed: 2,400 dpi are 10.6, and nobody scans so
@@ -21,6 +23,7 @@ RESAMPLING = "lanczos, exact box"
 _SQUARE = 0.1  # sides of a pixel may differ by this much before the resolution counts as unknown
 _BLOCK = 4096  # largest square, in pixels of a level, that is decoded at once
 _SMALL = 4096  # px; a level with no longer side is small
+_GAP = 3.0  # px that are resampled to one of an overview of a slide without small levels
 _LOBES = 3  # of Lanczos: how far it looks around, in px of the result
 
 
@@ -105,15 +108,29 @@ class Slide:
             SlideError: The file is damaged there.
         """
         number = self.level_for(min(width / size[0], height / size[1])) if level is None else level
-        wide, high, across, down = self.reader.levels[number]
+        return self._resampled(self.reader, number, (x, y, width, height), size, progress)
+
+    def _resampled(
+        self,
+        reader: Reader,
+        number: int,
+        region: tuple[int, int, int, int],
+        size: tuple[int, int],
+        progress: Callable[[int, int], None] | None,
+        gap: float | None = None,
+    ) -> np.ndarray:
+        """Pixels of a region from a level of a reader; with a `gap`, means of whole px are resampled where many are."""
+        x, y, width, height = region
+        wide, high, across, down = reader.levels[number]
         result = np.empty((size[1], size[0], 3), np.uint8)
         blocks = list(product(pairwise(_edges(size[1], height / down)), pairwise(_edges(size[0], width / across))))
         for done, ((top, bottom), (left, right)) in enumerate(blocks, 1):
             columns = _Span.of(x, width, size[0], left, right, self._left, across, wide)
             rows = _Span.of(y, height, size[1], top, bottom, self._top, down, high)
-            block = self.reader.read_region(number, columns.start, rows.start, columns.length, rows.length)
+            block = reader.read_region(number, columns.start, rows.start, columns.length, rows.length)
             box = (columns.near, rows.near, columns.far, rows.far)
-            resampled = Image.fromarray(block).resize((right - left, bottom - top), Image.Resampling.LANCZOS, box)
+            wanted = (right - left, bottom - top)
+            resampled = Image.fromarray(block).resize(wanted, Image.Resampling.LANCZOS, box, gap)
             result[top:bottom, left:right] = np.asarray(resampled)
             if progress is not None:
                 progress(done, len(blocks))
@@ -129,7 +146,16 @@ class Slide:
         """The whole slide as uint8 RGB whose longer side has `longest` px (fewer when the slide itself has)."""
         factor = min(1.0, longest / max(self.width, self.height))
         size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
-        return self.read_region(0, 0, self.width, self.height, size=size, progress=progress)
+        region = (0, 0, self.width, self.height)
+        if not self.lacks_levels:
+            return self.read_region(*region, size=size, progress=progress)
+        number = self.level_for(1 / factor)
+        level = self.reader.levels[number]
+        small = shrunk(self.path, self.reader, number, 1 / factor / max(level.across, level.down))
+        if small is None:
+            return self._resampled(self.reader, number, region, size, progress, _GAP)
+        with closing(small):
+            return self._resampled(small, 0, region, size, progress)
 
     @property
     def lacks_levels(self) -> bool:
