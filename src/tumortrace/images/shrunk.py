@@ -118,7 +118,7 @@ def shrunk(path: Path, reader: Reader, number: int, factor: float) -> ShrunkRead
 
 
 def _agrees(small: ShrunkReader, reader: Reader, number: int, by: int) -> bool:
-    """Whether squares on the diagonal are as the reader gives them, who may believe else of what a file says of colours."""
+    """Whether squares on the diagonal are as the reader gives them, which may weigh otherwise what a file says."""
     width, height = small.levels[0][:2]
     side = min(_SQUARE, width, height)
     for share in (0.25, 0.5, 0.75):
