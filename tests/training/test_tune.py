@@ -28,7 +28,6 @@ from tumortrace.errors import RecipeError, RunError
 from tumortrace.records.run import Run
 from tumortrace.training import experiment, trial
 from tumortrace.training import gradient as fit
-from tumortrace.training import study as study_module
 from tumortrace.training import train as training
 from tumortrace.training import tune as tuning
 from tumortrace.training.experiment import Experiment
@@ -36,6 +35,7 @@ from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.recipe import load_recipe
 from tumortrace.training.space import Space, parse_space
 from tumortrace.training.study import MOST_INTERRUPTIONS, claimed, count, fail, open_study, state, trials_table
+from tumortrace.training.study_place import FolderPlace
 from tumortrace.training.task import Task
 from tumortrace.training.tune import resume_tuning, tune
 
@@ -241,7 +241,7 @@ def test_killed_in_the_middle_of_a_trial_and_resumed(
     assert subprocess.run(program, env=os.environ, stderr=subprocess.DEVNULL, check=False).returncode == 9
     (folder,) = tmp_path.iterdir()
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
-    begun = count(open_study(folder, parse_space(yaml.safe_load(space_file.read_text()), ""), 0, 2))
+    begun = count(open_study(FolderPlace(folder), parse_space(yaml.safe_load(space_file.read_text()), ""), 0, 2))
     assert begun["unfinished"] == 1
     assert begun["finished"] + begun["pruned"] < 3
 
@@ -257,7 +257,7 @@ def test_the_seed_decides(tissue: Path, space_file: Path, study: Path, tmp_path:
     """The same seed gives the same trials, another seed others."""
     assert results(tune(tissue, space=space_file, out=tmp_path / "same")) == results(study)
     space = parse_space(yaml.safe_load(space_file.read_text()), "test")
-    other = space.suggest(open_study(tmp_path, space, 1, 2).ask())
+    other = space.suggest(open_study(FolderPlace(tmp_path), space, 1, 2).ask())
     assert other["optimiser.lr"] != table(study)["optimiser.lr"][0]
 
 
@@ -387,17 +387,17 @@ def space(tmp_path: Path) -> Space:
 
 def test_an_abandoned_trial_is_taken_up_and_a_running_one_is_not(space: Space, tmp_path: Path) -> None:
     """Whoever comes next goes on with a trial whose process has ended, and leaves alone one that is being worked at."""
-    study = open_study(tmp_path, space, 0, 9)
-    with claimed(study, tmp_path, 2) as first, claimed(study, tmp_path, 2) as second:
+    study = open_study(FolderPlace(tmp_path), space, 0, 9)
+    with claimed(study, FolderPlace(tmp_path), 2) as first, claimed(study, FolderPlace(tmp_path), 2) as second:
         assert first is not None
         assert second is not None
         assert [first.number, second.number] == [0, 1]
         drawn = space.suggest(second)
-        with claimed(study, tmp_path, 2) as third:
+        with claimed(study, FolderPlace(tmp_path), 2) as third:
             assert third is None
         study.tell(first, 0.5)
-    again = open_study(tmp_path, space, 0, 9)
-    with claimed(again, tmp_path, 2) as taken:
+    again = open_study(FolderPlace(tmp_path), space, 0, 9)
+    with claimed(again, FolderPlace(tmp_path), 2) as taken:
         assert taken is not None
         assert taken.number == 1
         assert space.suggest(taken) == drawn
@@ -408,31 +408,31 @@ def test_a_trial_that_ends_while_another_process_looks_is_left_alone(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finished and let go of between being listed as running and being tried: it stays finished, the next is begun."""
-    study = open_study(tmp_path, space, 0, 9)
+    study = open_study(FolderPlace(tmp_path), space, 0, 9)
     trial = study.ask()
-    listing = study_module._lock
+    listing = FolderPlace.take
 
-    def finished_meanwhile(folder: Path, number: int) -> object:
+    def finished_meanwhile(place: FolderPlace, number: int) -> object:
         if number == trial.number and not study.trials[number].state.is_finished():
-            open_study(tmp_path, space, 0, 9).tell(number, 0.5)  # by the other process
-        return listing(folder, number)
+            open_study(FolderPlace(tmp_path), space, 0, 9).tell(number, 0.5)  # by the other process
+        return listing(place, number)
 
-    monkeypatch.setattr(study_module, "_lock", finished_meanwhile)
-    with claimed(study, tmp_path, 2) as taken:
+    monkeypatch.setattr(FolderPlace, "take", finished_meanwhile)
+    with claimed(study, FolderPlace(tmp_path), 2) as taken:
         assert taken is not None
         assert taken.number == 1
     assert [state(trial) for trial in study.trials] == ["finished", "unfinished"]
     assert trials_table(study)["interruptions"].tolist() == [0, 0]
-    free = listing(tmp_path, 0)
+    free = listing(FolderPlace(tmp_path), 0)
     assert free is not None, "its lock is not kept"
     free.release()
 
 
 def test_a_trial_that_always_ends_its_process_is_given_up(space: Space, tmp_path: Path) -> None:
     """After some interruptions without progress the trial fails and another one is begun."""
-    study, numbers = open_study(tmp_path, space, 0, 9), []
+    study, numbers = open_study(FolderPlace(tmp_path), space, 0, 9), []
     for _ in range(MOST_INTERRUPTIONS + 2):
-        with claimed(study, tmp_path, 1) as taken:
+        with claimed(study, FolderPlace(tmp_path), 1) as taken:
             assert taken is not None
             numbers.append(taken.number)
     assert numbers == [0] * (MOST_INTERRUPTIONS + 1) + [1]
@@ -441,10 +441,10 @@ def test_a_trial_that_always_ends_its_process_is_given_up(space: Space, tmp_path
 
 def test_draws_do_not_depend_on_the_process_that_draws(space: Space, tmp_path: Path) -> None:
     """Parameters drawn in another order, or after a new start, are the same."""
-    first = open_study(tmp_path, space, 7, 9).ask()
+    first = open_study(FolderPlace(tmp_path), space, 7, 9).ask()
     values = space.suggest(first)
     (tmp_path / "b").mkdir()
-    again = open_study(tmp_path / "b", space, 7, 9).ask()
+    again = open_study(FolderPlace(tmp_path / "b"), space, 7, 9).ask()
     backwards = {}
     for path, form in reversed(space.parameters.items()):
         backwards |= space.model_copy(update={"parameters": {path: form}}).suggest(again)
@@ -455,7 +455,7 @@ def test_the_sampler_learns_from_failures(space: Space, tmp_path: Path) -> None:
     """Where one choice always fails, it is hardly drawn any more; a failed trial's half of a curve does not count."""
     document = space.model_dump() | {"parameters": {"augmentation": {"choice": ["good", "bad"]}}}
     only = parse_space(document | {"pruner": {"name": "none"}}, "test")
-    study, drawn = open_study(tmp_path, only, 0, 9), []
+    study, drawn = open_study(FolderPlace(tmp_path), only, 0, 9), []
     for _ in range(24):
         asked = study.ask()
         drawn.append(only.suggest(asked)["augmentation"])
@@ -470,7 +470,7 @@ def test_the_sampler_learns_from_failures(space: Space, tmp_path: Path) -> None:
 
 def test_hyperband_ends_poor_trials_early(space: Space, tmp_path: Path) -> None:
     """Beside good trials, some of those with poor curves end before their last epoch; the first good one does not."""
-    study, reached = open_study(tmp_path, space, 0, 9), []
+    study, reached = open_study(FolderPlace(tmp_path), space, 0, 9), []
     for value in (0.9, 0.9, 0.1, 0.2, 0.1, 0.3, 0.1):
         asked, epoch = study.ask(), 0
         for epoch in range(1, 10):

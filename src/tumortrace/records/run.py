@@ -27,6 +27,8 @@ class Arguments(Part):
         members: How many networks an ensemble trains.
         runs: Those that an ensemble joins.
         distil: Path of the teacher.
+        storage: Where machines that search together keep their trials, without a password.
+        study: Name of their study there, where it is not the space's.
         devices: How many processes compute each batch together.
     """
 
@@ -36,6 +38,8 @@ class Arguments(Part):
     trials: int | None = None
     epochs_max: int | None = None
     objective: str | None = None
+    storage: str | None = None
+    study: str | None = None
     set: list[str] = []
     allow: list[str] = []
     seed: int = 0

@@ -1,24 +1,22 @@
-"""The Optuna study behind a search: one SQLite file that several processes share, and that survives their end.
+"""The Optuna study behind a search, which several processes and machines share, and which survives their end.
 
-A trial is one thing from its first to its last epoch, however often it is interrupted: it keeps its number, its drawn
-values and its checkpoint, and whoever comes next goes on with it. A process holds a lock on the trial at which it
-works; the operating system drops the lock when the process ends, which tells abandoned trials from running ones.
+A trial is one thing from its first to its last epoch, however often it is interrupted: it keeps its number and its
+drawn values, and whoever comes next goes on with it: from its checkpoint, or anew where that lies on another machine. A
+process holds a lock on the trial at which it works, which is let go of when the process ends: this tells abandoned
+trials from running ones. Optuna's heartbeats do not, as they work with `optimize` alone.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
-from filelock import FileLock
 from optuna.distributions import BaseDistribution
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
@@ -26,9 +24,9 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tumortrace.errors import RunError
-from tumortrace.records.lock import locked, take
 from tumortrace.training.learner import seed_of
 from tumortrace.training.space import Pruner, Sampler, Space
+from tumortrace.training.study_place import Held, Place
 
 MOST_INTERRUPTIONS = 5  # in one epoch: a trial that takes its process down each time must not do so for ever
 FEWEST_FAILURES, FAILURES_PER_SUCCESS = 10, 4  # with more of them than both allow, a search is given up
@@ -69,20 +67,42 @@ class SeededSampler(BaseSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def open_study(folder: Path, space: Space, seed: int, epochs: int) -> optuna.Study:
-    """The study of a folder, made in its `study.db` if it is not there yet; its trials take `epochs` at most."""
+def open_study(place: Place, space: Space, seed: int, epochs: int, name: str | None = None) -> optuna.Study:
+    """The study that is kept in a place, made if it is not there yet; its trials take `epochs` at most."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    file = folder / "study.db"
-    # A creator instead of an URL, in which some characters of the path would mean something.
-    options = {"creator": lambda: sqlite3.connect(file, timeout=120, check_same_thread=False)}
     return optuna.create_study(
-        storage=optuna.storages.RDBStorage("sqlite://", engine_kwargs=options),
-        study_name=space.name,  # Hyperband's brackets follow from it
+        storage=place.storage(),
+        study_name=name or space.name,  # Hyperband's brackets follow from it
         direction="maximize" if space.objective.direction == "maximise" else "minimize",
         sampler=SeededSampler(space.sampler, seed),
         pruner=_pruner(space.pruner, epochs),
         load_if_exists=True,
     )
+
+
+def join(study: optuna.Study, place: Place, asked: Mapping[str, Any]) -> None:
+    """Let a study in a shared place be of what is asked, or refuse where it is of something else already.
+
+    Args:
+        study: The study.
+        place: Where it is kept.
+        asked: All that trials depend on, by its name in messages, as JSON takes it.
+
+    Raises:
+        RunError: The study is of something else.
+    """
+    with place.locked():
+        known = study.user_attrs.get("asked")
+        if known is None:
+            study.set_user_attr("asked", dict(asked))
+            return
+    if differ := [name for name, value in asked.items() if known.get(name) != value]:
+        raise RunError(
+            f"the study {study.study_name!r} there has {' and '.join(['another ' + name for name in differ])}",
+            where=place.told,
+            expected="the same of all that work on it",
+            remedy="correct the call, or begin a study of its own with --study NAME",
+        )
 
 
 def _pruner(options: Pruner, epochs: int) -> BasePruner:
@@ -95,30 +115,20 @@ def _pruner(options: Pruner, epochs: int) -> BasePruner:
     return NopPruner()
 
 
-def study_lock(folder: Path) -> AbstractContextManager[None]:
-    """The lock under which processes claim trials and write the study's records, one after the other."""
-    return locked(folder / "study.lock")
-
-
-def trial_folder(folder: Path, number: int) -> Path:
-    """Where a trial keeps its recipe, history and checkpoints."""
-    return folder / "trials" / f"{number:04}"
-
-
 @contextmanager
-def claimed(study: optuna.Study, folder: Path, wanted: int) -> Iterator[optuna.Trial | None]:
+def claimed(study: optuna.Study, place: Place, wanted: int) -> Iterator[optuna.Trial | None]:
     """A trial for this process alone: one that was abandoned, else a new one, or None if nothing is left to begin.
 
     Args:
         study: The study.
-        folder: Its folder.
+        place: Where it is kept.
         wanted: How many trials are to be finished or pruned in the end; failed ones come on top.
 
     Raises:
         RunError: More trials have failed than are wanted.
     """
-    with study_lock(folder):
-        trial, lock = _claim(study, folder, wanted)
+    with place.locked():
+        trial, lock = _claim(study, place, wanted)
     try:
         yield trial
     finally:
@@ -126,9 +136,9 @@ def claimed(study: optuna.Study, folder: Path, wanted: int) -> Iterator[optuna.T
             lock.release()
 
 
-def _claim(study: optuna.Study, folder: Path, wanted: int) -> tuple[optuna.Trial | None, FileLock | None]:
+def _claim(study: optuna.Study, place: Place, wanted: int) -> tuple[optuna.Trial | None, Held | None]:
     for listed in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        lock = _lock(folder, listed.number)
+        lock = place.take(listed.number)
         if lock is None:
             continue
         # Whoever held the lock until now may have ended the trial since it was listed.
@@ -149,21 +159,13 @@ def _claim(study: optuna.Study, folder: Path, wanted: int) -> tuple[optuna.Trial
         errors = [trial.user_attrs["error"] for trial in study.get_trials(deepcopy=False) if state(trial) == "failed"]
         raise RunError(
             f"{counts['failed']} of {sum(counts.values())} trials failed, the last with: {errors[-1].rstrip('.')}",
-            where=folder,
+            where=place.told,
             remedy="change the space or the recipe so that more of its networks can be trained, and start anew",
         )
     if done + counts["unfinished"] >= wanted:
         return None, None
     begun = study.ask()
-    lock = _lock(folder, begun.number)
-    return begun, lock
-
-
-def _lock(folder: Path, number: int) -> FileLock | None:
-    """The lock of a trial, taken, or None where another process holds it."""
-    path = trial_folder(folder, number) / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return take(path)
+    return begun, place.take(begun.number)
 
 
 def fail(study: optuna.Study, trial: optuna.Trial, error: str) -> None:

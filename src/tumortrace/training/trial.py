@@ -8,12 +8,15 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from tumortrace.errors import TumorTraceError
-from tumortrace.evaluation.classes import CLASS
+from tumortrace.evaluation.classes import CLASS, with_classes
+from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.models.bundle import Model
 from tumortrace.records.files import write_text
+from tumortrace.records.metrics import SplitMetrics
 from tumortrace.records.run import Run
 from tumortrace.records.tables import HISTORY, PREDICTIONS
 from tumortrace.training.experiment import Experiment
@@ -22,7 +25,8 @@ from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.learner import Row, seed_of
 from tumortrace.training.recipe import Recipe
 from tumortrace.training.space import Space, changed
-from tumortrace.training.study import fail, trial_folder
+from tumortrace.training.study import best_trial, fail
+from tumortrace.training.study_place import trial_folder
 
 #: What a network that cannot be built or trained raises: its trial fails, and the search goes on.
 FAILURES = (TumorTraceError, RuntimeError, ValueError, MemoryError)
@@ -30,11 +34,12 @@ FAILURES = (TumorTraceError, RuntimeError, ValueError, MemoryError)
 
 @dataclass(frozen=True)
 class Search:
-    """What every trial of a study shares."""
+    """What every trial of a study shares; `shared` where machines work on it that do not see each other's folders."""
 
     experiment: Experiment
     space: Space
     study: optuna.Study
+    shared: bool = False
 
     @property
     def run(self) -> Run:
@@ -46,6 +51,13 @@ class Search:
         value = row[f"validation_{self.space.objective.metric}"]
         return None if value is None or not np.isfinite(value) else float(value)
 
+    def best_so_far(self, value: float | None) -> bool:
+        """Whether no trial that is finished has a better value."""
+        best = best_trial(self.study)
+        if best is None or best.value is None or value is None:
+            return value is not None
+        return value >= best.value if self.space.objective.direction == "maximise" else value <= best.value
+
 
 def total_epochs(recipe: Recipe) -> int:
     """The most epochs that a training takes, its second stage with it."""
@@ -56,6 +68,8 @@ def attempt(search: Search, trial: optuna.Trial) -> None:
     """Train what the trial draws, or go on with it; afterwards it is finished, pruned or failed."""
     try:
         state, value = _train(search, trial)
+    except UpdateFinishedTrialError:  # by another, who took it up when this one's connection was lost
+        return
     except FAILURES as error:
         reason = str(error) if isinstance(error, TumorTraceError) else f"{type(error).__name__}: {error}"
         fail(search.study, trial, " ".join(reason.split())[:500])
@@ -65,7 +79,7 @@ def attempt(search: Search, trial: optuna.Trial) -> None:
             search.study, trial, f"validation {search.space.objective.metric} is not defined at the epoch that was kept"
         )
         return
-    search.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+    search.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state, skip_if_finished=True)
 
 
 def _train(search: Search, trial: optuna.Trial) -> tuple[TrialState, float | None]:
@@ -85,8 +99,17 @@ def _train(search: Search, trial: optuna.Trial) -> tuple[TrialState, float | Non
     trial.set_user_attr("seconds", round(sum(row["seconds"] for row in progress.history), 3))
     if judge.pruned:
         return TrialState.PRUNED, search.value(progress.history[-1])
-    PREDICTIONS.write(place.folder, _predictions(experiment, recipe, learner))
-    return TrialState.COMPLETE, search.value(progress.history[progress.best_epoch - 1])
+    value = search.value(progress.history[progress.best_epoch - 1])
+    predictions = _predictions(experiment, recipe, learner)
+    PREDICTIONS.write(place.folder, predictions)
+    if search.shared and search.best_so_far(value):  # for the others, who have not its predictions
+        trial.set_user_attr("measured", measure(experiment, predictions).as_json())
+    return TrialState.COMPLETE, value
+
+
+def measure(experiment: Experiment, predictions: pd.DataFrame) -> SplitMetrics:
+    """Metrics of a trial on the validation split."""
+    return with_classes(evaluate_table(predictions, 0.5), predictions, ordered=experiment.cohort.ordered)
 
 
 class _Judge:
@@ -99,7 +122,8 @@ class _Judge:
     def __call__(self, row: Row) -> bool:
         """Report the row of an epoch that has ended; true where the trial ends with it."""
         self._report(row)
-        self.pruned = row["epoch"] < self.epochs and self.trial.should_prune()  # a last epoch leaves nothing to save
+        last = self.trial.storage.get_trial(self.trial._trial_id).last_step  # made anew, it was judged there already
+        self.pruned = last == row["epoch"] < self.epochs and self.trial.should_prune()  # a last one saves nothing
         return self.pruned
 
     def catch_up(self, history: list[Row]) -> bool:

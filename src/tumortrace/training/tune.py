@@ -3,48 +3,53 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 import optuna
-from optuna.trial import FrozenTrial
+import pandas as pd
+from optuna.trial import FixedTrial, FrozenTrial
 
 from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
+from tumortrace.cohorts.contents import contents
 from tumortrace.errors import RecipeError, RunError, TumorTraceError
-from tumortrace.evaluation.classes import with_classes
-from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.split_record import class_headline
 from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.records.command import command_line
-from tumortrace.records.files import write_text
-from tumortrace.records.metrics import Metrics
+from tumortrace.records.files import sha256, write_text
+from tumortrace.records.metrics import Metrics, SplitMetrics
 from tumortrace.records.plans import BestTrial, StudyRecord
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import versions
 from tumortrace.records.run import Run
-from tumortrace.records.tables import PREDICTIONS, TRIALS
-from tumortrace.training.experiment import Experiment, describe_machine, read_recipe, take_up
+from tumortrace.records.tables import HISTORY, PREDICTIONS, TRIALS
+from tumortrace.training.experiment import Experiment, describe_machine, take_up
 from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.recipe import Recipe, with_whole_paths
-from tumortrace.training.space import Space, load_space, parse_space
+from tumortrace.training.space import Space, changed, load_space, parse_space
 from tumortrace.training.study import (
     best_trial,
     claimed,
     count,
     importances,
+    join,
     logarithmic,
     open_study,
-    study_lock,
-    trial_folder,
     trials_table,
 )
+from tumortrace.training.study_place import Place, place_of, reached, study_lock, trial_folder
 from tumortrace.training.train import learner_of
-from tumortrace.training.trial import Search, attempt, total_epochs
+from tumortrace.training.trial import Search, attempt, measure, total_epochs
+
+NAME = re.compile(r"[\w.-]{1,100}")
+WAIT = 5.0  # seconds between looks at what other machines do
 
 
 def tune(
@@ -60,6 +65,8 @@ def tune(
     split: str = "group",
     allow: Sequence[str] = (),
     workers: int = 1,
+    storage: str | None = None,
+    study: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     **reading: Unpack[ReadingOptions],
@@ -81,6 +88,10 @@ def tune(
         split: "group" keeps slides or patients together; "random" does not, and the report says so.
         allow: Findings of `check` to search in spite of, as for `train`.
         workers: Processes that search at the same time; they share the processor's cores.
+        storage: Where machines that search together keep the trials: a journal file on a folder that all of them see,
+            or `postgresql://USER@HOST/DATABASE`, the password in PGPASSWORD or ~/.pgpass. Each makes the same call;
+            `trials` are those of all together, and each writes a folder of its own. Default the study's folder.
+        study: Name of the study there; default the space's.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
         **reading: How the data are read: options of `open_cohort`.
@@ -100,6 +111,14 @@ def tune(
         raise RecipeError(f"{recipe.name} is not trained in epochs, which a search needs", remedy="name another recipe")
     where = resolve_device(device)
     resolve_precision(precision, where)
+    if storage is None and study is not None:
+        raise RunError("--study without --storage", expected="both", remedy="leave it out")
+    if study is not None and not NAME.fullmatch(study):
+        raise RunError(f"--study {study}", expected="letters, digits, points, hyphens and underscores")
+    shared = None if storage is None else place_of(storage, study or space.name, Path(out))
+    if shared is not None:
+        with reached(shared):
+            shared.storage()  # refused before the data are read
     experiment = Experiment.begin(
         "tune",
         data,
@@ -115,6 +134,8 @@ def tune(
         trials=space.trials,
         epochs_max=space.epochs,
         objective=space.objective.metric,
+        storage=None if shared is None else shared.told,
+        study=study,
         seed=seed,
         device=device,
         precision=precision,
@@ -124,10 +145,15 @@ def tune(
     write_text(run.space_file, space.to_yaml())
     told = [*notes, *run.record.data.notes, *experiment.admission.lines]
     run.update(**describe_machine(where) | {"versions": versions() | {"optuna": optuna.__version__}}, notes=told)
-    open_study(run.folder, space, seed, total_epochs(recipe))
+    place = shared or place_of(None, space.name, run.folder)
+    try:
+        _open(experiment, space, place)
+    except RunError:
+        shutil.rmtree(run.folder)
+        raise
     images = f"{splits.table['split'].eq('train').sum():,} images"
     experiment.log(f"tune: space {space.name} on {images}, {splits.leakage}")
-    return _carry_out(experiment, workers)
+    return _carry_out(experiment, workers, place)
 
 
 def resume_tuning(run_folder: str | Path, data: str | Path | Cohort | None = None, *, workers: int = 1) -> Path:
@@ -145,7 +171,11 @@ def resume_tuning(run_folder: str | Path, data: str | Path | Cohort | None = Non
         raise RunError("several workers, which cannot share an opened cohort", remedy="use one")
     called, call = "a study of `tune`", "resume_tuning(folder, data=cohort)"
     experiment = take_up(run_folder, "tune", called, data, call)
-    return Path(run_folder) if experiment is None else _carry_out(experiment, workers)
+    if experiment is None:
+        return Path(run_folder)
+    arguments, folder = experiment.arguments, experiment.run.folder
+    name = arguments.study or load_space(experiment.run.space_file).name
+    return _carry_out(experiment, workers, place_of(arguments.storage, name, folder))
 
 
 def join_tuning(run_folder: str | Path) -> int:
@@ -158,29 +188,71 @@ def join_tuning(run_folder: str | Path) -> int:
     return 0
 
 
-def _carry_out(experiment: Experiment, workers: int) -> Path:
-    run, recipe = experiment.run, experiment.recipe
-    with experiment.recorded(partial(study_lock, run.folder)):
+def _open(experiment: Experiment, space: Space, place: Place) -> optuna.Study:
+    """The study in its place.
+
+    Raises:
+        RunError: The place cannot be reached, or there is a study of something else.
+    """
+    arguments, recipe = experiment.arguments, experiment.recipe
+    with reached(place):
+        study = open_study(place, space, arguments.seed, total_epochs(recipe), arguments.study)
+        if place.shared:
+            asked = {
+                "search space": space.model_dump(mode="json", exclude={"trials", "description", "source", "recipe"}),
+                "recipe": recipe.model_dump(mode="json", exclude={"leave_out"}),
+                "data": contents(experiment.cohort, experiment.material.store).as_json(),
+                "splits": sha256(experiment.run.splits_file),
+                "seed": arguments.seed,
+            }
+            join(study, place, asked)
+    return study
+
+
+def _carry_out(experiment: Experiment, workers: int, place: Place) -> Path:
+    run = experiment.run
+    with experiment.recorded(partial(study_lock, run.folder)), reached(place):
         if workers > 1:
-            _employ(run.folder, workers)
+            _employ(run.folder, workers, place)
         if run.record.status == "finished":  # by other processes
             return run.folder
         space = load_space(run.space_file)
-        study = open_study(run.folder, space, experiment.arguments.seed, total_epochs(recipe))
-        search = Search(experiment, space, study)
-        while True:
-            with claimed(study, run.folder, space.trials) as trial:
-                if trial is None:
-                    break
-                attempt(search, trial)
-            with study_lock(run.folder):
-                record_trials(search, trial.number)
+        search = Search(experiment, space, _open(experiment, space, place), place.shared)
+        _work(search, place)
         with study_lock(run.folder):
-            if left := count(study)["unfinished"]:
+            if left := count(search.study)["unfinished"]:
                 say(f"left to other processes: {left}; the last of them writes best.yaml and the report")
             elif run.record.status != "finished":
                 conclude(search)
     return run.folder
+
+
+def _work(search: Search, place: Place) -> None:
+    """Carry out trials until none is left; those of other machines are waited for, as they may be left to this one."""
+    waiting = False
+    while True:
+        if _next(search, place):
+            continue
+        left = count(search.study)["unfinished"] if place.shared else 0
+        if not left:
+            return
+        if not waiting:
+            say(f"waiting for {left} trials of others; what they leave is taken up here")
+        waiting = True
+        time.sleep(WAIT)
+
+
+def _next(search: Search, place: Place) -> bool:
+    """Carry out a trial; false where none is left to begin."""
+    with claimed(search.study, place, search.space.trials) as trial:
+        if trial is None:
+            return False
+        if "interrupted_at" in trial.user_attrs:
+            search.experiment.log(f"trial {trial.number} was left by a process that ended: it is taken up")
+        attempt(search, trial)
+    with study_lock(search.run.folder):
+        record_trials(search, trial.number)
+    return True
 
 
 def _adapted(
@@ -202,10 +274,11 @@ def _adapted(
     return parse_space(document, f"space {space.name}"), notes
 
 
-def _employ(folder: Path, workers: int) -> None:
+def _employ(folder: Path, workers: int, place: Place) -> None:
     """Let several processes work on the study, with a share of the cores each, and wait for them."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TTY_COMPATIBLE": "0"}
+    environment |= place.environment
     program = "import sys; from tumortrace.training.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(folder)]
     processes = [subprocess.Popen(command, env=environment) for _ in range(workers)]
@@ -241,11 +314,14 @@ def conclude(search: Search) -> None:
     if best is None:
         raise RunError("no trial was finished", where=run.folder, remedy="start a study with more epochs or trials")
     trial = Run(trial_folder(run.folder, best.number))
-    predictions = PREDICTIONS.read(trial.folder)
-    measured = with_classes(evaluate_table(predictions, 0.5), predictions, ordered=search.experiment.cohort.ordered)
+    if PREDICTIONS.file(trial.folder).is_file():
+        measured = measure(search.experiment, PREDICTIONS.read(trial.folder))
+    else:  # it was another machine's
+        measured = SplitMetrics.model_validate(best.user_attrs["measured"])
+    _complete_histories(search)
     Metrics({"validation": measured}).write(run.folder)
     best_file = run.best_file
-    write_text(best_file, _best_recipe(search, read_recipe(trial.recipe_file), best).to_yaml())
+    write_text(best_file, _best_recipe(search, best).to_yaml())
     arguments = search.experiment.arguments
     same = ("allow", "split", "device", "precision", *READING)
     options = {name: getattr(arguments, name) for name in same}
@@ -270,7 +346,18 @@ def conclude(search: Search) -> None:
     search.experiment.finish(float(table["seconds"].sum()), lines, best_trial=best.number)
 
 
-def _best_recipe(search: Search, recipe: Recipe, best: FrozenTrial) -> Recipe:
+def _complete_histories(search: Search) -> None:
+    """Write the objective by epoch of trials of other machines, for the report."""
+    column = f"validation_{search.space.objective.metric}"
+    for trial in search.study.get_trials(deepcopy=False):
+        folder, values = trial_folder(search.run.folder, trial.number), trial.intermediate_values
+        if values and not HISTORY.file(folder).is_file():
+            HISTORY.write(folder, pd.DataFrame({"epoch": list(values), column: list(values.values())}))
+
+
+def _best_recipe(search: Search, best: FrozenTrial) -> Recipe:
+    drawn = search.space.suggest(FixedTrial(best.params, best.number))  # type: ignore[arg-type]
+    recipe = changed(search.experiment.recipe, drawn, f"trial {best.number}")
     space, trials, base = search.space, sum(count(search.study).values()), search.experiment.recipe.name
     value = f"validation {space.objective.metric} {float(best.value or 0):.4f}"
     return recipe.model_copy(
