@@ -146,14 +146,20 @@ class JournalPlace:
     def storage(self) -> BaseStorage:
         """See `Place`."""
         try:
+            if self._file.exists():
+                self._require_journal()
             self._locks.mkdir(exist_ok=True)
             return JournalStorage(JournalFileBackend(self.told, lock_obj=_JournalLock(self._file)))
         except OSError as error:
             remedy = "name a file in a folder that all machines see and may write"
             raise RunError(f"no journal ({error.strerror})", where=self.told, remedy=remedy) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+
+    def _require_journal(self) -> None:
+        with open(self._file, "rb") as file:
+            first = file.readline(4096)
+        if first and not first.startswith(b'{"op_code":'):
             found, expected = "a file that is no journal", "a journal that `tune` made, or a name not in use"
-            raise RunError(found, where=self.told, expected=expected, remedy="name another file") from None
+            raise RunError(found, where=self.told, expected=expected, remedy="name another file")
 
     def locked(self) -> AbstractContextManager[None]:
         """See `Place`."""
@@ -200,19 +206,19 @@ class DatabasePlace:
     shared = True
 
     def __init__(self, url: str, name: str) -> None:
-        from sqlalchemy import make_url
+        from sqlalchemy import URL, make_url
         from sqlalchemy.exc import ArgumentError
 
         try:
-            parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+            named = make_url(url.replace("postgres://", "postgresql://", 1))
         except (ArgumentError, ValueError):
             raise RunError("--storage is no URL", expected=_EXPECTED, remedy="correct it") from None
-        secrets = {key for key in parsed.query if "password" in key.lower()}
-        given = parsed.password or next((str(parsed.query[key]) for key in secrets if key == "password"), None)
-        bare = parsed.set(password=None, drivername="postgresql").difference_update_query(secrets)
+        secrets = {key for key in named.query if "password" in key.lower()}
+        given = named.password or next((str(named.query[key]) for key in secrets if key == "password"), None)
+        query = {key: value for key, value in named.query.items() if key not in secrets}
+        bare = URL.create("postgresql", named.username, None, named.host, named.port, named.database, query)
         self.told = bare.render_as_string()
         self.environment: Mapping[str, str] = {} if given is None else {"PGPASSWORD": str(given)}
-        self._url = bare.set(drivername="postgresql+psycopg")
         self._options = {"options": _ANSWERED, "connect_timeout": 10, **({"password": given} if given else {})}
         self._key = zlib.crc32(name.encode()) - 2**31
 
@@ -220,7 +226,7 @@ class DatabasePlace:
         """See `Place`."""
         with self.locked():  # two that make the tables at once fail
             pooled = {"connect_args": self._options, "pool_pre_ping": True}
-            return RDBStorage(self._url.render_as_string(), engine_kwargs=pooled)
+            return RDBStorage(self.told.replace("://", "+psycopg://", 1), engine_kwargs=pooled)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -239,9 +245,8 @@ class DatabasePlace:
     def _held(self, function: str, number: int) -> _Connection | None:
         """A connection that holds a lock; None where another does."""
         psycopg = _driver()
-        url = self._url.set(drivername="postgresql").render_as_string()
         with reached(self):
-            connection = psycopg.connect(url, autocommit=True, **self._options)
+            connection = psycopg.connect(self.told, autocommit=True, **self._options)
             (taken,) = connection.execute(f"SELECT {function}(%s, %s)", (self._key, number)).fetchone()
         if taken is False:
             connection.close()
