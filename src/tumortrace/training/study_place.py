@@ -149,7 +149,8 @@ class JournalPlace:
             if self._file.exists():
                 self._require_journal()
             self._locks.mkdir(exist_ok=True)
-            return JournalStorage(JournalFileBackend(self.told, lock_obj=_JournalLock(self._file)))
+            lock: Any = _JournalLock(self._file)  # of no class that optuna makes public
+            return JournalStorage(JournalFileBackend(self.told, lock_obj=lock))
         except OSError as error:
             remedy = "name a file in a folder that all machines see and may write"
             raise RunError(f"no journal ({error.strerror})", where=self.told, remedy=remedy) from None
