@@ -14,17 +14,23 @@ from typing import TYPE_CHECKING, Any
 from tumortrace import __version__
 from tumortrace.cli.verbs import VERBS
 from tumortrace.errors import TumorTraceError, shortened
+from tumortrace.records.files import FULL
 
 if TYPE_CHECKING:
     from cyclopts import App
 
 ABOUT = "Tumour classifiers for medical image patches that one can defend. Research use only, not a medical device."
 
+_INTERRUPTED = "interrupted; what is unfinished was not written."
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb and leave: 0 is success, 1 a refusal or failure with its one line, 2 a wrong call."""
-    with _ended_in_order():
-        code = run(arguments)
+    try:
+        with _ended_in_order():
+            code = run(arguments)
+    except KeyboardInterrupt:  # before the verb begins, or after it
+        code = _refuse(_INTERRUPTED)
     sys.exit(code)
 
 
@@ -48,15 +54,14 @@ def run(arguments: list[str] | None = None) -> int:
     except TumorTraceError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
-        return _refuse("interrupted; what is unfinished was not written.")
+        return _refuse(_INTERRUPTED)
     except BrokenPipeError:
         return 1
     except OSError as error:
         if error.errno is None:
             raise
-        return _refuse(
-            f"{error.filename or 'the system'}: {error.strerror}. What to do: check the path, rights and space."
-        )
+        remedy = "make room, then give the same command again" if error.errno in FULL else "check the path and rights"
+        return _refuse(f"{error.filename or 'the system'}: {error.strerror}. What to do: {remedy}.")
     return code if isinstance(code, int) else 0
 
 

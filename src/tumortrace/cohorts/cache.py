@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ import platformdirs
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import DataError
-from tumortrace.records.files import replacing, write_json
+from tumortrace.records.files import FULL, replacing, write_json
 from tumortrace.records.lock import locked
 
 _ROOM = "free space, or set TUMORTRACE_CACHE to a folder on another disk"
@@ -151,8 +150,7 @@ def telling(home: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        remedy = _ROOM if full else "set TUMORTRACE_CACHE to a folder that can be written"
+        remedy = _ROOM if error.errno in FULL else "set TUMORTRACE_CACHE to a folder that can be written"
         raise DataError(f"the patch store cannot be written ({error.strerror})", where=home, remedy=remedy) from None
 
 

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from tumortrace.errors import CohortError
-from tumortrace.records.files import replacing
+from tumortrace.records.hdf5 import replacing_hdf5
 
 FEATURES = ("features", "feats", "patch_embeddings")
 SPREAD = 256  # tiles of a slide by which its file is known again
@@ -175,7 +175,7 @@ class Written:
 
     def write(self, file: Path, layout: Layout) -> None:
         """Write it, whole or not at all; the same content gives the same bytes."""
-        with replacing(file) as temporary, h5py.File(temporary, "w") as target:
+        with replacing_hdf5(file) as target:
             target.attrs["tumortrace"] = json.dumps(self.about, sort_keys=True)
             target.attrs["extractor"] = self.about["body"]
             if layout == "stamp":

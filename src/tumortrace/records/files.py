@@ -22,6 +22,9 @@ from tumortrace.records.stand_ins import stand_in
 if TYPE_CHECKING:
     import pandas as pd
 
+FULL = frozenset((errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)))
+"""Numbers of the errors that say that there is no room: on the disk, in a file, by quota."""
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -40,8 +43,7 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:200]}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
-        error.filename = str(target)
-        raise
+        raise _told(error, target) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -57,12 +59,16 @@ def replacing(target: Path) -> Iterator[Path]:
             finally:
                 os.close(folder)
     except OSError as error:
-        if error.errno is not None and error.filename in (None, name):  # the user knows the target alone
-            error.filename = str(target)
-            error.filename2 = None
-        raise
+        if error.errno is None or error.filename not in (None, name):
+            raise
+        raise _told(error, target) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _told(error: OSError, target: Path) -> OSError:
+    """The error as the user is told it, who knows the target alone; libraries say more than fits into a line."""
+    return OSError(error.errno, os.strerror(error.errno or 0), str(target))
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -105,11 +111,11 @@ def append(file: Path, content: bytes, at: int | None = None) -> int:
         opened.seek(end)
         try:
             if opened.write(content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+                raise OSError(errno.ENOSPC, "")
             os.fsync(descriptor)
-        except OSError:
+        except OSError as error:
             opened.truncate(end)
-            raise
+            raise _told(error, file) from error
     return end + len(content)
 
 

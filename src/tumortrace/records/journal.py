@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tumortrace.errors import RunError
 from tumortrace.records.files import append
 
 Entry = TypeVar("Entry")
@@ -47,22 +47,23 @@ class Journal(Generic[Entry]):
         lines, _ = _read(file)
         return lines[0] if lines else None
 
+    @staticmethod
+    def torn(file: Path) -> bool:
+        """Whether a kill or a full disk has ended it within its first line, so that nothing is lost with it."""
+        try:
+            return re.fullmatch(rb"[0-9a-f]{0,8}|[0-9a-f]{8} [^\n]*", file.read_bytes()) is not None
+        except OSError:
+            return False
+
     def append(self, *entries: Entry) -> None:
         """Add entries, on the disk when this returns.
 
         Raises:
-            RunError: They cannot be written; what was written before stays.
+            OSError: They cannot be written; what was written before stays.
         """
-        try:
-            told = entries if self._known else (self._request, *entries)
-            self._whole = append(self.file, b"".join(map(_line, told)), at=self._whole if self._known else 0)
-            self._known = True
-        except OSError as error:
-            raise RunError(
-                f"cannot be written ({error.strerror})",
-                where=self.file,
-                remedy="make room; the same command goes on where it stopped",
-            ) from error
+        told = entries if self._known else (self._request, *entries)
+        self._whole = append(self.file, b"".join(map(_line, told)), at=self._whole if self._known else 0)
+        self._known = True
         self.entries += entries
 
     def remove(self) -> None:

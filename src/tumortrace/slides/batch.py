@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tumortrace.cohorts.findings import Example, Finding, count
 from tumortrace.errors import TumorTraceError
+from tumortrace.records.output import require_folder
 from tumortrace.records.progress import say
 from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report
@@ -102,6 +103,7 @@ def scan_slides(
     files = [entry.path for entry in cohort.entries]
     require_one_slide(tissue_mask, len(files), "scan")
     folders = folders_for(run, files, out)
+    require_folder(folders[0].parent)
     summary = Summary(folders[0].parent) if len(files) > 1 else None
     model = load_model(run, device=device)
     model.require_preparation(None, files[0].name)

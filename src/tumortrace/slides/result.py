@@ -161,7 +161,9 @@ def claim(folder: Path, name: str, content: str) -> Path:
         raise RunError(
             f"cannot be made ({error.strerror})", where=folder, expected="a folder", remedy="choose another with -o"
         ) from error
-    taken = [file for file in _FILES if (folder / file).exists()]
+    taken = [
+        name for name in _FILES if (folder / name).exists() and not (name == JOURNAL and Journal.torn(folder / name))
+    ]
     holder = holds(folder)
     if taken and (holder is None or not same_slide(holder, (name, content))):
         what = f"{taken[0]} that is not an earlier scan of {name}"

@@ -85,10 +85,10 @@ class Summary:
         told = {"status": "failed", "reason": outcome} if isinstance(outcome, str) else self._of_scan(outcome)
         known = {"id": entry.id, "path": os.path.abspath(entry.path), "label": entry.label}
         row = SlideRow(**known, patient=entry.group or entry.id, split=entry.split, **told)  # type: ignore[arg-type]
-        self._rows.append(row)
-        table = pd.DataFrame([asdict(row) for row in self._rows])
+        table = pd.DataFrame([asdict(row) for row in (*self._rows, row)])
         whole = dict.fromkeys(("label", "tiles", "positive_tiles"), "Int64")
         SCANNED.write(self.folder, table.astype(whole))
+        self._rows.append(row)
 
     def report(self) -> Path | None:
         """Write the report over the slides; None where there is none yet."""

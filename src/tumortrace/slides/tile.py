@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import JsonValue
 
 from tumortrace.cohorts.findings import count
-from tumortrace.errors import SlideError
+from tumortrace.errors import SlideError, TumorTraceError
 from tumortrace.records.files import sha256
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
@@ -261,6 +261,8 @@ def _why(plans: Sequence[TiledSlide]) -> str:
 
 
 def _refused(entry: SlideEntry, error: Exception) -> str:
+    if not isinstance(error, TumorTraceError):  # such as a full disk, which is no fault of the slide
+        raise error
     say(f"tile: {entry.path.name} could not be tiled: {error}")
     return str(error)
 

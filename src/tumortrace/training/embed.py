@@ -24,6 +24,7 @@ from tumortrace.models.architecture import build_network
 from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import replacing
+from tumortrace.records.hdf5 import replacing_hdf5
 from tumortrace.records.output import require_file
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE, versions
@@ -90,9 +91,8 @@ def embed(
     features, about = _computed(material, recipe, device, precision)
     table = material.cohort.table
     kept = table[[name for name in _KEPT if name in table and (name in _KEPT[:4] or table[name].notna().any())]]
-    with replacing(out) as temporary:
-        write = _write_parquet if out.suffix.lower() in PARQUET else _write_hdf5
-        write(temporary, kept, features, json.dumps(about))
+    write = _write_parquet if out.suffix.lower() in PARQUET else _write_hdf5
+    write(out, kept, features, json.dumps(about))
     if chart is not None:
         _draw(Path(chart), material, features)
     say(f"embed: {len(features):,} rows of {features.shape[1]:,} numbers in {out}. {RESEARCH_USE}")
@@ -158,11 +158,13 @@ def _write_parquet(file: Path, table: pd.DataFrame, features: np.ndarray, about:
     columns = pa.Table.from_pandas(table, preserve_index=False)
     values = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
     columns = columns.append_column("embedding", values)
-    pq.write_table(columns.replace_schema_metadata({**(columns.schema.metadata or {}), b"tumortrace": about}), file)
+    columns = columns.replace_schema_metadata({**(columns.schema.metadata or {}), b"tumortrace": about})
+    with replacing(file) as temporary:
+        pq.write_table(columns, temporary)
 
 
 def _write_hdf5(file: Path, table: pd.DataFrame, features: np.ndarray, about: str) -> None:
-    with h5py.File(file, "w") as target:
+    with replacing_hdf5(file) as target:
         target.attrs["tumortrace"] = about
         target["features"] = features
         for name in table:

@@ -13,6 +13,7 @@ from tumortrace.errors import RunError
 from tumortrace.records.files import replacing
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
+from tumortrace.records.output import require_folder
 from tumortrace.records.record import Open
 from tumortrace.records.tiles import PREVIEWS, TILES_FOLDER, TiledSlide, TilingRecord
 
@@ -89,8 +90,7 @@ class TilesFolder:
         return self.folder / PLANS / f"{number + 1:04d}.parquet"
 
     def _refuse_others(self) -> None:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise RunError("is a file", where=self.folder, expected="a folder or a name not in use")
+        require_folder(self.folder)
         if not self.folder.exists() or not any(self.folder.iterdir()):
             return
         record = TilingRecord.recognise(self.folder)
