@@ -70,7 +70,7 @@ class _Sink(RawIOBase):
             return size or 0
 
     def readinto(self, target: Any) -> int:
-        return self._file.readinto(target)  # type: ignore[attr-defined,no-any-return]
+        return self._file.readinto(target)  # type: ignore[attr-defined]
 
     def seek(self, place: int, whence: int = 0) -> int:
         return self._file.seek(place, whence)
