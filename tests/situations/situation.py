@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
-Subject = Literal["pixels", "slides", "resolution", "folders", "tables", "layouts", "runs"]
+Subject = Literal["pixels", "slides", "resolution", "folders", "tables", "layouts", "runs", "stores"]
 Test = TypeVar("Test", bound=Callable[..., None])
 
 
@@ -45,6 +45,7 @@ TITLES: dict[Subject, str] = {
     "resolution": "Resolution",
     "slides": "Slides",
     "runs": "Runs: resuming, predicting, exporting, models of others",
+    "stores": "Object stores and web servers",
 }
 HEAD = """# What users of this field bring, and what becomes of it
 

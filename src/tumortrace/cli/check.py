@@ -17,6 +17,7 @@ from tumortrace.preparation.second_look import second_look
 from tumortrace.records.data import AuditRecord
 from tumortrace.records.output import require_own_folder, require_same_data
 from tumortrace.records.progress import say
+from tumortrace.records.remote import mirrored
 from tumortrace.records.tables import QUARANTINE, SECOND_LOOK
 from tumortrace.reports.audit import write_audit_report
 
@@ -48,7 +49,7 @@ def check(
     source = open_leniently(data, **reading)
     folder = out or Path(f"check-{source.cohort.name}")
     require_own_folder(folder)
-    if folder.resolve() == Path(data).resolve():
+    if folder.resolve() == mirrored(data).resolve():
         raise RunError("is the folder of the data", where=folder, expected="another", remedy="choose another -o")
     before = AuditRecord.recognise(folder)
     require_same_data(folder, before.data if before else "", source.cohort.origin)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from cyclopts import Parameter, Token, convert, validators
 from docstring_parser.google import parse
 
+from tumortrace.cli.urls import delivered, localised
 from tumortrace.cli.verbs import Verb
 from tumortrace.errors import RunError
 
@@ -69,14 +70,19 @@ def command(verb: Verb) -> Callable[..., int]:
     def call(*words: Any, **options: Any) -> int:
         given = signature.bind(*words, **options).arguments
         given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+        unsaid = {"out": signature.parameters["out"].default} if "out" in signature.parameters else {}
+        named = localised(unsaid | given, parent=resume is not None)
+        given = {name: named[name] for name in given}
         if "resume" in given:
             assert resume is not None
-            result = resume(given.pop("resume"), **_beside(resume, given, signature))
+            folder = given.pop("resume")
+            result = resume(folder, **_beside(resume, given, signature))
         elif resume is not None and "data" not in given:
             raise RunError("neither data nor --resume", expected="one of the two")
         else:
             result = function(**{**verb.defaults, **given})
-        if verb.prints and isinstance(result, Path):
+        result = delivered(result, named)
+        if verb.prints and isinstance(result, Path | str):
             print(result)
         return result if isinstance(result, int) else 0
 

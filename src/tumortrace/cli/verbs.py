@@ -468,9 +468,9 @@ def doctor() -> None:
 
     import torch
 
-    from tumortrace.cohorts.cache import cache_folder
     from tumortrace.models.device import fast_bfloat16, resolve_device, resolve_precision
     from tumortrace.records.provenance import machine, versions
+    from tumortrace.records.remote import cache_folder
 
     device = resolve_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()

@@ -14,19 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import platformdirs
 
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.errors import DataError
 from tumortrace.records.files import FULL, replacing, write_json
 from tumortrace.records.lock import locked
+from tumortrace.records.remote import cache_folder
 
 _ROOM = "free space, or set TUMORTRACE_CACHE to a folder on another disk"
-
-
-def cache_folder() -> Path:
-    """Where decoded data are kept: the environment variable TUMORTRACE_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("TUMORTRACE_CACHE") or platformdirs.user_cache_dir("tumortrace"))
 
 
 def store_folder(cohort: Cohort, cache: Path | None = None) -> Path:

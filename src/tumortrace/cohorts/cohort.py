@@ -14,6 +14,7 @@ import pandas as pd
 from tumortrace.cohorts.labels import names_of, same_class
 from tumortrace.errors import CohortError, shortened
 from tumortrace.images.reference import ImageRef
+from tumortrace.records.stores import url_of
 
 SPLITS = ("train", "validation", "calibration", "test")
 COLUMNS = ("id", "path", "label", "group", "split")
@@ -208,9 +209,10 @@ class Cohort:
 
     @property
     def origin(self) -> str:
-        """Where it came from: an absolute path, a specification of synthetic tissue, or blank without a source."""
+        """Where it came from: an absolute path, a URL, a specification of synthetic tissue, or blank without one."""
         named = self.source.path if self.source else ""
-        return named if not named or named.startswith("synthetic:") else os.path.abspath(os.path.expanduser(named))
+        kept = not named or named.startswith("synthetic:") or url_of(named) is not None
+        return named if kept else os.path.abspath(os.path.expanduser(named))
 
     @property
     def has_bags(self) -> bool:

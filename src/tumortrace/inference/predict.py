@@ -28,6 +28,7 @@ from tumortrace.records.metrics import Drift
 from tumortrace.records.output import require_file, require_same_images
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.remote import at_hand
 from tumortrace.records.run import Data
 
 _NULLABLE = {"i": "Int64", "b": "boolean"}  # what whole numbers and truths become where some are missing
@@ -181,7 +182,7 @@ def _opened(model: Model, data: str | Path | Cohort, reading: ReadingOptions) ->
             or known & set(named)
             or reading.get("positive")
             or isinstance(data, Cohort)
-            or not Path(data).is_dir()
+            or not at_hand(data).is_dir()
         ):
             raise
         cohort = open_unlabelled(data, **reading)
@@ -211,7 +212,7 @@ def prevalence_warning(model: Model, predictions: np.ndarray) -> str | None:
 def _submission_ids(data: str | Path | Cohort, cohort: Cohort) -> dict[str, str]:
     """Id in the cohort by id as `sample_submission.csv` writes it, with or without a file's ending; in its order."""
     remedy = "give the competition's folder, with sample_submission.csv in it"
-    ids = None if isinstance(data, Cohort) else submission_ids(Path(data))
+    ids = None if isinstance(data, Cohort) else submission_ids(at_hand(data))
     if ids is None:
         raise CohortError(
             "no sample_submission.csv there", where=data if not isinstance(data, Cohort) else cohort.name, remedy=remedy

@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tumortrace.cohorts.cache import cache_folder
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import Network
 from tumortrace.models.checkpoint import tensors_sha256
@@ -24,6 +23,7 @@ from tumortrace.models.foundation import HUB, TORCHVISION, FoundationModel, foun
 from tumortrace.models.hub import INDEX, INDICES, USUAL, hub_weights, parts_of, require_connection
 from tumortrace.models.transformers_layout import timms_names
 from tumortrace.records.files import sha256
+from tumortrace.records.remote import cache_folder
 
 #: Prefixes under which published files keep a body's tensors.
 _PREFIXES = ("", "body.", "module.", "model.", "backbone.", "encoder.", "network.", "module.backbone.")

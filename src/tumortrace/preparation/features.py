@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from joblib import Parallel, cpu_count, delayed
 
-from tumortrace.cohorts.cache import cache_folder
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.cohorts.store import PatchStore, open_store
@@ -29,6 +28,7 @@ from tumortrace.records.output import require_file, require_same_images
 from tumortrace.records.progress import say, track
 from tumortrace.records.provenance import RESEARCH_USE, versions
 from tumortrace.records.record import Open
+from tumortrace.records.remote import cache_folder
 from tumortrace.records.tables import read_table
 from tumortrace.texture.descriptor import SMALLEST, choose, describe
 

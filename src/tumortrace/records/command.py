@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
+from tumortrace.records.stores import told
+
 
 def command_line(verb: str, *words: object, **options: object) -> str:
     """The command that a call stands for, quoted for a POSIX shell.
 
     Args:
         verb: Of the command line.
-        words: Paths and names; None, an opened cohort, is written COHORT.
+        words: Paths, URLs, whose signatures are left out, and names; None, an opened cohort, is written COHORT.
         options: By the names of the arguments. None, False and empty lists are left out, True is a flag, several
             values repeat the option.
 
@@ -19,16 +21,16 @@ def command_line(verb: str, *words: object, **options: object) -> str:
         >>> command_line("train", "my data", recipe="cnn-64", set=["seed=1", "epochs=2"], split_seed=None, quick=True)
         "tumortrace train 'my data' --recipe cnn-64 --set seed=1 --set epochs=2 --quick"
     """
-    told = ["tumortrace", verb, *("COHORT" if word is None else str(word) for word in words)]
+    line = ["tumortrace", verb, *("COHORT" if word is None else told(str(word)) for word in words)]
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
         if value is None or value is False:
             continue
         if value is True:
-            told.append(option)
+            line.append(option)
         elif isinstance(value, Iterable) and not isinstance(value, str):
             for one in value:
-                told += [option, str(one)]
+                line += [option, told(str(one))]
         else:
-            told += [option, str(value)]
-    return shlex.join(told)
+            line += [option, told(str(value))]
+    return shlex.join(line)

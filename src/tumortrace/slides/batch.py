@@ -16,6 +16,7 @@ from tumortrace.cohorts.findings import Example, Finding, count
 from tumortrace.errors import TumorTraceError
 from tumortrace.records.output import require_folder
 from tumortrace.records.progress import say
+from tumortrace.records.stores import url_of
 from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
@@ -200,7 +201,7 @@ def _cohort(paths: Sequence[Path], positive: str | None, patient_pattern: str | 
     """The slides of all that is named; a slide that is missing is one that cannot be scanned, as is told at the end."""
     parts = []
     for path in paths:
-        if path.exists() or path.suffix.lower() in SUFFIXES:
+        if url_of(path) or path.exists() or path.suffix.lower() in SUFFIXES:
             parts.append(open_slides(path, positive=positive, patient_pattern=patient_pattern))
         else:
             parts.append(SlideCohort((SlideEntry(path.stem, path, group=path.stem),)))

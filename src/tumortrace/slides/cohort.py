@@ -18,6 +18,8 @@ from tumortrace.cohorts.labels import Labels, binary_labels, is_blank
 from tumortrace.cohorts.names import masks_among, split_of
 from tumortrace.cohorts.tables import examples, files_by_id, files_by_path, read_table, standard_columns, unique_ids
 from tumortrace.errors import CohortError, SlideError, shown
+from tumortrace.images.readers import slide_suffixes
+from tumortrace.records.remote import at_hand
 from tumortrace.records.tables import SLIDES
 from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.slides.listing import find_slides
@@ -116,10 +118,18 @@ def slides_place(data: str | Path) -> Path:
         CohortError: A specification that is none of slides.
     """
     if not str(data).startswith("synthetic:"):
-        return Path(data)
+        return at_hand(data, _opened_one_by_one)
     from tumortrace.cohorts.synthetic import cached_synthetic, parse_synthetic
 
     return SLIDES.file(cached_synthetic(*parse_synthetic(str(data), ("slides",))))
+
+
+def _opened_one_by_one(names: Sequence[str]) -> set[str]:
+    """Slides that are fetched from a store when they are opened: those of one file each."""
+    if any(Path(name).suffix.lower() in (".mrxs", ".vms", ".vmu") for name in names):
+        return set()
+    slides = [name for name in names if Path(name).suffix.lower() in slide_suffixes() - {".dcm"}]
+    return set(slides) - set(masks_among(slides))
 
 
 def join(cohorts: Sequence[SlideCohort]) -> SlideCohort:

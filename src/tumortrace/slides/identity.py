@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from tumortrace.images.dicom import is_dicom, series_of
+from tumortrace.records.remote import tag_of
 
 _WHOLE = 64 << 20  # bytes up to which all of a file is read
 _PLACES, _PIECE = 256, 64 << 10  # of a larger one
@@ -18,7 +19,7 @@ def content_of(path: Path) -> str:
     """Digest of a slide's content, which stays where the file is moved or copied; blank where it cannot be read.
 
     A DICOM slide is its series, whichever of its files is named. Of files beyond 64 MiB, 256 places are read, and the
-    time of the last change counts too.
+    time of the last change counts too. Of slides in a store, size and time of change there are told instead.
 
     Example:
         >>> import tempfile
@@ -30,6 +31,8 @@ def content_of(path: Path) -> str:
     try:
         if not path.is_file():  # opening a named pipe would wait for ever
             return ""
+        if tag := tag_of(path):
+            return blake2b(tag.encode(), digest_size=16).hexdigest()
         stat = path.stat()
         return _digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
     except OSError:

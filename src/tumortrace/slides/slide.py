@@ -16,6 +16,7 @@ from PIL import Image
 from tumortrace.cohorts.findings.forms import told_of_kind
 from tumortrace.images.readers import Reader, open_reader
 from tumortrace.images.shrunk import shrunk
+from tumortrace.records.remote import release, require
 
 RESOLUTIONS = (0.05, 20.0)  # um/px that a microscope scan can have; 72 or 96 dpi mean that nobody measured
 _CONFIRMED = 2.0  # um/px from which on a resolution has to be confirmed: 2,400 dpi are 10.6, and nobody scans so
@@ -68,6 +69,7 @@ class Slide:
     ) -> None:
         self.path = Path(path)
         self.name = name or self.path.name
+        require(self.path)
         self.reader = open_reader(self.path, bits, plane)
         self._left, self._top, self.width, self.height = self.reader.part
         self.coarsest = max(level.across for level in self.reader.levels)
@@ -170,6 +172,7 @@ class Slide:
     def close(self) -> None:
         """Close the file; nothing can be read afterwards."""
         self.reader.close()
+        release(self.path)
 
     def __enter__(self) -> Slide:
         return self

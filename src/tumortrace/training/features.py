@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed
 
-from tumortrace.cohorts.cache import cache_folder
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import Network
 from tumortrace.models.checkpoint import tensors_sha256
@@ -20,6 +19,7 @@ from tumortrace.models.families.texture import Descriptors
 from tumortrace.records.files import replacing
 from tumortrace.records.progress import track
 from tumortrace.records.provenance import versions
+from tumortrace.records.remote import cache_folder
 from tumortrace.training.task import Patches
 
 _PIECE = 128  # images described at a time

@@ -11,6 +11,7 @@ from tumortrace.cohorts.material import Material
 from tumortrace.errors import RunError
 from tumortrace.records.command import command_line
 from tumortrace.records.run import Run
+from tumortrace.records.stores import url_of
 
 
 def resumed_by(verb: str) -> str:
@@ -38,7 +39,7 @@ def source_of(run: Run, data: str | Path | None, call: str) -> Source:
     source = Source.recorded(arguments if data is None else arguments | {"data": str(data)})
     if source is None:
         raise RunError("it was given an opened cohort", where=run.folder, remedy=f"call {call}")
-    if data is not None or source.path.startswith("synthetic:"):
+    if data is not None or source.path.startswith("synthetic:") or url_of(source.path):
         return source
     # older records name the data as seen from the folder in which the run began, mostly one above its own
     folders = [Path(), *run.folder.resolve().parents]

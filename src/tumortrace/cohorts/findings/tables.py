@@ -13,6 +13,7 @@ from tumortrace.cohorts.findings import EXAMPLES, FINDERS, Evidence, Example, Fi
 from tumortrace.cohorts.labels import class_of, is_blank
 from tumortrace.cohorts.levels import group_levels_told, relative
 from tumortrace.cohorts.splits import LEAK
+from tumortrace.records.remote import mirrored
 
 RARE = 0.1  # share of the smaller class below which accuracy and thresholds need care
 
@@ -219,7 +220,7 @@ def _ways_to_groups(cohort: Cohort) -> Iterator[str]:
     if own:
         yield f"name it with --group-column: {listed(own)}"
     if cohort.source and not any(image.part for image in cohort.images):
-        levels = group_levels_told(relative(table["path"].tolist(), cohort.source.path))
+        levels = group_levels_told(relative(table["path"].tolist(), mirrored(cohort.source.path)))
         yield from [levels] if levels else []
     yield "give a table with a column group or patient, or say --group-from-name where file names hold it"
 

@@ -25,7 +25,9 @@ from tumortrace.cohorts.levels import group_folders, parts_by_pattern, relative
 from tumortrace.cohorts.shards import shards_of
 from tumortrace.cohorts.tables import standard_columns, unique_ids
 from tumortrace.errors import CohortError, plain
+from tumortrace.records.remote import at_hand, mirrored
 from tumortrace.records.run import RunRecord
+from tumortrace.records.stores import told, url_of
 from tumortrace.registry import Registry
 
 
@@ -103,8 +105,9 @@ def open_cohort(
     """The cohort of data in any known layout, which is found out by looking.
 
     Args:
-        data: A folder, a table, an HDF5 file, an image, or `synthetic:patches` or `synthetic:mri`. A cohort that is
-            open already is returned as it is; of a `Source`, what it came from is opened again.
+        data: A folder, a table, an HDF5 file, an image, also as an URL (s3, gs, hf, https), or `synthetic:patches` or
+            `synthetic:mri`. A cohort that is open already is returned as it is; of a `Source`, what it came from is
+            opened again.
         reading: How to read the data.
         **options: The same as keywords: the fields of `Reading`.
 
@@ -134,7 +137,7 @@ def open_cohort(
     if isinstance(data, Source):
         reading = replace(data.reading, **options)
         data = data.path
-    path = Path(data).expanduser()
+    path = at_hand(data)
     with _told(path):
         layout, place = _layout_of(path)
         cohort = layout.read(place, reading)
@@ -152,7 +155,7 @@ def open_cohort(
         cohort,
         table=cohort.table[[*COLUMNS, *own]],
         resolution=reading.resolution or cohort.resolution,
-        source=Source(os.path.abspath(path) if path.exists() else os.fspath(data), reading),
+        source=Source(_named(data, path), reading),
         bits=reading.bits,
     )
 
@@ -178,10 +181,10 @@ def open_unlabelled(data: str | os.PathLike[str], **options: Unpack[ReadingOptio
     Raises:
         CohortError: There are none.
     """
-    path = Path(data).expanduser()
+    path = at_hand(data)
     with _told(path):
         cohort = LAYOUTS["unlabelled"].read(path, Reading(**options))
-    return replace(cohort, source=Source(os.path.abspath(path), Reading(**options)))
+    return replace(cohort, source=Source(_named(data, path), Reading(**options)))
 
 
 def open_leniently(data: str | os.PathLike[str] | Cohort, **options: Unpack[ReadingOptions]) -> Opened:
@@ -210,7 +213,7 @@ def open_leniently(data: str | os.PathLike[str] | Cohort, **options: Unpack[Read
         refusal = error
     if isinstance(data, Cohort):
         return Opened(cohort)
-    path = Path(data).expanduser()
+    path = at_hand(data)
     if refusal is None:
         with _told(path):
             return Opened(cohort, LAYOUTS[cohort.layout].listing(_layout_of(path)[1], Reading(**options)))
@@ -220,7 +223,7 @@ def open_leniently(data: str | os.PathLike[str] | Cohort, **options: Unpack[Read
             listing = layout.listing(place, Reading(**options))
     except CohortError:
         raise refusal from None
-    return Opened(_usable(listing, Source(os.fspath(data), Reading(**options)), refusal), listing, str(refusal))
+    return Opened(_usable(listing, Source(told(data), Reading(**options)), refusal), listing, str(refusal))
 
 
 def refuse_within(out: Path, cohort: Cohort) -> None:
@@ -233,7 +236,7 @@ def refuse_within(out: Path, cohort: Cohort) -> None:
     Raises:
         CohortError: It lies there, and the layout takes every image below the folder.
     """
-    data = Path(cohort.source.path).expanduser() if cohort.source else None
+    data = mirrored(cohort.source.path) if cohort.source else None
     if data is None or not data.is_dir() or not LAYOUTS[cohort.layout].everything:
         return
     if out.resolve().is_relative_to(data.resolve()):
@@ -243,6 +246,11 @@ def refuse_within(out: Path, cohort: Cohort) -> None:
             expected="a folder elsewhere",
             remedy="choose another -o, or work from outside the data",
         )
+
+
+def _named(data: str | os.PathLike[str], path: Path) -> str:
+    """The data as a record names them."""
+    return told(data) if url_of(data) or not path.exists() else os.path.abspath(path)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cache import cache_folder, unpacked
+from tumortrace.cohorts.cache import unpacked
 from tumortrace.cohorts.cohort import Cohort, Reading
 from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
@@ -24,6 +24,7 @@ from tumortrace.cohorts.names import SPLIT_NAMES
 from tumortrace.cohorts.tables import read_table, standard_columns
 from tumortrace.errors import CohortError
 from tumortrace.records.progress import progress_bar
+from tumortrace.records.remote import cache_folder
 
 RESOLUTION = 0.97
 """Micrometres per pixel."""

@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Literal, get_args
 
-from tumortrace.cohorts.cache import cache_folder
 from tumortrace.cohorts.synthetic.folder import PROCEDURE, is_record, open_synthetic, refusing
 from tumortrace.cohorts.synthetic.mri import write_slices
 from tumortrace.cohorts.synthetic.patches import write_patches
@@ -20,6 +19,7 @@ from tumortrace.cohorts.synthetic.slide import is_whole_slide, write_slide
 from tumortrace.cohorts.synthetic.slides import write_slides
 from tumortrace.errors import CohortError
 from tumortrace.records.data import SyntheticRecord
+from tumortrace.records.remote import cache_folder
 
 __all__ = ["Kind", "cached_synthetic", "open_synthetic", "parse_synthetic", "synthesise"]
 
