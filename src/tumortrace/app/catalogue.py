@@ -135,6 +135,7 @@ class Served:
         name: By which callers choose it.
         model: The loaded bundle.
         folder: Run folder, or the bundle where there is no run around it.
+        named: What was named: one of these, or an exported file, which computes slides too.
         batcher: Its queue and thread; use the model through it alone.
         methods: Names of those in which it can be asked to explain.
     """
@@ -142,6 +143,7 @@ class Served:
     name: str
     model: Model
     folder: Path
+    named: Path
     batcher: Batcher
     methods: tuple[str, ...]
 
@@ -198,7 +200,7 @@ def _load(run: Path, settings: Settings, observe: Callable[[str, int], None]) ->
     folder = bundle.parent if RunRecord.exists(bundle.parent) else bundle
     name = folder.name
     batcher = Batcher(lambda images: assess(model, name, images), settings.limits, lambda size: observe(name, size))
-    return Served(name, model, folder, batcher, tuple(allowed_methods(model)))
+    return Served(name, model, folder, run, batcher, tuple(allowed_methods(model)))
 
 
 class ClassesSaid(TypedDict):

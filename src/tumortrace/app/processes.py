@@ -174,7 +174,7 @@ def load(run: Path, device: str, weights: str | None) -> Model:
     """
     from tumortrace.models.bundle import load_model
 
-    model = load_model(run, device=device)
+    model = load_model(run, device=device, backend=None)
     if weights is not None and model.info.weights_sha256 != weights:
         raise ModelError(
             f"{run.name} has been replaced since the server started", remedy="start the server again, then scan again"

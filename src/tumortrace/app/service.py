@@ -66,10 +66,9 @@ class Service:
         for served in self.catalogue.all:
             self.meters.queue.labels(served.name).set_function(partial(getattr, served.batcher, "waiting"))
         self.meters.decoding.set_function(lambda: self.decoder.waiting)
-        folders = {served.name: served.folder for served in self.catalogue.all}
         self.slides = SlideJobs(
             settings.workspace / "slides",
-            folders,
+            {served.name: served.named.resolve() for served in self.catalogue.all},
             weights={served.name: served.model.info.weights_sha256 for served in self.catalogue.all},
             slides=settings.slides,
             device=settings.device,

@@ -112,7 +112,8 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
             more = [other for other in others if other.name not in {p.name for p in shown}]
             shown += more if extended else [p.replace(kind=p.KEYWORD_ONLY) for p in more]
             continue
-        kind = TYPES.get(name) or _typed(_hint(parameter.annotation, function))
+        kind = _typed(_hint(parameter.annotation, function))
+        kind = kind if get_origin(kind) is Literal else TYPES.get(name) or kind
         if kind is None:
             continue
         text, listed = _PYTHON.sub("", told.get(name, "")), get_origin(kind) is list

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
@@ -117,6 +118,7 @@ class Model:
     ) -> None:
         keep_memory()
         self.info, self.detector, self.folder, self.runtime, self.drift = info, detector, folder, runtime, drift
+        self.precision = "fp32"
         if device is not None:
             self.device = device
         if network is not None:
@@ -139,6 +141,21 @@ class Model:
         import torch
 
         return network.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    def at(self, precision: str) -> Model:
+        """The model, of the same weights, that computes at "fp32" or "bf16"; see `models.precision`."""
+        other = copy(self)
+        other.precision = precision
+        return other
+
+    def computing(self) -> AbstractContextManager[object]:
+        """The context in which its network computes without gradients, at its precision; each thread's own."""
+        import torch
+
+        stack = ExitStack()
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"))
+        return stack
 
     @property
     def named(self) -> NamedModel:
@@ -326,9 +343,7 @@ class Model:
         return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
     def _batch(self, images: np.ndarray, embed: bool) -> Outputs:
-        import torch
-
-        with torch.inference_mode():
+        with self.computing():
             return self._computed(images, embed)
 
     def _computed(self, images: np.ndarray, embed: bool) -> Outputs:
@@ -409,7 +424,9 @@ def find_bundle(path: str | Path) -> Path:
     )
 
 
-def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "torch", slides: bool = False) -> Model:
+def load_model(
+    path: str | Path, *, device: str = "auto", backend: Backend | None = "torch", slides: bool = False
+) -> Model:
     """Load a model from a run folder or bundle.
 
     Args:
@@ -418,7 +435,8 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
         backend: "torch", or what computes logits instead, the same to 1e-5: "onnx" or "openvino", where the bundle
             has been exported (`tumortrace export`), or "auto" for ONNX Runtime where it has been and torch elsewhere.
             "int8", after `export --int8`, is further away, and quicker on some machines. Without torch it is not even
-            imported, as long as nobody asks for the network.
+            imported, as long as nobody asks for the network. None is torch, but for a path that names an exported file,
+            and for a bundle that holds nothing else.
         slides: Whether a model of slides will do, which takes features and no images.
 
     Raises:
@@ -426,6 +444,8 @@ def load_model(path: str | Path, *, device: str = "auto", backend: Backend = "to
         ModelError: There is no bundle, it is damaged, or it does not fit this version.
     """
     folder = find_bundle(path)
+    if backend is None:
+        backend = EXPORTED.get(Path(path).name) or ("torch" if (folder / WEIGHTS).is_file() else "auto")
     info = ModelInfo.read(folder)
     steps = info.preprocessing
     if steps.super_resolution is not None and steps.super_resolution.weights:

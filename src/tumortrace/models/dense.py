@@ -90,11 +90,11 @@ def assess_places(model: Model, region: np.ndarray, places: np.ndarray) -> Asses
     Returns:
         The same as `model.assess` of the patches, but for the order in which float32 numbers are added up.
     """
-    parts = list(_parts(model, region, places, stride_of(model)))
+    with model.computing():
+        parts = list(_parts(model, region, places, stride_of(model)))
     return model.judge(Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True))))
 
 
-@torch.inference_mode()
 def _parts(model: Model, region: np.ndarray, places: np.ndarray, stride: int) -> Iterator[Outputs]:
     """Outputs of places, some at a time, averaged over the views of the region."""
     info, body = model.info, model.network.body

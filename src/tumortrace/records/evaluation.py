@@ -47,6 +47,30 @@ class NamedModel(Part):
     symmetries: bool | None = None
 
 
+class Precision(Part):
+    """How exactly a network computed, and why so.
+
+    Attributes:
+        taken: `fp32`, `bf16`, or the name of what computes an exported file.
+        why: In words.
+        checked: Images that were computed both ways, `flips` of which got another call; 0 where there was no check.
+        apart: By how much a probability differed at most.
+        faster: How many times as fast bfloat16 is on this machine.
+    """
+
+    taken: str = "fp32"
+    why: str = ""
+    checked: int = 0
+    flips: int = 0
+    apart: float | None = None
+    faster: float | None = None
+
+    @property
+    def line(self) -> str:
+        """What a user is told; blank where there was nothing to choose."""
+        return "" if not self.checked and self.faster is None else f"computed in {self.taken}: {self.why}"
+
+
 class PredictRecord(Made):
     """`<predictions>.csv.json`: how the predictions beside it came about.
 
@@ -55,6 +79,7 @@ class PredictRecord(Made):
         command: That does it again.
         model: That predicted.
         data: What was predicted.
+        precision: How exactly the network computed.
         notes: What has to be said of the images and of the answers.
         drift: How far the images as a whole lie from the training images, where the model can say.
     """
@@ -66,6 +91,7 @@ class PredictRecord(Made):
     command: str = ""
     model: NamedModel = Field(default_factory=NamedModel)
     data: Data = Field(default_factory=Data)
+    precision: Precision = Field(default_factory=Precision)
     notes: list[str] = []
     drift: Drift | None = None
 
@@ -359,6 +385,7 @@ class ScanRecord(Record):
             `resampling` how its pixels became those of a tile; `read_level` is what was asked for.
         plane: Of focus, from 1, as was asked; None for the middle one, or where there are none.
         content: By which the slide is known again, wherever it lies; `request` by which all that was asked is.
+        precision: How exactly the network computed.
         tissue_by: `colour`, `darkness` (of a grey slide), or `mask`.
         left_out: Area that was left out as too pale though it is no glass, as a share of it and the tissue.
         no_tissue: Shares of the slide that are no tissue, by their reason.
@@ -385,6 +412,7 @@ class ScanRecord(Record):
     plane: int | None = None
     content: str = ""
     request: str = ""
+    precision: Precision = Field(default_factory=Precision)
     tissue_by: str = "colour"
     left_out: float | None = None
     no_tissue: dict[str, float] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from tumortrace.errors import SlideError
+from tumortrace.errors import ModelError, SlideError
 from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiling import read_ahead
 
@@ -24,11 +24,14 @@ def dense_overlap(model: Model, overlap: float) -> float:
     """The overlap by which tiles lie a whole number of the network's strides apart: `overlap` to half a hundredth.
 
     Raises:
-        ModelError: The network cannot pass over a region.
+        ModelError: The network cannot pass over a region, or an exported file computes.
         SlideError: The step of the tiles is no multiple of its stride.
     """
     from tumortrace.models.dense import stride_of
 
+    if getattr(model, "runtime", None) is not None:
+        found, remedy = "--dense with an exported file", "leave out --dense, or compute with --backend torch"
+        raise ModelError(found, where=model.info.name, expected="the network in torch", remedy=remedy)
     stride, (height, width) = stride_of(model), model.info.patch_size
     step = round(width * (1 - overlap) / stride) * stride
     exact = 1 - step / width

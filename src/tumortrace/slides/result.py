@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tumortrace.errors import RunError
-from tumortrace.records.evaluation import NamedModel, ScanRecord
+from tumortrace.records.evaluation import NamedModel, Precision, ScanRecord
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
 from tumortrace.records.metrics import Drift
@@ -82,6 +82,7 @@ def describe(
     outlines: int,
     notes: list[str],
     drift: Drift | None,
+    precision: Precision,
     content: str,
     request: str,
     seconds: float,
@@ -103,6 +104,7 @@ def describe(
         plane=plane,
         content=content,
         request=request,
+        precision=precision,
         tissue_by=tissue.told_by,
         left_out=tissue.pale if tissue.pale is None else round(tissue.pale, 4),
         no_tissue={}

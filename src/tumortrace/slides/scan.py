@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,8 @@ import numpy as np
 import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.models.precision import SAMPLE, Asked, choose, possible
+from tumortrace.records.evaluation import Precision, ScanRecord
 from tumortrace.records.files import write_text
 from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar, say
@@ -88,6 +92,7 @@ def scan(
     bits: int | None = None,
     plane: int | None = None,
     dense: bool = False,
+    precision: Asked = "auto",
     name: str | None = None,
     progress: Progress | None = None,
     renew: bool = True,
@@ -119,6 +124,8 @@ def scan(
             Default: as the training images of the model were said to have.
         plane: Number of the plane of focus to read, from 1. Default: the middle one, where the file states planes.
         dense: Let the network pass over whole regions, in which tiles overlap, where it gives the same answers then.
+        precision: "fp32", "bf16", or "auto": bfloat16 where the hardware has it, it is quicker and says the same of a
+            sample of the slide's tiles; see `models.precision.choose`. Chosen once: a scan that goes on keeps it.
         name: What to call the slide, in place of its file's name.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
@@ -161,7 +168,7 @@ def scan(
     if model is None:
         from tumortrace.models.bundle import load_model
 
-        model = load_model(Path(run), device=device)
+        model = load_model(Path(run), device=device, backend=None)
         model.require_preparation(None, name or Path(slide).name)
     bits = bits or getattr(model.info, "bits", None)
     if dense:
@@ -181,10 +188,11 @@ def scan(
         asked |= {name: value for name, value in (("bits", bits), ("plane", plane), ("dense", dense)) if value}
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
         with only_scan(folder):
-            if (complete := finished(folder, asked)) is not None:
-                if progress is not None:
-                    progress(complete.record.tiles, complete.record.tiles)
-                return complete
+            for taken in possible(model, precision):
+                if (complete := finished(folder, asked | {"precision": taken})) is not None:
+                    if progress is not None:
+                        progress(complete.record.tiles, complete.record.tiles)
+                    return complete
             thumbnail = _overview(opened, resolution, shown=progress is None)
             reduction = opened.width / thumbnail.shape[1]
             tissue = tissue_on(thumbnail, resolution and resolution * reduction, marked)
@@ -198,12 +206,21 @@ def scan(
             tiles = tile_tissue(mask, size, tile, overlap=overlap, minimum_tissue=minimum_tissue)
             if mask.any() and tiles.empty:
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
-            batches: Batches = partial(by_tile, model, opened, level, batch_size)
             if dense:
                 tiles = in_blocks(tiles, size, (width, height), overlap)
-                batches = partial(by_block, model, opened, level, overlap)
             places = tiles[["x", "y", "width", "height"]].to_numpy(np.int64)
-            journal = Journal[Any](folder / JOURNAL, asked | {"places": [len(tiles), zlib.crc32(places.tobytes())]})
+            request = asked | {"places": [len(tiles), zlib.crc32(places.tobytes())]}
+            how = _begun(folder, request, precision, model)
+            if how is None:
+                sample = partial(_pictures_of, opened, (width, height), level, batch_size, tiles)
+                how = choose(model, precision, len(tiles), sample)
+            asked |= {"precision": how.taken}
+            notes += [how.line] if how.line else []
+            computing = model if how.taken != "bf16" else model.at("bf16")
+            batches: Batches = partial(by_tile, computing, opened, level, batch_size)
+            if dense:
+                batches = partial(by_block, computing, opened, level, overlap)
+            journal = Journal[Any](folder / JOURNAL, request | {"precision": how.model_dump(mode="json")})
             trained = patch_resolution_of(model.info.resolution, patch_resolution)
             tiles, components, before = assess(model, opened, tiles, trained, batches, journal, started, progress)
             tiles = tiles.drop(columns=["row", "column", "block"], errors="ignore")
@@ -246,6 +263,7 @@ def scan(
                 outlines=len(polygons),
                 notes=notes,
                 drift=drift,
+                precision=how,
                 content=content,
                 request=digest_of(asked),
                 seconds=before + time.monotonic() - started,
@@ -275,6 +293,25 @@ def _pictures(
     nearest = (unsure["probability"] - model.info.threshold).abs().sort_values(kind="stable").index[:SHOWN]
     blurred = tiles[~tiles["in_focus"]].sort_values("sharpness", kind="stable").head(SHOWN)
     return ScanPictures(thumbnail, heat, read(suspicious), read(unsure.loc[nearest]), read(blurred))
+
+
+def _begun(folder: Path, request: dict[str, object], asked: Asked, model: Model) -> Precision | None:
+    """How exactly an unfinished scan of the same request computes; None where there is none."""
+    before = Journal.request_of(folder / JOURNAL)
+    if not isinstance(before, dict) or not isinstance(how := before.pop("precision", None), dict):
+        return None
+    chosen = Precision.model_validate(how)
+    return chosen if before == json.loads(json.dumps(request)) and chosen.taken in possible(model, asked) else None
+
+
+def _pictures_of(
+    slide: Slide, size: tuple[int, int], level: int, at_once: int, tiles: pd.DataFrame
+) -> Iterator[np.ndarray]:
+    """Pictures of a sample of tiles, evenly spread, some at once."""
+    some = tiles.iloc[np.unique(np.linspace(0, len(tiles) - 1, SAMPLE).astype(int))]
+    with closing(read_tiles(slide, some, size, ahead=2 * at_once, level=level)) as pictures:
+        while batch := list(islice(pictures, at_once)):
+            yield np.stack(batch)
 
 
 def _overview(slide: Slide, resolution: float | None, shown: bool) -> np.ndarray:

@@ -27,6 +27,7 @@ class SlideRow:
         referred_share: Of the tiles, those that the model refers to a person; `unfamiliar_share` those that are unlike
             its training images.
         blurred_share: Of the tissue, what is out of focus.
+        precision: At which the model computed, as in `scan.json`.
         seconds: As in `scan.json`.
         folder: Of the scan, relative to the table.
     """
@@ -48,6 +49,7 @@ class SlideRow:
     referred_share: float | None = None
     unfamiliar_share: float | None = None
     blurred_share: float | None = None
+    precision: str | None = None
     notes: str | None = None
     seconds: float | None = None
     folder: str | None = None
@@ -110,6 +112,7 @@ class Summary:
             "referred_share": tiles and record.referred_tiles / tiles,
             "unfamiliar_share": None if tiles is None or unfamiliar is None else unfamiliar / tiles,
             "blurred_share": record.blurred_share,
+            "precision": record.precision.taken,
             "notes": " | ".join(record.notes) or None,
             "seconds": record.seconds,
             "folder": os.path.relpath(scan.folder, self.folder).replace(os.sep, "/"),
