@@ -4,10 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check format build clean
+.PHONY: demo bench test test-all check format build clean
 
 demo: $(READY)
 	$(BIN)/tumortrace demo
+
+# The short version, in minutes; `--images 12000 --load` is the long one.
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py run docs/benchmarks.json
+	$(BIN)/python benchmarks/bench.py write docs/benchmarks.json docs/benchmarks.md
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -20,7 +20,7 @@ import torch
 from tumortrace import export, load_model
 from tumortrace.errors import ModelError
 from tumortrace.models.architecture import build_network
-from tumortrace.models.bundle import Model, save_model
+from tumortrace.models.bundle import Model
 from tumortrace.models.description import ModelInfo, TrainingData
 from tumortrace.models.runtimes import Backend
 from tumortrace.records.files import write_text
@@ -47,7 +47,7 @@ def bundle(recipe_name: str, folder: Path) -> Path:
         symmetries=recipe.symmetries,
         training=TrainingData(fingerprint="0", prevalence=0.5, recipe=recipe_name),
     )
-    save_model(folder, info, network)
+    Model(info, network, torch.device("cpu")).save(folder)
     export(folder)
     return folder
 
