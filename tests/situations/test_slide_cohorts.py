@@ -214,3 +214,24 @@ def test_the_summary_sorts_and_searches_in_a_browser(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate(CONTRAST) == []
     assert errors == []
+
+
+@situation(
+    "slides",
+    there="a folder of scans, to be filled up with slides scanned with another --overlap",
+    typed="tumortrace scan RUN MORE --overlap 0.5 -o SCANS",
+    right="refused with what differs, as one score cannot hold for both",
+)
+def test_scans_made_otherwise_are_kept_apart(slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same settings are added, others refused before a slide is read."""
+    more = tmp_path / "more"
+    for name in ("c", "d"):
+        write_slide(more / f"{name}.tiff", side=128 if name == "c" else 192)
+    (slides / "broken.svs").unlink()
+    assert run(["scan", "run", str(slides / "calm.tiff"), str(slides / "glass.png"), "-o", str(tmp_path / "out")]) == 0
+    words = ["scan", "run", str(more), "-o", str(tmp_path / "out")]
+    assert run([*words, "--overlap", "0.5"]) == 1
+    line = "holds a scan of another slide, calm.tiff, that was made otherwise: overlaps 0.0, now 0.5; expected"
+    assert line in capsys.readouterr().err
+    assert not (tmp_path / "out" / "c").exists()
+    assert run(words) == 0

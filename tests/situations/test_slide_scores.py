@@ -138,3 +138,26 @@ def test_lesions_are_what_the_classes_say(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match="Atypia"):
         detections_of(scan, Classes())
     assert detections_of(scan, Classes.of(["Atypia=ignore"])) is not None
+
+
+@situation(
+    "slides",
+    there="a folder that holds the slide score of another call",
+    typed="tumortrace slide-score SCANS TABLE -o FOLDER",
+    right="refused with that call's command; files of two calls never mix",
+)
+def test_scores_of_two_calls_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The call on record is one that can be pasted, its options called as the command line calls them."""
+    table = slides(tmp_path, "???")
+    only = Weight(name="highest", mean=0.0, deviation=1.0, weight=1.0)
+    made_by = NamedModel(name="patches", weights_sha256="aa")
+    fitted = FittedScore(features=[only], intercept=0.0, threshold=0.5, model=made_by, patch_threshold=0.5)
+    SlideScoreRecord(fitted=fitted).write(tmp_path / "score")
+    words = [tmp_path / "scans", table, "--score", tmp_path / "score", "--class", "Atypia=ignore", "-o"]
+    for _ in range(2):
+        assert run(["slide-score", *map(str, words), str(tmp_path / "out")]) == 0
+    command = SlideScoreRecord.read(tmp_path / "out").command
+    assert "--class Atypia=ignore" in command
+    capsys.readouterr()
+    assert command in refused(capsys, *words, tmp_path / "out", "--seed", 1)
+    assert "holds what another call has written" in refused(capsys, *words, tmp_path / "score")

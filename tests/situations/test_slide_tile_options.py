@@ -43,7 +43,7 @@ def test_a_mask_says_where_tiles_are(tmp_path: Path, capsys: pytest.CaptureFixtu
     Image.fromarray(marked[:, ::-1]).save(tmp_path / "m.png")
     again = ["tile", str(slide), *map(str, words), "-o", str(tmp_path / "out"), "--size", "48", "--resolution", "0.5"]
     assert run(again) == 1
-    assert "cut otherwise: another settings" in capsys.readouterr().err
+    assert "cut otherwise: tissue_mask" in capsys.readouterr().err
 
 
 @situation(

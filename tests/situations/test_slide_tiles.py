@@ -262,7 +262,7 @@ def test_the_same_call_is_not_done_twice_and_another_one_is_refused(tmp_path, ca
     assert files_of(tmp_path / "out") == before
     asked = ["tile", str(table), "-o", str(tmp_path / "out"), "--size", "48", "--resolution", "0.5", "--seed", "1"]
     assert run(asked) != 0
-    assert "holds tiles that were cut otherwise: another sampling" in capsys.readouterr().err
+    assert "holds tiles that were cut otherwise: seed 0, now 1;" in capsys.readouterr().err
 
 
 @situation(

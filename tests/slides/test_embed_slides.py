@@ -106,7 +106,9 @@ def test_what_is_complete_is_not_computed_again(
     assert capsys.readouterr().err.count("complete already") == 2
     other = ["embed-slides", "resnet10t", *BODY[1:], str(slides / "wsi"), "-o", str(plain)]
     assert run(other) != 0
-    assert "holds features of resnet18" in capsys.readouterr().err
+    assert "made otherwise, such as a.h5: body resnet18, now resnet10t" in capsys.readouterr().err
+    assert run(["embed-slides", *BODY, str(slides / "wsi"), "-o", str(plain), "--overlap", "0.5"]) != 0
+    assert "made otherwise, such as a.h5: overlap 0.0, now 0.5; expected" in capsys.readouterr().err
     assert (plain / "a.h5").read_bytes() == before
 
 

@@ -112,6 +112,32 @@ def require_own_folder(folder: Path) -> None:
     require_folder(folder)
 
 
+def differing(before: object, now: object, name: str = "") -> list[str]:
+    """What differs between two requests as records hold them, by name, with both values where these are short.
+
+    Example:
+        >>> differing({"size": 96, "slides": [["a", 1], ["b", 2]]}, {"size": 64, "slides": [["a", 1], ["b", 3]]})
+        ['size 96, now 64', 'slides b']
+    """
+    if before == now:
+        return []
+    old, new = _named(before, name), _named(now, name)
+    if old is not None and new is not None:
+        keys = dict.fromkeys((*new, *old))
+        return [line for key in keys for line in differing(old.get(key), new.get(key), key)]
+    told = f"{name} {before}, now {now}"
+    return [name if isinstance(before, list | dict) or isinstance(now, list | dict) else told]
+
+
+def _named(part: object, name: str) -> dict[str, object] | None:
+    """The parts of a part by their names; rows are named by what stands first in them."""
+    if isinstance(part, dict):
+        return part
+    if isinstance(part, list) and part and all(isinstance(row, list) and row for row in part):
+        return {f"{name} {row[0]}": row[1:] for row in part}
+    return None
+
+
 def _require_writable(target: Path, folder: Path) -> None:
     """Try a nameless file in the nearest folder that exists: permissions alone do not tell of every file system."""
     nearest = next((part for part in (folder, *folder.absolute().parents) if part.exists()), Path.cwd())

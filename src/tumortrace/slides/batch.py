@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from tumortrace.cohorts.findings import Example, Finding, count
-from tumortrace.errors import TumorTraceError
+from tumortrace.errors import RunError, TumorTraceError
 from tumortrace.models.precision import Asked
 from tumortrace.models.runtimes import Backend
-from tumortrace.records.output import require_folder
+from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.output import differing, require_folder
 from tumortrace.records.progress import say
 from tumortrace.records.stores import url_of
 from tumortrace.records.user_tables import SUFFIXES
@@ -25,7 +26,7 @@ from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.dense import dense_overlap
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.memory import BATCH, batch_within
-from tumortrace.slides.result import ScanResult, default_folder, holds, same_slide
+from tumortrace.slides.result import ScanResult, default_folder, holds, made_with, maps_of, same_slide
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
 from tumortrace.slides.summary import Summary
@@ -117,8 +118,12 @@ def scan_slides(
     model = load_model(run, device=device, backend=backend)
     model.require_preparation(None, files[0].name)
     patch_resolution_of(model.info.resolution, patch_resolution)
-    if dense and (exact := dense_overlap(model, overlap)) != overlap:
+    exact = dense_overlap(model, overlap) if dense else overlap
+    if exact != overlap:
         say(f"note: tiles overlap by {exact:.6g}, as the network's stride asks")
+    if summary is not None:
+        wanted = maps_of(model.info.weights_sha256, exact, float(model.info.threshold))
+        _require_alike(summary.folder, folders, wanted)
     batch_size = _batch_size(model, max_memory)
     for note in cohort.notes:
         say(f"note: {note}")
@@ -216,6 +221,24 @@ def _cohort(paths: Sequence[Path], positive: str | None, patient_pattern: str | 
         else:
             parts.append(SlideCohort((SlideEntry(path.stem, path, group=path.stem),)))
     return join(parts)
+
+
+def _require_alike(folder: Path, mine: Sequence[Path], wanted: dict[str, object]) -> None:
+    """Refuse to put scans beside those of other slides that one score cannot hold for.
+
+    Raises:
+        RunError: There are some.
+    """
+    for file in sorted(folder.glob(f"*/{ScanRecord.FILE}")):
+        if file.parent in mine or (record := ScanRecord.recognise(file.parent)) is None:
+            continue
+        if differs := differing(made_with(record), wanted):
+            raise RunError(
+                f"holds a scan of another slide, {record.slide}, that was made otherwise: {'; '.join(differs)}",
+                where=folder,
+                expected="scans that are made alike",
+                remedy="choose another folder with -o",
+            )
 
 
 def _batch_size(model: Model, max_memory: str | None) -> int:

@@ -21,7 +21,7 @@ from tumortrace.errors import RunError, SlideError, TumorTraceError
 from tumortrace.records.files import append, replacing
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
-from tumortrace.records.output import require_file, require_folder
+from tumortrace.records.output import differing, require_file, require_folder
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.tables import SLIDES
@@ -116,7 +116,7 @@ def embed_slides(
     Raises:
         SlideError: There is no slide, a value is out of range, or a resolution is not known.
         TumorTraceError: The body cannot be had.
-        RunError: Interrupted, or the folder holds features of another body.
+        RunError: Interrupted, or the folder holds features of another body or of tiles taken otherwise.
     """
     stated = {"--resolution": resolution, "--override-resolution": override_resolution}
     check_arguments(overlap, minimum_tissue, 1, bits, stated | {"--patch-resolution": patch_resolution})
@@ -141,7 +141,7 @@ def embed_slides(
         bits=bits,
         plane=plane,
     )
-    _require_one_body(asked, encoder)
+    _require_alike(asked, encoder)
     names = names_of(files)
     failed: list[str] = []
     _write_table(out, cohort, names, slides)
@@ -216,16 +216,12 @@ def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str], tell: T
             minimum_tissue=asked.minimum_tissue,
         )
         features = _computed(encoder, slide, tiles, level, file, request, asked.half, tell)
-        about = {
-            "body": encoder.body,
-            "weights": encoder.weights,
+        about = _of_all(asked, encoder) | {
             "encoder": encoder.about,
-            "resolution": asked.patch_resolution,
             "slide": slide.name,
             "size": [slide.width, slide.height],
             "slide_resolution": um,
             "level": level,
-            "overlap": asked.overlap,
             "request": digest_of(request),
             "notes": [*notes, *tissue.notes],
             "research_use": RESEARCH_USE,
@@ -321,17 +317,32 @@ def _complete(file: Path, request: str, asked: Asked) -> bool:
         return False
 
 
-def _require_one_body(asked: Asked, encoder: Encoder) -> None:
-    """Refuse to put features of a second body beside those of a first."""
+def _require_alike(asked: Asked, encoder: Encoder) -> None:
+    """Refuse to put features beside others of another body, or of tiles that were taken otherwise."""
     for file in sorted(_place(asked, "any").parent.glob("*.h5"))[:1]:
-        known = FeatureFile.read(file)
-        if (known.body, known.weights) != (encoder.body, encoder.weights):
+        known, now = FeatureFile.read(file), _of_all(asked, encoder)
+        before = {"body": known.body or "not stated", "weights": known.weights}
+        before |= {name: known.about.get(name, value) for name, value in now.items() if name not in before}
+        if differs := differing(before, now):
             raise RunError(
-                f"holds features of {known.body or 'a body that is not stated'}, such as {file.name}",
+                f"holds features made otherwise, such as {file.name}: {'; '.join(differs)}",
                 where=asked.out,
-                expected=f"none but those of {encoder.body}, with the same weights",
+                expected=f"none but those of {encoder.body}, with the same weights and settings",
                 remedy="name another -o",
             )
+
+
+def _of_all(asked: Asked, encoder: Encoder) -> dict[str, Any]:
+    """What features of one folder share, as their files hold it."""
+    return {
+        "body": encoder.body,
+        "weights": encoder.weights,
+        "resolution": asked.patch_resolution,
+        "overlap": asked.overlap,
+        "minimum_tissue": asked.minimum_tissue,
+        "read_level": asked.read_level,
+        "half": asked.half,
+    }
 
 
 def _request(

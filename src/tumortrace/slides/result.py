@@ -141,6 +141,16 @@ def describe(
     )
 
 
+def made_with(record: ScanRecord) -> dict[str, object]:
+    """What maps have to share so that one score holds for them, by its name in messages."""
+    return maps_of(record.model.weights_sha256, record.overlap, record.threshold)
+
+
+def maps_of(weights: str, overlap: float, threshold: float | None) -> dict[str, object]:
+    """The same of scans to come."""
+    return {"models": weights, "overlaps": overlap, "thresholds of patches": threshold}
+
+
 def default_folder(run: Path, slide: Path) -> Path:
     """`scans/<slide>` in a run folder, `scan-<slide>` in the current folder for a bundle."""
     return run / "scans" / slide.stem if (run / "model").is_dir() else Path.cwd() / f"scan-{slide.stem}"

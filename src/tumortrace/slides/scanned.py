@@ -20,6 +20,7 @@ from tumortrace.slides.cohort import SlideCohort, SlideEntry
 from tumortrace.slides.foci import detections, grid_of
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.map_features import map_features
+from tumortrace.slides.result import made_with
 
 FITTED_ON = ("train", "validation", "calibration")
 """Splits whose patches a model has learnt from or was chosen and calibrated by."""
@@ -121,15 +122,6 @@ def _require_alike(scans: list[Scanned]) -> None:
                 expected="scans that were made alike",
                 remedy="scan all slides with one model and the same options",
             )
-
-
-def made_with(record: ScanRecord) -> dict[str, object]:
-    """What maps have to share so that one score holds for them, by its name in messages."""
-    return {
-        "models": record.model.weights_sha256,
-        "overlaps": record.overlap,
-        "thresholds of patches": record.threshold,
-    }
 
 
 def features_of(scans: list[Scanned]) -> pd.DataFrame:

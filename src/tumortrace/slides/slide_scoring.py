@@ -31,7 +31,8 @@ from tumortrace.slides.annotations.files import annotations_of
 from tumortrace.slides.cohort import SlideCohort, open_slides, slides_place
 from tumortrace.slides.foci import grid_of
 from tumortrace.slides.identity import digest_of
-from tumortrace.slides.scanned import Scanned, detections_of, features_of, find_scans, made_with, seen_in_training
+from tumortrace.slides.result import made_with
+from tumortrace.slides.scanned import Scanned, detections_of, features_of, find_scans, seen_in_training
 from tumortrace.slides.slide_model import apply_score, fit_score
 from tumortrace.slides.stages import agreement, known_stage, slide_size, stages
 
@@ -87,6 +88,20 @@ def slide_score(
     folder = Path(out) if out is not None else scans / "slide-score"
     require_own_folder(folder)
     _check(threshold, coverage)
+    command = command_line(
+        "slide-score",
+        scans,
+        table,
+        score=score,
+        run=run,
+        positive=positive,
+        patient_pattern=patient_pattern,
+        threshold=threshold,
+        coverage=coverage,
+        seed=seed,
+        **{"class": annotation_classes},
+    )
+    _require_same_call(folder, command)
     known = None if score is None else SlideScoreRecord.read(score).fitted
     table = slides_place(table)
     classes = Classes.of(annotation_classes)
@@ -117,19 +132,7 @@ def slide_score(
     patients = stages(rows, _true_stages(table, cohort))
     record = SlideScoreRecord.model_validate(
         {
-            "command": command_line(
-                "slide-score",
-                scans,
-                table,
-                score=score,
-                run=run,
-                annotation_classes=annotation_classes,
-                positive=positive,
-                patient_pattern=patient_pattern,
-                threshold=threshold,
-                coverage=coverage,
-                seed=seed,
-            ),
+            "command": command,
             "fitted": known.model_dump(),
             "fitted_here": score is None,
             "leakage": leakage,
@@ -146,6 +149,18 @@ def _check(threshold: str, coverage: float | None) -> None:
     parse_policy(threshold)
     if coverage and not 0 < coverage < 1:
         raise RunError(f"--coverage {coverage:g}", expected="between 0 and 1", remedy="use 0.9, or 0 to refer nothing")
+
+
+def _require_same_call(folder: Path, command: str) -> None:
+    """Refuse a folder with the score of another call, of which files would stay among those of this one."""
+    before = SlideScoreRecord.recognise(folder)
+    if before is not None and before.command != command:
+        raise RunError(
+            f"holds what another call has written: {before.command}",
+            where=folder,
+            expected="the same call, or a folder not in use",
+            remedy="choose another -o, or remove it",
+        )
 
 
 def _with_labels(rows: pd.DataFrame, table: Path, *, learns: bool) -> tuple[pd.DataFrame, list[str]]:

@@ -13,7 +13,7 @@ from tumortrace.errors import RunError
 from tumortrace.records.files import replacing
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
-from tumortrace.records.output import require_folder
+from tumortrace.records.output import differing, require_folder
 from tumortrace.records.record import Open
 from tumortrace.records.tiles import PREVIEWS, TILES_FOLDER, TiledSlide, TilingRecord
 
@@ -98,9 +98,8 @@ class TilesFolder:
             raise RunError("not empty, and holds no tiles", where=self.folder, remedy="choose another folder with -o")
         begun = any((self.folder / TILES_FOLDER).glob("*.parquet")) or record.status == "complete"
         if record.request != self.request and begun:
-            differing = [name for name in self.request if record.request.get(name) != self.request[name]]
             raise RunError(
-                f"holds tiles that were cut otherwise: another {', '.join(differing) or 'request'}",
+                f"holds tiles that were cut otherwise: {'; '.join(differing(record.request, self.request)[:3])}",
                 where=self.folder,
                 expected="the slides and settings of this call",
                 remedy="choose another folder with -o, or remove it",
