@@ -14,6 +14,7 @@ from torch.nn import functional
 from tumortrace.errors import ModelError, RunError
 from tumortrace.models.architecture import build_network, freeze
 from tumortrace.models.checkpoint import load_checkpoint
+from tumortrace.training import gradient as descent
 from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.optimiser import build_average, build_optimiser
 from tumortrace.training.options import Averaging, Optimiser
@@ -136,9 +137,29 @@ def test_a_step_of_two_parts_is_the_mean_of_their_steps(patches: Patches, tmp_pa
     logits = fit.network(fit.recipe.preprocessing.normalise(pixels))
     loss = functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(fit.training.labels[batch]))
     expected = torch.autograd.grad(loss, list(fit.network.parameters()))
-    assert fit._step(batch) == pytest.approx(float(loss), rel=1e-5)
+    fit._step(batch)
+    assert fit.progress.loss_sum / len(batch) == pytest.approx(float(loss), rel=1e-5)
     for parameter, gradient in zip(fit.network.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_images_in_device_memory_and_late_looks_change_nothing(
+    patches: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an accelerator: images kept there, losses looked at after two steps; weights and history stay the same."""
+    changes = ["preprocessing.size=32", "batch_size=16", "epochs=2"]
+    usual = trainer(patches, tmp_path / "usual", changes)
+    usual.fit()
+    monkeypatch.setattr(descent, "room_for_images", lambda device: patches.bytes * 2)
+    kept = trainer(patches, tmp_path / "kept", changes)
+    assert kept.training.kept is not None
+    assert usual.training.kept is None
+    kept.ahead = 2
+    kept.fit()
+    for a, b in zip(usual.evaluated.state_dict().values(), kept.evaluated.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in fit.progress.history] for fit in (usual, kept)]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])

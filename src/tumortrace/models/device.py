@@ -97,6 +97,18 @@ def keep_memory() -> None:
             libc.mallopt(trim_threshold, 1 << 30)
 
 
+def room_for_images(device: torch.device) -> int:
+    """Bytes of images that may stay in an accelerator's memory, half of what is free; 0 elsewhere.
+
+    Example:
+        >>> room_for_images(resolve_device("cpu"))
+        0
+    """
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
+
+
 def prediction_batch(size: tuple[int, int]) -> int:
     """Images of (height, width) pixels to predict at once: 256 up to 96x96 px, fewer of larger ones.
 

@@ -25,7 +25,7 @@ from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.bags.pooling import SlidePooling
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
-from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision
+from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision, room_for_images
 from tumortrace.models.layers import LogOdds
 from tumortrace.models.streams import Streams, streams
 from tumortrace.models.weights import load_weights
@@ -47,6 +47,7 @@ from tumortrace.training.stage import Descent, Stage, binary_loss, class_loss, l
 from tumortrace.training.task import Patches, Task, epoch_order
 
 CHECKPOINT_SECONDS = 60
+AHEAD = 50  # steps that an accelerator may be given before its outcomes are looked at
 SMALLEST_PART = 4  # images of which a batch norm can tell statistics
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run's record has device and precision
 
@@ -54,9 +55,19 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run's rec
 class Part(NamedTuple):
     """What a part of a batch teaches."""
 
-    loss: float
+    loss: Tensor
     outputs: Tensor  # logits and labels, shape (n, 2)
     gradients: list[Tensor | None]
+
+
+class Taken(NamedTuple):
+    """A step whose outcome has not been looked at yet."""
+
+    step: int
+    size: int  # images
+    shares: list[float]
+    losses: Tensor  # of the batch's parts
+    outputs: Tensor
 
 
 class GradientLearner:
@@ -86,6 +97,8 @@ class GradientLearner:
             self._features(patches) if self.trains_head and bags is None else patches
             for patches in (task.training, task.validation)
         )
+        if not self.trains_head and self.training.bytes + self.validation.bytes <= room_for_images(self.device):
+            self.training, self.validation = (part.kept_on(self.device) for part in (self.training, self.validation))
         if bags is not None:
             cast(SlidePooling, self.network).standardise(*bags.moments(task.training.rows))
         self.together = LogOdds(task.positive)
@@ -96,6 +109,8 @@ class GradientLearner:
         self.progress, self.streams = Progress(), Streams()
         self.notes: list[str] = []
         self.outputs: list[Tensor] = []  # logits and labels of the epoch's steps so far
+        self.taken: list[Taken] = []  # steps that are computed, or will be
+        self.ahead = 1 if self.device.type == "cpu" else AHEAD
         self._enter_stage()
 
     @property
@@ -182,7 +197,7 @@ class GradientLearner:
             batch = batches[state.step]
             seed_everything(self.task.seed, state.epoch, state.step, *([self.ranks.rank] if self.ranks.rank else []))
             self.descent.rate = self._rate()
-            state.loss_sum += self._step(batch) * len(batch)
+            self._step(batch)
             state.step += 1
             advance()
             if time.monotonic() - saved > CHECKPOINT_SECONDS and state.step < self.steps:
@@ -203,12 +218,13 @@ class GradientLearner:
             watched=[row[f"validation_{schedule.metric}"] for row in rows],
         )
 
-    def _step(self, batch: np.ndarray) -> float:
+    def _step(self, batch: np.ndarray) -> None:
         """Learn from a batch, whose parts are computed side by side: as many on every machine, however many cores."""
         rows = np.array_split(np.arange(len(batch)), min(self.descent.parts, max(1, len(batch) // SMALLEST_PART)))
         shares, mine = [len(part) / len(batch) for part in rows], self.ranks.of(range(len(rows)))
         learnt = list(self.streams.map(self._part, ((part, batch[rows[part]]) for part in mine)))
-        losses, outputs = torch.zeros(len(rows)), torch.zeros(len(batch), 2)  # sums of what each process has
+        losses = torch.zeros(len(rows), device=self.device)  # sums of what each process has
+        outputs = torch.zeros(len(batch), 2, device=self.device)
         for part, one in zip(mine, learnt, strict=True):
             losses[part], outputs[rows[part]] = one.loss, one.outputs
         gradients = self.descent.mean([shares[part] for part in mine], [one.gradients for one in learnt])
@@ -216,17 +232,25 @@ class GradientLearner:
         assert total is not None
         assert seen is not None
         self.descent.step(gradients, self.streams)
-        value = sum(share * loss for share, loss in zip(shares, total.tolist(), strict=True))
-        self._require_number(value)
-        self.outputs.append(seen)
-        return value
+        self.taken.append(Taken(self.progress.step, len(batch), shares, total, seen))
+        if len(self.taken) >= self.ahead:
+            self._look()
+
+    def _look(self) -> None:
+        """Enter the outcomes of the steps since the last look; an accelerator is waited for here alone."""
+        for step, size, shares, losses, outputs in self.taken:
+            value = sum(share * loss for share, loss in zip(shares, losses.tolist(), strict=True))
+            self._require_number(value, step)
+            self.progress.loss_sum += value * size
+            self.outputs.append(outputs.cpu())
+        self.taken = []
 
     def _part(self, numbered: tuple[int, np.ndarray]) -> Part:
         part, rows = numbered
         state = self.progress
         generator = torch.Generator(self.device).manual_seed(seed_of(self.task.seed, state.epoch, state.step, part))
         inputs = self.training.tensor(rows, self.device, self.recipe.tiles, generator)
-        targets = torch.from_numpy(self.training.learnt(rows)).to(self.device)
+        targets = torch.from_numpy(self.training.learnt(rows)).to(self.device, non_blocking=True)
         if not self.trains_head:
             pixels = self.recipe.augmentation(self.recipe.preprocessing.pixels(inputs), generator)
             pixels, targets = self.recipe.augmentation.mix(pixels, targets, generator)
@@ -238,14 +262,14 @@ class GradientLearner:
         else:
             loss = binary_loss(logits.view(-1), targets, self.recipe.loss, self.share)
         gradients = self.descent.gradients(loss)
-        labels = torch.from_numpy(self.training.labels[rows])
-        outputs = torch.stack([logits.detach().cpu().view(-1), labels], 1)
-        return Part(float(loss.detach()), outputs, gradients)
+        labels = torch.from_numpy(self.training.labels[rows]).to(self.device, non_blocking=True)
+        outputs = torch.stack([logits.detach().view(-1), labels], 1)
+        return Part(loss.detach(), outputs, gradients)
 
-    def _require_number(self, loss: float) -> None:
+    def _require_number(self, loss: float, step: int) -> None:
         if not math.isfinite(loss):
             raise RunError(
-                f"the loss is {loss} at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}",
+                f"the loss is {loss} at epoch {self.progress.epoch + 1}, step {step + 1}",
                 remedy="lower optimiser.lr, or set optimiser.clip_norm=1",
             )
 
@@ -255,6 +279,7 @@ class GradientLearner:
         started = time.monotonic()
         if averaging.name == "swa" and state.stage_epoch >= averaging.start * self.stage.epochs:
             self.descent.update_average()
+        self._look()
         outputs = torch.cat(self.outputs)
         training = scores(outputs[:, 0], outputs[:, 1].numpy())
         self.ranks.follow(list(self.descent.state.values()))  # running statistics are those of the first part
@@ -292,7 +317,7 @@ class GradientLearner:
         logits, classes = (torch.cat(part) for part in outputs)
         metrics = scores(logits, labels, classes if self.task.positive else None, self.validation.kinds)
         assert metrics["loss"] is not None
-        self._require_number(metrics["loss"])
+        self._require_number(metrics["loss"], self.progress.step)
         return metrics
 
     @torch.inference_mode()
@@ -304,6 +329,7 @@ class GradientLearner:
         return outputs_of(self.evaluated.top, inputs)
 
     def _save_last(self) -> None:
+        self._look()
         if not self.ranks.first:
             return
         tensors = self.descent.tensors() | ({"outputs": torch.cat(self.outputs)} if self.outputs else {})

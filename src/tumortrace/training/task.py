@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tumortrace.models.bundle import find_bundle, load_model
 from tumortrace.records.tables import SEEN
 from tumortrace.training.recipe import Recipe
 
+_AT_ONCE = 4096  # images that are brought to a device at a time
+
 
 @dataclass(frozen=True)
 class Patches:
@@ -37,6 +40,7 @@ class Patches:
         classes: Which of more than two classes each is of, int64, shape (N,), in [0, K); None where there are two.
         positive: Which of the K classes are positive; empty where there are two.
         ids: Of the cohort, shape (N,); None where nobody asks for them, like `centres`.
+        kept: The images of these rows in a device's memory, uint8, shape (N, H, W, 3); None reads them from `images`.
         centres: Where each was made, under the name of the column that says so; missing where not known.
     """
 
@@ -49,6 +53,7 @@ class Patches:
     positive: tuple[bool, ...] = ()
     ids: np.ndarray | None = None
     centres: pd.Series | None = None
+    kept: Tensor | None = None
 
     @property
     def kinds(self) -> np.ndarray:
@@ -73,8 +78,23 @@ class Patches:
         """
         if bags := bags_of(self.images):
             return bags.padded(self.rows[indices], most, generator).to(device)
+        if self.kept is not None:
+            return self.kept[torch.from_numpy(indices).to(device, non_blocking=True)].permute(0, 3, 1, 2)
         values = torch.from_numpy(self.images[self.rows[indices]]).to(device)
         return values.permute(0, 3, 1, 2) if values.dtype == torch.uint8 else values
+
+    @property
+    def bytes(self) -> int:
+        """What the images of these rows take."""
+        return len(self.rows) * math.prod(self.images.shape[1:])
+
+    def kept_on(self, device: torch.device) -> Patches:
+        """The same with the images in the device's memory, of which batches are taken without a wait."""
+        kept = torch.empty((len(self.rows), *self.images.shape[1:]), dtype=torch.uint8, device=device)
+        for start in range(0, len(self.rows), _AT_ONCE):
+            rows = self.rows[start : start + _AT_ONCE]
+            kept[start : start + len(rows)] = torch.from_numpy(self.images[rows]).to(device)
+        return replace(self, kept=kept)
 
     def learnt(self, indices: np.ndarray) -> np.ndarray:
         """What some of the rows are to teach: labels, or targets, (n,); of more than two classes 0 or 1, (n, K)."""
@@ -89,7 +109,7 @@ class Patches:
 
     def replaced(self, features: np.ndarray) -> Patches:
         """The same rows with one row of features each in place of images."""
-        return replace(self, images=features, rows=np.arange(len(self.rows)))
+        return replace(self, images=features, rows=np.arange(len(self.rows)), kept=None)
 
 
 @dataclass(frozen=True)
