@@ -7,9 +7,9 @@ on the device, bfloat16 where the device multiplies it, channels last. Two netwo
 own batches, and in large ones) and ResNet-18, each three times: `disk`, batches are brought from the host as they are
 needed; `device`, all images are in the device's memory, as `train` has them where there is room; `compiled`, besides
 that the network is compiled. Prints for each images a second, seconds of an epoch, and, from a profile of some steps,
-the share of the time in which the device was at work, that in which it fetched images, and the longest gap between
-two of its operations: without stalls the first is near 1, the second near 0. Below ten minutes on one GPU. Random pixels
-tell nothing of AUROC: `tumortrace train DATA` does.
+the share of the time in which the device was at work, that in which it fetched images, and its longest gap: without
+stalls the first is near 1 and the second near 0. Below ten minutes on one GPU. Random pixels tell nothing of AUROC:
+`tumortrace train DATA` does.
 """
 
 from __future__ import annotations
