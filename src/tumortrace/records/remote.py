@@ -109,7 +109,8 @@ def release(path: Path) -> None:
         return
     limit = float(os.environ.get("TUMORTRACE_CACHE_SLIDES") or KEPT)
     url, *fields = json.loads(marker.read_text("utf-8"))
-    kept = sum(file.stat().st_blocks * 512 for file in (cache_folder() / "remote").rglob("*") if file.is_file())
+    copies = (file.stat() for file in (cache_folder() / "remote").rglob("*") if file.is_file())
+    kept = sum(copy.st_size for copy in copies if copy.st_mtime_ns)  # files that stand in for slides are of 1970
     if kept > limit:
         _stand_in(url, Stored(*fields), path)
 

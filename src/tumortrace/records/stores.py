@@ -104,7 +104,14 @@ class Store:
     def _fsspec(self) -> Any:
         import fsspec
 
-        return fsspec.filesystem(self.scheme)
+        if self.scheme == "hf":
+            return fsspec.filesystem("hf")
+        from aiohttp import ClientTimeout
+
+        patient = ClientTimeout(
+            total=None, sock_connect=30, sock_read=120
+        )  # hours, but no long silence
+        return fsspec.filesystem(self.scheme, client_kwargs={"timeout": patient})
 
     @property
     def _path(self) -> str:
