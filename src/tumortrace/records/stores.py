@@ -108,9 +108,7 @@ class Store:
             return fsspec.filesystem("hf")
         from aiohttp import ClientTimeout
 
-        patient = ClientTimeout(
-            total=None, sock_connect=30, sock_read=120
-        )  # hours, but no long silence
+        patient = ClientTimeout(total=None, sock_connect=30, sock_read=120)  # hours, but no long silence
         return fsspec.filesystem(self.scheme, client_kwargs={"timeout": patient})
 
     @property
