@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -133,9 +134,27 @@ def test_lists_name_what_is_there(server: TestClient, scanned: str, folder: Path
     assert "/" not in server.get(f"/api/slides/{scanned}/tiles.csv").headers["content-disposition"]
 
 
+def test_a_dense_scan_is_offered_where_the_model_allows_it(server: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default network pads, and is refused with the layer that does; of another one the scan is asked for it."""
+    form = {"name": (None, "tissue.png"), "dense": (None, "true"), "overlap": (None, "0.5")}
+    refused = server.post("/api/slides", files=form)
+    assert refused.status_code == 422
+    error = refused.json()["error"]
+    assert "layer body." in error["cause"]
+    assert "pads a patch at its border" in error["cause"]
+    assert error["remedy"] == "leave out dense"
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("tumortrace.app.routes.slides.dense_overlap", lambda model, overlap: overlap)
+    jobs = server.app.state.service.slides  # type: ignore[attr-defined]
+    monkeypatch.setattr(jobs, "add", lambda name, **more: asked.append(more["options"]) or SimpleNamespace(id="1"))
+    assert server.post("/api/slides", files=form).status_code == 202
+    assert asked == [{"dense": True, "overlap": 0.5}]
+
+
 @pytest.mark.parametrize(
     ("form", "status"),
     [
+        ({"files": {"name": (None, "tissue.png"), "dense": (None, "perhaps")}}, 422),
         ({"data": {"name": "broken.svs"}, "files": {"x": (None, "")}}, 422),
         ({"files": {"file": ("a.svs", b"no slide at all")}}, 422),
         ({"files": {"file": ("a.svs", b"")}}, 422),

@@ -161,7 +161,7 @@ def as_query(text: str) -> str:
     return re.sub(_OPTION, r"\1", text)
 
 
-_OPTION = "--(bits|resolution|patch_resolution|plane|overlap)"
+_OPTION = "--(bits|dense|resolution|patch_resolution|plane|overlap)"
 
 
 _WORDS = {

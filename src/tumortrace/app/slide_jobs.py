@@ -141,7 +141,7 @@ class SlideJobs:
         Args:
             name: Of a slide in the served folder; or of the uploaded one, to be shown.
             model: Name of the model; the first where None.
-            options: `overlap`, `resolution`, `patch_resolution`, `bits`, `plane`.
+            options: `overlap`, `resolution`, `patch_resolution`, `bits`, `plane`, `dense`.
             uploaded: Id from `upload_target`, where the slide was uploaded.
 
         Raises:

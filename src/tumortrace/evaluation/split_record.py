@@ -285,7 +285,10 @@ def headline(metrics: SplitMetrics, unit: str = "image") -> str:
         >>> headline(SplitMetrics.model_validate(values | {"n": 1200}))
         'auroc 0.500 [0.250, 0.750], sensitivity 0.500 (no interval), specificity undefined, ...'
     """
-    line = ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2)) + f" on {metrics.n:,} {unit}s"
+    line = (
+        ", ".join(f"{name} {_shown(metrics[name])}" for name in prominent(2))
+        + f" on {metrics.n:,} {unit}{'s'[: metrics.n != 1]}"
+    )
     return line if metrics.classes is None else f"{line}; {class_headline(metrics.classes)}"
 
 

@@ -446,7 +446,7 @@ class ScanJob(Record):
         id: Random, in hexadecimal; its folder's name.
         name: The slide's name as it is shown; never a path.
         model: Name of the model.
-        options: `overlap`, `resolution`, `patch_resolution`, `bits` and `plane` as `scan` takes them, where given.
+        options: `overlap`, `resolution`, `patch_resolution`, `bits`, `plane`, `dense` as `scan` takes them.
         uploaded: Whether the slide lies in the job's folder; else its name is that of one in the served folder.
         created: Seconds since 1970.
         error: Cause and remedy of a failure.

@@ -181,7 +181,7 @@ def scan_slides(
             renew_report(run, scanned[-1].folder)
     failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if failed:
-        say(f"scan: {len(failed)} of {len(files)} slides could not be scanned:")
+        say(f"scan: {len(failed)} of {count(len(files), 'slide')} could not be scanned:")
         for line in failed:
             say(f"  {line}")
     return int(bool(failed))
@@ -266,7 +266,7 @@ def _tell(scans: Sequence[ScanResult]) -> None:
         if len(scans) == 1:
             say(f"note: {first}")
             continue
-        alike = "" if len(set(told.values())) == 1 else "such as "
+        alike = "" if len(set(told.values())) == 1 else "for example "
         message = f"{count(len(told), 'slide')}: {alike}{first}"
         say(f"note: {Finding('slides', 'note', len(told), message, examples=tuple(map(Example, told))).line}")
 

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from tumortrace.cohorts.feature_files import FeatureFile, Written
+from tumortrace.cohorts.findings import count
 from tumortrace.errors import RunError, SlideError, TumorTraceError
 from tumortrace.records.files import append, replacing
 from tumortrace.records.journal import Journal
@@ -165,9 +166,10 @@ def embed_slides(
         hands=divided,
         accelerated=device in ("auto", "cuda"),
     )
-    say(f"embed-slides: features of {len(files) - len(failed)} slides by {encoder.body} in {out}. {RESEARCH_USE}")
+    read = count(len(files) - len(failed), "slide")
+    say(f"embed-slides: features of {read} by {encoder.body} in {out}. {RESEARCH_USE}")
     if failed:
-        say(f"embed-slides: {len(failed)} of {len(files)} slides could not be read:")
+        say(f"embed-slides: {len(failed)} of {count(len(files), 'slide')} could not be read:")
         for line in failed:
             say(f"  {line}")
     print(out)
@@ -234,7 +236,7 @@ def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str], tell: T
         for ending in ("jsonl", "raw"):
             _beside(file, ending).unlink(missing_ok=True)
     told = f", {'; '.join(tissue.notes)}" if tissue.notes else ""
-    return f"{slide.name}: {len(tiles):,} tiles, {features.shape[1]:,} numbers each; {file}{told}"
+    return f"{slide.name}: {count(len(tiles), 'tile')}, {features.shape[1]:,} numbers each; {file}{told}"
 
 
 def write_pt(file: Path, features: np.ndarray) -> None:

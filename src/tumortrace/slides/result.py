@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tumortrace.cohorts.findings import count
 from tumortrace.errors import RunError
 from tumortrace.records.evaluation import NamedModel, Precision, ScanRecord
 from tumortrace.records.journal import Journal
@@ -56,7 +57,7 @@ class ScanResult:
     def summary(self) -> str:
         """The scan in one line."""
         record = self.record
-        told = f"{record.positive_tiles} of {record.tiles} tiles positive" if record.tiles else "no tiles"
+        told = f"{record.positive_tiles} of {count(record.tiles, 'tile')} positive" if record.tiles else "no tiles"
         if record.unfamiliar_tiles:
             told += f", {record.unfamiliar_tiles} unlike the training images"
         if record.blurred_share and record.blurred_share >= NOTABLE:

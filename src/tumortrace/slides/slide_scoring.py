@@ -300,7 +300,9 @@ def _write(
         for note in record.notes:
             say(note if note.startswith("warning: ") else f"note: {note}")
         called = int(rows["prediction"].sum())
-        say(f"slide-score: {called} of {len(rows)} slides called {fitted.classes[1]}; {folder}. {RESEARCH_USE}")
+        say(
+            f"slide-score: {called} of {count(len(rows), 'slide')} called {fitted.classes[1]}; {folder}. {RESEARCH_USE}"
+        )
         return folder
     rows = rows.assign(label=rows["label"].astype(int))
     by_split = {str(name): part for name, part in rows.groupby("split", sort=False)}
@@ -344,10 +346,10 @@ def _write(
     )
     write_evaluation(folder, rows[list(_COLUMNS)], fitted.threshold, evaluation)
     for name, metrics in record.by_patient.items():
-        say(f"slide-score: {name}, by patient: {headline(metrics).replace(' images', ' patients')}")
+        say(f"slide-score: {name}, by patient: {headline(metrics, 'patient')}")
     for name, lesion in record.froc.items():
-        ends = "" if lesion.mean.ci95 is None else " [{:.3f}, {:.3f}]".format(*lesion.mean.ci95)
-        say(f"slide-score: {name}: FROC {lesion.mean.value:.3f}{ends} of {lesion.lesions} lesions")
+        ends = " (no interval)" if lesion.mean.ci95 is None else " [{:.3f}, {:.3f}]".format(*lesion.mean.ci95)
+        say(f"slide-score: {name}: FROC {lesion.mean.value:.3f}{ends} of {count(lesion.lesions, 'lesion')}")
     return folder
 
 

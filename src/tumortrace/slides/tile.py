@@ -397,7 +397,7 @@ def _tell(out: Path, record: TilingRecord) -> int:
     say(f"tile: look at {out / PREVIEWS}; then: tumortrace check {shlex.quote(str(out))}")
     print(out)
     if failed := [slide for slide in record.slides if slide.failed]:
-        say(f"tile: {len(failed)} of {len(record.slides)} slides could not be tiled:")
+        say(f"tile: {len(failed)} of {count(len(record.slides), 'slide')} could not be tiled:")
         for slide in failed:
             say(f"  {slide.failed}")
     return int(bool(failed))

@@ -21,6 +21,7 @@ from tumortrace.records.evaluation import ScanJob
 from tumortrace.records.record import Open
 from tumortrace.records.tables import TILES
 from tumortrace.reports.wording import called
+from tumortrace.slides.dense import dense_overlap
 from tumortrace.slides.slide import RESOLUTIONS
 from tumortrace.slides.tiling import cells
 
@@ -153,6 +154,7 @@ _FORM = {
         "patch_resolution": {"type": "number", "description": "Um per px of the patches of a model that states none"},
         "bits": {"type": "integer", "minimum": 9, "maximum": 16, "description": "Of a deep slide that does not say"},
         "plane": {"type": "integer", "minimum": 1, "description": "Of focus; default the middle one"},
+        "dense": {"type": "boolean", "description": "One pass over whole regions; of networks that do not pad alone"},
     },
 }
 
@@ -179,7 +181,10 @@ async def start_scan(request: Request, service: TheService) -> Started:
             form = await receive_form(request.headers.get("content-type", ""), request.stream(), target, fits)
             options = _options(form.fields)
             name, model = form.fields.get("name"), form.fields.get("model")
-            info = service.catalogue.get(model).model.info
+            asked = service.catalogue.get(model).model
+            info = asked.info
+            if options.get("dense"):
+                dense_overlap(asked, options.get("overlap", 0.0))
             if info.bits is not None:  # so that the slide is shown as it is scanned
                 options.setdefault("bits", info.bits)
             if info.resolution is None and "patch_resolution" not in options:
@@ -284,13 +289,14 @@ def _scan(jobs: SlideJobs, job: ScanJob) -> Scan:
 
 
 class _Options(BaseModel):
-    """Numbers that a form may carry."""
+    """Options of `scan` that a form may carry."""
 
     overlap: float | None = Field(None, ge=0, le=0.9)
     resolution: float | None = Field(None, ge=RESOLUTIONS[0], le=RESOLUTIONS[1])
     patch_resolution: float | None = Field(None, ge=RESOLUTIONS[0], le=RESOLUTIONS[1])
     bits: int | None = Field(None, ge=9, le=16)
     plane: int | None = Field(None, ge=1)
+    dense: bool | None = None
 
 
 def _options(fields: dict[str, str]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.cohort import Cohort, Reading
+from tumortrace.cohorts.findings import count
 from tumortrace.cohorts.labels import refuse_options
 from tumortrace.cohorts.layouts import LAYOUTS, Layout
 from tumortrace.errors import CohortError
@@ -36,8 +37,9 @@ class Tiles(Layout):
         tables = [_rows(path, slide) for slide in record.slides if slide.file]
         table = pd.concat(tables, ignore_index=True)
         failed = [slide.id for slide in record.slides if slide.failed]
-        notes = [f"tiles of {len(tables)} slides, labelled by {record.label_by}; groups are patients, or else slides"]
-        notes += [f"warning: {len(failed)} slides could not be tiled, such as {failed[0]}"] if failed else []
+        several = count(len(tables), "slide")
+        notes = [f"tiles of {several}, labelled by {record.label_by}; groups are patients, or else slides"]
+        notes += [f"warning: {count(len(failed), 'slide')} could not be tiled, such as {failed[0]}"] if failed else []
         name = path.absolute().name
         return Cohort(name, "tiles", table, (negative, positive), record.resolution, tuple(notes))
 

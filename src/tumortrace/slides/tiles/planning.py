@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tumortrace.cohorts.findings import count
 from tumortrace.errors import SlideError
 from tumortrace.records.tiles import TiledSlide
 from tumortrace.slides.annotations import read_annotations
@@ -91,7 +92,7 @@ def _labelled(
     labels = label_tiles(tiles, areas, settings.rule, settings.share)
     tiles = tiles.assign(annotated=annotated(tiles, regions, settings.classes))
     if excluded := int(labels.isna().sum()):
-        notes.append(f"{excluded:,} tiles left out on excluded areas")
+        notes.append(f"{count(excluded, 'tile')} left out on excluded areas")
     keep = labels.notna().to_numpy(copy=True)
     if "edge" in settings.leave_out:
         inside = (tiles["x"] + tiles["width"] <= size[0]) & (tiles["y"] + tiles["height"] <= size[1])
