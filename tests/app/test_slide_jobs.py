@@ -18,7 +18,7 @@ from PIL import Image
 from tumortrace import load_model
 from tumortrace.app import processes
 from tumortrace.app.slide_jobs import SlideJobs
-from tumortrace.app.slide_reader import Busy, SlideReader
+from tumortrace.app.slide_reader import Busy, SlideReader, scan_apart
 from tumortrace.errors import ModelError, ServeError, SlideError
 from tumortrace.records.evaluation import ScanJob
 
@@ -255,6 +255,18 @@ def test_a_slide_is_read_by_another_process(tmp_path: Path) -> None:
             reader.facts(tmp_path / "a.png", "a")
         reader.worker.seconds = 10
         assert reader.facts(tmp_path / "a.png", "a")["width"] == 400
+
+
+def test_a_slide_that_ends_the_process_does_not_end_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that dies over a file takes the reader or the scanner with it, and leaves a line."""
+    (tmp_path / "dying.py").write_text("import os, sys\nsys.stdin.readline()\nos._exit(7)\n")
+    (tmp_path / "a.svs").write_bytes(b"II*\0")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("tumortrace.app.workers.MODULE", "dying")
+    with SlideReader() as reader, pytest.raises(SlideError, match="makes its reader fail"):
+        reader.facts(tmp_path / "a.svs", "a.svs")
+    told = scan_apart({"slide": str(tmp_path / "a.svs")}, lambda *_: None, threading.Event())
+    assert told == {"cause": "the slide made the scan fail", "remedy": "copy or convert the slide again"}
 
 
 def test_memory_of_the_reading_process_is_bounded(tmp_path: Path) -> None:
