@@ -14,6 +14,8 @@ from tumortrace.models.views import Views
 
 POOLINGS = ("flatten", "average", "centre")
 
+_FLAT = 0.01  # variance within an image, in units of that among all, below which noise is not blown up
+
 
 class Dropout(nn.Dropout):
     """torch's dropout, whose draws may come from a source of its own, so that streams do not share one.
@@ -42,6 +44,41 @@ def drawing_from(generator: torch.Generator, network: nn.Module) -> Iterator[Non
     finally:
         for layer in layers:
             layer.generator = None
+
+
+class InstanceBatchNorm(nn.Module):
+    """Batch norm, after which half of the channels are standardised within each image too.
+
+    What stain and light change about an image as a whole is gone from that half; the other half still tells it. After
+    Pan et al. (2018), "Two at once: enhancing learning and generalization capacities via IBN-Net"; batch norm comes
+    first here, since sums of squares lose no digits then where they are taken in bfloat16.
+
+    Args:
+        channels: Channels C of inputs and outputs of shape (N, C, H, W).
+
+    Example:
+        >>> normed = InstanceBatchNorm(4)(torch.randn(8, 4, 6, 6) + torch.arange(8.0).view(8, 1, 1, 1))
+        >>> normed[:, :2].mean((2, 3)).abs().max().item() < 1e-5, normed[:, 2:].mean((2, 3)).abs().max().item() > 1
+        (True, True)
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.batch = nn.BatchNorm2d(channels, affine=False)
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("within", torch.arange(channels) < channels // 2, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = self.batch(x).flatten(2).transpose(1, 2)
+        ones = pixels.new_ones(len(pixels), 1, pixels.shape[1])
+        # sums as products of matrices: several times as fast on CPUs as reductions over part of the channels
+        mean = torch.bmm(ones, pixels).float() / pixels.shape[1]
+        variance = (torch.bmm(ones, pixels * pixels).float() / pixels.shape[1] - mean * mean).clamp_min(0)
+        factor = torch.where(self.within, torch.rsqrt(variance + _FLAT), 1.0) * self.weight
+        offset = self.bias - torch.where(self.within, mean, 0.0) * factor
+        scaled = torch.addcmul(offset.to(pixels.dtype), pixels, factor.to(pixels.dtype))
+        return scaled.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 class CentreAttention(nn.Module):

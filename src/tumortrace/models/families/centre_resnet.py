@@ -8,16 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.models.architecture import ARCHITECTURES, Network
-from tumortrace.models.layers import Dropout, build_pooling, features_of
+from tumortrace.models.layers import Dropout, InstanceBatchNorm, build_pooling, features_of
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch norm around a shortcut. He et al. (2016), "Deep residual learning"."""
 
-    def __init__(self, channels: int, wide: int, stride: int) -> None:
+    def __init__(self, channels: int, wide: int, stride: int, instance: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, wide, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(wide)
+        self.norm1 = _norm(wide, instance)
         self.conv2 = nn.Conv2d(wide, wide, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(wide)
         nn.init.zeros_(self.norm2.weight)  # each block starts as the identity
@@ -34,14 +34,21 @@ class ResidualBlock(nn.Module):
         return functional.relu(self.shortcut(x) + self.norm2(self.conv2(y)))
 
 
+def _norm(channels: int, instance: bool) -> nn.Module:
+    return InstanceBatchNorm(channels) if instance else nn.BatchNorm2d(channels)
+
+
 class CentreResNet(Network):
     """Stem of stride 2, stages of residual blocks, pooling that weighs the centre, dropout, one logit.
 
     Args:
         input_size: Height and width in pixels.
         stem: Channels of the stem, a 4x4 convolution of stride 2.
-        widths: Channels of each stage; every stage begins with stride 2.
+        widths: Channels of each stage.
         depths: Residual blocks of each stage.
+        strides: Of the first block of each stage; None for 2 everywhere.
+        instance: How many of the first parts, the stem being one, have `InstanceBatchNorm` as the norm of the stem
+            and the first norm of their blocks.
         dropout: Share of pooled features dropped in training, in [0, 1).
         pooling: "centre", "average" or "flatten", see `build_pooling`.
     """
@@ -54,14 +61,17 @@ class CentreResNet(Network):
         depths: Sequence[int] = (2, 2),
         dropout: float = 0.2,
         pooling: str = "centre",
+        strides: Sequence[int] | None = None,
+        instance: int = 0,
     ) -> None:
         super().__init__()
-        stem_layers = [nn.Conv2d(3, stem, 4, 2, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()]
+        stem_layers = [nn.Conv2d(3, stem, 4, 2, 1, bias=False), _norm(stem, instance > 0), nn.ReLU()]
         blocks: list[nn.Module] = []
         channels = stem
-        for wide, depth in zip(widths, depths, strict=True):
+        stages = zip(widths, depths, strides or [2] * len(widths), strict=True)
+        for number, (wide, depth, stride) in enumerate(stages, 1):
             for index in range(depth):
-                blocks.append(ResidualBlock(channels, wide, 2 if index == 0 else 1))
+                blocks.append(ResidualBlock(channels, wide, stride if index == 0 else 1, number < instance))
                 channels = wide
         self.body = nn.Sequential(*stem_layers, *blocks)
         height, width = features_of(self.body, input_size)[2:]
