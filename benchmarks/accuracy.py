@@ -62,7 +62,9 @@ class Arm:
         return train(whole(folder), recipe=self.recipe, changes=changes, out=out, resolution=RESOLUTION)
 
 
+COARSE = "model.arguments={stem: 32, widths: [64, 128], depths: [2, 2], dropout: 0.1}"
 VARIED = (
+    COARSE,
     "augmentation={symmetries: true, rotation: 45, zoom: [0.85, 1.18], shift: 0.04, fill: reflect, stain: 0.07, "
     "brightness: [0.7, 1.35], blur: [0.1, 1.0], blur_probability: 0.1, mixup: 0.2}",
     "model.arguments.dropout=0.2",
@@ -77,21 +79,24 @@ INVARIANT = (
 ARMS = {
     "tumortrace-fast": Arm("tumortrace-fast"),
     "tumortrace": Arm("tumortrace"),
-    "more stain": Arm("tumortrace-fast", ("augmentation.stain=0.05",), "8 epochs, stain jitter .05"),
-    "varied": Arm("tumortrace", (*VARIED, "epochs=44"), "44 epochs of varied colours, light, shapes; mixup"),
+    "tumortrace-best": Arm("tumortrace-best"),
+    "batch norm alone": Arm("tumortrace", (COARSE,), "half the resolution inside, no channels normed by image"),
+    "batch norm alone, 8 epochs": Arm("tumortrace-fast", (COARSE,), "the same"),
+    "less stain": Arm("tumortrace-fast", (COARSE, "augmentation.stain=0.02"), "the same, stain jitter .02"),
+    "varied": Arm("tumortrace", (*VARIED, "epochs=44"), "batch norm alone, 44 epochs of varied colours, light, shapes; mixup"),
     "AdamW": Arm(
         "tumortrace",
-        ("optimiser={name: adamw, lr: 0.002, weight_decay: 0.05}", "epochs=8", "augmentation.stain=0.02"),
-        "`tumortrace-fast` with AdamW for Muon",
+        (COARSE, "optimiser={name: adamw, lr: 0.002, weight_decay: 0.05}", "epochs=8", "augmentation.stain=0.02"),
+        "the same, AdamW for Muon",
     ),
     "light": Arm(
         "tumortrace",
-        ("augmentation={symmetries: true, stain: 0.08, brightness: [0.7, 1.35]}",),
-        "more stain jitter, .08, and light, .7 to 1.35",
+        (COARSE, "augmentation={symmetries: true, stain: 0.08, brightness: [0.7, 1.35]}"),
+        "batch norm alone, more stain jitter, .08, and light, .7 to 1.35",
     ),
     "invariant": Arm("tumortrace", (*INVARIANT, "epochs=40", "stopping.patience=40"), "equivariant network, 40 epochs"),
 }
-TOLD = ("tumortrace-fast", "tumortrace", "light")
+TOLD = ("tumortrace-fast", "tumortrace", "batch norm alone")
 
 
 def labels(folder: Path) -> Path:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
+from torch.nn import functional
 
 from tumortrace.errors import ModelError
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.architecture import ARCHITECTURES, Network, build_network, count_parameters, freeze
 from tumortrace.models.bundle import Model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
-from tumortrace.models.layers import CentreAttention, CentrePooling, build_head
+from tumortrace.models.layers import CentreAttention, CentrePooling, InstanceBatchNorm, build_head
 from tumortrace.models.ood import embedding
 
 
@@ -177,3 +178,34 @@ def test_an_ensemble_is_the_mean_probability() -> None:
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     parts = [torch.sigmoid(first(images)), torch.sigmoid(second((images[..., 8:56, 8:56] - mean) / deviation))]
     torch.testing.assert_close(torch.sigmoid(network(images)), (parts[0] + parts[1]) / 2)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_half_of_the_channels_are_standardised_within_each_image(layout: torch.memory_format) -> None:
+    """As torch's batch norm, and its instance norm on the first half; in use by the running statistics."""
+    torch.manual_seed(0)
+    norm = InstanceBatchNorm(6)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    for step in range(3):
+        images = (torch.randn(5, 6, 4, 7) * 3 + step).contiguous(memory_format=layout)
+        after = functional.batch_norm(images, None, None, training=True)
+        after[:, :3] = functional.instance_norm(after[:, :3], eps=0.01)
+        expected = after * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
+        torch.testing.assert_close(norm(images), expected)
+    norm.eval()
+    after = functional.batch_norm(images, norm.batch.running_mean, norm.batch.running_var)
+    after[:, :3] = functional.instance_norm(after[:, :3], eps=0.01)
+    expected = after * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
+    torch.testing.assert_close(norm(images), expected)
+    torch.testing.assert_close(norm(images[:1]), expected[:1])
+
+
+def test_instance_norm_begins_with_the_stem() -> None:
+    """So many parts have it, and light and contrast of an image as a whole are gone from half of what they make."""
+    for instance in range(4):
+        network = build_network("centre-resnet", (32, 32), {"strides": [1, 2], "instance": instance})
+        places = [name for name, part in network.named_modules() if isinstance(part, InstanceBatchNorm)]
+        wanted = ["body.1", "body.3.norm1", "body.4.norm1", "body.5.norm1", "body.6.norm1"]
+        assert places == wanted[: max(0, 2 * instance - 1)]
+        assert network.maps(torch.rand(2, 3, 32, 32)).shape == (2, 128, 8, 8)

@@ -27,7 +27,7 @@ BENT = Calibrator(method="isotonic", slope=0.7, knots=(-1.0, 0.2, 0.9), values=(
 SWAPPED = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4), "bgr": True}
 SMALL: dict[str, dict[str, Any]] = {
     "backbone": {"body": "resnet10t"},
-    "centre-resnet": {"stem": 8, "widths": [8, 16], "depths": [1, 1]},
+    "centre-resnet": {"stem": 8, "widths": [8, 16], "depths": [1, 1], "strides": [1, 2], "instance": 2},
     "ensemble": {
         "members": [
             {"name": "plain-cnn", "preprocessing": {"size": 24}, "arguments": {"blocks": [4]}},

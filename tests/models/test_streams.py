@@ -75,7 +75,7 @@ def test_predictions_in_streams_are_those_of_one_thread(monkeypatch: pytest.Monk
     """The same logits in the same order, to the last bit, from several batches."""
     monkeypatch.setattr("tumortrace.models.bundle.prediction_batch", lambda size: 8)
     images = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
-    small = model("centre-resnet", {"stem": 8, "widths": [8], "depths": [1]})
+    small = model("centre-resnet", {"stem": 8, "widths": [8], "depths": [1], "instance": 2})
     together = small.embedded(images, np.arange(50)[::-1])
     torch.set_num_threads(1)
     alone = small.embedded(images, np.arange(50)[::-1])

@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from lightning_fabric import Fabric
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from tests.conftest import SMALL, renew_no_part
 from tumortrace import ensemble, load_model, open_cohort, resume_ensemble, train, train_members
@@ -21,8 +24,12 @@ from tumortrace.cli.main import run as command
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RunError
 from tumortrace.evaluation.split_record import split_record
+from tumortrace.models.architecture import build_network
+from tumortrace.models.description import Architecture
 from tumortrace.training import ensemble as joining
 from tumortrace.training import experiment, finish
+from tumortrace.training.recipe import load_recipe
+from tumortrace.training.stage import Descent, stages_of
 
 # The process ends without warning when a checkpoint of the second member has been written.
 KILLED = """
@@ -184,3 +191,25 @@ def test_too_few_members_are_refused(tissue: Path, tmp_path: Path, capsys: pytes
     assert command(["train", str(tissue), "--members", "2", "--set", "splits={train: 1}", "-o", str(tmp_path)]) == 1
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("positive", [(), (True, False, True)])
+def test_members_that_are_trained_together_learn_each_for_itself(positive: tuple[bool, ...]) -> None:
+    """Their gradients are those of each alone; what is told of the batch is the mean of their probabilities."""
+    members = [{"name": "plain-cnn", "arguments": {"blocks": [4]}}] * 2
+    recipe = load_recipe("cnn-64").model_copy(update={"model": Architecture(name="ensemble", arguments={})})
+    network = build_network("ensemble", (16, 16), {"members": members}, positive)
+    descent = Descent(network, recipe, Fabric(accelerator="cpu"), stages_of(recipe)[0], head_alone=False)
+    images, labels = torch.rand(6, 3, 16, 16), torch.tensor([0, 1, 1, 0, 0, 1])
+    learners, logits = descent.forward(0, images, torch.Generator())
+    measure = cross_entropy if positive else lambda z, y: binary_cross_entropy_with_logits(z.view(-1), y.float())
+    gradients = iter(descent.gradients(torch.stack([measure(one, labels) for one in learners]).sum()))
+    probabilities = []
+    for member, _ in network.members():
+        alone = member(images)
+        for expected in torch.autograd.grad(measure(alone, labels), list(member.parameters())):
+            torch.testing.assert_close(next(gradients), expected)
+        probabilities.append(alone.softmax(1) if positive else alone.sigmoid())
+    mean = (probabilities[0] + probabilities[1]) / 2
+    torch.testing.assert_close(logits.softmax(1) if positive else logits.view(-1).sigmoid(), mean)
+    assert not logits.requires_grad

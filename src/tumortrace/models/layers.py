@@ -71,7 +71,7 @@ class InstanceBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = self.batch(x).flatten(2).transpose(1, 2)
-        ones = pixels.new_ones(len(pixels), 1, pixels.shape[1])
+        ones = pixels.new_ones(pixels.shape[0], 1, pixels.shape[1])
         # sums as products of matrices: several times as fast on CPUs as reductions over part of the channels
         mean = torch.bmm(ones, pixels).float() / pixels.shape[1]
         variance = (torch.bmm(ones, pixels * pixels).float() / pixels.shape[1] - mean * mean).clamp_min(0)

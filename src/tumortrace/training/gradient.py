@@ -255,16 +255,17 @@ class GradientLearner:
             pixels = self.recipe.augmentation(self.recipe.preprocessing.pixels(inputs), generator)
             pixels, targets = self.recipe.augmentation.mix(pixels, targets, generator)
             inputs = self.recipe.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
-        logits = self.descent.forward(part, inputs, generator)
+        learners, logits = self.descent.forward(part, inputs, generator)
         if self.training.positive:
-            loss = class_loss(logits, targets, self.recipe.loss, self.shares)
+            losses = [class_loss(one, targets, self.recipe.loss, self.shares) for one in learners]
             logits = self.together.of(logits.detach())
         else:
-            loss = binary_loss(logits.view(-1), targets, self.recipe.loss, self.share)
-        gradients = self.descent.gradients(loss)
+            losses = [binary_loss(one.view(-1), targets, self.recipe.loss, self.share) for one in learners]
+        loss = torch.stack(losses)
+        gradients = self.descent.gradients(loss.sum())
         labels = torch.from_numpy(self.training.labels[rows]).to(self.device, non_blocking=True)
         outputs = torch.stack([logits.detach().view(-1), labels], 1)
-        return Part(loss.detach(), outputs, gradients)
+        return Part(loss.detach().mean(), outputs, gradients)
 
     def _require_number(self, loss: float, step: int) -> None:
         if not math.isfinite(loss):

@@ -101,12 +101,18 @@ class Descent:
         for network in self.networks:
             train_unfrozen(network, self.stage.freeze)
 
-    def forward(self, part: int, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Logits of a part of a batch; parts may run at the same time."""
+    def forward(self, part: int, inputs: Tensor, generator: torch.Generator) -> tuple[list[Tensor], Tensor]:
+        """Logits of a part of a batch, of each network that learns for itself and of all; parts may run side by side.
+
+        The members of an ensemble learn each for itself: what they have in common are the images.
+        """
         network = self.networks[part]
         with self.fabric.autocast(), drawing_from(generator, network):
-            logits: Tensor = network.top(inputs) if self.head_alone else network(inputs)
-        return logits.float()
+            if self.head_alone or len(network.members()) == 1:
+                logits: Tensor = (network.top(inputs) if self.head_alone else network(inputs)).float()
+                return [logits], logits
+            several = network.features(inputs)
+            return [member.float() for member in several.unbind(1)], network.top(several.detach()).float()
 
     def gradients(self, loss: Tensor) -> list[Tensor | None]:
         """Of what learns, in its order; nothing is added up in the parameters themselves."""
