@@ -62,6 +62,8 @@ class InstanceBatchNorm(nn.Module):
         (True, True)
     """
 
+    within: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.batch = nn.BatchNorm2d(channels, affine=False)
