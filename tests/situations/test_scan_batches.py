@@ -83,7 +83,7 @@ def test_what_several_slides_show_is_one_line(tmp_path: Path, capsys: pytest.Cap
     assert "note: 4 slides: one bit per pixel (bit0, bit1, bit2, ...)" in said
     stated = [line for line in said if "which was taken" in line]
     assert len(stated) == 1
-    assert stated[0].startswith("note: 7 slides: such as the slide states 0.5 um/px, which was taken")
+    assert stated[0].startswith("note: 7 slides: for example the slide states 0.5 um/px, which was taken")
     assert "one bit per pixel" in record(tmp_path / "out" / "bit2").notes
     assert "one bit per pixel" not in record(tmp_path / "out" / "x").notes
     assert run(["scan", "run", str(tmp_path / "s" / "bit0.png"), "-o", str(tmp_path / "out")]) == 0
