@@ -156,7 +156,7 @@ def changed(recipe: Recipe, values: dict[str, Any], where: str) -> Recipe:
 
     Example:
         >>> changed(load_recipe("tumortrace"), {"model.arguments.widths.1": 96}, "mine").model.arguments["widths"]
-        [64, 96]
+        [48, 96, 128]
     """
     document = recipe.model_dump(mode="json")
     for path, value in values.items():
