@@ -209,3 +209,21 @@ def test_instance_norm_begins_with_the_stem() -> None:
         wanted = ["body.1", "body.3.norm1", "body.4.norm1", "body.5.norm1", "body.6.norm1"]
         assert places == wanted[: max(0, 2 * instance - 1)]
         assert network.maps(torch.rand(2, 3, 32, 32)).shape == (2, 128, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("centre-resnet", {"widths": [8, 8], "depths": [1]}, "widths of 2 stages, depths of 1 stages, strides of 2"),
+        ("centre-resnet", {"strides": [1]}, "strides of 1 stages"),
+        ("equivariant-resnet", {"widths": [2], "depths": [1, 1]}, "widths of 1 stages, depths of 2 stages"),
+        ("centre-resnet", {"stem": -1}, "do not fit model 'centre-resnet'"),
+        ("centre-resnet", {"dropout": 3}, "do not fit model 'centre-resnet'"),
+        ("centre-resnet", {"strides": [0, 1]}, "do not fit model 'centre-resnet'"),
+        ("plain-cnn", {"blocks": [-4]}, "blocks"),
+    ],
+)
+def test_arguments_of_which_no_network_is_made_are_told(name: str, arguments: dict[str, object], told: str) -> None:
+    """One line, whatever layer refuses them."""
+    with pytest.raises(ModelError, match=told):
+        build_network(name, (32, 32), arguments)

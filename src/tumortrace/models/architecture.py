@@ -157,7 +157,7 @@ def build_network(
     builder = _builder(name)
     try:
         network = builder(input_size=input_size, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last two of torch's layers
         raise _misfit(name, arguments, error) from error
     if positive:
         network.tell_apart(positive)
@@ -179,7 +179,7 @@ def require_arguments(name: str, arguments: Mapping[str, object]) -> None:
         raise _misfit(name, arguments, error) from error
 
 
-def _misfit(name: str, arguments: Mapping[str, object], error: TypeError) -> ModelError:
+def _misfit(name: str, arguments: Mapping[str, object], error: Exception) -> ModelError:
     return ModelError(
         f"arguments {dict(arguments)} do not fit model {name!r} ({error})", remedy="look at `tumortrace models`"
     )

@@ -151,6 +151,21 @@ def build_pooling(name: str, channels: int, size: tuple[int, int]) -> tuple[nn.M
     raise ModelError(f"pooling {name!r}", expected="one of " + ", ".join(POOLINGS), remedy="choose one of these")
 
 
+def require_one_each(**values: Sequence[object]) -> None:
+    """Arguments that tell something of every stage have to be of one length.
+
+    Raises:
+        ModelError: They are not.
+    """
+    if len({len(of) for of in values.values()}) > 1:
+        raise ModelError(
+            ", ".join(f"{name} of {len(of)} stages" for name, of in values.items()),
+            where="model.arguments",
+            expected="one value of each for every stage",
+            remedy="change them together",
+        )
+
+
 class LogOdds(nn.Module):
     """The logit of all positive classes together, shape (N, 1), of the logits of K classes, shape (N, K).
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.models.architecture import ARCHITECTURES, Network
-from tumortrace.models.layers import Dropout, InstanceBatchNorm, build_pooling, features_of
+from tumortrace.models.layers import Dropout, InstanceBatchNorm, build_pooling, features_of, require_one_each
 
 
 class ResidualBlock(nn.Module):
@@ -68,8 +68,9 @@ class CentreResNet(Network):
         stem_layers = [nn.Conv2d(3, stem, 4, 2, 1, bias=False), _norm(stem, instance > 0), nn.ReLU()]
         blocks: list[nn.Module] = []
         channels = stem
-        stages = zip(widths, depths, strides or [2] * len(widths), strict=True)
-        for number, (wide, depth, stride) in enumerate(stages, 1):
+        strides = strides or [2] * len(widths)
+        require_one_each(widths=widths, depths=depths, strides=strides)
+        for number, (wide, depth, stride) in enumerate(zip(widths, depths, strides, strict=True), 1):
             for index in range(depth):
                 blocks.append(ResidualBlock(channels, wide, stride if index == 0 else 1, number < instance))
                 channels = wide

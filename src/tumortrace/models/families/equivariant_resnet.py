@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from tumortrace.images.geometry import symmetry
 from tumortrace.models.architecture import ARCHITECTURES, Network
-from tumortrace.models.layers import CentrePooling, Dropout, features_of
+from tumortrace.models.layers import CentrePooling, Dropout, features_of, require_one_each
 
 SYMMETRIES = 8
 
@@ -156,6 +156,7 @@ class EquivariantResNet(Network):
             nn.ReLU(),
         ]
         channels = stem
+        require_one_each(widths=widths, depths=depths)
         for stage, (wide, depth) in enumerate(zip(widths, depths, strict=True)):
             for index in range(depth):
                 layers.append(EquivariantBlock(channels, wide, halved=stage > 0 and index == 0))
