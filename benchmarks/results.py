@@ -182,7 +182,7 @@ def unlike_images(folder: Path, run: Path, out: Path) -> Path:
         found = pd.read_csv(file)
         groups = open_cohort(data() / "idc.csv").table["group"] if source == data() / "idc.csv" else None
         record[name] = strange(usual, found["ood_score"], groups)
-    inside = share_with_interval(usual > 1, None)
+    inside = share_with_interval(usual > 1, None).model_dump()
     write_json(out / "unlike.json", {"usual": {"n": len(usual), "outside": inside}, "sources": record})
     return out
 
@@ -194,9 +194,10 @@ def strange(usual: pd.Series, score: pd.Series, groups: pd.Series | None) -> dic
     known = None if groups is None else groups.reset_index(drop=True)
     if known is not None:  # each usual image is one by itself: its slide is not known
         table["group"] = [*(f"usual {row}" for row in range(len(usual))), *known.astype(str)]
-    entry = evaluate_table(table, 0.5)["auroc"]
+    entry = evaluate_table(table, 0.5)["auroc"].model_dump()
+    outside = share_with_interval(score > 1, known).model_dump()
     groups_named = None if known is None else int(known.nunique())
-    return {"n": len(score), "groups": groups_named, "auroc": entry, "outside": share_with_interval(score > 1, known)}
+    return {"n": len(score), "groups": groups_named, "auroc": entry, "outside": outside}
 
 
 def labels(folder: Path) -> Path:
