@@ -84,15 +84,17 @@ ARMS = {
         "tumortrace-fast", ("batch_size=128",), "`tumortrace-fast`, of which batch norm sees 64 at a time, not 32"
     ),
     "batch norm alone": Arm("tumortrace", (COARSE,), "half the resolution inside, no channels normed by image"),
-    "batch norm alone, 8 epochs": Arm("tumortrace-fast", (COARSE,), "the same"),
-    "less stain": Arm("tumortrace-fast", (COARSE, "augmentation.stain=0.02"), "the same, stain jitter .02"),
+    "batch norm alone, 8 epochs": Arm("tumortrace-fast", (COARSE,), "`tumortrace-fast` with batch norm alone"),
+    "less stain": Arm(
+        "tumortrace-fast", (COARSE, "augmentation.stain=0.02"), "the fast one with batch norm alone, stain jitter .02"
+    ),
     "varied": Arm(
         "tumortrace", (*VARIED, "epochs=44"), "batch norm alone, 44 epochs of varied colours, light, shapes; mixup"
     ),
     "AdamW": Arm(
         "tumortrace",
         (COARSE, "optimiser={name: adamw, lr: 0.002, weight_decay: 0.05}", "epochs=8", "augmentation.stain=0.02"),
-        "the same, AdamW for Muon",
+        "the fast one with batch norm alone, AdamW for Muon",
     ),
     "light": Arm(
         "tumortrace",

@@ -20,7 +20,7 @@ from tumortrace.images.reference import ImageRef
 from tumortrace.inference.patches import Patches, open_patches
 from tumortrace.inference.unseen import open_data, predictions_table, provenance
 from tumortrace.models.bundle import Model, load_model
-from tumortrace.models.precision import SAMPLE, Asked, choose
+from tumortrace.models.precision import Asked, choose, sampled
 from tumortrace.models.runtimes import Backend
 from tumortrace.records.command import command_line
 from tumortrace.records.evaluation import Precision, PredictRecord
@@ -97,8 +97,7 @@ def predict(
     if model.runtime is not None and not isinstance(run, Model):
         notes.append(f"{model.runtime.name} computes, from the exported file; --backend torch has torch do it")
     sound, store = patches.store.sound, patches.store
-    some = sound[np.unique(np.linspace(0, len(sound) - 1, SAMPLE).astype(int))] if len(sound) else sound
-    how = choose(model, precision, len(sound), lambda: [store.images[some]])
+    how = choose(model, precision, len(sound), lambda: [store.images[sound[sampled(len(sound))]]])
     notes += [how.line] if how.line else []
     computing = model.at("bf16") if how.taken == "bf16" else model
     said = computing.assess(store.images, sound, description="predicting")

@@ -41,7 +41,7 @@ def choose(model: Model, asked: Asked, images: int, sample: Callable[[], Iterabl
         asked: "fp32", "bf16", or "auto": bfloat16 where the hardware multiplies it, there are at least `FEWEST` images,
             it is quicker, and of a sample at most 1 in 500 calls differ and no probability by more than .02.
         images: How many there are.
-        sample: Gives some `SAMPLE` of them in batches, as `Model.assess` takes them.
+        sample: Gives those that `sampled` tells, in batches as `Model.assess` takes them.
 
     Raises:
         ModelError: bfloat16 is asked for where there is none.
@@ -68,6 +68,16 @@ def choose(model: Model, asked: Asked, images: int, sample: Callable[[], Iterabl
     if faster < _FASTER:
         return Precision(taken="fp32", why=f"bfloat16 is {faster:.2g} times as fast", faster=faster)
     return _compared(model, sample(), faster)
+
+
+def sampled(count: int) -> np.ndarray:
+    """Which of so many images `choose` is to be shown, evenly spread.
+
+    Example:
+        >>> sampled(3).tolist(), len(sampled(10_000)), sampled(0).tolist()
+        ([0, 1, 2], 512, [])
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(int))
 
 
 def possible(model: Model, asked: Asked) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
-from tumortrace.models.precision import SAMPLE, Asked, choose, possible
+from tumortrace.models.precision import Asked, choose, possible, sampled
 from tumortrace.records.evaluation import Precision, ScanRecord
 from tumortrace.records.files import write_text
 from tumortrace.records.journal import Journal
@@ -308,7 +308,7 @@ def _pictures_of(
     slide: Slide, size: tuple[int, int], level: int, at_once: int, tiles: pd.DataFrame
 ) -> Iterator[np.ndarray]:
     """Pictures of a sample of tiles, evenly spread, some at once."""
-    some = tiles.iloc[np.unique(np.linspace(0, len(tiles) - 1, SAMPLE).astype(int))]
+    some = tiles.iloc[sampled(len(tiles))]
     with closing(read_tiles(slide, some, size, ahead=2 * at_once, level=level)) as pictures:
         while batch := list(islice(pictures, at_once)):
             yield np.stack(batch)

@@ -11,6 +11,10 @@ from tumortrace.models.architecture import ARCHITECTURES, Network
 from tumortrace.models.layers import Dropout, InstanceBatchNorm, build_pooling, features_of, require_one_each
 
 
+def _norm(channels: int, instance: bool) -> nn.Module:
+    return InstanceBatchNorm(channels) if instance else nn.BatchNorm2d(channels)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch norm around a shortcut. He et al. (2016), "Deep residual learning"."""
 
@@ -32,10 +36,6 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = functional.relu(self.norm1(self.conv1(x)))
         return functional.relu(self.shortcut(x) + self.norm2(self.conv2(y)))
-
-
-def _norm(channels: int, instance: bool) -> nn.Module:
-    return InstanceBatchNorm(channels) if instance else nn.BatchNorm2d(channels)
 
 
 class CentreResNet(Network):
