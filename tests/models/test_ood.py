@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from scipy.linalg import logm
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
@@ -18,7 +19,7 @@ from tumortrace import load_model, open_cohort
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import ModelError
 from tumortrace.models.bundle import Model
-from tumortrace.models.ood import energy, fit_ood_detector, likeness_features
+from tumortrace.models.ood import MOMENTS, OodDetector, colours, energy, fit_ood_detector, likeness_features
 from tumortrace.records.files import sha256
 
 
@@ -28,8 +29,15 @@ def features(seed: int, n: int = 300, d: int = 12) -> np.ndarray:
 
 
 def alike(values: np.ndarray) -> np.ndarray:
-    """With one contrast for all, which then counts for nothing."""
-    return np.column_stack([values, np.zeros(len(values))])
+    """With one colour for all, which then counts for nothing."""
+    return np.column_stack([values, np.zeros((len(values), MOMENTS))])
+
+
+def moments(pixels: np.ndarray) -> np.ndarray:
+    """Means and covariances of images of shape (N, 3, h, w), as NumPy has them."""
+    channels = pixels.reshape(len(pixels), 3, -1).astype(np.float64)
+    covariances = np.stack([np.cov(one, bias=True) for one in channels])
+    return np.column_stack([channels.mean(2), covariances[:, *np.triu_indices(3)]])
 
 
 def mahalanobis(fitted_to: np.ndarray, new: np.ndarray, directions: int) -> np.ndarray:
@@ -48,6 +56,7 @@ def test_the_distance_is_mahalanobis_with_scikit_learns_covariance(directions: i
     """Shrunk as Ledoit and Wolf do; beyond the directions that are kept, with one variance for all."""
     detector = fit_ood_detector(alike(features(1)), directions)
     assert detector is not None
+    assert detector.colour is None
     new = features(2)
     np.testing.assert_allclose(detector.distance(new), mahalanobis(features(1), new, min(directions, 12)), rtol=1e-3)
     assert np.sqrt((detector.distance(features(1)) ** 2).mean()) == pytest.approx(1, abs=0.2)
@@ -65,33 +74,90 @@ def test_more_features_than_images_still_make_a_distance() -> None:
     stirred = new.copy()
     stirred[:, 7] = 0.01
     np.testing.assert_allclose(detector.distance(stirred), detector.distance(new), rtol=0.1)
-    assert fit_ood_detector(np.ones((10, 3))) is None
+    assert fit_ood_detector(np.ones((10, 12))) is None
     assert fit_ood_detector(values[:1]) is None
 
 
-def test_little_contrast_is_beyond_the_limit_whatever_the_features_say() -> None:
-    """From what one training image in two hundred lies below; features count as before, and much contrast does not."""
-    contrast = np.random.default_rng(5).normal(-2, 0.3, 300)
-    detector, plain = (fit_ood_detector(np.column_stack([features(1), last])) for last in (contrast, 0 * contrast))
+def tissue_like(seed: int, count: int = 400) -> np.ndarray:
+    """Pixels of two dyes of varying strength, shape (count, 3, 8, 8), range [0, 1]."""
+    random = np.random.default_rng(seed)
+    strength = random.gamma(4, 0.25, (count, 2, 1)) * random.gamma(2, 0.5, (count, 2, 64))
+    dyes = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
+    density = np.einsum("nkp,kc->ncp", strength, dyes) + random.normal(0, 0.02, (count, 3, 64))
+    return np.exp(-0.5 * np.maximum(density, 0)).reshape(count, 3, 8, 8)
+
+
+def measured_of(pixels: np.ndarray, seed: int) -> np.ndarray:
+    """What is measured of pixels whose features say nothing."""
+    values = np.random.default_rng(seed).normal(size=(len(pixels), 5))
+    return np.column_stack([values, moments(pixels)])
+
+
+def test_strange_colours_are_beyond_the_limit_whatever_the_features_say() -> None:
+    """Another dye, exchanged channels, no colour, no contrast; usual ones of another draw are not."""
+    detector = fit_ood_detector(measured_of(tissue_like(1), 1))
     assert detector is not None
-    assert plain is not None
-    np.testing.assert_array_equal(detector.distance(features(2)), plain.distance(features(2)))
-    usual = np.repeat(features(1).mean(0)[None], 3, 0)
-    lowest = np.quantile(contrast, 0.005)
-    score = detector.score(np.column_stack([usual, [lowest + 0.01, 2 * lowest - contrast.mean(), 9]]), limit=2.0)
-    np.testing.assert_allclose(score, [0, 2, 0], atol=1e-3)
-    both = np.column_stack([features(2), np.full(300, contrast.mean())])
-    np.testing.assert_allclose(detector.score(both, limit=2.0), plain.distance(features(2)) / 2, atol=1e-3)
-    np.testing.assert_allclose(detector.score(features(2), limit=2.0), plain.distance(features(2)) / 2)
+    limit = float(np.quantile(detector.distance(measured_of(tissue_like(2), 2)), 0.99))
+    usual = tissue_like(3)
+
+    def outside(pixels: np.ndarray) -> float:
+        return float((detector.score(measured_of(pixels, 3), limit) > 1).mean())
+
+    assert outside(usual) < 0.05
+    assert outside(usual[:, ::-1]) > 0.9
+    assert outside(usual.mean(1, keepdims=True).repeat(3, 1)) == 1
+    assert outside(0.93 + 0.02 * (usual - usual.mean((2, 3), keepdims=True))) == 1
 
 
-def test_the_contrast_of_an_image_is_its_spread_over_places() -> None:
-    """The mean of the channels' standard deviations as NumPy has it; a flat image has the least there is."""
-    pixels = torch.rand(3, 3, 6, 5)
+def test_features_and_colour_count_alike() -> None:
+    """Root mean square of the two distances, each as scikit-learn's covariance has it."""
+    known, new = (measured_of(tissue_like(seed), seed) for seed in (1, 2))
+    detector = fit_ood_detector(known)
+    assert detector is not None
+    assert detector.floor is not None
+    floor = float(detector.floor[0])
+    assert floor == pytest.approx(3e-4 * known[:, [8, 11, 13]].mean())
+    by_features = mahalanobis(known[:, :5], new[:, :5], 64)
+    by_colour = mahalanobis(colours(known[:, 5:], floor), colours(new[:, 5:], floor), 64)
+    expected = np.sqrt((by_features**2 + by_colour**2) / 2)
+    np.testing.assert_allclose(detector.distance(new), expected, rtol=1e-3)
+    np.testing.assert_allclose(detector.score(new, limit=2.0), expected / 2, rtol=1e-3)
+
+
+def test_colours_are_means_and_the_logarithm_of_the_covariance() -> None:
+    """As scipy has the logarithm; of a flat image it is that of the floor."""
+    pixels, floor = tissue_like(4, 20), 1e-3
+    known = moments(pixels)
+    for row, one in zip(colours(known, floor), pixels.reshape(20, 3, -1), strict=True):
+        expected = logm(np.cov(one, bias=True) + floor * np.eye(3))
+        np.testing.assert_allclose(row[:3], one.mean(1))
+        np.testing.assert_allclose(row[3:], expected[np.triu_indices(3)], atol=1e-6)
+    flat = colours(np.array([[0.5, 0.6, 0.7, 0, 0, 0, 0, 0, 0]]), floor)[0]
+    np.testing.assert_allclose(flat, [0.5, 0.6, 0.7, np.log(floor), 0, 0, np.log(floor), 0, np.log(floor)])
+
+
+def test_moments_of_colour_are_numpys() -> None:
+    """Means and covariances over places, beside the features' own means."""
+    pixels = torch.rand(3, 3, 6, 5, generator=torch.Generator().manual_seed(0))
     pixels[2] = 0.7
-    measured = likeness_features(torch.ones(3, 4, 2, 2), pixels)[:, -1].numpy()
-    np.testing.assert_allclose(measured[:2], np.log(pixels[:2].numpy().std((2, 3)).mean(1)), rtol=1e-5)
-    assert measured[2] == pytest.approx(np.log(1e-3))
+    measured = likeness_features(torch.ones(3, 4, 2, 2), pixels).numpy()
+    np.testing.assert_array_equal(measured[:, :4], 1)
+    np.testing.assert_allclose(measured[:, 4:], moments(pixels.numpy()), atol=1e-6)
+
+
+def test_contrast_counts_in_bundles_of_before() -> None:
+    """Far below the usual one it is beyond the limit, by moments of now or by a graph exported then."""
+    plain = fit_ood_detector(alike(features(1)))
+    assert plain is not None
+    detector = OodDetector(plain.features, contrast=np.array([-2, 0.5], np.float32))
+    usual = np.repeat(features(1).mean(0)[None], 3, 0)
+    contrast = np.array([-2.4, -3.0, 9.0])
+    then = np.column_stack([usual, contrast])
+    np.testing.assert_allclose(detector.score(then, limit=2.0), [0, 2, 0], atol=1e-3)
+    now = alike(usual)
+    now[:, [15, 18, 20]] = np.exp(2 * contrast)[:, None]
+    np.testing.assert_allclose(detector.score(now, limit=2.0), [0, 2, 0], atol=1e-3)
+    np.testing.assert_allclose(detector.score(features(2), limit=2.0), plain.features.distance(features(2)) / 2)
 
 
 def test_energy_of_one_logit_is_largest_where_the_network_is_undecided() -> None:
@@ -155,10 +221,7 @@ def test_a_turned_patch_is_as_strange(model: Model, unseen: np.ndarray) -> None:
 
 
 def test_the_record_has_the_scores_of_the_bundle(small_run: Path, model: Model, tissue: Path) -> None:
-    """predictions.csv holds what the reloaded model says; 99 in 100 of those that set the limit are within it.
-
-    Those are beyond it besides that have less contrast than all but one in two hundred training images.
-    """
+    """predictions.csv holds what the reloaded model says; 99 in 100 of those that set the limit are within it."""
     table = pd.read_csv(small_run / "predictions.csv", dtype={"id": str})
     cohort = open_cohort(tissue)
     rows = cohort.table.reset_index().set_index("id").loc[table["id"], "index"].to_numpy()
@@ -169,9 +232,8 @@ def test_the_record_has_the_scores_of_the_bundle(small_run: Path, model: Model, 
     assert model.detector is not None
     assert model.info.ood is not None
     assert np.quantile(model.detector.distance(features), 0.99) == pytest.approx(model.info.ood.limit, rel=1e-4)
-    flat = features[:, -1] < np.float64(model.detector.contrast[0]) - model.detector.contrast[1]
     far = model.detector.distance(features) > model.info.ood.limit
-    np.testing.assert_array_equal(table.loc[setting, "ood_score"] > 1, flat | far)
+    np.testing.assert_array_equal(table.loc[setting, "ood_score"] > 1, far)
     record = json.loads((small_run / "distribution.json").read_text())
     share = 1 - table.loc[table["split"] == "test", "in_distribution"].mean()
     assert record["splits"]["test"]["outside"]["value"] == pytest.approx(share)
@@ -195,7 +257,7 @@ def test_a_changed_or_missing_file_is_refused(small_run: Path, tmp_path: Path) -
         load_model(bundle)
 
 
-@pytest.mark.parametrize("fault", ["shape", "variance", "name"])
+@pytest.mark.parametrize("fault", ["shape", "variance", "name", "floor", "colour"])
 def test_arrays_that_do_not_fit_are_refused(small_run: Path, tmp_path: Path, fault: str) -> None:
     """Even with the right hash."""
     bundle = changed(small_run, tmp_path)
@@ -205,6 +267,10 @@ def test_arrays_that_do_not_fit_are_refused(small_run: Path, tmp_path: Path, fau
         arrays["mean"] = arrays["mean"][:-1]
     elif fault == "variance":
         arrays["variances"] = -arrays["variances"]
+    elif fault == "floor":
+        del arrays["floor"]
+    elif fault == "colour":
+        arrays["colour.scale"] = 0 * arrays["colour.scale"]
     else:
         arrays["other"] = arrays.pop("mean")
     save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, file)

@@ -10,6 +10,7 @@ import torch
 from tumortrace.cohorts.bags import Bags
 from tumortrace.errors import ModelError
 from tumortrace.models.bundle import Model, Rows
+from tumortrace.models.ood import MOMENTS
 from tumortrace.models.runtimes import Outputs
 from tumortrace.records.progress import track
 
@@ -50,7 +51,6 @@ class BagModel(Model):
             logit, classes = self.network.from_maps(tiles), torch.empty(1, 0)
         else:
             logit, classes = self.network.with_classes(tiles)
-        # without contrast, which features have none of
         mean = bags[row].mean(0, dtype=np.float64).astype(np.float32) if embed else np.empty(0, np.float32)
-        features = np.append(mean, np.float32(0))[None] if embed else mean[None]
+        features = np.append(mean, np.zeros(MOMENTS, np.float32))[None] if embed else mean[None]  # which have no colour
         return Outputs(logit.cpu().double().numpy(), features, classes.cpu().double().numpy())

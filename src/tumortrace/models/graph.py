@@ -89,7 +89,7 @@ class ExportedGraph(nn.Module):
 
     Returns:
         Of uint8 images (N, H, W, 3): logit (uncalibrated) and probability of the positive class, float32, shape (N,),
-        and the features that `OodDetector` measures, float32, shape (N, D + 1). Of more than two classes also their
+        and the features that `OodDetector` measures, float32, shape (N, D + 9). Of more than two classes also their
         logits (uncalibrated) and probabilities, float32, shape (N, K).
     """
 

@@ -16,6 +16,7 @@ from tumortrace.models.bundle import Model, load_model
 from tumortrace.models.checkpoint import tensors_sha256
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 from tumortrace.models.device import resolve_device
+from tumortrace.models.ood import MOMENTS
 from tumortrace.models.published import wanted_by
 from tumortrace.models.weights import load_weights
 from tumortrace.training.learner import seed_everything
@@ -66,7 +67,7 @@ class Encoder:
 
     def features(self, tiles: np.ndarray) -> np.ndarray:
         """Features, float32 (N, D), of tiles, uint8 (N, *size, 3): the body's maps averaged over places and views."""
-        return self.model.embedded(tiles).features[:, :-1]  # the last is the contrast
+        return self.model.embedded(tiles).features[:, :-MOMENTS]
 
 
 def encoder_of(body: str, weights: str | None, changes: Sequence[str], device: str) -> Encoder:

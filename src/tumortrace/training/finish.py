@@ -172,7 +172,7 @@ def limits(
     chosen = rows["split"].isin(("validation", "calibration")).to_numpy()
     return OutOfDistribution(
         images=images,
-        dimensions=len(detector.mean),
+        dimensions=detector.dimensions,
         quantile=QUANTILE,
         limit=max(float(np.quantile(detector.distance(features[chosen]), QUANTILE)), 1e-6),
         energy_limit=float(np.quantile(energy(logits[chosen]), QUANTILE)),
