@@ -30,6 +30,7 @@ SINGLE: list[dict] = [
     {"crop": (0.5, 0.9)},
     {"rotation": 20, "zoom": (0.8, 1.2), "fill": "reflect"},
     {"rotation": 20, "zoom": (0.8, 1.2), "fill": 200},
+    {"rotation": 20, "shift": 0.1, "fill": "surroundings", "affine_probability": 0.8},
     {"stain": 0.1},
     {"channel_shift": 40},
     {"brightness": (0.5, 1.5)},
@@ -69,6 +70,7 @@ def test_every_augmentation_keeps_the_contract(fields: dict, shape: tuple[int, i
         {"rotation": 0, "shift": 0, "shear": 0, "zoom": [1, 1], "crop": [1, 1], "fill": 200},
         {"stain": 0, "channel_shift": 0, "hue": 0, "brightness": [1, 1], "contrast": [1, 1], "saturation": [1, 1]},
         {"blur": [0, 0], "jpeg": None, "cutout": 0, "mixup": 0},
+        {"rotation": 20, "zoom": [0.8, 1.2], "affine_probability": 0},
         {"blur": [1, 2], "blur_probability": 0, "jpeg": [50, 90], "jpeg_probability": 0, "cutout_probability": 0},
     ],
 )

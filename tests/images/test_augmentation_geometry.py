@@ -11,6 +11,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.images.geometry import Fill, affine, affine_matrix, crop_matrix, hide_squares, symmetry
+from tumortrace.images.preprocessing import Preprocessing
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -42,6 +43,39 @@ def test_affine_is_scipys(shape: tuple[int, int], fill: Fill, mode: str, level: 
     for old, new in zip(images[0], mapped[0], strict=True):
         expected = affine_transform(old.numpy(), whole, order=1, mode=mode, cval=level)
         np.testing.assert_allclose(new.numpy(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("size", "shape"), [((16, 16), (32, 32)), ((15, 12), (32, 37))])
+def test_surroundings_are_seen_where_the_centre_is_turned(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    """As scipy turns, zooms and shifts the whole about the middle of its centre, of which that is then cut out."""
+    images = torch.rand(1, 3, *shape, generator=generator(), dtype=torch.float64)
+    rotation, (right, down), zoom = 30.0, (2 / size[1], -1 / size[0]), 1.1
+    mapped = affine(images, matrix(size, rotation, (right, down), 0, (zoom, zoom)), "surroundings", size)
+    assert mapped.shape[2:] == size
+    angle, starts = np.deg2rad(rotation), [(length - side) // 2 for length, side in zip(shape, size, strict=True)]
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    middle = np.array([start + (side - 1) / 2 for start, side in zip(starts, size, strict=True)])
+    offset = middle - zoom * turn @ ((np.array(size) - 1) / 2) - turn @ [down * size[0], right * size[1]]
+    for old, new in zip(images[0], mapped[0], strict=True):
+        expected = affine_transform(old.numpy(), zoom * turn, offset, output_shape=size, order=1, mode="reflect")
+        np.testing.assert_allclose(new.numpy(), expected, atol=1e-9)
+
+
+def test_some_are_turned_and_the_others_are_the_centre_as_it_is() -> None:
+    """By `affine_probability`; without surroundings the corners of a turned centre are filled."""
+    steps, images = Preprocessing(crop=16), torch.randint(0, 256, (400, 3, 32, 32), dtype=torch.uint8)
+    augment = Augmentation(rotation=45, fill="surroundings", affine_probability=0.25)
+    pixels = augment.of(steps, images, generator())
+    plain = steps.pixels(images)
+    same = (pixels == plain).flatten(1).all(1)
+    assert pixels.shape == plain.shape
+    assert 0.65 < float(same.double().mean()) < 0.85
+    white = images.clone()
+    white[:, :, 8:24, 8:24] = 0
+    white[:, :, :8], white[:, :, 24:], white[..., :8], white[..., 24:] = 255, 255, 255, 255
+    assert float(augment.of(steps, white, generator())[~same].amax((1, 2, 3)).min()) > 0
+    filled = augment.model_copy(update={"fill": "nearest"})
+    assert float(filled.of(steps, white, generator()).max()) == 0
 
 
 def test_positive_angles_turn_counter_clockwise_and_positive_shifts_go_right_and_down() -> None:

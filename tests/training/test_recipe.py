@@ -60,6 +60,7 @@ def test_one_value_can_be_changed(change: str, check: object) -> None:
         ("augmentation.stain=[", "not valid YAML"),
         ("fine_tuning={epochs:5, lr:0.1}", "no space after a colon"),
         ("optimiser.name=lion", "optimiser.name"),
+        ("augmentation.fill=surroundings", "size leave none of"),
     ],
 )
 def test_a_wrong_change_is_refused_by_field(change: str, named: str) -> None:

@@ -15,6 +15,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 
 from tumortrace.images import colour, geometry, resampling
+from tumortrace.images.preprocessing import Preprocessing, centre
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=0, le=10)]
@@ -40,7 +41,9 @@ class Augmentation(BaseModel):
             enlarges, above 1 shows `fill` around the image.
         crop: Share of the area that is cut out somewhere and resized to the whole; torchvision's RandomResizedCrop.
         crop_ratio: Width by height of that crop, drawn evenly on a log scale.
-        fill: Around the image: "nearest" repeats its border, "reflect" mirrors it, a number of 0 to 255 is one grey.
+        fill: Around the image: "nearest" repeats its border, "reflect" mirrors it, a number of 0 to 255 is one grey,
+            and "surroundings" is what the patch shows around what `Preprocessing.crop` keeps of it.
+        affine_probability: Share of the images that rotation, shift, shear, zoom and crop change.
         stain: Strength s of stain jitter: each stain's density is multiplied by 1 + U(-4s, 4s) and shifted
             by U(-s, s). Tellez et al. (2018), "Whole-slide mitosis detection in H&E breast histology".
         channel_shift: Added to all three channels alike, 0 to 255, and clipped to the image's own range, as in Keras.
@@ -76,6 +79,7 @@ class Augmentation(BaseModel):
     crop: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (1.0, 1.0)
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     fill: geometry.Fill = "nearest"
+    affine_probability: Probability = 1.0
     stain: float = Field(default=0.0, ge=0, le=0.25)
     channel_shift: float = Field(default=0.0, ge=0, le=255)
     brightness: tuple[Factor, Factor] = (1.0, 1.0)
@@ -100,8 +104,9 @@ class Augmentation(BaseModel):
     @field_validator("fill", mode="before")
     @classmethod
     def _known_fill(cls, fill: object) -> object:
-        if fill not in ("nearest", "reflect") and not (isinstance(fill, int | float) and 0 <= fill <= 255):
-            raise ValueError("neither nearest nor reflect nor a grey of 0 to 255")
+        named = ("nearest", "reflect", "surroundings")
+        if fill not in named and not (isinstance(fill, int | float) and 0 <= fill <= 255):
+            raise ValueError("neither nearest nor reflect nor surroundings nor a grey of 0 to 255")
         return fill
 
     @property
@@ -109,18 +114,31 @@ class Augmentation(BaseModel):
         """Whether neither a call nor `mix` changes anything."""
         return not (self.mixup or any(self._acts(*fields) for fields, _ in _CHANGES))
 
-    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Augment a batch; shape, dtype, device and range are kept, and no label changes.
+    def __call__(
+        self, images: Tensor, generator: torch.Generator | None = None, size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Augment a batch; dtype, device and range are kept, and no label changes.
 
         Args:
             images: float, shape (N, 3, H, W), range [0, 1].
             generator: Source of the draws, on the images' device; None is torch's own, seeded with torch.manual_seed.
+            size: Height and width of the centre that is kept, around which "surroundings" look; None keeps the whole.
+
+        Returns:
+            Shape (N, 3, *size).
         """
-        draw = _Draw(images, generator)
+        draw = _Draw(images, generator, size or (images.shape[2], images.shape[3]))
         for fields, change in _CHANGES:
             if self._acts(*fields):
                 images = change(self, images, draw)
-        return images
+        return draw.kept(images)
+
+    def of(self, steps: Preprocessing, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """`steps.pixels` of prepared patches, augmented: uint8 (N, 3, H, W) to float32 (N, 3, h, w), range [0, 1]."""
+        if self.fill != "surroundings":
+            return self(steps.pixels(images), generator)
+        size = steps.prepared_size((images.shape[2], images.shape[3]))
+        return self(steps.model_copy(update={"crop": None}).pixels(images), generator, size)
 
     def mix(self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Mix each image, and its label, with another of the batch in a proportion of its own.
@@ -150,7 +168,7 @@ class Augmentation(BaseModel):
         """Whether one of these fields is set to something, and happens at all."""
         return any(
             getattr(self, field) != type(self).model_fields[field].default
-            and getattr(self, f"{field}_probability", 1) > 0
+            and getattr(self, _CHANCES.get(field, ""), 1) > 0
             for field in fields
         )
 
@@ -158,8 +176,13 @@ class Augmentation(BaseModel):
 class _Draw:
     """Random numbers for each image of a batch, on its device and of its type."""
 
-    def __init__(self, images: Tensor, generator: torch.Generator | None) -> None:
-        self.images, self.generator = images, generator
+    def __init__(self, images: Tensor, generator: torch.Generator | None, size: tuple[int, int]) -> None:
+        self.images, self.generator, self.size = images, generator, size
+
+    def kept(self, images: Tensor) -> Tensor:
+        """The centre that is wanted of images."""
+        rows, columns = (centre(*sides) for sides in zip(images.shape[2:], self.size, strict=True))
+        return images[:, :, rows, columns]
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Shape (N, *shape)."""
@@ -196,11 +219,16 @@ def _flip(images: Tensor, axis: int, chosen: Tensor) -> Tensor:
 def _affine(self: Augmentation, images: Tensor, draw: _Draw) -> Tensor:
     turn = draw.around_zero(self.rotation)
     shift, lean = draw.around_zero(self.shift, 2), draw.around_zero(self.shear)
-    height, width = images.shape[2:]
+    height, width = draw.size
     matrix = geometry.affine_matrix((height, width), turn, shift, lean, draw.uniform(*self.zoom, 2))
     if self._acts("crop"):
         matrix = geometry.crop_matrix(matrix, *_crop(self, width / height, draw))
-    return geometry.affine(images, matrix, self.fill)
+    if self.affine_probability == 1:
+        return geometry.affine(images, matrix, self.fill, draw.size)
+    chosen = draw.chance(self.affine_probability)
+    result = draw.kept(images).clone()
+    result[chosen] = geometry.affine(images[chosen], matrix[chosen], self.fill, draw.size)
+    return result
 
 
 def _crop(self: Augmentation, aspect: float, draw: _Draw) -> tuple[Tensor, Tensor]:
@@ -246,6 +274,10 @@ def _some(images: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) ->
     result[chosen] = change(images[chosen])
     return result
 
+
+#: By which field some of the images alone are changed.
+_CHANCES = {field: f"{field}_probability" for field in ("blur", "jpeg", "cutout")}
+_CHANCES |= dict.fromkeys(("rotation", "zoom", "crop", "shift", "shear"), "affine_probability")
 
 #: What is done, in this order, where one of the fields is set.
 _CHANGES: tuple[tuple[tuple[str, ...], Callable[[Augmentation, Tensor, _Draw], Tensor]], ...] = (

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: What lies outside the image: its border repeated, its mirror image, or one value of 0 to 255 for every channel.
-Fill = Literal["nearest", "reflect"] | float
+from tumortrace.images.preprocessing import centre
+
+#: What lies outside the image: its border repeated, its mirror image, one value of 0 to 255 for every channel, or what
+#: is there, as the image is the centre of a larger one (mirrored where that ends too).
+Fill = Literal["nearest", "reflect", "surroundings"] | float
 
 
 def symmetry(images: Tensor, index: int) -> Tensor:
@@ -79,18 +82,29 @@ def crop_matrix(matrix: Tensor, size: Tensor, centre: Tensor) -> Tensor:
     return torch.cat([linear @ torch.diag_embed(size), matrix[:, :, 2:] + linear @ centre[:, :, None]], 2)
 
 
-def affine(images: Tensor, matrix: Tensor, fill: Fill) -> Tensor:
+def affine(images: Tensor, matrix: Tensor, fill: Fill, size: tuple[int, int] | None = None) -> Tensor:
     """Resample bilinearly, once, at the places that `matrix` gives.
 
     Args:
         images: float, shape (N, C, H, W), range [0, 1].
-        matrix: See `affine_matrix`.
+        matrix: See `affine_matrix`; of the centre of `size`.
         fill: See `Fill`.
+        size: Height and width of the centre that is wanted, or None for the whole.
+
+    Returns:
+        Shape (N, C, *size).
     """
+    height, width = size or images.shape[2:]
+    shares, off = [], []
+    for length, side in zip(images.shape[:1:-1], (width, height), strict=True):
+        shares.append(side / length)
+        off.append((2 * centre(length, side).start + side) / length - 1)  # half a pixel, where the rest is odd
     theta = matrix.to(images.dtype) * images.new_tensor([1, 1, 2])  # a grid's sides measure two
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    theta = theta * images.new_tensor(shares)[:, None]
+    theta[:, :, 2] += images.new_tensor(off)
+    grid = functional.affine_grid(theta, [len(images), 1, height, width], align_corners=False)
     if isinstance(fill, str):
-        padding = {"nearest": "border", "reflect": "reflection"}[fill]
+        padding = {"nearest": "border", "reflect": "reflection", "surroundings": "reflection"}[fill]
         return functional.grid_sample(images, grid, "bilinear", padding, align_corners=False).clamp(0, 1)
     level = fill / 255
     return (functional.grid_sample(images - level, grid, "bilinear", "zeros", align_corners=False) + level).clamp(0, 1)
@@ -112,8 +126,8 @@ def hide_squares(images: Tensor, centres: Tensor, side: int) -> Tensor:
         [0.5, 0.0, 0.0, 1.0]
     """
     spans = []
-    for length, centre in zip(images.shape[2:], centres.T, strict=True):
-        first = centre[:, None] - side // 2
+    for length, middle in zip(images.shape[2:], centres.T, strict=True):
+        first = middle[:, None] - side // 2
         place = torch.arange(length, device=images.device)
         spans.append((place >= first) & (place < first + side))
     hidden = spans[0][:, None, :, None] & spans[1][:, None, None, :]

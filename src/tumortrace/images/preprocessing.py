@@ -151,7 +151,7 @@ class Preprocessing(BaseModel):
         self, images: np.ndarray, *, device: str | torch.device = "cpu"
     ) -> tuple[np.ndarray, np.ndarray]:
         """`prepare`, and a bool array (N,): whether stain normalisation was asked for and left an image as it was."""
-        rows, columns = (_centre(length, self.crop) for length in images.shape[1:3])
+        rows, columns = (centre(length, self.crop) for length in images.shape[1:3])
         images = images[:, rows, columns]
         unchanged = np.zeros(len(images), bool)
         if self.stain != "none":
@@ -173,7 +173,7 @@ class Preprocessing(BaseModel):
             float32, shape (N, 3, h, w), range [0, 1].
         """
         side = self.crop and self.crop * (self.super_resolution.scale if self.super_resolution else 1)
-        rows, columns = (_centre(length, side) for length in images.shape[-2:])
+        rows, columns = (centre(length, side) for length in images.shape[-2:])
         images = images[..., rows, columns]
         scaled = images if images.is_floating_point() else images.float() / 255
         if not self.size:
@@ -181,7 +181,7 @@ class Preprocessing(BaseModel):
         from tumortrace.images.resampling import resize  # with torch, which exported graphs do without
 
         side = self.frame or self.size
-        kept = _centre(side, self.size)
+        kept = centre(side, self.size)
         return resize(scaled, (side, side), self.filter)[..., kept, kept]
 
     @model_validator(mode="after")
@@ -200,8 +200,13 @@ class Preprocessing(BaseModel):
         return normalised.flip(1) if values.bgr else normalised
 
 
-def _centre(length: int, side: int | None) -> slice:
-    """The middle `side` pixels of a line of `length`, or all of it."""
+def centre(length: int, side: int | None) -> slice:
+    """The middle `side` pixels of a line of `length`, or all of it.
+
+    Example:
+        >>> centre(96, 64)
+        slice(16, 80, None)
+    """
     start = max(0, (length - side) // 2) if side else 0
     return slice(start, start + side if side else length)
 

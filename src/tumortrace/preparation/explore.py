@@ -175,10 +175,10 @@ def _augmented(
     ][:AUGMENTED]
     originals = np.stack([image for _, image in turns])
     prepared = np.ascontiguousarray(preprocessing.prepare(originals))
-    pixels = preprocessing.pixels(torch.from_numpy(prepared).permute(0, 3, 1, 2)).repeat_interleave(DRAWS, dim=0)
+    several = torch.from_numpy(prepared).permute(0, 3, 1, 2).repeat_interleave(DRAWS, dim=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        changed = augmentation(pixels)
+        changed = augmentation.of(preprocessing, several)
     shown = (changed.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return augmentation_figure(
         originals,

@@ -252,7 +252,7 @@ class GradientLearner:
         inputs = self.training.tensor(rows, self.device, self.recipe.tiles, generator)
         targets = torch.from_numpy(self.training.learnt(rows)).to(self.device, non_blocking=True)
         if not self.trains_head:
-            pixels = self.recipe.augmentation(self.recipe.preprocessing.pixels(inputs), generator)
+            pixels = self.recipe.augmentation.of(self.recipe.preprocessing, inputs, generator)
             pixels, targets = self.recipe.augmentation.mix(pixels, targets, generator)
             inputs = self.recipe.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
         learners, logits = self.descent.forward(part, inputs, generator)

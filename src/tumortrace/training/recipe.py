@@ -105,6 +105,11 @@ class Recipe(Part):
             raise ValueError("a probe and a learner: give one of them")
         if (self.learner is not None) != (self.model.name == "texture"):
             raise ValueError("model texture is fitted by a learner, and a learner fits model texture")
+        if self.augmentation.fill == "surroundings" and (self.preprocessing.prepares or self.preprocessing.size):
+            raise ValueError(
+                "augmentation.fill surroundings looks at pixels around preprocessing.crop, which stain, equalisation, "
+                "super_resolution and size leave none of: choose nearest, reflect or a grey, or leave these out"
+            )
         if self.takes_features:
             changed = [
                 name
