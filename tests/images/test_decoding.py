@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,7 +17,8 @@ import tifffile
 from PIL import Image
 
 from tumortrace.errors import ImageError
-from tumortrace.images.decoding import MAX_PIXELS, fit, read_image
+from tumortrace.images import decoding
+from tumortrace.images.decoding import MAX_PIXELS, fit, read_image, read_with_facts
 
 
 @pytest.fixture
@@ -231,3 +233,42 @@ def test_real_patches_are_what_pillow_reads():
     root = Path(os.environ["TUMORTRACE_DATA"])
     for file in (*sorted((root / "kaggle/train").iterdir())[:5], *sorted((root / "mri/images").iterdir())[:2]):
         assert np.array_equal(read_image(file), np.asarray(Image.open(file).convert("RGB"))), file
+
+
+PLAIN = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+TIFFS: dict[str, dict[str, Any]] = {
+    "as Pillow writes them": {},
+    "LZW, signed": {"compression": "tiff_lzw", "software": "scanner 1"},
+    "deflate, a microscope's dots per inch": {"compression": "tiff_deflate", "dpi": (50800, 50800)},
+    "a screen's dots per inch": {"dpi": (72, 72)},
+    "turned": {"tiffinfo": {274: 6}},
+    "described": {"description": "a patch"},
+    "ImageJ": {"tiffinfo": {270: "ImageJ=1.53\nunit=micron", 282: 2.0, 283: 2.0, 296: 1}},
+    "two pictures": {"save_all": True, "append_images": [Image.fromarray(PLAIN[::-1])]},
+}
+
+
+@pytest.mark.parametrize("kind", TIFFS)
+def test_plain_tiffs_are_read_as_tifffile_has_them_read(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short way for plain ones gives the same pixels and facts as the long one."""
+    Image.fromarray(PLAIN).save(tmp_path / "a.tif", **TIFFS[kind])
+    image, facts = read_with_facts(tmp_path / "a.tif")
+    monkeypatch.setattr(decoding, "_plain_tiff", lambda *_: None)
+    other, expected = read_with_facts(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image, other)
+    assert facts == expected
+
+
+def test_only_plain_tiffs_go_the_short_way(tmp_path: Path) -> None:
+    """Those whose every tag is of size, place, compression, resolution or maker; others need tifffile to tell."""
+    short = []
+    for number, (kind, options) in enumerate(TIFFS.items()):
+        Image.fromarray(PLAIN).save(tmp_path / f"{number}.tif", **options)
+        if decoding._plain_tiff(str(tmp_path / f"{number}.tif"), 10**6) is not None:
+            short.append(kind)
+    assert short == list(TIFFS)[:4]
+    for number, image in enumerate((PLAIN[..., 0], np.dstack([PLAIN, PLAIN[..., :1]]))):
+        Image.fromarray(image).save(tmp_path / f"{number}.tif")
+        assert decoding._plain_tiff(str(tmp_path / f"{number}.tif"), 10**6) is None

@@ -22,7 +22,7 @@ from tumortrace.images.depth import depth_of, to_eight_bit
 from tumortrace.images.dicom import is_dicom, read_dicom
 from tumortrace.images.parts import content_of, row_of, square_of
 from tumortrace.images.reference import ImageRef
-from tumortrace.images.tiff import MAX_PIXELS, Read, patch_resolution, read_tiff
+from tumortrace.images.tiff import COMMON, MAX_PIXELS, Read, patch_resolution, read_tiff
 from tumortrace.images.tiff_pages import is_tiff, of_a_microscope
 from tumortrace.records.stand_ins import stand_in
 
@@ -175,6 +175,8 @@ def _part(ref: ImageRef, max_pixels: int, bits: int | None) -> tuple[np.ndarray,
 
 def _decoded(path: str, max_pixels: int, slide: bool, bits: int | None, plane: int | None) -> tuple[np.ndarray, Facts]:
     read: Read | None = None
+    if is_tiff(path) and (plain := _plain_tiff(path, max_pixels)) is not None:
+        return plain
     if is_dicom(path):
         read, format = read_dicom(path, max_pixels, slide=slide, bits=bits), "DICOM"
     elif is_tiff(path):
@@ -276,8 +278,30 @@ def _with_pillow(path: str, max_pixels: int, bits: int | None) -> tuple[np.ndarr
         raise ImageError("too many pixels", where=path, expected="at most 100 megapixels") from None
 
 
+def _plain_tiff(path: str, max_pixels: int) -> tuple[np.ndarray, Facts] | None:
+    """A TIFF of one picture of 8-bit RGB with nothing to be read about it but its tags, as patches are; None of others.
+
+    It is what `read_tiff` would leave to Pillow, in a fifth of the time: that takes tifffile to find out.
+    """
+    try:
+        image = Image.open(path, formats=("TIFF",))
+    except Exception:  # what it is, is found out elsewhere
+        return None
+    with image:
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        plain = image.mode == "RGB" and not tags.next and set(tags) <= _PLAIN_TAGS
+        plain = plain and tags.get(_BITS) == (8, 8, 8) and tags.get(_PHOTOMETRIC) == 2 and tags.get(_SAMPLES) == 3
+        plain = plain and tags.get(_ORIENTATION, 1) == 1 and set(tags.get(_SAMPLE_FORMAT, (1,))) == {1}
+        if not (plain and tags.get(_COMPRESSION, 1) in COMMON and image.width * image.height <= max_pixels):
+            return None
+        return np.array(image), Facts("TIFF", origin=_origin(tags), resolution=_resolution(image))
+
+
 _KINDS = {"L": "grey", "LA": "RGBA", "P": "palette", "PA": "palette", "1": "1 bit", "I": "16 bit"}
 _ORIENTATION, _MAKER, _MODEL, _SOFTWARE = 274, 271, 272, 305  # tags of EXIF and TIFF
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339  # tags of TIFF
+# Of size, place and compression of a picture, its resolution, date, maker; not of a description, pages within, alpha.
+_PLAIN_TAGS = {*range(254, 270), *range(271, 285), 296, 305, 306, 315, 317, 318, 319, *range(322, 326), 339}
 
 
 def _facts(image: Any) -> Facts:
@@ -285,18 +309,23 @@ def _facts(image: Any) -> Facts:
     with suppress(Exception):  # damaged tags say nothing
         deep = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
         tags = image.getexif()
-        signs = (str(tags.get(tag) or "").strip("\0 ") for tag in (_MAKER, _MODEL, _SOFTWARE))
         tables = getattr(image, "quantization", None) or {}
         return Facts(
             image.format,
             "16 bit" if deep else _KINDS.get(image.mode, image.mode),
             int(tags.get(_ORIENTATION) or 1),
             getattr(image, "n_frames", 1),
-            " ".join(sign for sign in signs if sign),
+            _origin(tags),
             _jpeg_quality(sum(tables[0])) if tables else 0,
             resolution=_resolution(image),
         )
     return Facts(image.format, _KINDS.get(image.mode, image.mode))
+
+
+def _origin(tags: Any) -> str:
+    """Who signed the file."""
+    signs = (str(tags.get(tag) or "").strip("\0 ") for tag in (_MAKER, _MODEL, _SOFTWARE))
+    return " ".join(sign for sign in signs if sign)
 
 
 def _resolution(image: Any) -> float | None:

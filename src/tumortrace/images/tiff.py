@@ -34,7 +34,7 @@ MAX_PIXELS = 100_000_000
 
 _MAX_SAMPLE = 281  # a tag
 _MINISWHITE, _MINISBLACK, _RGB, _YCBCR = 0, 1, 2, 6  # photometric interpretations
-_COMMON = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # compressions that Pillow's libtiff knows in every build
+COMMON = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946}  # compressions that Pillow's libtiff knows in every build
 _CONVERT = "convert it to 8-bit RGB, as with `vips colourspace IN OUT srgb`"
 
 
@@ -111,7 +111,7 @@ class Pixels:
             and not self._called_grey
             and str(self.page.dtype) == "uint8"
             and self.page.bitspersample == 8
-            and int(self.page.compression) in _COMMON
+            and int(self.page.compression) in COMMON
             and not (self._unspecified and int(self.page.photometric) == _RGB)
         )
 
