@@ -62,6 +62,7 @@ class Arm:
         return train(whole(folder), recipe=self.recipe, changes=changes, out=out, resolution=RESOLUTION)
 
 
+PLAIN = "augmentation={symmetries: true, stain: 0.05}"
 COARSE = "model.arguments={stem: 32, widths: [64, 128], depths: [2, 2], dropout: 0.1}"
 VARIED = (
     COARSE,
@@ -81,19 +82,30 @@ ARMS = {
     "tumortrace": Arm("tumortrace"),
     "tumortrace-best": Arm("tumortrace-best"),
     "batches of 128": Arm(
-        "tumortrace-fast", ("batch_size=128",), "`tumortrace-fast`, of which batch norm sees 64 at a time, not 32"
+        "tumortrace-fast", (PLAIN, "batch_size=128"), "without turns, 8 epochs, of which batch norm sees 64, not 32"
     ),
-    "batch norm alone": Arm("tumortrace", (COARSE,), "half the resolution inside, no channels normed by image"),
-    "batch norm alone, 8 epochs": Arm("tumortrace-fast", (COARSE,), "`tumortrace-fast` with batch norm alone"),
+    "without turns": Arm("tumortrace", (PLAIN,), "no patch turned, shifted and zoomed"),
+    "without turns, 8 epochs": Arm("tumortrace-fast", (PLAIN,), "`tumortrace-fast`, likewise"),
+    "batch norm alone": Arm(
+        "tumortrace", (COARSE, PLAIN), "without turns, half the resolution inside, no channels normed by image"
+    ),
+    "batch norm alone, 8 epochs": Arm("tumortrace-fast", (COARSE, PLAIN), "`tumortrace-fast`, likewise"),
     "less stain": Arm(
-        "tumortrace-fast", (COARSE, "augmentation.stain=0.02"), "the fast one with batch norm alone, stain jitter .02"
+        "tumortrace-fast",
+        (COARSE, "augmentation={symmetries: true, stain: 0.02}"),
+        "the fast one with batch norm alone, stain jitter .02",
     ),
     "varied": Arm(
         "tumortrace", (*VARIED, "epochs=44"), "batch norm alone, 44 epochs of varied colours, light, shapes; mixup"
     ),
     "AdamW": Arm(
         "tumortrace",
-        (COARSE, "optimiser={name: adamw, lr: 0.002, weight_decay: 0.05}", "epochs=8", "augmentation.stain=0.02"),
+        (
+            COARSE,
+            "optimiser={name: adamw, lr: 0.002, weight_decay: 0.05}",
+            "epochs=8",
+            "augmentation={symmetries: true, stain: 0.02}",
+        ),
         "the fast one with batch norm alone, AdamW for Muon",
     ),
     "light": Arm(
@@ -103,7 +115,7 @@ ARMS = {
     ),
     "invariant": Arm("tumortrace", (*INVARIANT, "epochs=40", "stopping.patience=40"), "equivariant network, 40 epochs"),
 }
-TOLD = ("tumortrace-fast", "tumortrace", "batch norm alone")
+TOLD = ("tumortrace", "without turns", "batch norm alone")
 
 
 def labels(folder: Path) -> Path:
@@ -120,8 +132,8 @@ def patients(folder: Path) -> Path:
 
 PARTS: dict[str, Callable[[Path], Path]] = {
     **ARMS,
-    **{f"{name}, stressed": stressed(name, f"stressed-{name}") for name in TOLD},
-    **{f"{name}, unlike": unlike(name, f"unlike-{name}") for name in TOLD},
+    **{f"{name}, stressed": stressed(name, f"stressed-{name.replace(' ', '-')}") for name in TOLD},
+    **{f"{name}, unlike": unlike(name, f"unlike-{name.replace(' ', '-')}") for name in TOLD},
     "patients": patients,
     "labels": labels,
 }
