@@ -139,16 +139,16 @@ def save_figure(figure: Figure, *paths: Path, dpi: int = 150) -> None:
     title = figure.get_suptitle() or next((axes.get_title(loc="left") for axes in figure.axes), "")
     with rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it in the figure
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        figure.set_dpi(dpi)
         for path in paths:
-            figure.set_dpi(dpi)
             titled = {"Title": title or path.stem}
             with replacing(path) as temporary:  # by the canvas itself: `savefig` would draw each file twice
                 if path.suffix == ".svg":
                     FigureCanvasSVG(figure).print_svg(temporary, metadata=titled | {"Date": None})
                 else:
                     FigureCanvasAgg(figure).print_png(temporary, metadata=titled)
+            figure.set_layout_engine("none")  # the next file is drawn at the places of this one
+            figure.set_dpi(dpi)
 
 
 def number(entry: Measured | None) -> float:
