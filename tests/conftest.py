@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: one thread for each of several processes
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +39,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["TUMORTRACE_CACHE"] = before
 
 
+@pytest.fixture(scope="module", autouse=True)
+def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are composed everywhere and painted only where tests look at them, as painting takes most of a run."""
+    if request.path.parent.name == "reports" or request.node.get_closest_marker("painted"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tumortrace.reports.drawing.paint", _leave_blank)
+        yield
+
+
+def _leave_blank(figure: Figure, file: Path, kind: str, title: str) -> None:
+    if kind == ".svg":
+        file.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    else:
+        Image.new("RGB", (8, 8)).save(file, "PNG")
+
+
 @pytest.fixture(scope="session")
 def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 400 synthetic patches of at least eight slides."""
@@ -47,6 +71,16 @@ def small_run(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tumortrace import train
 
     return train(tissue, changes=SMALL, out=tmp_path_factory.mktemp("runs"), seed=1)
+
+
+@pytest.fixture(scope="module")
+def few_replicates() -> Iterator[None]:
+    """A short bootstrap after each training, for files that do not look at its intervals."""
+    from tumortrace.evaluation.split_record import split_record
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tumortrace.training.finish.split_record", partial(split_record, replicates=20))
+        yield
 
 
 def renew_no_part(folder: Path) -> None:

@@ -15,6 +15,8 @@ from tumortrace.errors import RunError
 from tumortrace.evaluation.comparisons import delong
 from tumortrace.inference.compare import compare, read_tested
 
+pytestmark = pytest.mark.painted
+
 N = 80
 
 

@@ -34,6 +34,8 @@ from tumortrace.models.bundle import Model, load_model
 from tumortrace.models.description import Architecture, ModelInfo, TrainingData
 from tumortrace.reports.report import write_report
 
+pytestmark = pytest.mark.painted
+
 MASK = np.array([[True, True, False], [False, False, False]])
 
 

@@ -13,6 +13,8 @@ from tumortrace import evaluate, explain, load_model, open_cohort, predict, prep
 from tumortrace.errors import ModelError
 from tumortrace.images.preprocessing import Preprocessing
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 @pytest.fixture(scope="module")
 def prepared(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

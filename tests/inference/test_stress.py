@@ -22,6 +22,8 @@ from tumortrace.inference import stress as verb
 from tumortrace.records.evaluation import StressRecord
 from tumortrace.reports.stress import draw_loss
 
+pytestmark = pytest.mark.painted
+
 NAMES = ("jpeg", "symmetry")
 
 

@@ -235,19 +235,6 @@ def test_explain_and_scan(tissue: Path, small_run: Path, tmp_path: Path) -> None
     assert (tmp_path / "scans" / "slide" / "heatmap.png").stat().st_size > 0
 
 
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The quick demo goes through every step and ends with figures, intervals and a report."""
-    assert run(["demo", "--quick", "-o", str(tmp_path / "demo")]) == 0
-    shown = capsys.readouterr()
-    assert re.search(r"auroc +0\.\d{3} +\[0\.\d{3}, [01]\.\d{3}\]", shown.out)
-    for step in ("synth:", "check:", "train:", "test:", "explain:", "scan:", "open "):
-        assert step in shown.err, step
-    report = Path(shown.err.rsplit("open ", 1)[1].strip())
-    html = report.read_text(encoding="utf-8")
-    assert "Research use only" in html
-    assert not re.search(r"(src|href)=[\"']https?:", html)
-
-
 def test_train_from_the_command_line(tissue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`train` prints the run folder; cnn-64 has the published number of parameters on record."""
     call = ["train", str(tissue), "--recipe", "cnn-64", "--epochs", "1", "-o", str(tmp_path), "--seed", "4"]

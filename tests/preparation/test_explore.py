@@ -19,6 +19,8 @@ from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.images.stain import estimate_stains
 from tumortrace.preparation.explore import explore
 
+pytestmark = pytest.mark.painted
+
 
 @pytest.fixture(scope="module")
 def explored(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from tumortrace.preparation.features import features, read_features
 from tumortrace.reports.texture_figure import draw_texture
 from tumortrace.texture.descriptor import choose, describe
 
+pytestmark = pytest.mark.painted
+
 QUICK = ("sobel", "lbp-uniform")
 
 

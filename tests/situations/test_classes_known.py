@@ -16,6 +16,8 @@ from tumortrace.errors import shortened
 from tumortrace.inference.unseen import open_data
 from tumortrace.models.bundle import load_model
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 TINY = ["--epochs", "1", "--set", "preprocessing.crop=32"]
 TINY += ["--set", "model.arguments={stem: 8, widths: [8, 16], depths: [1, 1], dropout: 0.2}"]
 CLASSES = ("normal", "benign", "In situ", "Invasive, lobular")

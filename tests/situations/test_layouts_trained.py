@@ -21,6 +21,8 @@ from tumortrace.cli.main import run
 from tumortrace.cohorts.layouts import open_cohort
 from tumortrace.images.decoding import read_image
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 def png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()

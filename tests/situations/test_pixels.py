@@ -28,6 +28,8 @@ from tumortrace.images.decoding import read_image, read_with_facts
 from tumortrace.inference.predict import predict
 from tumortrace.records.evaluation import EvaluationRecord, PredictRecord
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 @pytest.fixture
 def picture() -> np.ndarray:

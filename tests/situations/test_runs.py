@@ -28,6 +28,8 @@ from tumortrace.training.ensemble import train_members
 from tumortrace.training.experiment import Experiment
 from tumortrace.training.train import train
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 CHANGES = [*SMALL, "epochs=1"]
 
 

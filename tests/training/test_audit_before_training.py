@@ -14,6 +14,8 @@ from tests.conftest import SMALL
 from tumortrace import open_cohort, resume, train
 from tumortrace.errors import DataError, RecipeError
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 
 @pytest.fixture
 def contradicted(tissue: Path, tmp_path: Path) -> Path:

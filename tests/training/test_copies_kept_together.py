@@ -16,12 +16,13 @@ from tumortrace import check, crossval, learning_curve, open_cohort, resume, tra
 from tumortrace.cli.main import run as command
 from tumortrace.cohorts.material import Material
 from tumortrace.errors import DataError
-from tumortrace.evaluation.split_record import split_record
 from tumortrace.training import crossval as crossvalidation
-from tumortrace.training import experiment, finish
+from tumortrace.training import experiment
 from tumortrace.training import learning_curve as curve
 from tumortrace.training import tune as tuning
 from tumortrace.training.crossval import copies_apart
+
+pytestmark = pytest.mark.usefixtures("few_replicates")
 
 TINY = [*SMALL, "epochs=1"]
 SHARED = "80 images share pictures, pixel for pixel: they are divided as 40 sets, copies together"
@@ -47,7 +48,6 @@ def doubled(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finish, "split_record", partial(split_record, replicates=20))
     monkeypatch.setattr(experiment, "renew_report", lambda folder: (folder / "report.html").write_text(""))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +22,28 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RecipeError, RunError, SplitError
 from tumortrace.evaluation import folds
 from tumortrace.evaluation.intervals import evaluate_calls
-from tumortrace.evaluation.split_record import split_record
 from tumortrace.models.architecture import build_network
 from tumortrace.records.run import Run
 from tumortrace.reports import crossval as report
 from tumortrace.reports.drawing import Drawn
 from tumortrace.training import crossval as module
-from tumortrace.training import experiment, finish
+from tumortrace.training import experiment
 from tumortrace.training.crossval import crossval, resume_crossval
 from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.learner import seed_everything
+
+pytestmark = pytest.mark.painted
 
 TINY = (*SMALL, "epochs=1", "model.arguments={stem: 4, widths: [4], depths: [1], dropout: 0.2}")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
+def _quick(few_replicates: None) -> Iterator[None]:
     """Folds' own reports, which other tests look at, are left out for time, and the bootstrap is short."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(finish, "split_record", partial(split_record, replicates=20))
-    patch.setattr(folds, "evaluate_calls", lambda table, **_: evaluate_calls(table, replicates=20))
-    patch.setattr(experiment, "renew_report", renew_no_part)
-    yield
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folds, "evaluate_calls", lambda table, **_: evaluate_calls(table, replicates=20))
+        patch.setattr(experiment, "renew_report", renew_no_part)
+        yield
 
 
 @pytest.fixture(scope="module")

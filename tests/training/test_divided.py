@@ -14,6 +14,8 @@ from tumortrace.errors import RunError
 from tumortrace.training import experiment
 from tumortrace.training.crossval import crossval
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 TINY = (*SMALL, "epochs=1", "model.arguments={stem: 4, widths: [4], depths: [1], dropout: 0.2}")
 
 

@@ -21,6 +21,8 @@ from tumortrace.cohorts.store import open_store
 from tumortrace.models.architecture import Network
 from tumortrace.training.embed import embed
 
+pytestmark = pytest.mark.painted
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

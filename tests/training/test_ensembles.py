@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,10 @@ from tumortrace import ensemble, load_model, open_cohort, resume_ensemble, train
 from tumortrace.cli.main import run as command
 from tumortrace.cohorts.store import open_store
 from tumortrace.errors import RunError
-from tumortrace.evaluation.split_record import split_record
 from tumortrace.models.architecture import build_network
 from tumortrace.models.description import Architecture
 from tumortrace.training import ensemble as joining
-from tumortrace.training import experiment, finish
+from tumortrace.training import experiment
 from tumortrace.training.recipe import load_recipe
 from tumortrace.training.stage import Descent, stages_of
 
@@ -49,13 +47,11 @@ train_members(sys.argv[1], 2, changes=sys.argv[3:], epochs=1, out=sys.argv[2], s
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    """A short bootstrap, and members without a report of their own, which other tests look at."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(finish, "split_record", partial(split_record, replicates=20))
-    patch.setattr(experiment, "renew_report", renew_no_part)
-    yield
-    patch.undo()
+def _quick(few_replicates: None) -> Iterator[None]:
+    """Members have no report of their own, which other tests look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "renew_report", renew_no_part)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from tumortrace.models.architecture import build_network, count_parameters, free
 from tumortrace.training import experiment, finish
 from tumortrace.training.recipe import load_recipe, recipe_names
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 LARGEST = {"plain-cnn": 112, "backbone": 64}  # px; what the networks are made of does not depend on it
 
 #: Parameters of small learners.

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.conftest import SMALL
+from tests.conftest import SMALL, renew_no_part
 from tumortrace import learning_curve
 from tumortrace.cli.main import run as tumortrace
 from tumortrace.errors import RunError, SplitError
@@ -19,6 +19,8 @@ from tumortrace.records.plans import LearningCurveRecord
 from tumortrace.reports.learning_curve import curve_verdict
 from tumortrace.training import train as training
 from tumortrace.training.learning_curve import nested_subsets, parse_fractions
+
+pytestmark = [pytest.mark.painted, pytest.mark.usefixtures("few_replicates")]
 
 SHARES = [0.2, 0.5, 1.0]
 
@@ -37,6 +39,7 @@ def folder(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = training.fit
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit", interrupted)
+        patch.setattr("tumortrace.training.experiment.renew_report", renew_no_part)
         with pytest.raises(RunError, match=r"interrupted.*train --resume"):
             learning_curve(tissue, SHARES, repeats=1, changes=[*SMALL, "epochs=1"], out=out, seed=4)
         (folder,) = out.iterdir()

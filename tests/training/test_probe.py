@@ -25,6 +25,8 @@ from tumortrace.training.probe import ProbeLearner
 from tumortrace.training.recipe import load_recipe
 from tumortrace.training.task import Patches, Task
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 PROBE = ["weights=random", "model.arguments.body=resnet18", "preprocessing.size=32"]
 
 

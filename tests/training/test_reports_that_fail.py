@@ -11,10 +11,10 @@ import pytest
 
 from tests.conftest import SMALL
 from tumortrace import crossval, report, resume, synthesise, train
-from tumortrace.evaluation.split_record import split_record
 from tumortrace.records.run import Run
 from tumortrace.reports.drawing import Drawn
-from tumortrace.training import finish
+
+pytestmark = pytest.mark.usefixtures("few_replicates")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,6 @@ def test_a_figure_that_fails_leaves_the_training_finished(
     def broken(*_: object, **__: object) -> None:
         raise ValueError("no such colour")
 
-    monkeypatch.setattr(finish, "split_record", partial(split_record, replicates=20))
     monkeypatch.setattr(f"tumortrace.reports.{module}.draw_figures", broken)
     folder = verb(few, changes=[*SMALL, "epochs=1"], out=tmp_path)
     record = Run(folder).record

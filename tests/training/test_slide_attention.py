@@ -23,6 +23,8 @@ from tumortrace.models.bags.pooling import SlidePooling
 from tumortrace.training import experiment, finish, gradient
 from tumortrace.training.train import resume
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 SMALL = ("model.arguments.hidden=32", "model.arguments.attention=16", "optimiser.lr=0.005", "epochs=40")
 
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from tumortrace.errors import RecipeError
+from tumortrace.training.documents import shipped
 from tumortrace.training.recipe import load_recipe
-from tumortrace.training.space import Space, changed, load_space, parse_space, space_names
+from tumortrace.training.space import Space, changed, load_space, parse_space
 
 SPACE: dict[str, Any] = {
     "name": "mine",
@@ -34,7 +35,7 @@ def with_parameter(path: str, form: Any) -> Space:
     return parse_space(SPACE | {"parameters": {path: form}}, "test")
 
 
-@pytest.mark.parametrize("name", space_names())
+@pytest.mark.parametrize("name", shipped("tumortrace.spaces"))
 def test_every_draw_of_a_shipped_space_is_a_recipe(name: str) -> None:
     """Twenty random draws of each shipped space are valid recipes that differ from one another."""
     space = load_space(name)

@@ -30,6 +30,8 @@ from tumortrace.training.recipe import load_recipe
 from tumortrace.training.task import Patches, Task
 from tumortrace.training.texture import TextureLearner, make_folds
 
+pytestmark = pytest.mark.usefixtures("few_replicates")
+
 DESCRIPTORS = ["lbp-uniform", "stain"]
 CHANGES = ["model.arguments.descriptors=[lbp-uniform, stain]"]
 SMALL: dict[str, dict[str, Any]] = {

@@ -39,6 +39,8 @@ from tumortrace.training.study_place import FolderPlace
 from tumortrace.training.task import Task
 from tumortrace.training.tune import resume_tuning, tune
 
+pytestmark = pytest.mark.painted
+
 BASE: dict[str, Any] = {
     "name": "base",
     "description": "A network that trains in a moment.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -57,6 +58,7 @@ class Checklist:
         return sum(item.answered for item in self.items)
 
 
+@cache
 def read_checklist(name: str) -> Context:
     """A guideline as it is shipped: `name`, `source` and `items`, each with `number`, `asks` and perhaps `fields`.
 

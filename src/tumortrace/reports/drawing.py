@@ -141,14 +141,18 @@ def save_figure(figure: Figure, *paths: Path, dpi: int = 150) -> None:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it in the figure
         figure.set_dpi(dpi)
         for path in paths:
-            titled = {"Title": title or path.stem}
-            with replacing(path) as temporary:  # by the canvas itself: `savefig` would draw each file twice
-                if path.suffix == ".svg":
-                    FigureCanvasSVG(figure).print_svg(temporary, metadata=titled | {"Date": None})
-                else:
-                    FigureCanvasAgg(figure).print_png(temporary, metadata=titled)
+            with replacing(path) as temporary:
+                paint(figure, temporary, path.suffix, title or path.stem)
             figure.set_layout_engine("none")  # the next file is drawn at the places of this one
             figure.set_dpi(dpi)
+
+
+def paint(figure: Figure, file: Path, kind: str, title: str) -> None:
+    """Write a figure by the canvas of the kind `.svg` or `.png` itself: `savefig` would draw it twice."""
+    if kind == ".svg":
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Title": title, "Date": None})
+    else:
+        FigureCanvasAgg(figure).print_png(file, metadata={"Title": title})
 
 
 def number(entry: Measured | None) -> float:

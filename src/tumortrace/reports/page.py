@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ class _NotAvailable(ChainableUndefined):
 
 def render(template: str, **context: Any) -> str:
     """A template of this room, filled in; text from records is escaped."""
+    return _environment().get_template(template).render(**context)
+
+
+@cache
+def _environment() -> Environment:
+    """Where the templates are compiled, once each."""
     environment = Environment(
         loader=PackageLoader("tumortrace.reports"),
         autoescape=True,
@@ -77,7 +84,7 @@ def render(template: str, **context: Any) -> str:
     }
     environment.filters |= {name: _or_dash(function) for name, function in numbers.items()}
     environment.filters |= {"md": _markdown, "mdcode": _markdown_code}
-    return environment.get_template(template).render(**context)
+    return environment
 
 
 def _or_dash(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -120,16 +120,6 @@ class Space(Part):
         return load_recipe(self.recipe, [*ours, *changes])
 
 
-def space_names() -> list[str]:
-    """Names of the shipped spaces.
-
-    Example:
-        >>> "system-d" in space_names()
-        True
-    """
-    return shipped("tumortrace.spaces")
-
-
 def load_space(name: str | Path) -> Space:
     """Load a shipped space by name, or one of your own by the path of its YAML file.
 
