@@ -54,7 +54,6 @@ from tumortrace.training.space import parse_space
 from tumortrace.training.stage import class_loss
 from tumortrace.training.task import epoch_order, split_patches, teacher_targets
 
-
 POSITIVE = (False, False, True, True)
 NAMES = ["normal", "benign", "insitu", "invasive"]
 

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from tumortrace.errors import RecipeError
 from tumortrace.evaluation.measures import rises
 from tumortrace.training.distributions import parse_distribution
-from tumortrace.training.documents import Part, read_document, shipped, validate
+from tumortrace.training.documents import Part, read_document, validate
 from tumortrace.training.options import Metric
 from tumortrace.training.recipe import Recipe, load_recipe, parse_recipe
 
