@@ -16,6 +16,7 @@ from tests.situations.situation import situation
 from tests.situations.test_slide_scores import slides as scanned_slides
 from tests.situations.test_slide_tiles import SIDE, stitched
 from tests.slides import drawn as write
+from tests.slides.bags import write_bags
 from tests.slides.test_embed_slides import BODY, draw
 from tumortrace.cli.main import run
 from tumortrace.cohorts.layouts import open_cohort
@@ -176,6 +177,27 @@ def test_features_of_one_class(tmp_path: Path) -> None:
     assert cohort.classes == ("normal", "tumour")
     (tmp_path / "a.h5").unlink()
     assert open_cohort(tmp_path).table["label"].tolist() == [0]
+
+
+@situation(
+    "slides",
+    there="features of slides, of which the table puts those of one class alone into the calibration split",
+    typed="tumortrace train FEATURES --recipe slide-attention",
+    right="refused: how many slides the split holds, and of which class",
+)
+def test_a_split_of_one_class_of_slides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In words of slides; a single one as well."""
+    data = write_bags(tmp_path / "bags", patients=8, slides=1, tiles=3, width=2)
+    table = pd.read_csv(data / "slides.csv")
+    for rows, told in (([6, 7], "2 slides, all of class 'tumour'"), ([7], "1 slide, all of class 'tumour'")):
+        split = ["train", "train", "validation", "validation", "test", "test", "train", "train"]
+        for row in rows:
+            split[row] = "calibration"
+        named = table.assign(split=split, label=["normal", "tumour"] * 3 + ["tumour"] * 2)
+        named.to_csv(data / "slides.csv", index=False)
+        assert run(["train", str(data), "--recipe", "slide-attention", "-o", str(tmp_path / "runs")]) == 1
+        line = " ".join(capsys.readouterr().err.splitlines()[-1:])
+        assert f"split 'calibration' holds {told}; expected slides of both classes in train" in line
 
 
 def test_a_number_without_an_interval_says_so() -> None:

@@ -18,7 +18,7 @@ from tumortrace.errors import SlideError
 from tumortrace.evaluation.froc import MISS
 from tumortrace.records.evaluation import NamedModel, ScanRecord
 from tumortrace.records.slides import FittedScore, SlideScoreRecord, Weight
-from tumortrace.records.tables import PREDICTIONS
+from tumortrace.records.tables import PREDICTIONS, SPLITS
 from tumortrace.slides.annotations.classes import Classes
 from tumortrace.slides.cohort import SlideEntry
 from tumortrace.slides.scanned import Scanned, detections_of
@@ -91,6 +91,24 @@ def test_nothing_to_learn_from(labels: str, line: str, tmp_path: Path, capsys: p
     table = slides(tmp_path, labels)
     assert line in refused(capsys, tmp_path / "scans", table, "-o", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@situation(
+    "slides",
+    there="labelled slides of which all but two patients gave the patches that the model has learnt from",
+    typed="tumortrace slide-score SCANS TABLE --run RUN",
+    right="refused: how many patients are new to the model, and how many are needed",
+)
+def test_slides_that_the_model_has_learnt_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after `tile`, `train` and `scan` of the same table; and a folder is named where a table lies in it."""
+    table = slides(tmp_path, "TNTNTN")
+    used = pd.DataFrame({"id": list("abcd"), "group": [f"s{number}" for number in range(4)], "split": "train"})
+    (tmp_path / "run").mkdir()
+    SPLITS.write(tmp_path / "run", used)
+    line = refused(capsys, tmp_path / "scans", table, "--run", tmp_path / "run")
+    assert "2 slides whose patches the model has not learnt from; expected at least 3, to divide into train," in line
+    assert "--split" not in line
+    assert "slides.csv" in refused(capsys, tmp_path / "scans", tmp_path, "--run", tmp_path / "run")
 
 
 @situation(

@@ -106,6 +106,30 @@ def test_all_ways_of_writing_annotations_agree_in_every_tile(tmp_path):
     assert all((answer == answers[0]).all() for answer in answers)
 
 
+@situation(
+    "slides",
+    there="a folder of annotations from several hands: QuPath's of one slide, ASAP's of another, a mask of a third",
+    typed="tumortrace tile SLIDES --annotations FOLDER -o TILES",
+    right="each slide's own are read; all labels come back",
+)
+def test_annotations_of_several_programs_lie_in_one_folder(tmp_path):
+    """One slide each of both exports of QuPath, of CAMELYON16's and CAMELYON17's groups, and of a mask."""
+    home, drawn = tmp_path / "slides", tmp_path / "drawn"
+    drawn.mkdir()
+    labels = {name: stitched(home, name, seed)[1] for seed, name in enumerate("abcde")}
+    polygons = {name: [polygon for _, polygon in outlines_of(given)] for name, given in labels.items()}
+    write.qupath(drawn / "a.geojson", [("Tumor", polygon) for polygon in polygons["a"]])
+    write.qupath(drawn / "b.json", [("Tumor", polygon) for polygon in polygons["b"]], "0.2", colour=False)
+    write.asap(drawn / "c.xml", [("_0", polygon) for polygon in polygons["c"]])
+    write.asap(drawn / "d.xml", [("metastases", polygon) for polygon in polygons["d"]], exclusion="Exclusion")
+    mask = [("Tumor", polygon) for polygon in polygons["e"]]
+    write.mask(drawn / "e_mask.png", mask, (SIDE * COLUMNS, SIDE * ROWS), {"Tumor": 255})
+    table = tiled(tmp_path, home, "--annotations", drawn, "--minimum-tissue", 0)
+    assert table["slide"].value_counts().to_dict() == dict.fromkeys("abcde", ROWS * COLUMNS)
+    for row in table.itertuples():
+        assert row.label == labels[row.slide][row.y // SIDE, row.x // SIDE], row
+
+
 def test_each_rule_on_a_tile_worked_by_hand():
     """A tile of 90 px: the middle third is 30 to 60, the middle 45."""
     tiles = pd.DataFrame({"x": [0], "y": [0], "width": [90], "height": [90]})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tumortrace.records.evaluation import NamedModel, ScanRecord
 from tumortrace.records.metrics import Metrics
 from tumortrace.records.slides import SlideScoreRecord
 from tumortrace.records.tables import PREDICTIONS, TILES
+from tumortrace.slides import slide_scoring
 from tumortrace.slides.cohort import open_slides
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.map_features import FEATURES
@@ -156,6 +159,25 @@ def test_the_outlines_give_a_froc_and_the_table_a_kappa(learnt: Path) -> None:
     assert record.kappa["test"].value > 0.5
     for row in record.patients:
         assert all(size == "negative" for size in row.slides.values()) == (row.stage == "pN0")
+
+
+def test_an_interrupted_score_is_called_again(
+    material: Material,
+    learnt: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-C while it learns, and while it writes: one line; the same call then ends with the same numbers."""
+    for step in ("fit_score", "write_evaluation"):
+        with monkeypatch.context() as patch:
+            patch.setattr(slide_scoring, step, lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+            assert material.score(tmp_path / "out") == 1
+        assert capsys.readouterr().err.splitlines()[-1].startswith("tumortrace: interrupted; ")
+        assert not Metrics.file(tmp_path / "out").exists()
+    assert material.score(tmp_path / "out") == 0
+    for file in (PREDICTIONS.file(learnt), Metrics.file(learnt)):
+        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_a_score_is_applied_to_slides_without_labels(material: Material, learnt: Path, tmp_path: Path) -> None:

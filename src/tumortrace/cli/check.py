@@ -8,7 +8,7 @@ from typing import Unpack
 from tumortrace.cohorts.audit import Audit
 from tumortrace.cohorts.audit import check as audit
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
-from tumortrace.cohorts.findings import Finding
+from tumortrace.cohorts.findings import Finding, count
 from tumortrace.cohorts.layouts import open_leniently
 from tumortrace.cohorts.splits import Splits, assign_splits
 from tumortrace.errors import RunError, SplitError
@@ -63,7 +63,7 @@ def check(
     if doubted is not None:
         SECOND_LOOK.write(folder, doubted)
     _print(report)
-    say(f"check: {report.images:,} images looked at; {_summary(report)}; {page}")
+    say(f"check: {count(report.images, source.cohort.unit)} looked at; {_summary(report)}; {page}")
     return 1 if report.errors or (strict and report.warnings) else 0
 
 

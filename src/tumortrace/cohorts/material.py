@@ -12,6 +12,7 @@ from tumortrace.cohorts.audit import check, refuse
 from tumortrace.cohorts.bags import open_bags
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.copies import exact_copies
+from tumortrace.cohorts.findings import count
 from tumortrace.cohorts.layouts import open_cohort, refuse_within
 from tumortrace.cohorts.resolution import common, resolutions
 from tumortrace.cohorts.splits import LEAK, Splits, assign_splits, require_labels
@@ -85,10 +86,11 @@ class Material:
         for name in ("train", "validation", "calibration"):
             part = labels[splits.table["split"] == name]
             if part.nunique() < 2:
+                of = "".join(f", all of class {self.cohort.classes[int(label)]!r}" for label in part.dropna().unique())
                 raise SplitError(
-                    f"split {name!r} holds {len(part)} images of {part.nunique()} class(es)",
+                    f"split {name!r} holds {count(len(part), self.cohort.unit)}{of}",
                     where=self.cohort.name,
-                    expected="images of both classes in train, validation and calibration",
+                    expected=f"{self.cohort.unit}s of both classes in train, validation and calibration",
                     remedy=self._way_to_both_classes(),
                 )
         calibration = labels[splits.table["split"] == "calibration"].dropna()
@@ -99,9 +101,9 @@ class Material:
 
     def _way_to_both_classes(self) -> str:
         if self.cohort.table["split"].isna().all():
-            return "add labelled images or groups"
+            return f"add labelled {self.cohort.unit}s or groups"
         where = "folders" if self.cohort.layout in ("class-folders", "kaggle") else "column"
-        return f"put images of both classes into it, or do without the split {where}, so that TumorTrace divides"
+        return f"put {self.cohort.unit}s of both classes into it, or do without the split {where}, so that TumorTrace divides"
 
     def audit(self, splits: Splits, *, split: str, allow: Collection[str]) -> Admission:
         """What `check` finds in the images as they are divided, and what of it was allowed.

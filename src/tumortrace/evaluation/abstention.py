@@ -223,7 +223,7 @@ def outside(in_distribution: pd.Series, group: pd.Series | None = None) -> Outsi
     return Outside(n=len(in_distribution), outside=share_with_interval(~in_distribution.astype(bool), group))
 
 
-def outside_line(in_distribution: pd.Series, group: pd.Series | None = None) -> str:
+def outside_line(in_distribution: pd.Series, group: pd.Series | None = None, unit: str = "image") -> str:
     """That in a sentence; where it is many more than the one in a hundred of the training data's own kind, a warning.
 
     Example:
@@ -234,11 +234,11 @@ def outside_line(in_distribution: pd.Series, group: pd.Series | None = None) -> 
     """
     if len(in_distribution) == 1:
         inside = bool(in_distribution.iloc[0])
-        return f"the image {'looks' if inside else 'does not look'} like the training data"
+        return f"the {unit} {'looks' if inside else 'does not look'} like the training data"
     share = share_with_interval(~in_distribution.astype(bool), group)
     low, high = share.ci95 or (0.0, 1.0)
     told = f"{100 * (share.value or 0):.1f} % [{100 * low:.1f} %, {100 * high:.1f} %]"
-    line = f"{told} of these {len(in_distribution):,} images do not look like the training data"
+    line = f"{told} of these {len(in_distribution):,} {unit}s do not look like the training data"
     if low <= MANY:
         return line
-    return f"warning: {line}; do not trust what is predicted of them before labelled images from there have measured it"
+    return f"warning: {line}; do not trust what is predicted of them before labelled {unit}s from there have measured it"

@@ -26,6 +26,7 @@ NO_REFERENCE = (
     "whether these images as a whole lie apart from the training images is not said: the model keeps no reference of "
     "these; one that is trained anew does"
 )
+NOT_OF_SLIDES = "whether these slides as a whole lie apart from the training slides is not said of models of slides"
 
 
 def sampled(images: int) -> np.ndarray:

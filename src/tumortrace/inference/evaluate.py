@@ -79,7 +79,7 @@ def evaluate(
     )
     notes = unseen.notes
     if said.in_distribution is not None:
-        notes = [*notes, outside_line(table["in_distribution"], table["group"])]
+        notes = [*notes, outside_line(table["in_distribution"], table["group"], cohort.unit)]
     drift, line = model.judge_set(said.components, table["group"])
     notes = [*notes, line]
     record = EvaluationRecord(

@@ -106,7 +106,7 @@ def predict(
     if warning := prevalence_warning(model, table["prediction"].to_numpy()):
         notes.append(warning)
     if len(table) and "in_distribution" in table:
-        notes.append(outside_line(table["in_distribution"], answered["group"]))
+        notes.append(outside_line(table["in_distribution"], answered["group"], cohort.unit))
     drift, line = model.judge_set(said.components, answered["group"])
     notes.append(line)
     for note in notes:

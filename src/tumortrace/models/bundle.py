@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from tumortrace.errors import ModelError
-from tumortrace.evaluation.drift import NO_REFERENCE, drift_line
+from tumortrace.evaluation.drift import NO_REFERENCE, NOT_OF_SLIDES, drift_line
 from tumortrace.images.preprocessing import Preprocessing
 from tumortrace.models.description import ModelInfo
 from tumortrace.models.device import keep_memory, prediction_batch, resolve_device
@@ -255,7 +255,8 @@ class Model:
             None where the bundle keeps no reference.
         """
         if self.drift is None or components is None:
-            return None, NO_REFERENCE
+            of_slides = self.runtime is None and self.network.takes_features
+            return None, NOT_OF_SLIDES if of_slides else NO_REFERENCE
         drift = self.drift.judge(components, group, images)
         return drift, drift_line(drift)
 

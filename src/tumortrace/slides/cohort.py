@@ -21,7 +21,7 @@ from tumortrace.errors import CohortError, SlideError, shown
 from tumortrace.images.readers import slide_suffixes
 from tumortrace.records.remote import at_hand
 from tumortrace.records.tables import SLIDES
-from tumortrace.records.user_tables import SUFFIXES
+from tumortrace.records.user_tables import SUFFIXES, read_header
 from tumortrace.slides.listing import find_slides
 
 SLIDE_COLUMNS = ("slide", "path", "image", "file")
@@ -161,6 +161,11 @@ def _of_folder(folder: Path, positive: str | None) -> SlideCohort:
     ids, notes = unique_ids(relative)
     if masks:
         notes.append(f"{count(len(masks), 'mask')} of slides beside them left out, such as {masks[0]}")
+    notes += [
+        f"{table.name} in it is not read: name {table} in place of the folder for its labels, patients and annotations"
+        for table in sorted(folder.iterdir())
+        if table.suffix.lower() in SUFFIXES and not set(SLIDE_COLUMNS).isdisjoint(read_header(table))
+    ]
     parents = [path.split("/")[:-1] for path in relative]
     splits = [split_of(parts[0]) if parts else None for parts in parents]
     if all(splits):

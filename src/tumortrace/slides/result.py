@@ -66,7 +66,7 @@ class ScanResult:
             told += f", {record.left_out:.0%} of what may be tissue left out as too pale"
         if self.kept:
             told += ", complete already with the same slide, model and settings"
-        return f"{record.slide}: {told}; {self.folder / 'heatmap.png'}; {RESEARCH_USE}"
+        return f"{record.slide}: {told}; {self.folder / 'heatmap.png'}. {RESEARCH_USE}"
 
 
 def describe(

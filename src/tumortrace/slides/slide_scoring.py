@@ -11,7 +11,7 @@ import pandas as pd
 from tumortrace.cohorts.cohort import Cohort
 from tumortrace.cohorts.findings import count
 from tumortrace.cohorts.splits import assign_splits
-from tumortrace.errors import RunError
+from tumortrace.errors import RunError, SplitError
 from tumortrace.evaluation.froc import froc
 from tumortrace.evaluation.split_record import headline, split_record
 from tumortrace.evaluation.thresholds import parse_policy
@@ -177,8 +177,8 @@ def _with_labels(rows: pd.DataFrame, table: Path, *, learns: bool) -> tuple[pd.D
         raise RunError(
             "no slide with a label",
             where=table,
-            expected="a column label, to learn a score from",
-            remedy="add it, or apply a score that is learnt already with --score FOLDER",
+            expected="a table with a column label, to learn a score from",
+            remedy="name it, or add the column, or apply a score that is learnt already with --score FOLDER",
         )
     return rows, []
 
@@ -205,6 +205,15 @@ def divide(rows: pd.DataFrame, cohort: SlideCohort, seen: set[str], seed: int) -
             told = f"{count(int(known.sum()), 'slide')} of patients whose patches the model has learnt from"
             notes.append(f"{told}: for training alone")
     fresh = rows[~known]
+    patients = fresh["group"].nunique()
+    if patients < len(SHARES) and fresh["split"].isna().all():
+        what = "slide" if fresh["group"].equals(fresh["id"]) else "patient"
+        raise SplitError(
+            f"{count(patients, what)} whose patches the model has not learnt from",
+            expected=f"at least {len(SHARES)}, to divide into {', '.join(SHARES)}",
+            remedy="scan slides of more patients and name them in the table, or apply a score that is learnt already "
+            "with --score FOLDER",
+        )
     splits = assign_splits(
         Cohort("slides", "slides", fresh[["id", "label", "group", "split"]].assign(path=""), cohort.classes),
         fractions=SHARES,

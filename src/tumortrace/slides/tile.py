@@ -392,7 +392,7 @@ def _tell(out: Path, record: TilingRecord) -> int:
     totals = [sum(slide.tiles.get(str(label), 0) for slide in tiled) for label in (0, 1, UNLABELLED)]
     negative, positive = record.classes
     told = f"{totals[1]:,} {positive} and {totals[0]:,} {negative}"
-    told += f", {totals[2]:,} without label; {RESEARCH_USE}" if totals[2] else f"; {RESEARCH_USE}"
+    told += f", {totals[2]:,} without label. {RESEARCH_USE}" if totals[2] else f". {RESEARCH_USE}"
     say(f"tile: {count(sum(totals), 'tile')} of {count(len(tiled), 'slide')}: {told}")
     say(f"tile: look at {out / PREVIEWS}; then: tumortrace check {shlex.quote(str(out))}")
     print(out)

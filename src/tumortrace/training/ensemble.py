@@ -75,7 +75,7 @@ def train_members(
         TumorTraceError: The data, the recipe or the machine do not allow it.
     """
     if members < 2:
-        raise RunError(f"{members} member(s)", expected="at least 2", remedy="leave --members out for a single network")
+        raise RunError(f"--members {members}", expected="at least 2", remedy="leave --members out for a single network")
     chosen, changes = choose_recipe(recipe, changes, epochs, weights)
     if chosen.takes_features:
         raise RecipeError(f"--members with recipe {chosen.name}", expected="a recipe for images", remedy="leave it out")
