@@ -108,7 +108,7 @@ def test_slides_that_the_model_has_learnt_from(tmp_path: Path, capsys: pytest.Ca
     line = refused(capsys, tmp_path / "scans", table, "--run", tmp_path / "run")
     assert "2 slides whose patches the model has not learnt from; expected at least 3, to divide into train," in line
     assert "--split" not in line
-    assert "slides.csv" in refused(capsys, tmp_path / "scans", tmp_path, "--run", tmp_path / "run")
+    assert "expected a table with a column label" in refused(capsys, tmp_path / "scans", tmp_path)
 
 
 @situation(

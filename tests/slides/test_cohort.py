@@ -114,6 +114,19 @@ def test_slides_named_together_are_each_once(tmp_path: Path) -> None:
     assert [entry.id for entry in cohort.entries] == ["a/1.svs", "b/1.svs", "2"]
 
 
+def test_a_table_in_the_folder_is_told(tmp_path: Path) -> None:
+    """A folder is named where a table of its slides lies in it; other tables are none of our business."""
+    (tmp_path / "a.svs").touch()
+    (tmp_path / "b.svs").touch()
+    (tmp_path / "slides.csv").write_text("slide,label\na,1\nb,0\n")
+    (tmp_path / "stains.csv").write_text("stain,day\nHE,1\n")
+    notes = open_slides(tmp_path).notes
+    assert [note for note in notes if ".csv" in note] == [
+        f"slides.csv in it is not read: name {tmp_path / 'slides.csv'} in place of the folder for its labels, patients "
+        "and annotations"
+    ]
+
+
 def test_masks_beside_slides_are_no_slides(tmp_path: Path) -> None:
     """Of a folder they are left out, aloud, by every verb; a mask without its slide is one that was named so."""
     touched(tmp_path, "a.svs", "a_mask.png", "b-labelled.tif", "c.tif", "c_mask.tif")
