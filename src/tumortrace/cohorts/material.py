@@ -103,7 +103,8 @@ class Material:
         if self.cohort.table["split"].isna().all():
             return f"add labelled {self.cohort.unit}s or groups"
         where = "folders" if self.cohort.layout in ("class-folders", "kaggle") else "column"
-        return f"put {self.cohort.unit}s of both classes into it, or do without the split {where}, so that TumorTrace divides"
+        images = f"{self.cohort.unit}s of both classes"
+        return f"put {images} into it, or do without the split {where}, so that TumorTrace divides"
 
     def audit(self, splits: Splits, *, split: str, allow: Collection[str]) -> Admission:
         """What `check` finds in the images as they are divided, and what of it was allowed.

@@ -241,4 +241,6 @@ def outside_line(in_distribution: pd.Series, group: pd.Series | None = None, uni
     line = f"{told} of these {len(in_distribution):,} {unit}s do not look like the training data"
     if low <= MANY:
         return line
-    return f"warning: {line}; do not trust what is predicted of them before labelled {unit}s from there have measured it"
+    return (
+        f"warning: {line}; do not trust what is predicted of them before labelled {unit}s from there have measured it"
+    )
