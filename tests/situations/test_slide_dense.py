@@ -76,6 +76,27 @@ def test_a_dense_scan_says_what_tile_by_tile_says(um: float, tmp_path: Path, mod
     assert ScanRecord.read(tmp_path / f"--overlap-{overlap}---dense" / "a").overlap == overlap
 
 
+@situation(
+    "slides",
+    there="a dense scan on a computer with little memory",
+    typed="tumortrace scan RUN SLIDE --overlap 0.667 --dense --max-memory 1GB",
+    right="smaller blocks, the same probabilities; refused for a slide whose overview and map do not fit",
+)
+def test_blocks_keep_within_the_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What does not fit is known before anything is written."""
+    slide = slide_of(tmp_path / "a.tif")
+    usual = scanned(tmp_path, slide, "--overlap", 0.667, "--dense")
+    capsys.readouterr()
+    small = scanned(tmp_path, slide, "--overlap", 0.667, "--dense", "--max-memory", "1020MB")
+    assert "note: blocks of 384 px in place of 768, to keep within 1020MB" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(small, usual, atol=1e-4, rtol=0)
+    words = ["scan", "run", str(slide), "-o", str(tmp_path / "no"), "--dense", "--max-memory", "920MB"]
+    assert run(words) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "a.tif: --max-memory 920MB; expected at least 0.91GB for this slide and model. What to do: raise it" in line
+    assert not (tmp_path / "no" / "a").exists()
+
+
 def test_the_overlap_is_that_of_the_stride(
     tmp_path: Path, model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from tumortrace.reports.report import renew_report
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.dense import dense_overlap
 from tumortrace.slides.identity import content_of
-from tumortrace.slides.memory import BATCH, batch_within
+from tumortrace.slides.memory import BATCHES, held_by_batch, largest_within
 from tumortrace.slides.result import ScanResult, default_folder, holds, made_with, maps_of, same_slide
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
@@ -92,8 +92,8 @@ def scan_slides(
             default where RUN names it (`RUN/model/model.onnx`) or holds nothing else.
         positive: Name of the positive class, where labels of slides do not tell it.
         patient_pattern: Regular expression whose first group is the patient in a slide's name.
-        max_memory: Memory that the scan may take, such as 4GB: the number of tiles that are read and computed at a time
-            keeps within it.
+        max_memory: Memory that the scan, or each of its workers, may take, such as 4GB: as many tiles are read and
+            computed at a time as keep within it.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         **hands: Who scans: `workers` or `cluster`, as in `tumortrace.work.hands.Hands`; slides are divided among them.
 
@@ -124,7 +124,8 @@ def scan_slides(
     if summary is not None:
         wanted = maps_of(model.info.weights_sha256, exact, float(model.info.threshold))
         _require_alike(summary.folder, folders, wanted)
-    batch_size = _batch_size(model, max_memory)
+    if max_memory is not None:  # what is too little for every slide is refused at once
+        largest_within(max_memory, BATCHES, held_by_batch(model))
     for note in cohort.notes:
         say(f"note: {note}")
     outcomes: list[ScanResult | str] = []
@@ -147,7 +148,7 @@ def scan_slides(
     options = _Options(
         run=run,
         overlap=overlap,
-        batch_size=batch_size,
+        max_memory=max_memory,
         resolution=resolution,
         override_resolution=override_resolution,
         patch_resolution=patch_resolution,
@@ -192,7 +193,7 @@ class _Options(TypedDict):
 
     run: Path
     overlap: float
-    batch_size: int
+    max_memory: str | None
     resolution: float | None
     override_resolution: float | None
     patch_resolution: float | None
@@ -239,17 +240,6 @@ def _require_alike(folder: Path, mine: Sequence[Path], wanted: dict[str, object]
                 expected="scans that are made alike",
                 remedy="choose another folder with -o",
             )
-
-
-def _batch_size(model: Model, max_memory: str | None) -> int:
-    if max_memory is None:
-        return BATCH
-    network = None if getattr(model, "runtime", None) else getattr(model, "network", None)
-    weights = sum(part.numel() * part.element_size() for part in network.parameters()) if network is not None else 0
-    batch = batch_within(max_memory, model.info.patch_size, weights)
-    if batch < BATCH:
-        say(f"scan: {batch} tiles at a time in place of {BATCH}, to keep within {max_memory}")
-    return batch
 
 
 def _tell(scans: Sequence[ScanResult]) -> None:

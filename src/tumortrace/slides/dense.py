@@ -17,7 +17,8 @@ from tumortrace.slides.tiling import read_ahead
 if TYPE_CHECKING:
     from tumortrace.models.bundle import Assessment, Model
 
-_SIDE = 768  # px of a region: maps of 64 channels take 150 MB
+SIDE = 768
+"""Px of a block's side: maps of 64 channels take 150 MB."""
 
 
 def dense_overlap(model: Model, overlap: float) -> float:
@@ -70,7 +71,20 @@ def dense_tile(size: tuple[int, int], scale: float, overlap: float, slide: Slide
     return laid[0], laid[1]
 
 
-def in_blocks(tiles: pd.DataFrame, slide: tuple[int, int], size: tuple[int, int], overlap: float) -> pd.DataFrame:
+def places_in(side: int, size: tuple[int, int], overlap: float) -> tuple[int, int]:
+    """How many tiles of a size (width, height) lie in a block, down and across.
+
+    Example:
+        >>> places_in(768, (96, 96), 2 / 3)
+        (22, 22)
+    """
+    down, across = (max(1, int((side - length) // (length * (1 - overlap))) + 1) for length in size[::-1])
+    return down, across
+
+
+def in_blocks(
+    tiles: pd.DataFrame, slide: tuple[int, int], size: tuple[int, int], overlap: float, side: int = SIDE
+) -> pd.DataFrame:
     """Tiles in the order in which they are computed, with columns `row` and `column` in the grid, and `block`.
 
     Args:
@@ -78,10 +92,11 @@ def in_blocks(tiles: pd.DataFrame, slide: tuple[int, int], size: tuple[int, int]
         slide: Width and height in px of level 0.
         size: Width and height of tiles in px of their own.
         overlap: As `tile_tissue` was given it.
+        side: Px of a block's side.
     """
     row = (tiles["y"] / (tiles["height"] * (1 - overlap))).round().astype(np.int64)
     column = (tiles["x"] / (tiles["width"] * (1 - overlap))).round().astype(np.int64)
-    down, across = (max(1, int((_SIDE - side) // (side * (1 - overlap))) + 1) for side in (size[1], size[0]))
+    down, across = places_in(side, size, overlap)
     # what reaches beyond the slide, and by how much, is read apart: white would shine into the border of others
     below, beside = tiles["y"] + tiles["height"] - slide[1], tiles["x"] + tiles["width"] - slide[0]
     below, beside = below.clip(lower=0), beside.clip(lower=0)

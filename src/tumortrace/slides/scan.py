@@ -26,11 +26,12 @@ from tumortrace.reports.report import renew_report
 from tumortrace.reports.slides import SHOWN, ScanPictures, TilePicture, write_scan_report
 from tumortrace.reports.wording import called
 from tumortrace.slides.assess import Batches, Progress, assess, by_tile
-from tumortrace.slides.dense import by_block, dense_overlap, dense_tile, in_blocks
+from tumortrace.slides.dense import SIDE, by_block, dense_overlap, dense_tile, in_blocks
 from tumortrace.slides.focus import told_of_focus
 from tumortrace.slides.heat_pyramid import heat_levels, write_heat
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
 from tumortrace.slides.identity import content_of, digest_of
+from tumortrace.slides.memory import BATCHES, SIDES, held_by_batch, held_by_block, held_by_slide, largest_within
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.result import (
     HEAT,
@@ -94,6 +95,7 @@ def scan(
     dense: bool = False,
     precision: Asked = "auto",
     name: str | None = None,
+    max_memory: str | None = None,
     progress: Progress | None = None,
     renew: bool = True,
 ) -> ScanResult:
@@ -127,6 +129,8 @@ def scan(
         precision: "fp32", "bf16", or "auto": bfloat16 where the hardware has it, it is quicker and says the same of a
             sample of the slide's tiles; see `models.precision.choose`. Chosen once: a scan that goes on keeps it.
         name: What to call the slide, in place of its file's name.
+        max_memory: Such as `4GB`: fewer tiles at a time than `batch_size`, and smaller blocks of a `dense` scan, so
+            that the scan holds no more, as `slides.memory` counts.
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
         renew: Tell the report of the run anew, where `out` lies in its folder; False where more slides follow.
@@ -136,7 +140,7 @@ def scan(
 
     Raises:
         SlideError: The slide or the mask cannot be read or does not fit, the resolution of the slide or of the
-            model's patches is not known, or a value is out of range.
+            model's patches is not known, a value is out of range, or the memory is too little.
         RunError: The folder to write to cannot be made, holds another slide's scan, or is being written.
         ModelError: The model cannot be loaded, returns something other than probabilities, or cannot be `dense`.
         MissingDependencyError: OpenSlide is not installed.
@@ -180,12 +184,17 @@ def scan(
         scale = tile_scale(model.info.resolution, patch_resolution, opened, resolution, notes)
         level = level_to_read(opened, scale, read_level, notes)
         marked = None if tissue_mask is None else read_tissue_mask(Path(tissue_mask), opened)
+        block = SIDE
+        if max_memory is not None:
+            laid = resolution, scale, overlap
+            batch_size, block = _within(max_memory, model, opened, laid, batch_size, dense, notes)
         content = content_of(opened.path)
         asked = _request(model, opened, content, batch_size) | {
             "tissue": None if marked is None else [marked.shape, zlib.crc32(marked.tobytes())],
             "tiles": [overlap, minimum_tissue, resolution, scale, level, RESAMPLING],
         }
         asked |= {name: value for name, value in (("bits", bits), ("plane", plane), ("dense", dense)) if value}
+        asked |= {"block": block} if block != SIDE else {}
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
         with only_scan(folder):
             for taken in possible(model, precision):
@@ -207,7 +216,7 @@ def scan(
             if mask.any() and tiles.empty:
                 notes.append(f"no tile holds {minimum_tissue:.0%} of tissue")
             if dense:
-                tiles = in_blocks(tiles, size, (width, height), overlap)
+                tiles = in_blocks(tiles, size, (width, height), overlap, block)
             places = tiles[["x", "y", "width", "height"]].to_numpy(np.int64)
             request = asked | {"places": [len(tiles), zlib.crc32(places.tobytes())]}
             how = _begun(folder, request, precision, model)
@@ -275,6 +284,38 @@ def scan(
     if renew:
         renew_report(Path(run), folder)
     return ScanResult(folder, tiles, record)
+
+
+def _within(
+    limit: str,
+    model: Model,
+    slide: Slide,
+    laid: tuple[float | None, float, float],
+    most: int,
+    dense: bool,
+    notes: list[str],
+) -> tuple[int, int]:
+    """Tiles at a time, and px of a dense block, that keep within a limit; a note where they are fewer than usual.
+
+    Args:
+        laid: Um per px of the slide, level-0 px to one of a tile, and the overlap.
+        most: Tiles at a time.
+    """
+    resolution, scale, overlap = laid
+    height, width = model.info.patch_size
+    map_ = held_by_slide(slide, resolution, (width * scale, height * scale), overlap)
+    sizes = [most, *(size for size in BATCHES if size < most)]
+    held = held_by_batch(model)
+    tiles = largest_within(limit, sizes, lambda size: map_ + held(size), slide.path)
+    if tiles < most:
+        notes.append(f"{tiles} tiles at a time in place of {most}, to keep within {limit}")
+    if not dense:
+        return tiles, SIDE
+    of_block = held_by_block(model, overlap)
+    block = largest_within(limit, SIDES, lambda side: map_ + held(0) + of_block(side), slide.path)
+    if block < SIDE:
+        notes.append(f"blocks of {block} px in place of {SIDE}, to keep within {limit}")
+    return tiles, block
 
 
 def _pictures(

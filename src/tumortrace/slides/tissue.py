@@ -89,8 +89,13 @@ def overview(slide: Slide, resolution: float | None, progress: Callable[[int, in
     Returns:
         uint8 array (height, width, 3).
     """
+    return slide.thumbnail(overview_side(slide, resolution), progress)
+
+
+def overview_side(slide: Slide, resolution: float | None) -> int:
+    """Px of the longer side of an overview, of a slide that has so many."""
     longest = 2048.0 if resolution is None else max(slide.width, slide.height) * resolution / 8
-    return slide.thumbnail(round(min(2048.0, max(512.0, longest))), progress)
+    return round(min(2048.0, max(512.0, longest)))
 
 
 def find_tissue(thumbnail: np.ndarray, resolution: float | None = None) -> np.ndarray:
