@@ -23,14 +23,7 @@ from tumortrace.slides.listing import find_slides
 from tumortrace.slides.scan import scan
 from tumortrace.slides.slide import Slide
 
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
-    model = fake_model()
-    model.require_preparation = lambda *_: None
-    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("use")
 
 
 def write_slide(file: Path, um: float | None = 0.5, side: int = 256) -> Path:

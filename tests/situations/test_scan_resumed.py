@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.images.test_dicom import dicom
+from tests.situations.conftest import Use
 from tests.situations.situation import situation
 from tests.situations.test_scan_batches import record, write_slide
 from tests.slides.test_scan import dark_share, fake_model
@@ -23,22 +23,7 @@ from tumortrace.slides.listing import find_slides
 from tumortrace.slides.scan import scan
 from tumortrace.slides.slide import Slide
 
-Use = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def use(monkeypatch: pytest.MonkeyPatch) -> Use:
-    """Takes a function, and what the model states otherwise, for the model that the command loads."""
-
-    def use(predict: Callable[[np.ndarray], np.ndarray] = dark_share, **changes: Any) -> None:
-        model = fake_model(predict, **changes)
-        model.require_preparation = lambda *_: None
-        monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
-
-    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
-    use()
-    return use
+pytestmark = pytest.mark.usefixtures("use")
 
 
 @situation(

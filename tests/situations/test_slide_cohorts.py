@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,14 @@ from PIL import Image
 
 from tests.reports.test_browser import CONTRAST
 from tests.reports.test_browser import browser as browser  # a fixture
+from tests.situations.conftest import Use
 from tests.situations.situation import situation
 from tests.situations.test_scan_batches import write_slide
-from tests.slides.test_scan import dark_share, fake_model
+from tests.slides.test_scan import dark_share
 from tumortrace.cli.main import run
 from tumortrace.records.tables import SCANNED
 
-
-@pytest.fixture(autouse=True)
-def use(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Takes the function of the model that the command loads."""
-
-    def use(predict: Callable[[np.ndarray], np.ndarray] = dark_share) -> None:
-        model = fake_model(predict)
-        model.require_preparation = lambda *_: None
-        monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
-
-    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
-    use()
-    return use
+pytestmark = pytest.mark.usefixtures("use")
 
 
 @pytest.fixture
@@ -114,7 +102,7 @@ def test_the_table_itself_is_not_overwritten(slides: Path, capsys: pytest.Captur
     typed="the same `tumortrace scan` again",
     right="slides.csv and every report end with the same bytes, times apart",
 )
-def test_a_killed_call_ends_with_the_same_bytes(slides: Path, tmp_path: Path, use: Callable[..., None]) -> None:
+def test_a_killed_call_ends_with_the_same_bytes(slides: Path, tmp_path: Path, use: Use) -> None:
     """After each slide the table is whole; what is kept is not computed again."""
     (slides / "broken.svs").unlink()
     (slides / "slides.csv").unlink()
@@ -148,9 +136,7 @@ def test_a_killed_call_ends_with_the_same_bytes(slides: Path, tmp_path: Path, us
     typed="tumortrace scan RUN SLIDES --max-memory 2GB",
     right="fewer tiles at a time, said in a line; refused where even few do not fit",
 )
-def test_memory_is_bounded(
-    slides: Path, tmp_path: Path, use: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_memory_is_bounded(slides: Path, tmp_path: Path, use: Use, capsys: pytest.CaptureFixture[str]) -> None:
     """No call of the model has more tiles than was said, and the results are those without a bound."""
     seen: list[int] = []
 

@@ -12,7 +12,6 @@ import pytest
 import tifffile
 
 from tests.situations.situation import situation
-from tests.slides.test_scan import fake_model
 from tumortrace.cli.main import run
 from tumortrace.records.files import write_bytes
 from tumortrace.records.hdf5 import replacing_hdf5
@@ -70,14 +69,11 @@ def test_tiling_on_a_full_disk(slides: Path, tmp_path: Path, capsys: pytest.Capt
     typed="tumortrace scan RUN FOLDER",
     right="one line with the file; with room, the same command goes on",
 )
+@pytest.mark.usefixtures("use")
 def test_scanning_on_a_full_disk(
     slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The last line is the cause, and no table or report that could not be written hides it."""
-    model = fake_model()
-    model.require_preparation = lambda *_: None
-    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
     monkeypatch.setattr(
         "tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: write_bytes(target, bytes(9999))
     )

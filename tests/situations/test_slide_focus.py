@@ -11,21 +11,13 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 from tests.situations.situation import situation
-from tests.slides.test_scan import fake_model
 from tumortrace.cli.main import run
 from tumortrace.cohorts.looks import look_at
 from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.tables import SCANNED, TILES
 from tumortrace.slides.focus import focus_of
 
-
-@pytest.fixture(autouse=True)
-def use(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = fake_model()
-    model.require_preparation = lambda *_: None
-    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
-    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("use")
 
 
 def tissue(side: int, resolution: float, blurred: int = 0, um: float = 4.0) -> np.ndarray:

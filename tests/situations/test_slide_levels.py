@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from tests.situations.conftest import Use
 from tests.situations.situation import situation
 from tests.slides.test_scan import fake_model
 from tumortrace.cli.main import run
@@ -144,21 +145,15 @@ def pyramid(file: Path) -> Path:
     typed="tumortrace scan RUN SLIDE --read-level 0",
     right="tiles come from that level, which `scan.json` names; a missing level is refused",
 )
-def test_the_level_that_is_read_can_be_chosen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_level_that_is_read_can_be_chosen(tmp_path: Path, use: Use, capsys: pytest.CaptureFixture[str]) -> None:
     """On the command line; the note tells of another than the usual one, and of tiles that were enlarged."""
-    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
     seen: list[int] = []
 
     def predict(images: np.ndarray) -> np.ndarray:
         seen.append(int(np.median(images[..., 0])))
         return np.zeros(len(images))
 
-    model = fake_model(predict, resolution=0.5)
-    model.require_preparation = lambda *_: None
-    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+    use(predict, resolution=0.5)
     slide = str(pyramid(tmp_path / "a.tiff"))
     told = []
     for asked in ("auto", "0", "2"):
@@ -206,13 +201,10 @@ def test_another_level_is_not_resumed(tmp_path: Path) -> None:
     right="refused until `--patch-resolution` states it",
 )
 def test_a_model_without_resolution_is_asked_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, use: Use, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also where --resolution is given, which is the slide's; nothing is written."""
-    model = fake_model(resolution=None)
-    model.require_preparation = lambda *_: None
-    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+    use(resolution=None)
     command = ["scan", "run", str(pyramid(tmp_path / "a.tiff")), "-o", str(tmp_path / "out")]
     for more in ([], ["--resolution", "0.25"]):
         assert run([*command, *more]) == 1

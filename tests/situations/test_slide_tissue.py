@@ -25,13 +25,7 @@ DATA = os.environ.get("TUMORTRACE_DATA")
 STRONG, PALE = (150, 60, 150), (226, 206, 222)  # saturations .6 and .09
 
 
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
-    model = fake_model()
-    model.require_preparation = lambda *_: None
-    monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("use")
 
 
 def glass(height: int = 400, width: int = 400) -> np.ndarray:
