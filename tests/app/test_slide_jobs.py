@@ -20,7 +20,7 @@ from tumortrace.app import processes
 from tumortrace.app.slide_jobs import SlideJobs
 from tumortrace.app.slide_reader import Busy, SlideReader, scan_apart
 from tumortrace.errors import ModelError, ServeError, SlideError
-from tumortrace.records.evaluation import ScanJob
+from tumortrace.records.scans import ScanJob
 
 
 class Scanner:

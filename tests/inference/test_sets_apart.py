@@ -19,8 +19,9 @@ from tumortrace.evaluation.drift import drift_line
 from tumortrace.images.corruptions import corrupt
 from tumortrace.inference.export import export
 from tumortrace.models.drift import choose_images, keep_reference
-from tumortrace.records.evaluation import PredictRecord, ScanRecord
+from tumortrace.records.evaluation import PredictRecord
 from tumortrace.records.metrics import Drift, DriftRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.slides.scan import scan
 
 SLIDES = 20

@@ -33,7 +33,6 @@ from tumortrace.records.evaluation import (
     ExamplesRecord,
     ExplanationMeasures,
     ExplanationsRecord,
-    ScanRecord,
     SheetsRecord,
     StressPlan,
     StressRecord,
@@ -42,6 +41,7 @@ from tumortrace.records.metrics import AbstentionRecord, CalibrationRecord, Dist
 from tumortrace.records.plans import CrossvalRecord, FoldResult, LearningCurveRecord, StudyRecord
 from tumortrace.records.record import OnDisk
 from tumortrace.records.run import Run, RunRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tiles import TilingRecord
 
 BEFORE = Path(__file__).with_name("before")

@@ -16,7 +16,7 @@ from tumortrace import export
 from tumortrace.app.processes import load as served
 from tumortrace.cli.main import run as command
 from tumortrace.models import precision
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import TILES
 from tumortrace.slides.scan import scan
 

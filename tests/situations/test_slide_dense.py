@@ -17,7 +17,7 @@ from tests.models.test_dense import SIDE, model_of, picture
 from tests.situations.situation import situation
 from tumortrace.cli.main import run
 from tumortrace.models.bundle import Model
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import TILES
 from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiling import read_tiles

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from tests.situations.situation import situation
 from tumortrace.cli.main import run
 from tumortrace.cohorts.looks import look_at
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import SCANNED, TILES
 from tumortrace.slides.focus import focus_of
 

@@ -16,7 +16,7 @@ from tests.situations.situation import situation
 from tests.slides.test_scan import fake_model
 from tumortrace.cli.main import run
 from tumortrace.errors import SlideError
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.slides.result import JOURNAL
 from tumortrace.slides.scan import scan
 from tumortrace.slides.slide import Slide

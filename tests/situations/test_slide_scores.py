@@ -16,7 +16,8 @@ from tests.slides.test_slide_score import write_scan
 from tumortrace.cli.main import run
 from tumortrace.errors import SlideError
 from tumortrace.evaluation.froc import MISS
-from tumortrace.records.evaluation import NamedModel, ScanRecord
+from tumortrace.records.evaluation import NamedModel
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.slides import FittedScore, SlideScoreRecord, Weight
 from tumortrace.records.tables import PREDICTIONS, SPLITS
 from tumortrace.slides.annotations.classes import Classes

@@ -18,7 +18,7 @@ from tests.situations.test_slide_tissue import glass, undrawn
 from tumortrace.cli.main import run
 from tumortrace.errors import SlideError
 from tumortrace.images.shrunk import shrunk
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.slides.slide import Slide
 
 __all__ = ["undrawn"]  # a fixture

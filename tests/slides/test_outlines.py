@@ -10,7 +10,7 @@ import pytest
 import shapely
 from shapely.geometry import shape
 
-from tumortrace.records.evaluation import Ranged
+from tumortrace.records.scans import Ranged
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.score import slide_score, tumour_area
 

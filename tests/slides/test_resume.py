@@ -18,8 +18,8 @@ from PIL import Image
 from tests.slides.test_scan import dark_share, fake_model
 from tumortrace.cli.main import main
 from tumortrace.errors import RunError
-from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.journal import Journal
+from tumortrace.records.scans import ScanRecord
 from tumortrace.slides.result import JOURNAL, only_scan
 from tumortrace.slides.scan import scan
 

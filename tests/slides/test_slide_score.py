@@ -23,8 +23,9 @@ from tumortrace.cohorts.synthetic.slides import CLASSES, SHAPE, draw_lesions, pl
 from tumortrace.errors import PredictionsError
 from tumortrace.evaluation.intervals import evaluate_table
 from tumortrace.evaluation.table import read_predictions
-from tumortrace.records.evaluation import NamedModel, ScanRecord
+from tumortrace.records.evaluation import NamedModel
 from tumortrace.records.metrics import Metrics
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.slides import SlideScoreRecord
 from tumortrace.records.tables import PREDICTIONS, TILES
 from tumortrace.slides import slide_scoring

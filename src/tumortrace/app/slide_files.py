@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tumortrace.errors import RunError, SlideError
 from tumortrace.images.readers import slide_suffixes
-from tumortrace.records.evaluation import ScanJob, ScanRecord
+from tumortrace.records.scans import ScanJob, ScanRecord
 
 SEVERAL_FILES = frozenset((".mrxs", ".vms", ".vmu"))
 """Endings, in lower case, of slides that are an index beside the files that hold the pixels."""

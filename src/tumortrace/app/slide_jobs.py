@@ -15,8 +15,8 @@ from tumortrace.app.processes import OVERVIEW, Message
 from tumortrace.app.slide_files import SlideFiles, identity, is_id, new_id, read_job
 from tumortrace.app.slide_reader import Busy, SlideReader, Tell, scan_apart
 from tumortrace.errors import ServeError
-from tumortrace.records.evaluation import ScanJob
 from tumortrace.records.lock import take
+from tumortrace.records.scans import ScanJob
 
 Status = Literal["queued", "running", "done", "failed"]
 

@@ -16,8 +16,8 @@ import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.files import write_bytes
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import SCANNED
 from tumortrace.reports.page import REPORT, Context, embed_image, embed_picture, write_page
 from tumortrace.reports.wording import called

@@ -16,9 +16,9 @@ from tumortrace.cohorts.findings import Example, Finding, count
 from tumortrace.errors import RunError, TumorTraceError
 from tumortrace.models.precision import Asked
 from tumortrace.models.runtimes import Backend
-from tumortrace.records.evaluation import ScanRecord
 from tumortrace.records.output import differing, require_folder
 from tumortrace.records.progress import say
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.stores import url_of
 from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report

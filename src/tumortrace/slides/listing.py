@@ -9,7 +9,7 @@ from pathlib import Path
 from tumortrace.errors import SlideError
 from tumortrace.images.dicom import is_dicom, series_of
 from tumortrace.images.readers import slide_suffixes
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.slides.result import JOURNAL
 
 

@@ -11,11 +11,12 @@ import pandas as pd
 
 from tumortrace.cohorts.findings import count
 from tumortrace.errors import RunError
-from tumortrace.records.evaluation import NamedModel, Precision, ScanRecord
+from tumortrace.records.evaluation import NamedModel, Precision
 from tumortrace.records.journal import Journal
 from tumortrace.records.lock import locked
 from tumortrace.records.metrics import Drift
 from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import TILES
 from tumortrace.reports.page import REPORT
 from tumortrace.reports.slides import OVERVIEW

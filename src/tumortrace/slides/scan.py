@@ -17,10 +17,11 @@ import pandas as pd
 from shapely.affinity import scale as scale_polygon
 
 from tumortrace.models.precision import Asked, choose, possible, sampled
-from tumortrace.records.evaluation import Precision, ScanRecord
+from tumortrace.records.evaluation import Precision
 from tumortrace.records.files import write_text
 from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar, say
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import TILES
 from tumortrace.reports.report import renew_report
 from tumortrace.reports.slides import SHOWN, ScanPictures, TilePicture, write_scan_report

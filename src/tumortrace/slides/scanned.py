@@ -11,7 +11,7 @@ import pandas as pd
 from tumortrace.cohorts.findings import count
 from tumortrace.errors import RunError, shown
 from tumortrace.evaluation.froc import Detections, lesions_of, match
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import SPLITS, TILES
 from tumortrace.slides.annotations import read_annotations
 from tumortrace.slides.annotations.classes import Classes

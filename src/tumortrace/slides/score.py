@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tumortrace.records.evaluation import Ranged, SlideScore, TumourArea
+from tumortrace.records.scans import Ranged, SlideScore, TumourArea
 from tumortrace.slides.heatmap import heat_array
 
 TOP = 10

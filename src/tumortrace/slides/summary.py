@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.errors import RunError
-from tumortrace.records.evaluation import ScanRecord
+from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import SCANNED, read_table
 from tumortrace.reports.page import REPORT
 from tumortrace.reports.slides import write_slides_report

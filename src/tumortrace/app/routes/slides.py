@@ -17,8 +17,8 @@ from tumortrace.app.service import TheService, fit_to_show
 from tumortrace.app.slide_jobs import SlideJobs, Status
 from tumortrace.app.slide_reader import Busy
 from tumortrace.app.slide_upload import receive_form
-from tumortrace.records.evaluation import ScanJob
 from tumortrace.records.record import Open
+from tumortrace.records.scans import ScanJob
 from tumortrace.records.tables import TILES
 from tumortrace.reports.wording import called
 from tumortrace.slides.dense import dense_overlap

@@ -13,10 +13,10 @@ from tumortrace.records.evaluation import (
     ExplanationMeasures,
     ExplanationsRecord,
     MeasuredMethod,
-    ScanRecord,
     SheetsRecord,
 )
 from tumortrace.records.metrics import Estimate
+from tumortrace.records.scans import ScanRecord
 from tumortrace.reports.drawing import MUTED, NEGATIVE, ends, name_rows, number
 from tumortrace.reports.examples import outcome_title
 from tumortrace.reports.page import Context, embed_picture
