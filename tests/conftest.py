@@ -52,7 +52,7 @@ def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def _leave_blank(figure: Figure, file: Path, kind: str, title: str) -> None:
     if kind == ".svg":
-        file.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        file.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>')
     else:
         Image.new("RGB", (8, 8)).save(file, "PNG")
 
