@@ -14,14 +14,14 @@ import tifffile
 from PIL import Image
 
 from tests.situations.situation import situation
-from tests.situations.test_slide_tissue import glass, undrawn
+from tests.situations.test_slide_tissue import glass
 from tumortrace.cli.main import run
 from tumortrace.errors import SlideError
 from tumortrace.images.shrunk import shrunk
 from tumortrace.records.scans import ScanRecord
 from tumortrace.slides.slide import Slide
 
-__all__ = ["undrawn"]  # a fixture
+pytestmark = pytest.mark.usefixtures("use")
 WIDE, HIGH, TILE = 4500, 700, 256
 
 
