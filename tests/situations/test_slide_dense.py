@@ -19,6 +19,8 @@ from tumortrace.cli.main import run
 from tumortrace.models.bundle import Model
 from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import TILES
+from tumortrace.slides.scan import scan
+from tumortrace.slides.shares import ShareKept
 from tumortrace.slides.slide import Slide
 from tumortrace.slides.tiling import read_tiles
 
@@ -149,4 +151,19 @@ run({words!r})
     assert run(words) == 0
     pd.testing.assert_frame_equal(TILES.read(tmp_path / "killed" / "a"), whole)
     files = [tmp_path / name / "a" / "tiles.csv" for name in ("--overlap-0.5---dense", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_shares_of_a_dense_scan_are_whole_blocks(tmp_path: Path, model: Model) -> None:
+    """Kept by two workers, they are the blocks of one process, byte for byte."""
+    slide = slide_of(tmp_path / "a.tif", 1600, 300)
+    scanned(tmp_path, slide, "--overlap", 0.5, "--dense")
+    out = tmp_path / "shares" / "a"
+    for number in (1, 0):
+        with pytest.raises(ShareKept):
+            scan("run", slide, out=out, model=model, overlap=0.5, dense=True, share=(number, 2))
+    assert all(len(file.read_bytes().splitlines()) > 1 for file in out.iterdir()), "each has a block"
+    assert len(list(out.iterdir())) == 2
+    assert run(["scan", "run", str(slide), "-o", str(out.parent), "--overlap", "0.5", "--dense"]) == 0
+    files = [tmp_path / name / "a" / "tiles.csv" for name in ("--overlap-0.5---dense", "shares")]
     assert files[0].read_bytes() == files[1].read_bytes()

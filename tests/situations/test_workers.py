@@ -11,16 +11,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.situations.models import made_model
 from tests.situations.situation import situation
+from tests.training.test_tune import results, small_space, table
+from tumortrace import synthesise
 from tumortrace.cli.main import run
+from tumortrace.errors import RunError
+from tumortrace.inference import divided
+from tumortrace.inference.predict import predict
+from tumortrace.models.bundle import load_model
+from tumortrace.records.remote import cache_folder
+from tumortrace.training import experiment
 
 WORKERS = [
     pytest.param(["--workers", "2"], id="processes"),
@@ -106,21 +115,40 @@ def until(true: Callable[[], object], seconds: float = 600) -> None:
         time.sleep(0.02)
 
 
-def begun(folder: Path) -> bool:
-    """Whether a slide is in the middle."""
+def begun(folder: Path) -> list[int]:
+    """The workers, once a slide is in the middle."""
     journals = [*folder.glob("*/unfinished.jsonl"), *folder.glob(".*.jsonl")]  # of scans, of features
-    return any(journal.stat().st_size for journal in journals)
+    return workers() if any(journal.stat().st_size for journal in journals) else []
+
+
+def loading() -> list[int]:
+    """Workers that load torch, which the first of its pieces asks for."""
+    return [process for process in workers() if b"libtorch" in Path(f"/proc/{process}/maps").read_bytes()]
+
+
+def trying(folder: Path) -> list[int]:
+    """Workers in the middle of a trial, whose lock they hold."""
+    if not any(folder.glob("*/trials/*/history.csv")):
+        return []
+    held = {process: [os.readlink(file) for file in Path(f"/proc/{process}/fd").iterdir()] for process in workers()}
+    return [process for process, files in held.items() if any("/trials/" in file for file in files)]
 
 
 @contextmanager
-def killing(folder: Path) -> Iterator[None]:
-    """Kills a worker as soon as a slide is in the middle; one that has ended by then is missed."""
+def killing(victims: Callable[[], list[int]]) -> Iterator[None]:
+    """Kills one of the workers that are named, as soon as there are some; what has ended by then is missed."""
     ended = threading.Event()
 
+    def killed() -> bool:
+        time.sleep(0.05)
+        with suppress(OSError):  # it has ended
+            for process in victims()[:1]:
+                os.kill(process, signal.SIGKILL)
+                return True
+        return False
+
     def kill() -> None:
-        until(lambda: ended.is_set() or (begun(folder) and workers()))
-        with suppress(IndexError, ProcessLookupError):
-            os.kill(workers()[0], signal.SIGKILL)
+        until(lambda: ended.is_set() or killed())
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -151,7 +179,7 @@ def test_a_killed_worker_changes_no_byte(
     """The broken slide is told as ever; nothing of the killed one is left over."""
     for attempt in range(3):
         out = tmp_path / str(attempt)
-        with killing(out):
+        with killing(partial(begun, out)):
             assert run([*commands[verb], str(out), *hands]) == 1
         told = capsys.readouterr().err
         if "its worker was lost" in told:
@@ -192,3 +220,117 @@ def test_a_killed_command_changes_no_byte(
     assert len(written(tmp_path / "out")) < len(whole("scan"))
     assert run(command) == 1
     assert whole("scan").items() <= written(tmp_path / "out").items()
+
+
+@pytest.fixture(scope="module")
+def predicting(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command up to the file that it writes: 40 images, which are two batches."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return ["predict", str(made_model(tmp_path_factory.mktemp("model"))), str(folder), "-o"]
+
+
+@pytest.fixture(scope="module")
+def predictions(predicting: list[str], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What one process with one thread writes."""
+    out = tmp_path_factory.mktemp("one") / "predictions.csv"
+    assert run([*predicting, str(out)]) == 0
+    return out.read_bytes()
+
+
+@situation(
+    "runs",
+    there="many images, two workers of which one is killed",
+    typed="tumortrace predict RUN DATA --workers 2",
+    right="told in a line, another worker takes its images; the same bytes as from one process",
+)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+@pytest.mark.parametrize("hands", WORKERS)
+def test_predictions_of_a_killed_worker_are_made_by_another(
+    hands: list[str], predicting: list[str], predictions: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for attempt in range(3):
+        out = tmp_path / f"{attempt}.csv"
+        with killing(loading):
+            assert run([*predicting, str(out), *hands]) == 0
+        assert out.read_bytes() == predictions
+        if "its worker was lost" in (told := capsys.readouterr().err):
+            break
+    assert "its worker was lost" in told
+    assert not workers()
+
+
+def test_predictions_of_a_killed_command_are_not_made_again(
+    predicting: list[str], predictions: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What workers had answered is kept, whatever ends the command; the next one asks for the rest, then clears up."""
+    asked: list[int] = []
+    carried_out = divided.carry_out
+
+    def ends(do: object, pieces: list[object], receive: Callable[..., None], **options: object) -> None:
+        def once(number: int, outcome: object) -> None:
+            receive(number, outcome)
+            raise KeyboardInterrupt
+
+        asked.append(len(pieces))
+        options["hands"] = None  # this process, which is quicker there
+        carried_out(do, pieces, once if len(asked) == 1 else receive, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(divided, "carry_out", ends)
+    out = tmp_path / "predictions.csv"
+    command = [*predicting, str(out), "--workers", "2"]
+    assert run(command) == 1
+    assert not out.exists()
+    assert run(command) == 0
+    assert asked == [2, 1]
+    assert out.read_bytes() == predictions
+    assert not list(cache_folder().glob("stores/*/*/answers/*"))
+
+
+def test_a_loaded_model_is_not_shared(predicting: list[str]) -> None:
+    """Workers load it from its path."""
+    with pytest.raises(RunError, match="cannot share a loaded model"):
+        predict(load_model(predicting[1]), predicting[2], workers=2)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[str], str]]:
+    """The command of a search and what comes of it in one process with one thread."""
+    folder = tmp_path_factory.mktemp("search")
+    data = synthesise("patches", folder / "patches", count=80, seed=4)
+    space = small_space(folder, trials=3, sampler={"name": "random"}, pruner={"name": "none"})
+    command, threads = ["tune", str(data), "--space", str(space)], torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "renew_report", lambda folder: None)
+        assert run([*command, "-o", str(folder / "runs")]) == 0
+        yield command, results(next((folder / "runs").iterdir()))
+    torch.set_num_threads(threads)
+
+
+@situation(
+    "runs",
+    there="a search whose trials two workers carry out, one of which is killed in the middle of a trial",
+    typed="tumortrace tune DATA --workers 2",
+    right="the trial goes on elsewhere under its number; none is lost or made twice, each as from one process",
+)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+@pytest.mark.parametrize("hands", WORKERS)
+def test_trials_of_workers_are_those_of_one_process(
+    hands: list[str], searched: tuple[list[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Random draws depend on the trial's number alone."""
+    command, whole = searched
+    for attempt in range(3):
+        out = tmp_path / f"{attempt}"
+        with killing(partial(trying, out)):
+            assert run([*command, "-o", str(out), *hands]) == 0
+        (study,) = out.iterdir()
+        assert results(study) == whole
+        if "was left by a process that ended: it is taken up" in (told := capsys.readouterr().err):
+            break
+    assert "its worker was lost" in told
+    assert table(study)["interruptions"].sum() == 1
+    assert not workers()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,11 @@ from tumortrace.cli.main import main
 from tumortrace.errors import RunError
 from tumortrace.records.journal import Journal
 from tumortrace.records.scans import ScanRecord
+from tumortrace.slides import shares
 from tumortrace.slides.result import JOURNAL, only_scan
 from tumortrace.slides.scan import scan
+from tumortrace.slides.shares import ShareKept
+from tumortrace.work.hands import Hands
 
 BATCH, TILES = 7, 60
 
@@ -82,6 +86,65 @@ def test_an_interrupted_scan_goes_on_and_ends_the_same(slide: Path, tmp_path: Pa
     assert seen[0] == (3 * BATCH, TILES)
     assert seen[-1] == (TILES, TILES)
     assert not (tmp_path / "cut" / JOURNAL).exists()
+
+
+def test_shares_of_a_slide_are_gathered(slide: Path, tmp_path: Path) -> None:
+    """Of nine batches three shares: in any order, one interrupted; the scan asks for the rest, and ends the same."""
+    whole, out = run(slide, tmp_path / "whole"), tmp_path / "out"
+    counts: list[int] = []
+    seen: list[tuple[int, int]] = []
+
+    def counted(images: np.ndarray) -> np.ndarray:
+        counts.append(len(images))
+        return dark_share(images)
+
+    def keep(number: int, **more: object) -> None:
+        with pytest.raises(ShareKept):
+            run(slide, out, counted, share=(number, 3), **more)
+
+    keep(2)
+    assert counts == [7, 7, 4]
+    keep(0)
+    with pytest.raises(Stop):
+        run(slide, out, stopping(1), share=(1, 3))
+    assert {path.name[:10] for path in out.iterdir()} == {"unfinished"}
+    shutil.copytree(out, tmp_path / "again")
+    counts.clear()
+    assert run(slide, out, counted) == whole
+    assert counts == [7, 7, 7, 7, 4], "the third share does not go on from what is known"
+    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+    out = tmp_path / "again"
+    counts.clear()
+    keep(1, progress=lambda *where: seen.append(where))
+    keep(1)
+    assert counts == [7, 7]
+    assert seen == [(7, 21), (14, 21), (21, 21)]
+    assert run(slide, out, stopping(0)) == whole
+    counts.clear()
+    run(slide, out, counted, share=(1, 3))  # of what is complete nothing is to be done
+    assert not counts
+
+
+def test_shares_of_anything_else_are_not_gathered(slide: Path, tmp_path: Path) -> None:
+    """Another overlap gives other tiles; what is left of such shares goes with the scan that is complete."""
+    with pytest.raises(ShareKept):
+        run(slide, tmp_path / "out", share=(0, 2))
+    assert run(slide, tmp_path / "out", overlap=0.5) == run(slide, tmp_path / "whole", overlap=0.5)
+    assert not list((tmp_path / "out").glob("unfinished*"))
+
+
+def test_large_slides_are_divided_where_workers_would_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the bytes of their files, into two for each worker at most; not where there are slides enough."""
+    monkeypatch.setattr(shares, "LARGE", 100)
+    files = [tmp_path / name for name in ("small", "large", "huge")]
+    for file, size in zip(files, (99, 100, 900), strict=True):
+        file.write_bytes(b" " * size)
+    assert shares.shares_of(files, Hands()) == []
+    assert shares.shares_of(files[1:2], Hands(2)) == [(0, (0, 2)), (0, (1, 2))]
+    assert shares.shares_of(files[2:], Hands(2)) == [(0, (number, 4)) for number in range(4)]
+    assert [slide for slide, _ in shares.shares_of(files, Hands(cluster="local"))] == [1, 1] + [2] * 18
+    assert shares.shares_of([*files, files[0]], Hands(2)) == []
 
 
 def test_progress_can_cancel(slide: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def attempt_and_wait(search, trial):
             break
         time.sleep(0.01)
 tune.attempt = attempt_and_wait
-sys.exit(tune.join_tuning(sys.argv[1]))
+tune.resume_tuning(sys.argv[1])
 """
 
 

@@ -54,6 +54,10 @@ class Bags:
             self._kept[row] = features
         return features
 
+    def of(self, rows: np.ndarray) -> Bags:
+        """Those of some slides."""
+        return Bags([self.files[row] for row in rows])
+
     def padded(self, rows: np.ndarray, most: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Several bags as one tensor, float32 (n, K, D + 1): the last column is 1 for a tile and 0 for filling.
 

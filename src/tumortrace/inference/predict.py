@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -14,9 +15,10 @@ from tumortrace.cohorts.cohort import Cohort, ReadingOptions
 from tumortrace.cohorts.layouts import open_unlabelled
 from tumortrace.cohorts.layouts.kaggle import submission_ids
 from tumortrace.cohorts.store import PatchStore
-from tumortrace.errors import CohortError, PredictionsError
+from tumortrace.errors import CohortError, PredictionsError, RunError
 from tumortrace.evaluation.abstention import outside_line
 from tumortrace.images.reference import ImageRef
+from tumortrace.inference.divided import assess_divided
 from tumortrace.inference.patches import Patches, open_patches
 from tumortrace.inference.unseen import open_data, predictions_table, provenance
 from tumortrace.models.bundle import Model, load_model
@@ -31,6 +33,7 @@ from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
 from tumortrace.records.remote import at_hand
 from tumortrace.records.run import Data
+from tumortrace.work.hands import Hands
 
 _NULLABLE = {"i": "Int64", "b": "boolean"}  # what whole numbers and truths become where some are missing
 
@@ -47,6 +50,8 @@ def predict(
     device: str = "auto",
     backend: Backend = "auto",
     precision: Asked = "auto",
+    workers: int = 1,
+    cluster: str | None = None,
     **reading: Unpack[ReadingOptions],
 ) -> pd.DataFrame:
     """Predict every image of a cohort, or fill in a Kaggle submission.
@@ -65,6 +70,8 @@ def predict(
             is there, else "torch".
         precision: How exactly torch computes: "fp32", "bf16", or "auto": bfloat16 where the hardware has it, there are
             2,048 images or more, it is quicker, and of a sample at most 1 in 500 calls differ.
+        workers: Processes among which the images are divided once they are decoded, each with one thread.
+        cluster: Divide them on a Ray cluster instead: `local`, `auto` or HOST:PORT.
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -77,12 +84,16 @@ def predict(
         DataError: No image can be read, or one of a submission cannot; what decoding showed would make answers wrong
             and is not allowed.
         PredictionsError: `labels` is given without `submission`.
-        RunError: `out` cannot be written, is what is read, a file of a run's own records, or predictions of others.
+        RunError: `out` cannot be written, is what is read, a file of a run's own records, or predictions of others;
+            workers cannot be had, or are asked for with a loaded model, or a batch has ended several of them.
         CohortError: An image of the submission is missing, or there is no `sample_submission.csv`.
         TumorTraceError: The model or the data do not open.
     """
     if labels and not submission:
         raise PredictionsError("--labels without --submission", expected="both", remedy="read the column prediction")
+    hands = Hands(workers, cluster)
+    if isinstance(run, Model) and hands.elsewhere:
+        raise RunError("several workers, which cannot share a loaded model", remedy="give the path of its run")
     if out is not None:
         require_file(Path(out), inputs=[data])
     model = run if isinstance(run, Model) else load_model(run, device=device, backend=backend, slides=True)
@@ -100,8 +111,15 @@ def predict(
     how = choose(model, precision, len(sound), lambda: [store.images[sound[sampled(len(sound))]]])
     notes += [how.line] if how.line else []
     computing = model.at("bf16") if how.taken == "bf16" else model
-    said = computing.assess(store.images, sound, description="predicting")
     answered = cohort.table.iloc[sound]
+    said = assess_divided(
+        computing,
+        store,
+        hands,
+        begin=partial(load_model, run, device=device, backend=backend, slides=True),  # type: ignore[arg-type]
+        paths=list(cohort.table["path"]),
+        accelerated=device in ("auto", "cuda"),
+    )
     table = predictions_table(answered, [said]).drop(columns=["group", "logit"])
     if warning := prevalence_warning(model, table["prediction"].to_numpy()):
         notes.append(warning)

@@ -33,9 +33,20 @@ class BagModel(Model):
                 remedy="make them with `tumortrace embed-slides`, by the body that the model learnt from",
             )
 
+    def batch_of(self, images: int) -> int:
+        """Each slide is computed by itself."""
+        return 1
+
     @torch.inference_mode()
     def _outputs(
-        self, images: object, rows: Rows, *, embed: bool, description: str | None = None, prepared: bool = False
+        self,
+        images: object,
+        rows: Rows,
+        *,
+        embed: bool,
+        description: str | None = None,
+        prepared: bool = False,
+        batch: int | None = None,
     ) -> Outputs:
         self.require_shape(images)
         bags = cast(Bags, images)

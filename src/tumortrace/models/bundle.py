@@ -53,6 +53,7 @@ class How(TypedDict, total=False):
 
     description: str | None
     prepared: bool
+    batch: int | None
 
 
 @dataclass(frozen=True)
@@ -218,13 +219,24 @@ class Model:
             images: uint8, shape (N, H, W, 3); H and W are the bundle's `patch_size`. May be memory-mapped.
             rows: Which of the images, in which order; all when None.
             **how: `description`, text of a progress bar; `prepared`, whether the images have been through
-                `Preprocessing.prepare` already.
+                `Preprocessing.prepare` already; `batch`, how many are computed at once, in place of `batch_of`.
 
         Raises:
             ModelError: The images have another shape or type.
         """
+        return self.judge(self.outputs(images, rows, **how))
+
+    def outputs(self, images: np.ndarray, rows: Rows = None, **how: Unpack[How]) -> Outputs:
+        """What `judge` takes of images; arguments as for `assess`."""
         scored = self.detector is not None and self.info.ood is not None
-        return self.judge(self._outputs(images, rows, embed=scored, **how))
+        return self._outputs(images, rows, embed=scored, **how)
+
+    def batch_of(self, images: int) -> int:
+        """How many of so many images are computed at once: to the last bit, what comes out depends on it."""
+        size = prediction_batch(self.info.preprocessing.output_size(self.info.patch_size))
+        if self.runtime is not None:
+            return size
+        return min(size, max(SMALLEST_BATCH, -(-images // 2)))  # few images are two batches too, on every machine
 
     def judge(self, outputs: Outputs) -> Assessment:
         """The assessment of images whose logits, and features where the bundle scores these, are known already."""
@@ -320,13 +332,18 @@ class Model:
         return type(self)(info, self.network, self.device, self.detector, drift=self.drift, folder=folder)
 
     def _outputs(
-        self, images: np.ndarray, rows: Rows, *, embed: bool, description: str | None = None, prepared: bool = False
+        self,
+        images: np.ndarray,
+        rows: Rows,
+        *,
+        embed: bool,
+        description: str | None = None,
+        prepared: bool = False,
+        batch: int | None = None,
     ) -> Outputs:
         self.require_shape(images, self.info.graph_size if prepared else None)
         rows = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
-        size = prediction_batch(self.info.preprocessing.output_size(self.info.patch_size))
-        if self.runtime is None:  # few images are two batches too, on every machine
-            size = min(size, max(SMALLEST_BATCH, -(-len(rows) // 2)))
+        size = batch or self.batch_of(len(rows))
         starts: Iterable[int] = range(0, len(rows), size)
         if description:
             starts = track(starts, description)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -52,20 +52,47 @@ def assess(
     Returns:
         The tiles, the components of those sampled, shape (n, K), and the seconds of earlier sittings.
     """
-    parts = [pd.DataFrame(entry["rows"]) for entry in journal.entries]
     before = float(sum(entry["seconds"] for entry in journal.entries))
-    done, total = sum(map(len, parts)), len(tiles)
-    chosen = sampled(total)
-    with closing(batches(tiles.iloc[done:])) as computed, progress_bar(progress is None) as bar:
-        task = bar.add_task(f"scanning {slide.name}", total=total, completed=done)
+    left = sum(map(tiles_of, journal.entries)), len(tiles)
+    ask(model, slide, tiles, left, resolution, batches, journal, started, progress)
+    parts = [pd.DataFrame(entry["rows"]) for entry in journal.entries]
+    table = pd.concat(parts, ignore_index=True).astype({"sharpness": np.float64}) if parts else _NOTHING
+    components = [row for entry in journal.entries for row in entry.get("components", [])]
+    laid = pd.concat([tiles, table.set_index(tiles.index)], axis=1).sort_index()
+    return laid, np.array(components, np.float32), before
+
+
+def ask(
+    model: Model,
+    slide: Slide,
+    tiles: pd.DataFrame,
+    within: tuple[int, int],
+    resolution: float,
+    batches: Batches,
+    journal: Journal[Any],
+    started: float,
+    progress: Progress | None,
+    first: int = 0,
+) -> None:
+    """Let a journal hold what a model says of some tiles; arguments as for `assess`.
+
+    Args:
+        within: Number of the first of them, and of the one behind the last: whole batches.
+        first: Number of the tile from which progress counts.
+    """
+    done, stop = within
+    chosen = sampled(len(tiles))
+    with closing(batches(tiles.iloc[done:stop])) as computed, progress_bar(progress is None) as bar:
+        task = bar.add_task(f"scanning {slide.name}", total=stop - first, completed=done - first)
         if progress is not None:
-            progress(done, total)
+            progress(done - first, stop - first)
         for pictures, said in computed:
             these = tiles.iloc[done : done + len(pictures)]
             focus = focus_of(pictures, these, (slide.width, slide.height), resolution)
             rows = pd.concat([focus, _rows(model, said, len(pictures))], axis=1)
             now = time.monotonic()
             entry = {
+                "first": done,
                 "seconds": round(now - started, 3),
                 "rows": rows.astype(object).where(rows.notna(), None).to_dict("list"),
             }
@@ -74,15 +101,15 @@ def assess(
                 entry["components"] = said.components[mine].astype(np.float64).round(3).tolist()
             journal.append(entry)
             started = now
-            parts.append(rows)
             done += len(rows)
-            bar.update(task, completed=done)
+            bar.update(task, completed=done - first)
             if progress is not None:
-                progress(done, total)
-    table = pd.concat(parts, ignore_index=True).astype({"sharpness": np.float64}) if total else _NOTHING
-    components = [row for entry in journal.entries for row in entry.get("components", [])]
-    laid = pd.concat([tiles, table.set_index(tiles.index)], axis=1).sort_index()
-    return laid, np.array(components, np.float32), before
+                progress(done - first, stop - first)
+
+
+def tiles_of(entry: Mapping[str, Any]) -> int:
+    """Of how many tiles an entry of a scan's journal is."""
+    return len(entry["rows"]["probability"])
 
 
 def by_tile(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from tumortrace.cohorts.findings import Example, Finding, count
 from tumortrace.errors import RunError, TumorTraceError
@@ -29,6 +30,7 @@ from tumortrace.slides.memory import BATCHES, held_by_batch, largest_within
 from tumortrace.slides.result import ScanResult, default_folder, holds, made_with, maps_of, same_slide
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
+from tumortrace.slides.shares import Share, ShareKept, shares_of
 from tumortrace.slides.summary import Summary
 from tumortrace.slides.tissue_mask import require_one_slide
 from tumortrace.work.hands import Hands, HandsOptions
@@ -161,17 +163,25 @@ def scan_slides(
         renew=False,
     )
     divided = Hands(**hands)
-    try:
+
+    def scanned_by_all(
+        do: Callable[..., object], pieces: Sequence[Any], receive: Callable[..., object], places: Sequence[Path]
+    ) -> None:
         carry_out(
-            partial(_scan, options),
-            list(zip(files, folders, strict=True)),
+            partial(do, options),
+            pieces,
             receive,
             begin=partial(load_model, run, device=device, backend=backend) if divided.elsewhere else lambda: model,
-            places=files,
+            places=places,
             title="scanning",
             hands=divided,
             accelerated=device in ("auto", "cuda"),
         )
+
+    shares = [(files[number], folders[number], share) for number, share in shares_of(files, divided)]
+    try:
+        scanned_by_all(_share, shares, lambda *_: None, [file for file, *_ in shares])
+        scanned_by_all(_scan, list(zip(files, folders, strict=True)), receive, files)
     finally:  # a slide that is refused does not keep those before it out of the report
         scanned = [outcome for outcome in outcomes if isinstance(outcome, ScanResult)]
         if summary is not None:
@@ -211,6 +221,13 @@ def _scan(options: _Options, model: Model, piece: tuple[Path, Path], tell: Tell)
     slide, folder = piece
     result = scan(slide=slide, out=folder, model=model, progress=tell, **options)
     return replace(result, tiles=result.tiles.head(0))
+
+
+def _share(options: _Options, model: Model, piece: tuple[Path, Path, Share], tell: Tell) -> None:
+    """Keep a share of a slide; what refuses it refuses the slide, and is told then."""
+    slide, folder, share = piece
+    with suppress(ShareKept):
+        scan(slide=slide, out=folder, model=model, progress=tell, share=share, **options)
 
 
 def _cohort(paths: Sequence[Path], positive: str | None, patient_pattern: str | None) -> SlideCohort:

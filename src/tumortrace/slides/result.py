@@ -23,6 +23,7 @@ from tumortrace.reports.slides import OVERVIEW
 from tumortrace.slides.focus import blurred_share
 from tumortrace.slides.identity import digest_of
 from tumortrace.slides.score import slide_score, tumour_area
+from tumortrace.slides.shares import Share, kept
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import cells
 from tumortrace.slides.tissue import NOTABLE, Tissue
@@ -209,15 +210,21 @@ def finished(folder: Path, asked: object) -> ScanResult | None:
         return None
     if not all((folder / name).is_file() for name in record.files.values()):
         return None
-    (folder / JOURNAL).unlink(missing_ok=True)
+    clear(folder)
     return ScanResult(folder, TILES.read(folder), record, kept=True)
 
 
-def only_scan(folder: Path) -> AbstractContextManager[None]:
-    """Keep other processes out of a scan's folder.
+def clear(folder: Path) -> None:
+    """Remove what was kept of a scan that is complete now."""
+    for file in (folder / JOURNAL, *kept(folder)):
+        file.unlink(missing_ok=True)
+
+
+def only_scan(folder: Path, share: Share | None = None) -> AbstractContextManager[None]:
+    """Keep other processes out of a scan's folder, or from a share of the slide.
 
     Raises:
         RunError: Another process is scanning into the folder.
     """
     busy = RunError("another scan is writing there", where=folder, remedy="wait for it, or name another -o")
-    return locked(folder / LOCK, busy=busy, remove=True)
+    return locked(folder / (LOCK if share is None else f"{LOCK}-{share[0]}"), busy=busy, remove=True)

@@ -26,7 +26,7 @@ from tumortrace.records.tables import TILES
 from tumortrace.reports.report import renew_report
 from tumortrace.reports.slides import SHOWN, ScanPictures, TilePicture, write_scan_report
 from tumortrace.reports.wording import called
-from tumortrace.slides.assess import Batches, Progress, assess, by_tile
+from tumortrace.slides.assess import Batches, Progress, ask, assess, by_tile, tiles_of
 from tumortrace.slides.dense import SIDE, by_block, dense_overlap, dense_tile, in_blocks
 from tumortrace.slides.focus import told_of_focus
 from tumortrace.slides.heat_pyramid import heat_levels, write_heat
@@ -41,6 +41,7 @@ from tumortrace.slides.result import (
     OUTLINES,
     ScanResult,
     claim,
+    clear,
     default_folder,
     describe,
     finished,
@@ -54,6 +55,7 @@ from tumortrace.slides.scale import (
     slide_resolution,
     tile_scale,
 )
+from tumortrace.slides.shares import Share, ShareKept, bounds, gather, journal_of, kept
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import cells, read_tiles, tile_tissue
 from tumortrace.slides.tissue import overview
@@ -99,6 +101,7 @@ def scan(
     max_memory: str | None = None,
     progress: Progress | None = None,
     renew: bool = True,
+    share: Share | None = None,
 ) -> ScanResult:
     """Run a model over the tissue of one slide; write its report, heat maps, table, outlines and record.
 
@@ -135,6 +138,8 @@ def scan(
         progress: Called with the tiles done and all tiles, at the beginning and after each batch. Whatever it raises
             ends the scan, which can then go on later.
         renew: Tell the report of the run anew, where `out` lies in its folder; False where more slides follow.
+        share: Compute no more than this share of the slide, and keep it for a scan with the same arguments, which may
+            be computed elsewhere meanwhile; of a slide whose tissue is costly to find, nothing.
 
     Returns:
         The scan. A slide without tissue is a result too, with no tiles.
@@ -145,6 +150,7 @@ def scan(
         RunError: The folder to write to cannot be made, holds another slide's scan, or is being written.
         ModelError: The model cannot be loaded, returns something other than probabilities, or cannot be `dense`.
         MissingDependencyError: OpenSlide is not installed.
+        ShareKept: The share is done.
 
     Example:
         >>> import tempfile
@@ -197,7 +203,9 @@ def scan(
         asked |= {name: value for name, value in (("bits", bits), ("plane", plane), ("dense", dense)) if value}
         asked |= {"block": block} if block != SIDE else {}
         folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
-        with only_scan(folder):
+        if share is not None and opened.lacks_levels:
+            raise ShareKept
+        with only_scan(folder, share):
             for taken in possible(model, precision):
                 if (complete := finished(folder, asked | {"precision": taken})) is not None:
                     if progress is not None:
@@ -230,8 +238,17 @@ def scan(
             batches: Batches = partial(by_tile, computing, opened, level, batch_size)
             if dense:
                 batches = partial(by_block, computing, opened, level, overlap)
-            journal = Journal[Any](folder / JOURNAL, request | {"precision": how.model_dump(mode="json")})
+            request |= {"precision": how.model_dump(mode="json")}
+            journal = Journal[Any](folder / JOURNAL, request)
             trained = patch_resolution_of(model.info.resolution, patch_resolution)
+            if share is not None:
+                first, stop = bounds(tiles, batch_size, share)
+                mine = journal_of(folder, (first, stop), request)
+                known = sum(map(tiles_of, journal.entries)) >= stop  # to an interrupted scan
+                begun = stop if known else first + sum(map(tiles_of, mine.entries))
+                ask(model, opened, tiles, (begun, stop), trained, batches, mine, started, progress, first)
+                raise ShareKept
+            gather(folder, request, journal)
             tiles, components, before = assess(model, opened, tiles, trained, batches, journal, started, progress)
             tiles = tiles.drop(columns=["row", "column", "block"], errors="ignore")
             notes += told_of_focus(tiles)
@@ -281,7 +298,7 @@ def scan(
             write_heat(folder / HEAT, heat_levels(shown, size), size, resolution)
             write_scan_report(folder, record, _pictures(opened, model, thumbnail, heat, tiles, level))
             record.write(folder)  # last: where it lies, the scan is complete
-            journal.remove()
+            clear(folder)
     if renew:
         renew_report(Path(run), folder)
     return ScanResult(folder, tiles, record)
@@ -339,11 +356,14 @@ def _pictures(
 
 def _begun(folder: Path, request: dict[str, object], asked: Asked, model: Model) -> Precision | None:
     """How exactly an unfinished scan of the same request computes; None where there is none."""
-    before = Journal.request_of(folder / JOURNAL)
-    if not isinstance(before, dict) or not isinstance(how := before.pop("precision", None), dict):
-        return None
-    chosen = Precision.model_validate(how)
-    return chosen if before == json.loads(json.dumps(request)) and chosen.taken in possible(model, asked) else None
+    for file in (folder / JOURNAL, *kept(folder)):
+        before = Journal.request_of(file)
+        if not isinstance(before, dict) or not isinstance(how := before.pop("precision", None), dict):
+            continue
+        chosen = Precision.model_validate(how)
+        if before == json.loads(json.dumps(request)) and chosen.taken in possible(model, asked):
+            return chosen
+    return None
 
 
 def _pictures_of(

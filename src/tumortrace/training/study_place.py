@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,20 +33,17 @@ class Held(Protocol):
 
 
 class Place(Protocol):
-    """Where a study is kept.
+    """Where a study is kept; pickle takes it, for workers.
 
     Attributes:
         told: As records and messages name it, without a password.
         shared: Whether machines work on it that do not share the study's folder.
-        environment: What other processes of this machine need to reach it.
     """
 
     @property
     def told(self) -> str: ...
     @property
     def shared(self) -> bool: ...
-    @property
-    def environment(self) -> Mapping[str, str]: ...
 
     def storage(self) -> BaseStorage:
         """Optuna's storage.
@@ -105,7 +102,6 @@ class FolderPlace:
     """
 
     shared = False
-    environment: Mapping[str, str] = {}
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.told = folder, str(folder)
@@ -137,7 +133,6 @@ class JournalPlace:
     """
 
     shared = True
-    environment: Mapping[str, str] = {}
 
     def __init__(self, file: Path, name: str) -> None:
         self._file, self._locks, self.told = file, Path(f"{file}.locks"), str(file)
@@ -219,7 +214,6 @@ class DatabasePlace:
         query = {key: value for key, value in named.query.items() if key not in secrets}
         bare = URL.create("postgresql", named.username, None, named.host, named.port, named.database, query)
         self.told = bare.render_as_string()
-        self.environment: Mapping[str, str] = {} if given is None else {"PGPASSWORD": str(given)}
         self._options = {"options": _ANSWERED, "connect_timeout": 10, **({"password": given} if given else {})}
         self._key = zlib.crc32(name.encode()) - 2**31
 

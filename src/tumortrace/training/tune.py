@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +16,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 
 from tumortrace.cohorts.cohort import READING, Cohort, ReadingOptions
 from tumortrace.cohorts.contents import contents
-from tumortrace.errors import RecipeError, RunError, TumorTraceError
+from tumortrace.errors import RecipeError, RunError
 from tumortrace.evaluation.split_record import class_headline
 from tumortrace.models.device import resolve_device, resolve_precision
 from tumortrace.records.command import command_line
@@ -30,7 +27,7 @@ from tumortrace.records.progress import say
 from tumortrace.records.provenance import versions
 from tumortrace.records.run import Run
 from tumortrace.records.tables import HISTORY, PREDICTIONS, TRIALS
-from tumortrace.training.experiment import Experiment, describe_machine, take_up
+from tumortrace.training.experiment import Experiment, describe_machine, read_recipe, take_up
 from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.recipe import Recipe, with_whole_paths
 from tumortrace.training.space import Space, changed, load_space, parse_space
@@ -42,14 +39,19 @@ from tumortrace.training.study import (
     join,
     logarithmic,
     open_study,
+    state,
     trials_table,
 )
 from tumortrace.training.study_place import Place, place_of, reached, study_lock, trial_folder
 from tumortrace.training.train import learner_of
 from tumortrace.training.trial import Search, attempt, measure, total_epochs
+from tumortrace.work.hands import Hands
+from tumortrace.work.pieces import carry_out
+from tumortrace.work.worker import Tell
 
 NAME = re.compile(r"[\w.-]{1,100}")
 WAIT = 5.0  # seconds between looks at what other machines do
+_CALL = "resume_tuning(folder, data=cohort)"
 
 
 def tune(
@@ -65,6 +67,7 @@ def tune(
     split: str = "group",
     allow: Sequence[str] = (),
     workers: int = 1,
+    cluster: str | None = None,
     storage: str | None = None,
     study: str | None = None,
     device: str = "auto",
@@ -87,7 +90,8 @@ def tune(
         seed: Seed of splits and trials. One process draws the same trials from the same seed (CPU).
         split: "group" keeps slides or patients together; "random" does not, and the report says so.
         allow: Findings of `check` to search in spite of, as for `train`.
-        workers: Processes that search at the same time; they share the processor's cores.
+        workers: Processes among which the trials are divided, each with one thread.
+        cluster: Divide them on a Ray cluster instead: `local`, `auto` or HOST:PORT.
         storage: Where machines that search together keep the trials: a journal file on a folder that all of them see,
             or `postgresql://USER@HOST/DATABASE`, the password in PGPASSWORD or ~/.pgpass. Each makes the same call;
             `trials` are those of all together, and each writes a folder of its own. Default the study's folder.
@@ -102,8 +106,7 @@ def tune(
     Raises:
         TumorTraceError: The data, the space or the machine do not allow it; the message says what to do.
     """
-    if workers > 1 and isinstance(data, Cohort):
-        raise RunError("several workers, which cannot share an opened cohort", remedy="give the path of the data")
+    hands = _hands(workers, cluster, data)
     named = space.name if isinstance(space, Space) else str(space)
     space, notes = _adapted(space, changes, trials, epochs_max, objective)
     recipe = with_whole_paths(space.base(changes))
@@ -153,39 +156,42 @@ def tune(
         raise
     images = f"{splits.table['split'].eq('train').sum():,} images"
     experiment.log(f"tune: space {space.name} on {images}, {splits.leakage}")
-    return _carry_out(experiment, workers, place)
+    return _carry_out(experiment, hands, place)
 
 
-def resume_tuning(run_folder: str | Path, data: str | Path | Cohort | None = None, *, workers: int = 1) -> Path:
+def resume_tuning(
+    run_folder: str | Path, data: str | Path | Cohort | None = None, *, workers: int = 1, cluster: str | None = None
+) -> Path:
     """Go on with a search that was interrupted or killed, or join one that is under way; trials begun are continued.
 
     Args:
         run_folder: The study's folder.
         data: Where the data are now, if they were moved; the cohort, where one was given that was opened already.
-        workers: Processes that search at the same time.
+        workers: Processes among which the trials are divided, each with one thread.
+        cluster: Divide them on a Ray cluster instead.
 
     Raises:
         RunError: The folder is no study, or the data have changed since.
     """
-    if isinstance(data, Cohort) and workers > 1:
-        raise RunError("several workers, which cannot share an opened cohort", remedy="use one")
-    called, call = "a study of `tune`", "resume_tuning(folder, data=cohort)"
-    experiment = take_up(run_folder, "tune", called, data, call)
+    hands = _hands(workers, cluster, data)
+    experiment = take_up(run_folder, "tune", "a study of `tune`", data, _CALL)
     if experiment is None:
         return Path(run_folder)
     arguments, folder = experiment.arguments, experiment.run.folder
     name = arguments.study or load_space(experiment.run.space_file).name
-    return _carry_out(experiment, workers, place_of(arguments.storage, name, folder))
+    return _carry_out(experiment, hands, place_of(arguments.storage, name, folder))
 
 
-def join_tuning(run_folder: str | Path) -> int:
-    """Work on a study as one of several processes; errors become a line, and the exit code is returned."""
-    try:
-        resume_tuning(run_folder)
-    except TumorTraceError as error:
-        say(str(error))
-        return 1
-    return 0
+def _hands(workers: int, cluster: str | None, data: object) -> Hands:
+    """Who searches.
+
+    Raises:
+        RunError: They would have to share an opened cohort.
+    """
+    hands = Hands(workers, cluster)
+    if hands.elsewhere and isinstance(data, Cohort):
+        raise RunError("several workers, which cannot share an opened cohort", remedy="give the path of the data")
+    return hands
 
 
 def _open(experiment: Experiment, space: Space, place: Place) -> optuna.Study:
@@ -209,15 +215,14 @@ def _open(experiment: Experiment, space: Space, place: Place) -> optuna.Study:
     return study
 
 
-def _carry_out(experiment: Experiment, workers: int, place: Place) -> Path:
+def _carry_out(experiment: Experiment, hands: Hands, place: Place) -> Path:
     run = experiment.run
     with experiment.recorded(partial(study_lock, run.folder)), reached(place):
-        if workers > 1:
-            _employ(run.folder, workers, place)
         if run.record.status == "finished":  # by other processes
             return run.folder
-        space = load_space(run.space_file)
-        search = Search(experiment, space, _open(experiment, space, place), place.shared)
+        search = _search(experiment, place)
+        if hands.elsewhere:
+            _divide(search, hands, place)
         _work(search, place)
         with study_lock(run.folder):
             if left := count(search.study)["unfinished"]:
@@ -227,11 +232,53 @@ def _carry_out(experiment: Experiment, workers: int, place: Place) -> Path:
     return run.folder
 
 
+def _search(experiment: Experiment, place: Place) -> Search:
+    space = load_space(experiment.run.space_file)
+    return Search(experiment, space, _open(experiment, space, place), place.shared)
+
+
+def _divide(search: Search, hands: Hands, place: Place) -> None:
+    """Let workers carry out the trials that are left; what becomes of none of them is left to this process."""
+    counts, told = count(search.study), set[str]()
+    left = search.space.trials - counts["finished"] - counts["pruned"]
+
+    def receive(_: int, outcome: Exception | None) -> None:
+        if outcome is not None and str(outcome) not in told:
+            told.add(str(outcome))
+            say(str(outcome))
+
+    carry_out(
+        _trial,
+        range(left),
+        receive,
+        begin=partial(_joined, search.run.folder, place),
+        places=[search.run.folder] * left,
+        title="trial",
+        hands=hands,
+        accelerated=search.experiment.arguments.device in ("auto", "cuda"),
+    )
+
+
+def _joined(folder: Path, place: Place) -> tuple[Search, Place]:
+    """What a worker searches on."""
+    run = Run(folder)
+    with reached(place):
+        return _search(Experiment.reopen(run, read_recipe(run.recipe_file), None, _CALL), place), place
+
+
+def _trial(joined: tuple[Search, Place], _: int, tell: Tell) -> None:
+    """Carry out a trial, and another where it fails; none where none is left to begin."""
+    search, place = joined
+    with reached(place):
+        while _next(search, place) == "failed":
+            pass
+
+
 def _work(search: Search, place: Place) -> None:
     """Carry out trials until none is left; those of other machines are waited for, as they may be left to this one."""
     waiting = False
     while True:
-        if _next(search, place):
+        if _next(search, place) is not None:
             continue
         left = count(search.study)["unfinished"] if place.shared else 0
         if not left:
@@ -242,17 +289,17 @@ def _work(search: Search, place: Place) -> None:
         time.sleep(WAIT)
 
 
-def _next(search: Search, place: Place) -> bool:
-    """Carry out a trial; false where none is left to begin."""
+def _next(search: Search, place: Place) -> str | None:
+    """Carry out a trial; returns how it ended, or None where none is left to begin."""
     with claimed(search.study, place, search.space.trials) as trial:
         if trial is None:
-            return False
+            return None
         if "interrupted_at" in trial.user_attrs:
             search.experiment.log(f"trial {trial.number} was left by a process that ended: it is taken up")
         attempt(search, trial)
     with study_lock(search.run.folder):
         record_trials(search, trial.number)
-    return True
+    return state(search.study.get_trials(deepcopy=False)[trial.number])
 
 
 def _adapted(
@@ -274,30 +321,14 @@ def _adapted(
     return parse_space(document, f"space {space.name}"), notes
 
 
-def _employ(folder: Path, workers: int, place: Place) -> None:
-    """Let several processes work on the study, with a share of the cores each, and wait for them."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TTY_COMPATIBLE": "0"}
-    environment |= place.environment
-    program = "import sys; from tumortrace.training.tune import join_tuning; sys.exit(join_tuning(sys.argv[1]))"
-    command = [sys.executable, "-c", program, str(folder)]
-    processes = [subprocess.Popen(command, env=environment) for _ in range(workers)]
-    try:
-        for process in processes:
-            process.wait()
-    finally:
-        for process in processes:
-            process.terminate()
-
-
 def record_trials(search: Search, number: int) -> None:
     """Bring `trials.csv` up to date after a trial, say how it went, and delete the checkpoints no longer needed."""
     table = trials_table(search.study)
     TRIALS.write(search.run.folder, table)
     best = best_trial(search.study)
-    for other, state in zip(table["number"], table["state"], strict=True):
+    for other, ended in zip(table["number"], table["state"], strict=True):
         folder = Run(trial_folder(search.run.folder, other)).checkpoints
-        if state != "unfinished" and (best is None or other != best.number) and folder.exists():
+        if ended != "unfinished" and (best is None or other != best.number) and folder.exists():
             shutil.rmtree(folder)
     row, counts, metric = table.set_index("number").loc[number], count(search.study), search.space.objective.metric
     told = row["error"].rstrip(".") if row["state"] == "failed" else f"validation {metric} {row['value']:.4f}"
