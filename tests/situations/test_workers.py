@@ -29,6 +29,7 @@ from tumortrace.inference import divided
 from tumortrace.inference.predict import predict
 from tumortrace.models.bundle import load_model
 from tumortrace.records.remote import cache_folder
+from tumortrace.slides import shares
 from tumortrace.training import experiment
 
 WORKERS = [
@@ -117,7 +118,7 @@ def until(true: Callable[[], object], seconds: float = 600) -> None:
 
 def begun(folder: Path) -> list[int]:
     """The workers, once a slide is in the middle."""
-    journals = [*folder.glob("*/unfinished.jsonl"), *folder.glob(".*.jsonl")]  # of scans, of features
+    journals = [*folder.glob("*/unfinished*.jsonl"), *folder.glob(".*.jsonl")]  # of scans, of features
     return workers() if any(journal.stat().st_size for journal in journals) else []
 
 
@@ -220,6 +221,37 @@ def test_a_killed_command_changes_no_byte(
     assert len(written(tmp_path / "out")) < len(whole("scan"))
     assert run(command) == 1
     assert whole("scan").items() <= written(tmp_path / "out").items()
+
+
+@situation(
+    "slides",
+    there="one large slide, two workers of which one is killed",
+    typed="tumortrace scan RUN SLIDE --workers 2",
+    right="each computes shares of its batches; the same bytes as from one process",
+)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+@pytest.mark.parametrize("hands", WORKERS)
+def test_a_large_slide_is_divided(
+    hands: list[str],
+    commands: dict[str, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nine batches in four shares, where half a megabyte is large."""
+    monkeypatch.setattr(shares, "LARGE", 1 << 19)
+    pixels = np.random.default_rng(0).integers(0, 256, (768, 768, 3), np.uint8) // 2 + np.uint8([90, 20, 90])
+    Image.fromarray(pixels).save(tmp_path / "large.png", dpi=(25400, 25400))
+    command = [*commands["scan"][:2], str(tmp_path / "large.png"), "--overlap", "0.5", "-o"]
+    assert run([*command, str(tmp_path / "one")]) == 0
+    for attempt in range(3):
+        out = tmp_path / f"{attempt}"
+        with killing(partial(begun, out)):
+            assert run([*command, str(out), *hands]) == 0
+        assert written(out) == written(tmp_path / "one")
+        if "its worker was lost" in (told := capsys.readouterr().err):
+            break
+    assert "its worker was lost" in told
 
 
 @pytest.fixture(scope="module")

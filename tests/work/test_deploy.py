@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,44 @@ def test_nothing_is_reported_to_anybody() -> None:
     """Ray's usage statistics are off wherever Ray is started."""
     for file in DEPLOY.iterdir():
         assert re.search(r'RAY_USAGE_STATS_ENABLED(=0|\n\s+value: "0")', file.read_text()), file
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """The environment of a batch script on two machines, with stand-ins that write down how they are called."""
+    stands = {
+        "scontrol": "printf 'm1\\nm2\\n'",
+        "srun": 'case "$*" in *hostname*) echo 10.0.0.1 fe80::1 ;; esac',
+        "ray": "printf ' 1 node_1\\n 1 node_2\\n'",
+        "tumortrace": 'trap "touch ordered; exit 1" TERM\ntouch begun\nfor _ in `seq $WAIT`; do sleep .1; done; exit 3',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, does in stands.items():
+        (tmp_path / "bin" / name).write_text(f'#!/bin/bash\ncd {tmp_path}\necho "{name} $*" >> calls\n{does}\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    slurm = {"SLURM_JOB_NODELIST": "m[1-2]", "SLURM_CPUS_PER_TASK": "16", "SLURM_GPUS_ON_NODE": "4", "WAIT": "0"}
+    return {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", **slurm}
+
+
+def test_the_batch_script_makes_a_cluster_for_one_command(slurm: dict[str, str], tmp_path: Path) -> None:
+    """A head, the other machines, the command with the head's address; its code is the job's."""
+    command = ["bash", DEPLOY / "slurm.sh", "scan", "a run", "slides"]
+    assert subprocess.run(command, env=slurm, check=False, timeout=30).returncode == 3
+    calls = (tmp_path / "calls").read_text().splitlines()
+    start = "ray start --block --num-cpus=16 --num-gpus=4"
+    assert any(call.startswith("srun") and "--nodelist=m1 " in call and f"{start} --head" in call for call in calls)
+    others = "--nodes=1 --ntasks=1 --overlap --nodelist=m2"
+    assert f"srun {others} {start} --address=10.0.0.1:6379" in calls
+    assert "tumortrace scan a run slides --cluster 10.0.0.1:6379" in calls
+
+
+def test_before_the_time_is_up_the_command_is_asked_to_end(slurm: dict[str, str], tmp_path: Path) -> None:
+    """SLURM's signal reaches it, and the script waits until it has put its files in order."""
+    with subprocess.Popen(["bash", DEPLOY / "slurm.sh", "scan"], env=slurm | {"WAIT": "100"}) as script:
+        for _ in range(300):
+            if (tmp_path / "begun").exists():
+                break
+            time.sleep(0.1)
+        script.terminate()
+        script.wait(30)
+    assert (tmp_path / "ordered").exists()
