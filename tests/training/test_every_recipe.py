@@ -15,9 +15,7 @@ from tumortrace.models.architecture import build_network, count_parameters, free
 from tumortrace.training import experiment, finish
 from tumortrace.training.recipe import load_recipe, recipe_names
 
-pytestmark = pytest.mark.usefixtures("few_replicates")
-
-LARGEST = {"plain-cnn": 112, "backbone": 64}  # px; what the networks are made of does not depend on it
+LARGEST = {"plain-cnn": 112, "backbone": 48}  # px; what the networks are made of does not depend on it
 
 #: Parameters of small learners.
 FEW = {
@@ -51,6 +49,8 @@ def small(name: str) -> list[str]:
     largest = LARGEST.get(recipe.model.name, 96)
     if (recipe.preprocessing.size or 0) > largest:
         changes.append(f"preprocessing.size={largest}")
+    if (recipe.preprocessing.crop or 0) > 32:
+        changes.append("preprocessing.crop=32")
     if recipe.fine_tuning:
         changes.append("fine_tuning.epochs=1")
     if "hf-hub" in str(recipe.model.arguments.get("body")) or recipe.probe:
