@@ -20,8 +20,10 @@ from tests.slides.bags import write_bags
 from tests.slides.test_embed_slides import BODY, draw
 from tumortrace.cli.main import run
 from tumortrace.cohorts.layouts import open_cohort
+from tumortrace.cohorts.splits import assign_splits
 from tumortrace.evaluation.split_record import headline
 from tumortrace.records.metrics import SplitMetrics
+from tumortrace.records.tables import SPLITS
 
 OUTLINE = [("Tumor", box(0, 0, 3 * SIDE, 2 * SIDE))]
 
@@ -158,6 +160,46 @@ def test_reasons_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
     told = tiled(tmp_path, tmp_path / "slides", capsys, 1)
     assert told.count("not GeoJSON") == 1
     assert "1 slide, of which none could be tiled, as told above" in told
+
+
+@situation(
+    "slides",
+    there="a run of patches as body, and slides of patients whose patches it has learnt from",
+    typed="tumortrace embed-slides RUN slides.csv -o FEATURES",
+    right="a warning; a training judged on them says that leakage is present",
+)
+def test_a_body_that_has_learnt_from_the_slides(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the patient's name. The run is known again where it has been moved to: nothing is computed twice."""
+    body = shutil.copytree(small_run, tmp_path / "run")
+    used = SPLITS.read(body)
+    used.loc[used.index[used["split"] == "train"][0], "group"] = "P1"
+    used.loc[used.index[used["split"] == "test"][0], "group"] = "p2"
+    SPLITS.write(body, used)
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        draw(tmp_path / f"{name}.tif")
+    table = pd.DataFrame({"slide": [f"{name}.tif" for name in names], "label": ["tumour", "normal"] * 2})
+    table = table.assign(patient=["p3", "p4", "p1", "p2"], split=["train", "train", "test", "test"])
+    table.to_csv(tmp_path / "table.csv", index=False)
+    words = ["embed-slides", str(body), str(tmp_path / "table.csv"), "-o", str(tmp_path / "out")]
+    assert run(words) == 0
+    assert "has learnt from patches of 1 of 4 slides, or of their patients" in capsys.readouterr().err
+    cohort = open_cohort(tmp_path / "out")
+    assert [note for note in cohort.notes if note.startswith("warning: the body has learnt from patches of 1 of")]
+    assert assign_splits(cohort).leakage.startswith("present: the body of the features has learnt from patches of 1 of")
+    assert open_cohort(tmp_path / "out" / "d.h5").table.columns.tolist() == [
+        "id",
+        "path",
+        "label",
+        "group",
+        "split",
+        "tiles",
+    ]
+    words[1] = str(shutil.move(body, tmp_path / "moved"))
+    assert run(words) == 0
+    assert capsys.readouterr().err.count("complete already with the same slide, body and settings") == 4
 
 
 @situation(

@@ -20,6 +20,8 @@ SPLITS = ("train", "validation", "calibration", "test")
 COLUMNS = ("id", "path", "label", "group", "split")
 BAGS = "slide-features"
 """The layout whose rows are slides with features of their tiles, and no images."""
+TAUGHT = "body_learnt_from_it"
+"""Column of such slides: whether the body of the features has learnt from patches of the slide or its patient."""
 
 
 class ReadingOptions(TypedDict, total=False):

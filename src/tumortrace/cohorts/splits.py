@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from tumortrace.cohorts.cohort import SPLITS, Cohort
+from tumortrace.cohorts.cohort import SPLITS, TAUGHT, Cohort
 from tumortrace.cohorts.columns import listed, may_be_labels
 from tumortrace.cohorts.copies import joined
 from tumortrace.cohorts.stratify import stratify
@@ -88,7 +88,7 @@ def assign_splits(
         rows, notes = rows.assign(split=_divide(rows, wanted, rng, by_group)), told_together(rows, by_group)
     else:
         rows, notes = _complete(rows, wanted, rng, by_group, leaks)
-    return _finish(rows, by_group and not leaks, notes + _one_sided(rows, cohort))
+    return _finish(rows, cohort, by_group and not leaks, notes + _one_sided(rows, cohort))
 
 
 def read_splits(path: Path, cohort: Cohort, *, by_group: bool = True) -> Splits:
@@ -119,7 +119,7 @@ def read_splits(path: Path, cohort: Cohort, *, by_group: bool = True) -> Splits:
     differs = (table["group"] != known).fillna(table["group"].isna() != known.isna()).astype(bool)
     _refuse(table.loc[differs, "id"], "ids whose group is another than the cohort's", path)
     unused = int((~cohort.labelled.table["id"].isin(table["id"])).sum())
-    return _finish(table, by_group, [f"{unused} labelled images stand in no split of {path}"] if unused else [])
+    return _finish(table, cohort, by_group, [f"{unused} labelled images stand in no split of {path}"] if unused else [])
 
 
 def verify_disjoint(table: pd.DataFrame) -> None:
@@ -293,10 +293,22 @@ def _one_sided(rows: pd.DataFrame, cohort: Cohort) -> list[str]:
     return [f"the {split} split holds no image of {name}" for split, name in lacking]
 
 
-def _finish(rows: pd.DataFrame, by_group: bool, notes: list[str]) -> Splits:
+def _finish(rows: pd.DataFrame, cohort: Cohort, by_group: bool, notes: list[str]) -> Splits:
     table = rows[["id", "group", "split"]].reset_index(drop=True)
     verify_disjoint(table if by_group else table.assign(group=None))
-    return Splits(table, _leakage(table), tuple(notes))
+    return Splits(table, _taught(table, cohort) or _leakage(table), tuple(notes))
+
+
+def _taught(table: pd.DataFrame, cohort: Cohort) -> str | None:
+    """A sentence where slides are to be judged on which the body of their features has learnt."""
+    test = table["id"][table["split"] == "test"]
+    taught = test.isin(cohort.table["id"][cohort.table[TAUGHT]]).sum() if TAUGHT in cohort.table else 0
+    if not taught:
+        return None
+    return (
+        f"present: the body of the features has learnt from patches of {taught} of {len(test)} test slides, or of "
+        "their patients"
+    )
 
 
 def _leakage(table: pd.DataFrame) -> str:

@@ -96,6 +96,7 @@ class SlideScoreRecord(Made):
 
     Attributes:
         command: That does it again.
+        request: By which the same call is known again wherever its files lie; empty in older records.
         fitted: The score.
         fitted_here: Whether it was learnt by this call, not applied.
         leakage: A sentence: whether the patches' model has learnt from slides that are judged.
@@ -109,6 +110,7 @@ class SlideScoreRecord(Made):
     WHOSE: ClassVar[str] = "the folder of a slide score"
 
     command: str = ""
+    request: str = ""
     fitted: FittedScore
     fitted_here: bool = True
     leakage: str = ""

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tumortrace.cohorts.cohort import TAUGHT
 from tumortrace.cohorts.feature_files import FeatureFile, Written
 from tumortrace.cohorts.findings import count
 from tumortrace.errors import RunError, SlideError, TumorTraceError
@@ -25,11 +26,13 @@ from tumortrace.records.lock import locked
 from tumortrace.records.output import differing, require_file, require_folder
 from tumortrace.records.progress import say
 from tumortrace.records.provenance import RESEARCH_USE
+from tumortrace.records.run import RunRecord
 from tumortrace.records.tables import SLIDES
 from tumortrace.slides.cohort import SlideCohort, join, open_slides
 from tumortrace.slides.encoder import Encoder, encoder_of
 from tumortrace.slides.identity import content_of, digest_of
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
+from tumortrace.slides.scanned import learnt_from, used_by
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import read_tiles, tile_tissue
 from tumortrace.slides.tissue import overview
@@ -143,7 +146,13 @@ def embed_slides(
         plane=plane,
     )
     _require_alike(asked, encoder)
-    names = names_of(files)
+    names, taught = names_of(files), _taught(Path(body), cohort)
+    if any(taught):
+        say(
+            f"warning: {encoder.body} has learnt from patches of {sum(taught)} of {count(len(taught), 'slide')}, or of "
+            "their patients: a model of slides is not to be judged on these. One table of slides with a column split, "
+            "for tile as for embed-slides, keeps them apart"
+        )
     failed: list[str] = []
     _write_table(out, cohort, names, slides)
 
@@ -158,7 +167,7 @@ def embed_slides(
     divided = Hands(**hands)
     carry_out(
         partial(embed_slide, asked),
-        list(zip(files, names, strict=True)),
+        list(zip(files, names, taught, strict=True)),
         receive,
         begin=partial(encoder_of, body, weights, changes, device) if divided.elsewhere else lambda: encoder,
         places=files,
@@ -176,20 +185,27 @@ def embed_slides(
     return int(bool(failed))
 
 
-def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str], tell: Tell) -> str:
+def _taught(body: Path, cohort: SlideCohort) -> list[bool]:
+    """Whether a body has learnt from patches of each slide or its patient; a published one has not."""
+    run = next((place for place in (body, body.parent) if RunRecord.exists(place)), None)
+    used = pd.DataFrame() if run is None else used_by(run)
+    return [learnt_from(entry, used) for entry in cohort.entries]
+
+
+def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str, bool], tell: Tell) -> str:
     """Write the features of one slide, or go on with it; returns what is to be said, in a line.
 
     Args:
         asked: How tiles are taken.
         encoder: The body.
-        piece: The slide, and the name under which its features are kept.
+        piece: The slide, the name under which its features are kept, and whether the body has learnt from it.
         tell: Called with the tiles done, and all of them.
 
     Raises:
         SlideError: It cannot be read, or its resolution is not known.
         RunError: Its file cannot be written, or another process is writing it.
     """
-    path, name = piece
+    path, name, taught = piece
     file = _place(asked, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     busy = RunError("another process is writing it", where=file, remedy="wait for it, or name another -o")
@@ -204,7 +220,8 @@ def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str], tell: T
         assert um is not None
         level = level_to_read(slide, scale, asked.read_level, notes)
         marked = None if asked.tissue_mask is None else read_tissue_mask(asked.tissue_mask, slide)
-        request = _request(encoder, slide, asked, [um, scale, level], marked)
+        known = {TAUGHT: True} if taught else {}
+        request = known | _request(encoder, slide, asked, [um, scale, level], marked)
         if _complete(file, digest_of(request), asked):
             return f"{slide.name}: complete already with the same slide, body and settings"
         thumbnail = overview(slide, um)
@@ -218,16 +235,20 @@ def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str], tell: T
             minimum_tissue=asked.minimum_tissue,
         )
         features = _computed(encoder, slide, tiles, level, file, request, asked.half, tell)
-        about = _of_all(asked, encoder) | {
-            "encoder": encoder.about,
-            "slide": slide.name,
-            "size": [slide.width, slide.height],
-            "slide_resolution": um,
-            "level": level,
-            "request": digest_of(request),
-            "notes": [*notes, *tissue.notes],
-            "research_use": RESEARCH_USE,
-        }
+        about = (
+            known
+            | _of_all(asked, encoder)
+            | {
+                "encoder": encoder.about,
+                "slide": slide.name,
+                "size": [slide.width, slide.height],
+                "slide_resolution": um,
+                "level": level,
+                "request": digest_of(request),
+                "notes": [*notes, *tissue.notes],
+                "research_use": RESEARCH_USE,
+            }
+        )
         places = tiles[["x", "y"]].to_numpy(np.int64)
         small = slide.thumbnail(THUMBNAIL)
         if asked.layout == "clam":

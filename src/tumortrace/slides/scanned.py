@@ -179,15 +179,13 @@ def seen_in_training(run: Path | None, scans: list[Scanned]) -> tuple[set[str], 
     Returns:
         Ids of the slides, and a sentence.
     """
-    splits = pd.DataFrame() if run is None else SPLITS.find(run)
-    if splits.empty or "group" not in splits:
+    used = pd.DataFrame() if run is None else used_by(run)
+    if used.empty:
         return (
             set(),
             "not known: name the run of the patches' model with --run, to learn whether it has seen the slides",
         )
-    used = splits[splits["split"].isin(FITTED_ON)]
-    names = {str(name).casefold() for column in ("id", "group") for name in used[column].dropna().unique()}
-    seen = {scan.entry.id for scan in scans if _names(scan.entry) & names}
+    seen = {scan.entry.id for scan in scans if learnt_from(scan.entry, used)}
     unknown = int(used["group"].isna().sum())
     if seen:
         return seen, f"{len(seen)} of {len(scans)} slides, or their patients, gave patches that it has learnt from"
@@ -196,5 +194,18 @@ def seen_in_training(run: Path | None, scans: list[Scanned]) -> tuple[set[str], 
     return seen, f"ruled out, as far as names tell: {run} has learnt from none of the {count(len(scans), 'slide')}"
 
 
-def _names(entry: SlideEntry) -> set[str]:
-    return {name.casefold() for name in (entry.id, entry.group, entry.path.stem, entry.path.name)}
+def used_by(run: Path) -> pd.DataFrame:
+    """The patches that a run has learnt or chosen by: `id` and `group`; none where it keeps no splits."""
+    splits = SPLITS.find(run)
+    return splits[splits["split"].isin(FITTED_ON)] if "group" in splits else pd.DataFrame()
+
+
+def learnt_from(entry: SlideEntry, used: pd.DataFrame) -> bool:
+    """Whether some of these patches are of the slide or its patient, by their names.
+
+    Args:
+        entry: The slide.
+        used: From `used_by`.
+    """
+    names = {str(name).casefold() for column in used for name in used[column].dropna().unique() if column != "split"}
+    return not names.isdisjoint(name.casefold() for name in (entry.id, entry.group, entry.path.stem, entry.path.name))

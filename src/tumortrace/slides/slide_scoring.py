@@ -101,7 +101,6 @@ def slide_score(
         seed=seed,
         **{"class": annotation_classes},
     )
-    _require_same_call(folder, command)
     known = None if score is None else SlideScoreRecord.read(score).fitted
     table = slides_place(table)
     classes = Classes.of(annotation_classes)
@@ -114,6 +113,15 @@ def slide_score(
     notes += said
     run = run or next((place for place in (scans, *scans.resolve().parents) if RunRecord.exists(place)), None)
     seen, leakage = seen_in_training(run, found)
+    named = [str(replace(scan.entry, path=Path(), annotations=None)) for scan in found]
+    request = digest_of(
+        [
+            [[scan.record.content, entry] for scan, entry in zip(found, named, strict=True)],
+            [made_with(found[0].record), list(annotation_classes), threshold, coverage, seed, sorted(seen)],
+            None if known is None else known.model_dump(mode="json"),
+        ]
+    )
+    _require_same_call(folder, command, request)
     if known is None:
         rows, said = divide(rows, cohort, seen, seed)
         notes += said
@@ -133,6 +141,7 @@ def slide_score(
     record = SlideScoreRecord.model_validate(
         {
             "command": command,
+            "request": request,
             "fitted": known.model_dump(),
             "fitted_here": score is None,
             "leakage": leakage,
@@ -151,10 +160,13 @@ def _check(threshold: str, coverage: float | None) -> None:
         raise RunError(f"--coverage {coverage:g}", expected="between 0 and 1", remedy="use 0.9, or 0 to refer nothing")
 
 
-def _require_same_call(folder: Path, command: str) -> None:
-    """Refuse a folder with the score of another call, of which files would stay among those of this one."""
+def _require_same_call(folder: Path, command: str, request: str) -> None:
+    """Refuse a folder with the score of another call, of which files would stay among those of this one.
+
+    The same slides, labels and options are the same call, wherever they have been moved to.
+    """
     before = SlideScoreRecord.recognise(folder)
-    if before is not None and before.command != command:
+    if before is not None and before.command != command and before.request != request:
         raise RunError(
             f"holds what another call has written: {before.command}",
             where=folder,

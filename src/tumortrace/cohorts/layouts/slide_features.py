@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from tumortrace.cohorts.bags import refuse_mixed
-from tumortrace.cohorts.cohort import BAGS, Cohort, Reading
+from tumortrace.cohorts.cohort import BAGS, TAUGHT, Cohort, Reading
 from tumortrace.cohorts.columns import listed, with_label
 from tumortrace.cohorts.feature_files import FeatureFile, holds_features
 from tumortrace.cohorts.labels import binary_labels
@@ -69,6 +69,13 @@ class SlideFeatures(Layout):
         whole = standard_columns(known, table).assign(
             id=rows["slide"].to_numpy(), path=paths, tiles=[read[name].tiles for name in rows["slide"]]
         )
+        taught = [bool(read[name].about.get(TAUGHT)) for name in rows["slide"]]
+        if any(taught):
+            whole = whole.assign(**{TAUGHT: taught})
+            notes.append(
+                f"warning: the body has learnt from patches of {sum(taught)} of these {len(taught)} slides, or of "
+                "their patients: what is measured on them is too good"
+            )
         first = next(iter(read.values()))
         told = f"features of {first.body or 'a body that the files do not state'}, {first.width:,} numbers a tile"
         notes = [told, *notes, *([labels.note] if labels.note else [])]
