@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,7 @@ def test_lesions_are_what_the_classes_say(tmp_path: Path) -> None:
     right="refused with that call's command; files of two calls never mix",
 )
 def test_scores_of_two_calls_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The call on record is one that can be pasted, its options called as the command line calls them."""
+    """The call on record is one that can be pasted; where all of it has been moved, it is the same call."""
     table = slides(tmp_path, "???")
     only = Weight(name="highest", mean=0.0, deviation=1.0, weight=1.0)
     made_by = NamedModel(name="patches", weights_sha256="aa")
@@ -180,3 +181,10 @@ def test_scores_of_two_calls_do_not_mix(tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert command in refused(capsys, *words, tmp_path / "out", "--seed", 1)
     assert "holds what another call has written" in refused(capsys, *words, tmp_path / "score")
+    there = tmp_path / "there"
+    there.mkdir()
+    for part in [part for part in tmp_path.iterdir() if part != there]:
+        shutil.move(part, there)
+    moved = [there / word.relative_to(tmp_path) if isinstance(word, Path) else word for word in words]
+    assert run(["slide-score", *map(str, moved), str(there / "out")]) == 0
+    assert str(there) in SlideScoreRecord.read(there / "out").command
