@@ -27,7 +27,7 @@ from tumortrace.cli.main import run
 from tumortrace.errors import RunError
 from tumortrace.inference import divided
 from tumortrace.inference.predict import predict
-from tumortrace.models.bundle import load_model
+from tumortrace.models.bundle import Model, load_model
 from tumortrace.records.remote import cache_folder
 from tumortrace.slides import shares
 from tumortrace.training import experiment
@@ -310,6 +310,13 @@ def test_predictions_of_a_killed_command_are_not_made_again(
         options["hands"] = None  # this process, which is quicker there
         carried_out(do, pieces, once if len(asked) == 1 else receive, **options)  # type: ignore[arg-type]
 
+    sizes, computed = list[int](), Model._batch
+
+    def counted(model: Model, images: np.ndarray, embed: bool) -> object:
+        sizes.append(len(images))
+        return computed(model, images, embed)
+
+    monkeypatch.setattr(Model, "_batch", counted)
     monkeypatch.setattr(divided, "carry_out", ends)
     out = tmp_path / "predictions.csv"
     command = [*predicting, str(out), "--workers", "2"]
@@ -317,6 +324,7 @@ def test_predictions_of_a_killed_command_are_not_made_again(
     assert not out.exists()
     assert run(command) == 0
     assert asked == [2, 1]
+    assert sizes == [20, 20], "batches are those of one process"
     assert out.read_bytes() == predictions
     assert not list(cache_folder().glob("stores/*/*/answers/*"))
 
