@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +35,16 @@ def test_an_address_at_which_nobody_answers_is_named() -> None:
         line = refused(address)
     assert line.startswith(f"--cluster {address}: nothing answers there (")
     assert "expected the head of a Ray cluster" in line
+
+
+def test_a_cluster_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine Ray raises an error of no class of its own."""
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    assert refused("local").startswith("--cluster local: no Ray cluster (The current node timed out during startup.)")
 
 
 def test_a_machine_of_no_cluster_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
