@@ -25,6 +25,7 @@ from tumortrace.records.user_tables import SUFFIXES
 from tumortrace.reports.report import renew_report
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.dense import dense_overlap
+from tumortrace.slides.failures import say_failed
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.memory import BATCHES, held_by_batch, largest_within
 from tumortrace.slides.result import ScanResult, default_folder, holds, made_with, maps_of, same_slide
@@ -191,11 +192,7 @@ def scan_slides(
         if scanned:
             renew_report(run, scanned[-1].folder)
     failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
-    if failed:
-        say(f"scan: {len(failed)} of {count(len(files), 'slide')} could not be scanned:")
-        for line in failed:
-            say(f"  {line}")
-    return int(bool(failed))
+    return say_failed("scan", "scanned", failed, len(files))
 
 
 class _Options(TypedDict):

@@ -30,6 +30,7 @@ from tumortrace.records.run import RunRecord
 from tumortrace.records.tables import SLIDES
 from tumortrace.slides.cohort import SlideCohort, join, open_slides
 from tumortrace.slides.encoder import Encoder, encoder_of
+from tumortrace.slides.failures import say_failed
 from tumortrace.slides.identity import content_of, digest_of
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
 from tumortrace.slides.scanned import learnt_from, used_by
@@ -177,12 +178,8 @@ def embed_slides(
     )
     read = count(len(files) - len(failed), "slide")
     say(f"embed-slides: features of {read} by {encoder.body} in {out}. {RESEARCH_USE}")
-    if failed:
-        say(f"embed-slides: {len(failed)} of {count(len(files), 'slide')} could not be read:")
-        for line in failed:
-            say(f"  {line}")
     print(out)
-    return int(bool(failed))
+    return say_failed("embed-slides", "read", failed, len(files))
 
 
 def _taught(body: Path, cohort: SlideCohort) -> list[bool]:

@@ -23,6 +23,7 @@ from tumortrace.slides.annotations import read_annotations
 from tumortrace.slides.annotations.classes import Classes, UnknownClassError
 from tumortrace.slides.annotations.files import annotations_of
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
+from tumortrace.slides.failures import say_failed
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.tiles.folder import TilesFolder
 from tumortrace.slides.tiles.planning import plan_slide
@@ -396,8 +397,4 @@ def _tell(out: Path, record: TilingRecord) -> int:
     say(f"tile: {count(sum(totals), 'tile')} of {count(len(tiled), 'slide')}: {told}")
     say(f"tile: look at {out / PREVIEWS}; then: tumortrace check {shlex.quote(str(out))}")
     print(out)
-    if failed := [slide for slide in record.slides if slide.failed]:
-        say(f"tile: {len(failed)} of {count(len(record.slides), 'slide')} could not be tiled:")
-        for slide in failed:
-            say(f"  {slide.failed}")
-    return int(bool(failed))
+    return say_failed("tile", "tiled", [slide.failed for slide in record.slides if slide.failed], len(record.slides))
