@@ -33,7 +33,7 @@ from tumortrace.slides.encoder import Encoder, encoder_of
 from tumortrace.slides.failures import say_failed
 from tumortrace.slides.identity import content_of, digest_of
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
-from tumortrace.slides.scanned import learnt_from, used_by
+from tumortrace.slides.scanned import learnt_from, names_in, used_by
 from tumortrace.slides.slide import RESAMPLING, Slide
 from tumortrace.slides.tiling import read_tiles, tile_tissue
 from tumortrace.slides.tissue import overview
@@ -185,8 +185,8 @@ def embed_slides(
 def _taught(body: Path, cohort: SlideCohort) -> list[bool]:
     """Whether a body has learnt from patches of each slide or its patient; a published one has not."""
     run = next((place for place in (body, body.parent) if RunRecord.exists(place)), None)
-    used = pd.DataFrame() if run is None else used_by(run)
-    return [learnt_from(entry, used) for entry in cohort.entries]
+    names = frozenset[str]() if run is None else names_in(used_by(run))
+    return [learnt_from(entry, names) for entry in cohort.entries]
 
 
 def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str, bool], tell: Tell) -> str:

@@ -185,7 +185,8 @@ def seen_in_training(run: Path | None, scans: list[Scanned]) -> tuple[set[str], 
             set(),
             "not known: name the run of the patches' model with --run, to learn whether it has seen the slides",
         )
-    seen = {scan.entry.id for scan in scans if learnt_from(scan.entry, used)}
+    names = names_in(used)
+    seen = {scan.entry.id for scan in scans if learnt_from(scan.entry, names)}
     unknown = int(used["group"].isna().sum())
     if seen:
         return seen, f"{len(seen)} of {len(scans)} slides, or their patients, gave patches that it has learnt from"
@@ -200,12 +201,13 @@ def used_by(run: Path) -> pd.DataFrame:
     return splits[splits["split"].isin(FITTED_ON)] if "group" in splits else pd.DataFrame()
 
 
-def learnt_from(entry: SlideEntry, used: pd.DataFrame) -> bool:
-    """Whether some of these patches are of the slide or its patient, by their names.
+def names_in(used: pd.DataFrame) -> frozenset[str]:
+    """Names, in lower case, of the patches and groups of `used_by`."""
+    return frozenset(
+        str(name).casefold() for column in ("id", "group") for name in used.get(column, pd.Series(dtype=str)).dropna()
+    )
 
-    Args:
-        entry: The slide.
-        used: From `used_by`.
-    """
-    names = {str(name).casefold() for column in used for name in used[column].dropna().unique() if column != "split"}
+
+def learnt_from(entry: SlideEntry, names: frozenset[str]) -> bool:
+    """Whether some of the patches that `names_in` names are of the slide or its patient."""
     return not names.isdisjoint(name.casefold() for name in (entry.id, entry.group, entry.path.stem, entry.path.name))
