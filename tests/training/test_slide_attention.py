@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -136,7 +135,7 @@ def test_a_killed_training_ends_with_the_same_bytes(
     def torn(learner: gradient.GradientLearner, batch: np.ndarray) -> float:
         calls.append(1)
         if len(calls) == 12:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.default_int_handler(signal.SIGINT, None)
         return step(learner, batch)
 
     monkeypatch.setattr(gradient.GradientLearner, "_step", torn)

@@ -180,7 +180,7 @@ def seen_in_training(run: Path | None, scans: list[Scanned]) -> tuple[set[str], 
         Ids of the slides, and a sentence.
     """
     used = pd.DataFrame() if run is None else used_by(run)
-    if used.empty:
+    if "group" not in used:
         return (
             set(),
             "not known: name the run of the patches' model with --run, to learn whether it has seen the slides",
