@@ -62,9 +62,9 @@ class Arm:
         return train(whole(folder), recipe=self.recipe, changes=changes, out=out, resolution=RESOLUTION)
 
 
-TURNED = (
+LIT = (
     "augmentation={symmetries: true, rotation: 45, shift: 0.05, zoom: [0.92, 1.08], fill: surroundings, "
-    "affine_probability: 0.5, stain: 0.05}"
+    "affine_probability: 0.5, stain: 0.05, brightness: [0.9, 1.25], blur: [0.3, 1.5], blur_probability: 0.15}"
 )
 PLAIN = "augmentation={symmetries: true, stain: 0.05}"
 COARSE = "model.arguments={stem: 32, widths: [64, 128], depths: [2, 2], dropout: 0.1}"
@@ -88,8 +88,8 @@ ARMS = {
     "batches of 128": Arm(
         "tumortrace-fast", (PLAIN, "batch_size=128"), "without turns, 8 epochs, of which batch norm sees 64, not 32"
     ),
-    "without light": Arm("tumortrace", (TURNED,), "no change of light, no blur"),
-    "without turns": Arm("tumortrace", (PLAIN,), "nor any patch turned, shifted and zoomed"),
+    "light and blur": Arm("tumortrace", (LIT,), "also light, .9 to 1.25, and blur of 15 %, up to 1.5 px"),
+    "without turns": Arm("tumortrace", (PLAIN,), "no patch turned, shifted and zoomed"),
     "without turns, 8 epochs": Arm("tumortrace-fast", (PLAIN,), "`tumortrace-fast`, likewise"),
     "batch norm alone": Arm(
         "tumortrace", (COARSE, PLAIN), "without turns, half the resolution inside, no channels normed by image"
@@ -120,7 +120,7 @@ ARMS = {
     ),
     "invariant": Arm("tumortrace", (*INVARIANT, "epochs=40", "stopping.patience=40"), "equivariant network, 40 epochs"),
 }
-TOLD = ("tumortrace", "without light", "without turns", "batch norm alone")
+TOLD = ("tumortrace", "light and blur", "without turns", "batch norm alone")
 
 
 def labels(folder: Path) -> Path:
