@@ -120,7 +120,7 @@ ARMS = {
     ),
     "invariant": Arm("tumortrace", (*INVARIANT, "epochs=40", "stopping.patience=40"), "equivariant network, 40 epochs"),
 }
-TOLD = ("tumortrace", "light and blur", "without turns", "batch norm alone")
+TOLD = ("tumortrace", "without turns", "batch norm alone")
 
 
 def labels(folder: Path) -> Path:
