@@ -78,6 +78,13 @@ def test_some_are_turned_and_the_others_are_the_centre_as_it_is() -> None:
     assert float(filled.of(steps, white, generator()).max()) == 0
 
 
+def test_of_few_images_none_may_be_turned() -> None:
+    """Then they stay the centres that they are, as in small batches happens."""
+    steps, images = Preprocessing(crop=16), torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    augment = Augmentation(rotation=45, fill="surroundings", affine_probability=1e-9)
+    assert torch.equal(augment.of(steps, images, generator()), steps.pixels(images))
+
+
 def test_positive_angles_turn_counter_clockwise_and_positive_shifts_go_right_and_down() -> None:
     """A quarter turn is that of the symmetries; a shift by whole pixels is a roll."""
     images = torch.rand(1, 3, 16, 16, generator=generator(), dtype=torch.float64)

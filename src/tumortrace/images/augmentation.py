@@ -225,9 +225,10 @@ def _affine(self: Augmentation, images: Tensor, draw: _Draw) -> Tensor:
         matrix = geometry.crop_matrix(matrix, *_crop(self, width / height, draw))
     if self.affine_probability == 1:
         return geometry.affine(images, matrix, self.fill, draw.size)
-    chosen = draw.chance(self.affine_probability)
-    result = draw.kept(images).clone()
-    result[chosen] = geometry.affine(images[chosen], matrix[chosen], self.fill, draw.size)
+    chosen, result = draw.chance(self.affine_probability), draw.kept(images)
+    if chosen.any():
+        result = result.clone()
+        result[chosen] = geometry.affine(images[chosen], matrix[chosen], self.fill, draw.size)
     return result
 
 

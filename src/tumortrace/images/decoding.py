@@ -22,7 +22,7 @@ from tumortrace.images.depth import depth_of, to_eight_bit
 from tumortrace.images.dicom import is_dicom, read_dicom
 from tumortrace.images.parts import content_of, row_of, square_of
 from tumortrace.images.reference import ImageRef
-from tumortrace.images.tiff import COMMON, MAX_PIXELS, Read, patch_resolution, read_tiff
+from tumortrace.images.tiff import COMMON, MAX_PIXELS, Read, read_tiff
 from tumortrace.images.tiff_pages import is_tiff, of_a_microscope
 from tumortrace.records.stand_ins import stand_in
 
@@ -175,15 +175,17 @@ def _part(ref: ImageRef, max_pixels: int, bits: int | None) -> tuple[np.ndarray,
 
 def _decoded(path: str, max_pixels: int, slide: bool, bits: int | None, plane: int | None) -> tuple[np.ndarray, Facts]:
     read: Read | None = None
-    if is_tiff(path) and (plain := _plain_tiff(path, max_pixels)) is not None:
-        return plain
+    resolution: float | None = None
     if is_dicom(path):
         read, format = read_dicom(path, max_pixels, slide=slide, bits=bits), "DICOM"
     elif is_tiff(path):
-        read, format = read_tiff(path, max_pixels, slide=slide, bits=bits, plane=plane), "TIFF"
+        if (plain := _plain_tiff(path, max_pixels)) is not None:
+            return plain
+        read, resolution = read_tiff(path, max_pixels, slide=slide, bits=bits, plane=plane)
+        format = "TIFF"
     if read is None:
         pixels, facts = _with_pillow(path, max_pixels, bits)
-        return pixels, facts._replace(resolution=patch_resolution(path)) if facts.format == "TIFF" else facts
+        return pixels, facts._replace(resolution=resolution) if facts.format == "TIFF" else facts
     return read.rgb, Facts(format, **{name: value for name, value in read._asdict().items() if name != "rgb"})
 
 
@@ -281,7 +283,7 @@ def _with_pillow(path: str, max_pixels: int, bits: int | None) -> tuple[np.ndarr
 def _plain_tiff(path: str, max_pixels: int) -> tuple[np.ndarray, Facts] | None:
     """A TIFF of one picture of 8-bit RGB with nothing to be read about it but its tags, as patches are; None of others.
 
-    It is what `read_tiff` would leave to Pillow, in a fifth of the time: that takes tifffile to find out.
+    It is what `read_tiff` would leave to Pillow, in a third of the time: that takes tifffile to find out.
     """
     try:
         image = Image.open(path, formats=("TIFF",))

@@ -274,8 +274,8 @@ class Read(NamedTuple):
 
 def read_tiff(
     path: str, max_pixels: int, *, slide: bool = False, bits: int | None = None, plane: int | None = None
-) -> Read | None:
-    """A TIFF's first picture, where Pillow would not read it as it is meant; None where Pillow will do.
+) -> tuple[Read | None, float | None]:
+    """A TIFF's first picture, or None where Pillow reads it as it is meant; and the um per px that it states.
 
     Raises:
         ImageError: It is damaged, too large, or of a kind that has no sure meaning as a picture.
@@ -285,20 +285,21 @@ def read_tiff(
     try:
         tiff = tifffile.TiffFile(path)
     except Exception:  # what tifffile cannot open, Pillow may, or say what is the matter
-        return None
+        return None, None
     with tiff:
         try:
             pixels = Pixels(tiff, path, plane)
             _refuse_slides(tiff, pixels, max_pixels, slide, path)
             if pixels.usual:
-                return None
+                return None, pixels.plausible_resolution
             refuse_incomplete(pixels.levels[0], path)
             raw = pixels.whole()
             depth = depth_of(pixels.colours_of(raw), pixels.top, stated=pixels.stated, bits=bits, path=path)
             pixels.top = depth.top
             note = "; ".join(text for text in (pixels.note, depth.note) if text)
             rgb = pixels.upright(pixels.to_rgb(raw))
-            return Read(rgb, pixels.kind, pixels.frames, note, depth.likely, pixels.plausible_resolution)
+            resolution = pixels.plausible_resolution
+            return Read(rgb, pixels.kind, pixels.frames, note, depth.likely, resolution), resolution
         except ImageError:
             raise
         except Exception as error:  # damaged files make decoders raise nearly anything
@@ -315,12 +316,3 @@ def _refuse_slides(tiff: TiffFile, pixels: Pixels, max_pixels: int, slide: bool,
         raise ImageError(f"too many pixels ({size})", where=path, expected=expected, remedy=scan)
     if not slide and page.is_tiled and (len(pixels.levels) > 1 or pixels.thumbnail or tiff.is_svs):
         raise ImageError(f"a whole slide ({size} px, in levels)", where=path, expected="a patch", remedy=scan)
-
-
-def patch_resolution(path: str | Path) -> float | None:
-    """Um per px that a TIFF states, as far as that can be believed of a patch."""
-    import tifffile
-
-    with suppress(Exception), tifffile.TiffFile(path) as tiff:  # damaged metadata state none
-        return Pixels(tiff, path).plausible_resolution
-    return None

@@ -214,15 +214,15 @@ def fit_ood_detector(measured: NDArray[np.floating], directions: int = DIRECTION
     Where all have one colour it counts for nothing.
     """
     features, moments = measured[:, :-MOMENTS], measured[:, -MOMENTS:].astype(np.float64)
-    gaussian = fit_gaussian(features, directions)
+    gaussian = _fit_gaussian(features, directions)
     if gaussian is None:
         return None
     floor = np.float32(FLOOR * _variances(moments).mean())
-    colour = fit_gaussian(colours(moments, float(floor))) if floor > 0 else None
+    colour = _fit_gaussian(colours(moments, float(floor))) if floor > 0 else None
     return OodDetector(gaussian, colour, None if colour is None else floor.reshape(1))
 
 
-def fit_gaussian(values: NDArray[np.floating], directions: int = DIRECTIONS) -> Gaussian | None:
+def _fit_gaussian(values: NDArray[np.floating], directions: int = DIRECTIONS) -> Gaussian | None:
     """Centre and spread of values, shape (N, D); None with fewer than two, or where all are alike."""
     from sklearn.covariance import ledoit_wolf_shrinkage
 

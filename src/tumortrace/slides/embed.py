@@ -232,20 +232,18 @@ def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str, bool], t
             minimum_tissue=asked.minimum_tissue,
         )
         features = _computed(encoder, slide, tiles, level, file, request, asked.half, tell)
-        about = (
-            known
-            | _of_all(asked, encoder)
-            | {
-                "encoder": encoder.about,
-                "slide": slide.name,
-                "size": [slide.width, slide.height],
-                "slide_resolution": um,
-                "level": level,
-                "request": digest_of(request),
-                "notes": [*notes, *tissue.notes],
-                "research_use": RESEARCH_USE,
-            }
-        )
+        about = {
+            **known,
+            **_of_all(asked, encoder),
+            "encoder": encoder.about,
+            "slide": slide.name,
+            "size": [slide.width, slide.height],
+            "slide_resolution": um,
+            "level": level,
+            "request": digest_of(request),
+            "notes": [*notes, *tissue.notes],
+            "research_use": RESEARCH_USE,
+        }
         places = tiles[["x", "y"]].to_numpy(np.int64)
         small = slide.thumbnail(THUMBNAIL)
         if asked.layout == "clam":
