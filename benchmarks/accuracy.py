@@ -3,8 +3,9 @@
     python benchmarks/accuracy.py run FOLDER [--only NAME ...]
     python benchmarks/accuracy.py write FOLDER docs/accuracy.md
 
-As `results.py`: `run` leaves out what FOLDER already holds, and `write` tells of what is there. All of it takes a day
-on two cores.
+As `results.py`: `run` leaves out what FOLDER already holds. `write` takes the figures of what is there into
+docs/accuracy.json, where those of earlier folders stay, and makes the document from it. All of it takes a day on two
+cores.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from results import (
 )
 
 from tumortrace import crossval, learning_curve, train
-from tumortrace.records.files import write_text
+from tumortrace.records.files import write_json, write_text
 from tumortrace.reports.wording import interval, signed
 
 HEAD = f"""# How accurate the recipes are, and what helps
@@ -144,54 +145,95 @@ PARTS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def arms_section(folder: Path, index: dict[str, str]) -> list[str]:
+def collect(folder: Path, file: Path) -> dict[str, Any]:
+    """The figures of all parts by section: those in `file`, and in their place those that FOLDER has the records of."""
+    kept: dict[str, Any] = read(file) if file.is_file() else {}
+    index = read(folder / "index.json") if (folder / "index.json").is_file() else {}
+    for name, made in index.items():
+        arm, _, what = name.partition(", ")
+        if name in ARMS:
+            section, arm, figures = "arms", name, arm_figures(folder / made)
+        elif what == "stressed":
+            section, figures = what, stress_figures(read(folder / made / "stress.json"))
+        elif what == "unlike":
+            section, figures = what, unlike_figures(read(folder / made / "unlike.json"))
+        elif name == "patients":
+            section, figures = name, read(folder / made / "crossval.json")
+        else:
+            continue
+        kept.setdefault(section, {})[arm] = figures
+    write_json(file, kept)
+    return kept
+
+
+def arm_figures(run: Path) -> dict[str, Any]:
+    """What a run reached, and what it took."""
+    record, test = read(run / "run.json"), read(run / "metrics.json")["test"]
+    taken = {"epochs": len(pd.read_csv(run / "history.csv")), "minutes": record["duration_s"] / 60}
+    reached = {metric: few(test[metric]) for metric in ("auroc", "nll", "ece")}
+    parameters = record["parameters"]["total"]
+    return reached | {"accuracy": few(test["at_half"]["accuracy"])} | taken | {"parameters": parameters}
+
+
+def few(entry: dict[str, Any]) -> dict[str, Any]:
+    """A value and its interval, without how they were come by."""
+    return {"value": entry["value"], "ci95": entry["ci95"]}
+
+
+def stress_figures(record: dict[str, Any]) -> dict[str, Any]:
+    """AUROC, and its changes at the middle strengths."""
+    levels = {name: corruption["levels"] for name, corruption in record["corruptions"].items()}
+    changes = {name: few(each[len(each) // 2]["difference"]["auroc"]) for name, each in levels.items()}
+    return {"clean": few(record["clean"]["auroc"]), "changes": changes}
+
+
+def unlike_figures(record: dict[str, Any]) -> dict[str, Any]:
+    """Shares beyond the limit."""
+    usual = {"test patches of other slides": few(record["usual"]["outside"])}
+    return usual | {name: few(source["outside"]) for name, source in record["sources"].items()}
+
+
+def arms_section(arms: dict[str, Any]) -> list[str]:
     """Every arm that was run."""
     rows = []
     for name, arm in ARMS.items():
-        if name not in index:
+        if name not in arms:
             continue
-        run = folder / index[name]
-        record, test = read(run / "run.json"), read(run / "metrics.json")["test"]
-        epochs = len(pd.read_csv(run / "history.csv"))
-        figures = [shown(test[metric]) for metric in ("auroc", "nll", "ece")]
-        label = f"`{name}`" if name == arm.recipe else name
-        minutes = f"{record['duration_s'] / 60:.0f}"
-        half = shown(test["at_half"]["accuracy"])
-        rows.append([label, arm.says, *figures, half, str(epochs), minutes, f"{record['parameters']['total']:,}"])
+        figures = arms[name]
+        reached = [shown(figures[metric]) for metric in ("auroc", "nll", "ece", "accuracy")]
+        taken = [str(figures["epochs"]), f"{figures['minutes']:.0f}", f"{figures['parameters']:,}"]
+        rows.append([f"`{name}`" if name == arm.recipe else name, arm.says, *reached, *taken])
     header = ["", "what differs", "AUROC", "NLL", "ECE", "accuracy at .5", "epochs", "minutes", "parameters"]
     return ["## Recipes, and changes to them", "", *rows_to_markdown(header, rows)]
 
 
-def robustness_section(folder: Path, index: dict[str, str]) -> list[str]:
+def robustness_section(arms: dict[str, Any]) -> list[str]:
     """What corruptions of middle strength cost each recipe."""
-    records = {name: read(folder / index[f"{name}, stressed"] / "stress.json") for name in there(index, "stressed")}
+    arms = {name: arms[name] for name in TOLD if name in arms}
     lines = ["## Robustness", "", "Change of AUROC by each corruption at the middle of its strengths, paired with the"]
     lines += ["same patches uncorrupted ([robustness.md](robustness.md)).", ""]
-    rows = [["none: AUROC", *(shown(record["clean"]["auroc"]) for record in records.values())]]
-    for corruption in next(iter(records.values()))["corruptions"]:
-        rows.append([corruption, *(lost(record["corruptions"][corruption]) for record in records.values())])
-    return lines + rows_to_markdown(["corruption", *(f"`{name}`" for name in records)], rows)
+    rows = [["none: AUROC", *(shown(figures["clean"]) for figures in arms.values())]]
+    for corruption in next(iter(arms.values()))["changes"]:
+        rows.append([corruption, *(lost(figures["changes"][corruption]) for figures in arms.values())])
+    return lines + rows_to_markdown(["corruption", *(f"`{name}`" for name in arms)], rows)
 
 
-def lost(corruption: dict[str, Any]) -> str:
-    """The change of AUROC at the middle strength."""
-    entry = corruption["levels"][len(corruption["levels"]) // 2]["difference"]["auroc"]
+def lost(entry: dict[str, Any]) -> str:
+    """A change with its sign and interval."""
     return f"{signed(entry['value'])}{interval(entry, ' ')}"
 
 
-def unlike_section(folder: Path, index: dict[str, str]) -> list[str]:
+def unlike_section(arms: dict[str, Any]) -> list[str]:
     """Which share of other images is found unlike the training images."""
-    records = {name: read(folder / index[f"{name}, unlike"] / "unlike.json") for name in there(index, "unlike")}
-    rows = [["test patches of other slides", *(percents(record["usual"]["outside"]) for record in records.values())]]
-    for source in next(iter(records.values()))["sources"]:
-        rows.append([source, *(percents(record["sources"][source]["outside"]) for record in records.values())])
+    arms = {name: arms[name] for name in TOLD if name in arms}
+    rows = [[source, *(percents(f[source]) for f in arms.values())] for source in next(iter(arms.values()))]
     lines = ["## Images unlike the training patches", "", "Share beyond the limit ([trust.md](trust.md)).", ""]
-    return lines + rows_to_markdown(["source", *(f"`{name}`" for name in records)], rows)
+    return lines + rows_to_markdown(["source", *(f"`{name}`" for name in arms)], rows)
 
 
-def patients_section(folder: Path, index: dict[str, str]) -> list[str]:
+def patients_section(records: dict[str, Any]) -> list[str]:
     """Folds of patients."""
-    outcome = read(folder / index["patients"] / "crossval.json")
+    outcome = records["patients"]
     lines = [f"## Breast cancer of {outcome['groups']} patients, {outcome['images']:,} patches of 50 px", ""]
     lines += ["Five folds of patients: mean ± standard deviation, and the interval corrected for shared training.", ""]
     names = list(outcome["recipes"])
@@ -201,21 +243,22 @@ def patients_section(folder: Path, index: dict[str, str]) -> list[str]:
     return lines + rows_to_markdown(["", *(f"`{name}`" for name in names)], rows)
 
 
-def there(index: dict[str, str], what: str) -> list[str]:
-    """The recipes of which a part was run."""
-    return [name for name in TOLD if f"{name}, {what}" in index]
+SECTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "arms": arms_section,
+    "stressed": robustness_section,
+    "unlike": unlike_section,
+    "patients": patients_section,
+}
 
 
 def write(folder: Path, target: Path) -> None:
-    """Write the document."""
-    index = read(folder / "index.json")
-    lines = [HEAD, *arms_section(folder, index)]
-    if there(index, "stressed"):
-        lines += robustness_section(folder, index)
-    if there(index, "unlike"):
-        lines += unlike_section(folder, index)
-    if "patients" in index:
-        lines += patients_section(folder, index)
+    """Write the document, and the file of figures beside it."""
+    figures = collect(folder, target.with_suffix(".json"))
+    lines = [HEAD]
+    for name, section in SECTIONS.items():
+        if name in figures:
+            lines += section(figures[name])
+    index = read(folder / "index.json") if (folder / "index.json").is_file() else {}
     if "labels" in index:
         lines += labels_section(folder, index, target.parent / target.stem)
     write_text(target, "\n".join(lines).rstrip() + "\n")
