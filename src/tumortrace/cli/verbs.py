@@ -58,6 +58,7 @@ VERBS = {
     "models": Verb("tumortrace.cli.verbs:models"),
     "predict": Verb("tumortrace.cli.verbs:predict", defaults={"out": Path("predictions.csv")}),
     "prepare": Verb("tumortrace.cli.verbs:prepare"),
+    "pretrain": Verb("tumortrace.training.pretrain:pretrain"),
     "recipes": Verb("tumortrace.cli.verbs:recipes"),
     "report": Verb("tumortrace.reports.report:report"),
     "scan": Verb("tumortrace.slides.batch:scan_slides"),

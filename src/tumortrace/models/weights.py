@@ -34,8 +34,9 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 def load_weights(network: Network, source: str) -> dict[str, Any]:
     """Fill a fresh network's body from a source and say where the weights come from.
 
-    A published body is filled, any other network is filled whole. Every tensor that is filled must be in the
-    file with its shape; what else the file holds (a classifier) is counted and left.
+    A published body is filled, any other network is filled whole, or its body alone from a file without a head, such
+    as `tumortrace pretrain` writes. Every tensor that is filled must be in the file with its shape; what else the file
+    holds (a classifier) is counted and left.
 
     Args:
         network: A freshly built network; changed in place.
@@ -70,6 +71,8 @@ def load_weights(network: Network, source: str) -> dict[str, Any]:
     else:
         tensors, place = read_weights(path), str(path)
         digest = tensors_sha256(tensors) if path.name.endswith(INDEX) else sha256(path)
+    if body is None and not any(name.startswith("top.") for name in tensors):
+        target = network.body  # as `pretrain` writes it
     unused, told = _fill(target, tensors, place)
     published = f"published weights of {body}, {place if path is None else path.name}"
     origin = (published if source == "imagenet" else f"file {Path(place).name}") + told

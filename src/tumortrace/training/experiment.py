@@ -32,7 +32,7 @@ from tumortrace.reports.report import renew_report
 from tumortrace.training.learner import Learner
 from tumortrace.training.recipe import Recipe, parse_recipe
 from tumortrace.training.resumption import recognise, resumed_by, source_of
-from tumortrace.training.task import Task, require_its_kind, require_watchable, split_patches
+from tumortrace.training.task import Task, require_its_kind, require_unseen, require_watchable, split_patches
 
 #: What follows the command of a training whose splits were made otherwise.
 ON_GIVEN_SPLITS = "  # on the splits.csv and with the recipe.yaml of this folder"
@@ -202,8 +202,9 @@ class Experiment:
 
     def task(self, folder: Path, recipe: Recipe, seed: int) -> Task:
         """What a learner is given to make a model of the training split, its files in `folder`."""
-        images = self.material.prepared(recipe.preprocessing).images
         require_watchable(recipe, self.cohort)
+        require_unseen(recipe.weights, self.material, self.splits)
+        images = self.material.prepared(recipe.preprocessing).images
         probe = recipe.probe
         centres = centre_column(self.cohort.table, probe.centre, self.cohort.name) if probe else None
         training, validation = (

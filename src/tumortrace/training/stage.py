@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +22,7 @@ from tumortrace.training.optimiser import Muon, build_average, build_optimiser
 from tumortrace.training.options import Loss, Schedule
 from tumortrace.training.recipe import Recipe
 
+Learning = TypeVar("Learning", bound=nn.Module)
 PARTS = 2  # of a batch on CPUs; batch norm sees each by itself, so that the number is the same on every machine
 
 
@@ -172,7 +173,7 @@ class Descent:
         self.optimiser.load_state_dict({"state": values, "param_groups": groups})
 
 
-def twin(network: Network) -> Network:
+def twin(network: Learning) -> Learning:
     """A network with the same parameters, not copies, and running statistics of its own.
 
     No one reads those that it gathers while it learns; where batch norm is frozen it computes with what was copied.

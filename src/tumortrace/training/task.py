@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tumortrace.cohorts.splits import Splits
 from tumortrace.errors import RecipeError, RunError
 from tumortrace.evaluation.class_measures import WATCHED
 from tumortrace.models.bundle import find_bundle, load_model
+from tumortrace.records.pretraining import Pretraining
 from tumortrace.records.tables import SEEN
 from tumortrace.training.recipe import Recipe
 
@@ -255,6 +257,42 @@ def epoch_order(labels: np.ndarray, balanced: bool, seed: tuple[int, ...]) -> np
     return random.permutation(np.concatenate(chosen))
 
 
+def seen_among(seen: Mapping[str, str], material: Material, splits: Splits) -> tuple[int, int]:
+    """How many images of other splits than training something has learnt from, and how many there are.
+
+    Args:
+        seen: Split by digest, as `read_seen` gives them.
+        material: The images.
+        splits: Their splits.
+    """
+    kept = splits.table.loc[splits.table["split"] != "train", "id"]
+    rows = np.flatnonzero(material.cohort.table["id"].isin(set(kept)))
+    return sum(seen.get(material.store.digests[row]) == "train" for row in rows), len(rows)
+
+
+def require_unseen(weights: str | Path, material: Material, splits: Splits) -> None:
+    """Refuse weights that have learnt, by `pretrain`, from images that are to measure the model.
+
+    Args:
+        weights: As recipes name them; those without a `seen.csv` beside them pass.
+        material: The images.
+        splits: Their splits.
+
+    Raises:
+        RunError: They have.
+    """
+    folder = Path(weights) if Path(weights).is_dir() else Path(weights).parent
+    if not Pretraining.exists(folder):
+        return
+    learnt, measuring = seen_among(read_seen(SEEN.file(folder)), material, splits)
+    if learnt:
+        raise RunError(
+            f"the weights were learnt from {learnt:,} of the {measuring:,} images that are to measure the model",
+            where=weights,
+            remedy="pre-train on this data with the same --seed, which leaves them out, or on other images",
+        )
+
+
 def teacher_targets(
     teacher: str | Path, material: Material, splits: Splits, training: Patches, share: float
 ) -> tuple[Patches, list[str]]:
@@ -290,12 +328,10 @@ def teacher_targets(
         )
     seen = read_seen(SEEN.file(find_bundle(teacher).parent))
     notes = [] if seen else [f"what the teacher has learnt from is not known: its {SEEN.name} is not there"]
-    kept = splits.table.loc[splits.table["split"] != "train", "id"]
-    rows = np.flatnonzero(cohort.table["id"].isin(set(kept)))
-    learnt = sum(seen.get(digest) == "train" for digest in (store.digests[row] for row in rows))
+    learnt, measuring = seen_among(seen, material, splits)
     if learnt:
         raise RunError(
-            f"the teacher has learnt from {learnt:,} of the {len(rows):,} images that are to measure the pupil",
+            f"the teacher has learnt from {learnt:,} of the {measuring:,} images that are to measure the pupil",
             where=teacher,
             remedy=remedy,
         )
