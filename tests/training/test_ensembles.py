@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from tests.conftest import SMALL, renew_no_part
@@ -195,7 +194,7 @@ def test_members_that_are_trained_together_learn_each_for_itself(positive: tuple
     members = [{"name": "plain-cnn", "arguments": {"blocks": [4]}}] * 2
     recipe = load_recipe("cnn-64").model_copy(update={"model": Architecture(name="ensemble", arguments={})})
     network = build_network("ensemble", (16, 16), {"members": members}, positive)
-    descent = Descent(network, recipe, Fabric(accelerator="cpu"), stages_of(recipe)[0], head_alone=False)
+    descent = Descent(network, recipe, stages_of(recipe)[0], device=torch.device("cpu"), head_alone=False)
     images, labels = torch.rand(6, 3, 16, 16), torch.tensor([0, 1, 1, 0, 0, 1])
     learners, logits = descent.forward(0, images, torch.Generator())
     measure = cross_entropy if positive else lambda z, y: binary_cross_entropy_with_logits(z.view(-1), y.float())

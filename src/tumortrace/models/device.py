@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Turn "auto", "32" or "bf16" into Fabric's name for it; auto takes bfloat16 where the hardware has it."""
+    """Turn "auto", "32" or "bf16" into Lightning's name for it; auto takes bfloat16 where the hardware has it."""
     names = {"32": "32-true", "bf16": "bf16-mixed"}
     if precision == "auto":
         return names["bf16" if fast_bfloat16(device) else "32"]
@@ -85,6 +85,20 @@ def resolve_precision(precision: str, device: torch.device) -> str:
             f"precision {precision!r} is not known", expected="auto, 32 or bf16", remedy="use one of these"
         )
     return names[precision]
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """A context in which a network computes as exactly as `resolve_precision` says; it may be entered again.
+
+    Example:
+        >>> import torch
+        >>> with autocast(torch.device("cpu"), "bf16-mixed"):
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.bfloat16
+    """
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16-mixed" else nullcontext()
 
 
 def keep_memory() -> None:

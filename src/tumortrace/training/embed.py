@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning_fabric import Fabric
 from matplotlib import rc_context
 
 from tumortrace.cohorts.cohort import Cohort, ReadingOptions
@@ -21,7 +20,7 @@ from tumortrace.cohorts.material import Material
 from tumortrace.cohorts.telling import judge
 from tumortrace.errors import DataError
 from tumortrace.models.architecture import build_network
-from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
+from tumortrace.models.device import autocast, keep_memory, resolve_device, resolve_precision
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import replacing
 from tumortrace.records.hdf5 import replacing_hdf5
@@ -130,7 +129,7 @@ def _computed(material: Material, recipe: Recipe, device: str, precision: str) -
         steps,
         Patches(prepared.images, np.arange(len(cohort)), np.zeros(len(cohort), np.float32)),
         device=where,
-        autocast=Fabric(accelerator=where.type, precision=exactly).autocast(),  # type: ignore[arg-type]
+        autocast=autocast(where, exactly),
         key=f"{cohort.fingerprint} {store.size} {steps.preparation_key} {exactly}",
     )
     features = np.asarray(computed.images, np.float32)

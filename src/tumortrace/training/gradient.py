@@ -6,7 +6,6 @@ killed at any moment and resumed ends bit for bit where an undisturbed one does 
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from typing import NamedTuple, cast
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from tumortrace.cohorts.bags import bags_of
@@ -25,7 +23,14 @@ from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.bags.pooling import SlidePooling
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
 from tumortrace.models.description import Architecture
-from tumortrace.models.device import keep_memory, prediction_batch, resolve_device, resolve_precision, room_for_images
+from tumortrace.models.device import (
+    autocast,
+    keep_memory,
+    prediction_batch,
+    resolve_device,
+    resolve_precision,
+    room_for_images,
+)
 from tumortrace.models.layers import LogOdds
 from tumortrace.models.streams import Streams, streams
 from tumortrace.models.weights import load_weights
@@ -49,7 +54,6 @@ from tumortrace.training.task import Patches, Task, epoch_order
 CHECKPOINT_SECONDS = 60
 AHEAD = 50  # steps that an accelerator may be given before its outcomes are looked at
 SMALLEST_PART = 4  # images of which a batch norm can tell statistics
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run's record has device and precision
 
 
 class Part(NamedTuple):
@@ -82,8 +86,6 @@ class GradientLearner:
         self.task, self.ranks, self.recipe, recipe = task, ranks, task.recipe, task.recipe
         self.device = resolve_device(task.device)
         self.precision = resolve_precision(task.precision, self.device)
-        indices: list[int] | int = [self.device.index] if self.device.index is not None else 1
-        self.fabric = Fabric(accelerator=self.device.type, devices=indices, precision=self.precision)  # type: ignore[arg-type]
         self.input_size = task.input_size
         seed_everything(task.seed)
         self.network = build_network(recipe.model.name, self.input_size, recipe.model.arguments, task.positive)
@@ -171,12 +173,18 @@ class GradientLearner:
 
     def _features(self, patches: Patches) -> Patches:
         key = None if self.task.data_key is None else f"{self.task.data_key} {self.precision}"
-        steps, autocast = self.recipe.preprocessing, self.fabric.autocast()
-        return frozen_features(self.network, steps, patches, device=self.device, autocast=autocast, key=key)
+        steps, exactly = self.recipe.preprocessing, autocast(self.device, self.precision)
+        return frozen_features(self.network, steps, patches, device=self.device, autocast=exactly, key=key)
 
     def _enter_stage(self) -> None:
         self.descent = Descent(
-            self.network, self.recipe, self.fabric, self.stage, head_alone=self.trains_head, least=self.ranks.count
+            self.network,
+            self.recipe,
+            self.stage,
+            device=self.device,
+            precision=self.precision,
+            head_alone=self.trains_head,
+            least=self.ranks.count,
         )
 
     def _next_stage(self) -> None:

@@ -58,7 +58,7 @@ class Learner(Protocol):
 
     Attributes:
         device: Where it computes.
-        precision: As Lightning Fabric names it.
+        precision: As `resolve_precision` names it.
         network: What learns.
         weights: Where its weights come from: `origin`, `sha256`, `unused`.
         progress: Where it stands.

@@ -9,14 +9,13 @@ from functools import cache, partial
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from tumortrace.errors import RecipeError
 from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.description import Architecture
-from tumortrace.models.device import keep_memory, resolve_device, resolve_precision
+from tumortrace.models.device import autocast, keep_memory, resolve_device, resolve_precision
 from tumortrace.models.weights import load_weights
 from tumortrace.records.files import write_csv
 from tumortrace.records.progress import track
@@ -84,14 +83,13 @@ class ProbeLearner:
     def fit(self, after_epoch: AfterEpoch | None = None) -> Progress:
         """Fit every candidate and keep the best; each has a row in the history, with `epoch` its number."""
         task = self.task
-        autocast = Fabric(accelerator=self.device.type, precision=self.precision).autocast()  # type: ignore[arg-type]
         training, validation = (
             frozen_features(
                 self.network,
                 task.recipe.preprocessing,
                 patches,
                 device=self.device,
-                autocast=autocast,
+                autocast=autocast(self.device, self.precision),
                 key=None if task.data_key is None else f"{task.data_key} {self.precision}",
             )
             for patches in (task.training, task.validation)

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
-from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from torch import Tensor, distributed
 
 from tumortrace.errors import RunError
@@ -123,11 +122,15 @@ def launched() -> Place | None:
     Raises:
         RunError: SLURM was not told how many tasks a node has.
     """
-    if TorchElasticEnvironment.detect():
-        environment: Any = TorchElasticEnvironment()
-    elif os.environ.get("SLURM_NTASKS", "1") == "1":
+    by_srun = os.environ.get("SLURM_NTASKS", "1") != "1" and "SLURM_STEP_ID" in os.environ  # a batch script is no step
+    if not (by_srun or _by_torchrun()):
         return None
-    elif "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect():  # a batch script is no step
+    # here, as it loads torch's compiler with it, which takes longer than the rest of a training's start
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    if _by_torchrun():
+        environment: Any = TorchElasticEnvironment()
+    elif SLURMEnvironment.detect():
         if "SLURM_NTASKS_PER_NODE" not in os.environ:  # Fabric does not know then which GPU is whose
             raise RunError(
                 "a step of SLURM without --ntasks-per-node",
@@ -143,6 +146,10 @@ def launched() -> Place | None:
     return Place(environment.global_rank(), environment.world_size(), environment.local_rank())
 
 
+def _by_torchrun() -> bool:
+    return distributed.is_available() and distributed.is_torchelastic_launched()
+
+
 def follows(devices: int) -> bool:
     """Whether a launcher has started this process as another one than the first of `devices`.
 
@@ -152,7 +159,7 @@ def follows(devices: int) -> bool:
     place = launched()
     if place is None:
         return False
-    if devices != place.count and (devices > 1 or TorchElasticEnvironment.detect()):
+    if devices != place.count and (devices > 1 or _by_torchrun()):
         raise RunError(
             f"{place.count} processes of a launcher, and --devices {devices}",
             expected="as many processes as devices",

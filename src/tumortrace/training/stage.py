@@ -10,12 +10,12 @@ from functools import reduce
 from typing import TypeVar, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tumortrace.evaluation.measures import rises
 from tumortrace.models.architecture import Network, freeze, train_unfrozen
+from tumortrace.models.device import autocast
 from tumortrace.models.layers import Dropout, drawing_from
 from tumortrace.models.streams import Streams
 from tumortrace.training.optimiser import Muon, build_average, build_optimiser
@@ -49,8 +49,9 @@ class Descent:
     Args:
         network: The network; what the stage freezes of it stays.
         recipe: Its optimiser, averaging and clipping.
-        fabric: Device and precision.
         stage: Which parts are frozen.
+        device: Where it learns.
+        precision: As `resolve_precision` names it.
         head_alone: Whether steps take features and train `network.top` on them.
         least: Into how many parts a batch is divided at least.
 
@@ -61,20 +62,29 @@ class Descent:
     """
 
     def __init__(
-        self, network: Network, recipe: Recipe, fabric: Fabric, stage: Stage, *, head_alone: bool, least: int = 1
+        self,
+        network: Network,
+        recipe: Recipe,
+        stage: Stage,
+        *,
+        device: torch.device,
+        precision: str = "32-true",
+        head_alone: bool,
+        least: int = 1,
     ) -> None:
         freeze(network, stage.freeze)
-        self.network, self.fabric, self.clip, self.stage = network, fabric, recipe.optimiser.clip_norm, stage
+        self.network, self.clip, self.stage = network, recipe.optimiser.clip_norm, stage
+        self.device, self.precision = device, precision
         self.average = build_average(network, recipe.averaging)
         self.averages_steps = recipe.averaging.name == "ema"
         self.optimiser = build_optimiser(network, recipe.optimiser)
         learning: nn.Module = network.top if head_alone else network
         self.learnt = [p for p in learning.parameters() if p.requires_grad]
-        whole = head_alone or "body" in stage.freeze or fabric.device.type != "cpu" or _draws(network)
+        whole = head_alone or "body" in stage.freeze or device.type != "cpu" or _draws(network)
         self.parts, self.head_alone = max(1 if whole else PARTS, least), head_alone
         self._make_twins()
         if self.average is not None:
-            self.average.to(fabric.device)
+            self.average.to(device)
 
     @property
     def evaluated(self) -> Network:
@@ -108,7 +118,7 @@ class Descent:
         The members of an ensemble learn each for itself: what they have in common are the images.
         """
         network = self.networks[part]
-        with self.fabric.autocast(), drawing_from(generator, network):
+        with autocast(self.device, self.precision), drawing_from(generator, network):
             if self.head_alone or len(network.members()) == 1:
                 logits: Tensor = (network.top(inputs) if self.head_alone else network(inputs)).float()
                 return [logits], logits

@@ -22,11 +22,9 @@ from tumortrace.training.experiment import ON_GIVEN_SPLITS, Experiment, take_up
 from tumortrace.training.finish import finish
 from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.learner import Learner
-from tumortrace.training.probe import ProbeLearner
 from tumortrace.training.ranks import Ranks, follow, follows, together
 from tumortrace.training.recipe import Recipe, choose_recipe
 from tumortrace.training.task import Task, teacher_targets
-from tumortrace.training.texture import TextureLearner
 from tumortrace.work.hands import Hands
 from tumortrace.work.pieces import carry_out
 from tumortrace.work.worker import Tell
@@ -209,8 +207,14 @@ def fit_parts(
 def learner_of(recipe: Recipe) -> type[Learner]:
     """What fits the recipe: gradient descent, a probe, or a classical learner."""
     if recipe.learner:
+        from tumortrace.training.texture import TextureLearner  # here, as it loads scikit-learn, like the probe
+
         return TextureLearner
-    return ProbeLearner if recipe.probe else GradientLearner
+    if recipe.probe:
+        from tumortrace.training.probe import ProbeLearner
+
+        return ProbeLearner
+    return GradientLearner
 
 
 def _taught(experiment: Experiment, task: Task) -> tuple[Task, list[str]]:
