@@ -66,10 +66,10 @@ class Arm:
     def turn(self, home: Path) -> None:
         """Run once: with a cache of its own that is new, or where it is `warm`, kept."""
         cache = home / "warm" if self.warm else Path(tempfile.mkdtemp(dir=home))
+        environment = os.environ | {"TUMORTRACE_CACHE": str(cache)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode, as peers' packages have
         before, started = os.times(), time.perf_counter()
-        done = subprocess.run(
-            self.typed, env=os.environ | {"TUMORTRACE_CACHE": str(cache)}, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(self.typed, env=environment, capture_output=True, text=True, check=False)
         after = os.times()
         if done.returncode:
             sys.exit(f"{self.name}: {' '.join(self.typed)}\n{done.stderr[-2000:]}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +261,49 @@ def test_layers_nearer_to_the_image_learn_more_slowly() -> None:
                 scale[id(network.get_parameter("body.conv1.weight"))]
                 < scale[id(network.get_parameter("body.layer4.1.conv2.weight"))]
             )
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_steps_are_those_of_torch(name: str) -> None:
+    """To the last bit, also after the state went through a checkpoint."""
+    theirs = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    more = {"momentum": 0.9} if name == "sgd" else {}
+    torch.manual_seed(0)
+    weight = torch.randn(3, 2)
+    ours, expected = (nn.Linear(2, 3, bias=False) for _ in range(2))
+    options = Optimiser(name=name, lr=0.1, weight_decay=0.01)  # type: ignore[arg-type]
+    for one in (ours, expected):
+        one.weight.data.copy_(weight)
+    optimisers = build_optimiser(ours, options), theirs(expected.parameters(), lr=0.1, weight_decay=0.01, **more)
+    for step in range(4):
+        for one, optimiser in zip((ours, expected), optimisers, strict=True):
+            one.weight.grad = torch.full_like(weight, step + 1.0) * one.weight.detach()
+            optimiser.step()
+        if step == 1:
+            state = optimisers[0].state_dict()["state"]
+            optimisers = build_optimiser(ours, options), optimisers[1]
+            optimisers[0].load_state_dict({"state": state, "param_groups": optimisers[0].state_dict()["param_groups"]})
+    assert torch.equal(ours.weight, expected.weight)
+    assert not torch.equal(ours.weight, weight)
+
+
+def test_a_training_starts_without_what_it_does_not_use() -> None:
+    """Neither torch's compiler, which its own optimisers load, nor scikit-learn: together half of the start."""
+    program = """
+import sys, torch, tumortrace.training.train
+from tumortrace.training.optimiser import build_optimiser
+from tumortrace.training.options import Optimiser
+for name in ("sgd", "adam", "adamw", "muon"):
+    layer = torch.nn.Linear(2, 2)
+    optimiser = build_optimiser(layer, Optimiser(name=name))
+    layer(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    optimiser.load_state_dict(optimiser.state_dict())
+    optimiser.zero_grad()
+print(*{"torch._dynamo", "lightning_fabric", "sklearn", "timm"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_frozen_parameters_are_left_out_of_the_optimiser() -> None:

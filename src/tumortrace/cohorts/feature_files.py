@@ -12,13 +12,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import h5py
 import numpy as np
 
 from tumortrace.errors import CohortError
 from tumortrace.records.hdf5 import replacing_hdf5
+
+if TYPE_CHECKING:
+    import h5py
 
 FEATURES = ("features", "feats", "patch_embeddings")
 SPREAD = 256  # tiles of a slide by which its file is known again
@@ -63,7 +65,7 @@ class FeatureFile:
             CohortError: It is damaged, or holds no features of tiles.
         """
         try:
-            with h5py.File(file, "r") as opened:
+            with _reading(file) as opened:
                 return _read(file, opened)
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise CohortError(
@@ -80,7 +82,7 @@ class FeatureFile:
             CohortError: The file is damaged, or some are no numbers.
         """
         try:
-            with h5py.File(self.file, "r") as opened:
+            with _reading(self.file) as opened:
                 data = opened[self.name]
                 data = data[0] if data.ndim == 3 else data
                 values = np.asarray(data[:] if rows is None else data[rows], np.float32)
@@ -92,22 +94,28 @@ class FeatureFile:
 
     def places(self) -> np.ndarray:
         """Corners of the tiles, float64, (N, 2), in `unit`."""
-        with h5py.File(self.file, "r") as opened:
+        with _reading(self.file) as opened:
             return np.asarray(opened["coords"], np.float64).reshape(-1, 2)
 
     def thumbnail(self) -> np.ndarray | None:
         """The slide's picture, uint8 (h, w, 3), where the file has one."""
-        with h5py.File(self.file, "r") as opened:
+        with _reading(self.file) as opened:
             return np.asarray(opened["thumbnail"]) if "thumbnail" in opened else None
 
 
 def holds_features(file: Path) -> bool:
     """Whether an HDF5 file has features and places of a slide's tiles; what `embed` writes of many images has ids."""
     try:
-        with h5py.File(file, "r") as opened:
+        with _reading(file) as opened:
             return "coords" in opened and "id" not in opened and any(name in opened for name in FEATURES)
     except OSError:
         return False
+
+
+def _reading(file: Path) -> h5py.File:
+    import h5py  # here, as whoever has images does without
+
+    return h5py.File(file, "r")
 
 
 def _read(file: Path, opened: h5py.File) -> FeatureFile:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -34,10 +36,20 @@ def build_optimiser(network: nn.Module, options: Optimiser) -> torch.optim.Optim
         group = groups.setdefault((not decays, depth), {"params": [], "weight_decay": decay, "scale": scale})
         group["params"].append(parameter)
     ordered = [groups[key] for key in sorted(groups)]
-    if options.name == "sgd":
-        return torch.optim.SGD(ordered, lr=options.lr, momentum=options.momentum)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
-    return kinds[options.name](ordered, lr=options.lr)
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
+    more = {"momentum": options.momentum} if options.name == "sgd" else {}
+    return _without_compiler(kinds[options.name])(ordered, lr=options.lr, **more)
+
+
+@cache
+def _without_compiler(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """The same optimiser by its methods as they are: torch's wraps around them load its compiler when first called.
+
+    That takes a second and a half of the processor, and nothing here is compiled.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
+    plain: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), plain | {"step": torch.no_grad()(plain["step"])})
 
 
 def build_average(network: nn.Module, averaging: Averaging) -> AveragedModel | None:
