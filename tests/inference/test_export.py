@@ -72,6 +72,17 @@ def test_a_file_that_says_something_else_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_bundle_by_itself_has_its_file_in_it(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is called: there it is found."""
+    alone = bundle.rename(tmp_path / "mine")
+    content = (alone / "model.onnx").read_bytes()
+    for file in alone.glob("model.onnx*"):
+        file.unlink()
+    monkeypatch.setattr(verb, "export_graph", lambda info, network, file: file.write_bytes(content))
+    assert export(alone) == alone / "model.onnx"
+    assert load_model(alone, device="cpu", backend="auto").runtime is not None
+
+
 def test_what_is_not_of_these_weights_is_refused(bundle: Path, small_run: Path) -> None:
     """A damaged file, another's file, none at all, another device; `auto` falls back to torch but for the damaged."""
     file, record = bundle / "model.onnx", bundle / "model.onnx.json"

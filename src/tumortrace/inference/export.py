@@ -16,7 +16,7 @@ from tumortrace.evaluation.classes import PROBABILITY
 from tumortrace.images.decoding import fit, read_image
 from tumortrace.inference.quantise import calibration_parts, quantise, told
 from tumortrace.inference.unseen import provenance
-from tumortrace.models.bundle import Model, load_model
+from tumortrace.models.bundle import Model, find_bundle, load_model
 from tumortrace.models.graph import export_graph, metadata, output_names
 from tumortrace.models.runtimes import INPUT, RUNTIMES, Runtime, record_of, require
 from tumortrace.records.data import ExportRecord
@@ -56,7 +56,7 @@ def export(run: str | Path, *, out: str | Path | None = None, int8: bool = False
     """
     require("onnx", "onnxscript", "onnxruntime")
     model = load_model(run, device="cpu")
-    target = Path(out) if out is not None else model.run_folder / "model" / (ONNX_INT8 if int8 else ONNX)
+    target = Path(out) if out is not None else find_bundle(run) / (ONNX_INT8 if int8 else ONNX)
     require_file(target)
     parts = calibration_parts(model) if int8 else None
     images, origin = _pictures(model)

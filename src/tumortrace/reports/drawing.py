@@ -208,8 +208,13 @@ def short(name: str, most: int = 24) -> str:
 
 
 def outline(
-    axes: Axes, middle: tuple[float, float], size: tuple[float, float], colour: str = CENTRE_COLOUR, style: str = "-"
+    axes: Axes,
+    middle: tuple[float, float],
+    size: tuple[float, float],
+    colour: str = CENTRE_COLOUR,
+    style: str = "-",
+    width: float = 1.5,
 ) -> None:
     """Outline a rectangle of that size (width, height) around its middle (x, y)."""
     corner = (middle[0] - size[0] / 2, middle[1] - size[1] / 2)
-    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=1.5, linestyle=style))
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=width, linestyle=style))

@@ -13,7 +13,7 @@ from PIL import Image
 from tumortrace.records.evaluation import ExamplesRecord, Outcome, ShownExample
 from tumortrace.records.files import replacing
 from tumortrace.records.provenance import RESEARCH_USE
-from tumortrace.reports.drawing import INK, MUTED, STYLE, left_out, save_figure
+from tumortrace.reports.drawing import INK, MUTED, STYLE, WIDTH, left_out, outline, save_figure
 from tumortrace.reports.wording import called, decimals
 
 #: The four outcomes: label and prediction.
@@ -97,21 +97,23 @@ def _keep(path: Path, image: np.ndarray) -> None:
 
 def _draw(path: Path, outcome: str, table: pd.DataFrame, images: np.ndarray, classes: tuple[str, str]) -> None:
     """One sheet, with the probability of the positive class and the id below each picture."""
-    height = images.shape[1] / images.shape[2] * 1.22 + 0.5
-    lines = -(-len(images) // COLUMNS)
+    step, side = WIDTH / COLUMNS, 1.22  # inches, as all that follows
+    high = images.shape[1] / images.shape[2] * side
+    sheet = 0.45 + -(-len(images) // COLUMNS) * (high + 0.5)
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 0.45 + lines * height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, sheet))
         figure.suptitle(outcome_title(outcome, classes), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        axes = figure.add_axes((0, 0, 1, 1), frame_on=False)  # one for all: pairs of axes take long to lay out
         for place, (identity, probability, image) in enumerate(
-            zip(table["id"], table["probability"], images, strict=True), 1
+            zip(table["id"], table["probability"], images, strict=True)
         ):
-            axes = figure.add_subplot(lines, COLUMNS, place)
-            axes.imshow(image, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.grid(False)
-            axes.set_xlabel(f"{decimals(probability)}\n{_shortened(str(identity))}", fontsize=7.5, color=INK)
-            for spine in axes.spines.values():
-                spine.set(visible=True, color=MUTED, linewidth=0.6)
+            left = place % COLUMNS * step + (step - side) / 2
+            top = sheet - 0.4 - place // COLUMNS * (high + 0.5)
+            axes.imshow(image, interpolation="nearest", extent=(left, left + side, top - high, top))
+            outline(axes, (left + side / 2, top - high / 2), (side, high), MUTED, width=0.6)
+            told = f"{decimals(probability)}\n{_shortened(str(identity))}"
+            axes.text(left + side / 2, top - high - 0.05, told, fontsize=7.5, color=INK, ha="center", va="top")
+        axes.set(xlim=(0, WIDTH), ylim=(0, sheet), aspect="auto", xticks=[], yticks=[])
         save_figure(figure, path)
 
 
