@@ -213,6 +213,7 @@ def outline(
     size: tuple[float, float],
     colour: str = CENTRE_COLOUR,
     style: str = "-",
+    *,
     width: float = 1.5,
 ) -> None:
     """Outline a rectangle of that size (width, height) around its middle (x, y)."""
