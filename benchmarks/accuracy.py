@@ -36,8 +36,9 @@ from results import (
 )
 
 from tumortrace import crossval, learning_curve, train
-from tumortrace.records.files import write_json, write_text
-from tumortrace.reports.wording import interval, signed
+from tumortrace.records.files import write_csv, write_json, write_text
+from tumortrace.reports.wording import decimals, interval, signed
+from tumortrace.training.pretrain import pretrain
 
 HEAD = f"""# How accurate the recipes are, and what helps
 
@@ -121,6 +122,8 @@ ARMS = {
     ),
     "invariant": Arm("tumortrace", (*INVARIANT, "epochs=40", "stopping.patience=40"), "equivariant network, 40 epochs"),
 }
+FEW, DRAWS, PASSES = 600, 3, 40  # labelled patches, how often they are drawn, and epochs
+STARTS = ("random weights", "pre-trained")
 TOLD = ("tumortrace", "without turns", "batch norm alone")
 
 
@@ -128,6 +131,33 @@ def labels(folder: Path) -> Path:
     """The default recipe from few labelled patches to many."""
     table = sample_with_test(folder)
     return learning_curve(table, fractions=FRACTIONS, repeats=3, out=folder / "labels", resolution=RESOLUTION)
+
+
+def few(folder: Path, draw: int) -> Path:
+    """The training patches of `whole`, of which all but 600, half of each class, have lost their labels."""
+    table = pd.read_csv(whole(folder), dtype={"label": "Int64"})
+    training = table[table["split"] == "train"]
+    labelled = training.groupby("label").sample(FEW // 2, random_state=draw)
+    table.loc[training.index.difference(labelled.index), "label"] = pd.NA
+    write_csv(folder / f"few-{draw}.csv", table)
+    return folder / f"few-{draw}.csv"
+
+
+def pretrained(folder: Path) -> Path:
+    """A body from all training patches, no label looked at."""
+    return pretrain(few(folder, 0), recipe="tumortrace-fast", out=folder / "pretrained", resolution=RESOLUTION)
+
+
+def from_few(draw: int, pretrained: bool) -> Callable[[Path], Path]:
+    """A part that trains on few labels: from that body, or from random weights."""
+
+    def part(folder: Path) -> Path:
+        index = read(folder / "index.json")
+        weights = folder / index["pretrained"] if pretrained else None
+        out, table = folder / "few", few(folder, draw)
+        return train(table, recipe="tumortrace-fast", epochs=PASSES, weights=weights, out=out, resolution=RESOLUTION)
+
+    return part
 
 
 def patients(folder: Path) -> Path:
@@ -142,6 +172,12 @@ PARTS: dict[str, Callable[[Path], Path]] = {
     **{f"{name}, unlike": unlike(name, f"unlike-{name.replace(' ', '-')}") for name in TOLD},
     "patients": patients,
     "labels": labels,
+    "pretrained": pretrained,
+    **{
+        f"few labels, {start}, draw {draw + 1}": from_few(draw, start == "pre-trained")
+        for start in STARTS
+        for draw in range(DRAWS)
+    },
 }
 
 
@@ -157,6 +193,10 @@ def collect(folder: Path, file: Path) -> dict[str, Any]:
             section, figures = what, stress_figures(read(folder / made / "stress.json"))
         elif what == "unlike":
             section, figures = what, unlike_figures(read(folder / made / "unlike.json"))
+        elif arm == "few labels":
+            section, arm, figures = arm, what, arm_figures(folder / made)
+        elif name == "pretrained":
+            section, arm, figures = "few labels", name, read(folder / made / "pretraining.json")
         elif name == "patients":
             section, figures = name, read(folder / made / "crossval.json")
         else:
@@ -170,12 +210,12 @@ def arm_figures(run: Path) -> dict[str, Any]:
     """What a run reached, and what it took."""
     record, test = read(run / "run.json"), read(run / "metrics.json")["test"]
     taken = {"epochs": len(pd.read_csv(run / "history.csv")), "minutes": record["duration_s"] / 60}
-    reached = {metric: few(test[metric]) for metric in ("auroc", "nll", "ece")}
+    reached = {metric: estimate(test[metric]) for metric in ("auroc", "nll", "ece")}
     parameters = record["parameters"]["total"]
-    return reached | {"accuracy": few(test["at_half"]["accuracy"])} | taken | {"parameters": parameters}
+    return reached | {"accuracy": estimate(test["at_half"]["accuracy"])} | taken | {"parameters": parameters}
 
 
-def few(entry: dict[str, Any]) -> dict[str, Any]:
+def estimate(entry: dict[str, Any]) -> dict[str, Any]:
     """A value and its interval, without how they were come by."""
     return {"value": entry["value"], "ci95": entry["ci95"]}
 
@@ -183,14 +223,14 @@ def few(entry: dict[str, Any]) -> dict[str, Any]:
 def stress_figures(record: dict[str, Any]) -> dict[str, Any]:
     """AUROC, and its changes at the middle strengths."""
     levels = {name: corruption["levels"] for name, corruption in record["corruptions"].items()}
-    changes = {name: few(each[len(each) // 2]["difference"]["auroc"]) for name, each in levels.items()}
-    return {"clean": few(record["clean"]["auroc"]), "changes": changes}
+    changes = {name: estimate(each[len(each) // 2]["difference"]["auroc"]) for name, each in levels.items()}
+    return {"clean": estimate(record["clean"]["auroc"]), "changes": changes}
 
 
 def unlike_figures(record: dict[str, Any]) -> dict[str, Any]:
     """Shares beyond the limit."""
-    usual = {"test patches of other slides": few(record["usual"]["outside"])}
-    return usual | {name: few(source["outside"]) for name, source in record["sources"].items()}
+    usual = {"test patches of other slides": estimate(record["usual"]["outside"])}
+    return usual | {name: estimate(source["outside"]) for name, source in record["sources"].items()}
 
 
 def arms_section(arms: dict[str, Any]) -> list[str]:
@@ -243,10 +283,34 @@ def patients_section(records: dict[str, Any]) -> list[str]:
     return lines + rows_to_markdown(["", *(f"`{name}`" for name in names)], rows)
 
 
+def few_section(arms: dict[str, Any]) -> list[str]:
+    """What a body learnt without labels is worth where there are few."""
+    record = arms["pretrained"]
+    lines = [f"## From {FEW} labelled patches", ""]
+    lines += [
+        f"`tumortrace-fast`, {PASSES} epochs, on {FEW} labelled patches, drawn {DRAWS} times; its body from random weights,",
+        f"or from `tumortrace pretrain` on {record['images']:,} training patches without labels:",
+        f"{record['settings']['epochs']} epochs in {record['seconds'] / 60:.0f} minutes, after which",
+        f"{100 * record['matched']:.0f} % of the views find the other view of their patch in a batch of",
+        f"{record['settings']['batch_size']}. AUROC on the same {TESTED:,} patches as above.",
+        "",
+    ]
+    rows, means = [], {}
+    for start in STARTS:
+        drawn = [arms[f"{start}, draw {draw + 1}"] for draw in range(DRAWS) if f"{start}, draw {draw + 1}" in arms]
+        means[start] = [figures["auroc"]["value"] for figures in drawn]
+        rows.append([start, decimals(sum(means[start]) / len(drawn)), *(shown(figures["auroc"]) for figures in drawn)])
+    lines += rows_to_markdown(["start", "mean", *(f"draw {draw + 1}" for draw in range(DRAWS))], rows)
+    gains = [after - before for before, after in zip(*means.values(), strict=True)]
+    told = ", ".join(signed(gain) for gain in gains)
+    return [*lines, f"Pre-training changes the AUROC by {told}: {signed(sum(gains) / len(gains))} on average.", ""]
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "arms": arms_section,
     "stressed": robustness_section,
     "unlike": unlike_section,
+    "few labels": few_section,
     "patients": patients_section,
 }
 
