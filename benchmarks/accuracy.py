@@ -288,8 +288,8 @@ def few_section(arms: dict[str, Any]) -> list[str]:
     record = arms["pretrained"]
     lines = [f"## From {FEW} labelled patches", ""]
     lines += [
-        f"`tumortrace-fast`, {PASSES} epochs, on {FEW} labelled patches, drawn {DRAWS} times; its body from random weights,",
-        f"or from `tumortrace pretrain` on {record['images']:,} training patches without labels:",
+        f"`tumortrace-fast`, {PASSES} epochs, on {FEW} labelled patches, drawn {DRAWS} times; its body from random",
+        f"weights, or from `tumortrace pretrain` on {record['images']:,} training patches without labels:",
         f"{record['settings']['epochs']} epochs in {record['seconds'] / 60:.0f} minutes, after which",
         f"{100 * record['matched']:.0f} % of the views find the other view of their patch in a batch of",
         f"{record['settings']['batch_size']}. AUROC on the same {TESTED:,} patches as above.",
