@@ -18,7 +18,7 @@ from tumortrace.errors import ModelError, RunError
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.models.architecture import Network
 from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
-from tumortrace.models.device import keep_memory
+from tumortrace.models.device import autocast, keep_memory
 from tumortrace.models.layers import drawing_from
 from tumortrace.models.streams import Streams, streams
 from tumortrace.records.output import differing
@@ -238,8 +238,7 @@ class ContrastiveLearner:
         def forward(numbered: tuple[int, Contrast]) -> Tensor:
             number, network = numbered
             inputs, generator = self._view(batch, number)
-            half = settings.precision == "bf16-mixed"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half), drawing_from(generator, network):
+            with autocast(self.device, settings.precision), drawing_from(generator, network):
                 return network(inputs).float()
 
         points = list(several.map(forward, enumerate(twins)))
