@@ -272,3 +272,27 @@ def test_only_plain_tiffs_go_the_short_way(tmp_path: Path) -> None:
     for number, image in enumerate((PLAIN[..., 0], np.dstack([PLAIN, PLAIN[..., :1]]))):
         Image.fromarray(image).save(tmp_path / f"{number}.tif")
         assert decoding._plain_tiff(str(tmp_path / f"{number}.tif"), 10**6) is None
+
+
+@pytest.mark.parametrize("rows", [20, 7])
+def test_strips_that_lie_otherwise_are_put_together(tmp_path: Path, rows: int) -> None:
+    """In the order of their tags, whatever the order in the file; a file that lacks its last strip is refused."""
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, PLAIN, photometric="rgb", rowsperstrip=rows, software=False, metadata=None)
+    np.testing.assert_array_equal(read_image(file), PLAIN)
+    with tifffile.TiffFile(file) as opened:
+        page = opened.pages.first
+        tags, starts, lengths = page.tags, page.dataoffsets, page.databytecounts
+        place = tags[273].valueoffset
+        form = {3: "H", 4: "I", 16: "Q"}[int(tags[273].dtype)]
+    whole = file.read_bytes()
+    if len(starts) > 1:  # the last strip elsewhere, and nothing where it was
+        last = slice(starts[-1], starts[-1] + lengths[-1])
+        content = bytearray(whole + b"between" + whole[last])
+        content[last] = bytes(lengths[-1])
+        struct.pack_into(f"<{form}", content, place + (len(starts) - 1) * struct.calcsize(form), len(whole) + 7)
+        file.write_bytes(content)
+        np.testing.assert_array_equal(read_image(file), PLAIN)
+    file.write_bytes(whole[: starts[-1] + lengths[-1] - 1])
+    with pytest.raises(ImageError, match="truncated"):
+        read_image(file)

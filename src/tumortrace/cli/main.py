@@ -27,7 +27,7 @@ _INTERRUPTED = "interrupted; what is unfinished was not written."
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb and leave: 0 is success, 1 a refusal or failure with its one line, 2 a wrong call."""
-    gc.disable()  # until the verb is loaded: of libraries nothing is garbage, and looking for it takes a sixth of the time
+    gc.disable()  # until the verb is loaded: libraries hold no garbage, and looking for it takes a sixth of the time
     try:
         with _ended_in_order():
             code = run(arguments)

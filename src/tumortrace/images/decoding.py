@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import stat
 import tempfile
@@ -296,12 +297,29 @@ def _plain_tiff(path: str, max_pixels: int) -> tuple[np.ndarray, Facts] | None:
         plain = plain and tags.get(_ORIENTATION, 1) == 1 and set(tags.get(_SAMPLE_FORMAT, (1,))) == {1}
         if not (plain and tags.get(_COMPRESSION, 1) in COMMON and image.width * image.height <= max_pixels):
             return None
-        return np.array(image), Facts("TIFF", origin=_origin(tags), resolution=_resolution(image))
+        pixels = _as_it_lies(path, tags, (image.height, image.width, 3))
+        pixels = np.array(image) if pixels is None else pixels
+        return pixels, Facts("TIFF", origin=_origin(tags), resolution=_resolution(image))
+
+
+def _as_it_lies(path: str, tags: Any, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """The pixels of a plain TIFF that is not compressed, its strips one after another; None of others.
+
+    Pillow hands them on row by row, which takes longer than reading the file.
+    """
+    starts, lengths = tags.get(_STRIPS, ()), tags.get(_STRIP_LENGTHS, ())
+    if tags.get(_COMPRESSION, 1) != 1 or tags.get(_PLANES, 1) != 1 or sum(lengths) != math.prod(shape):
+        return None
+    if any(start + length != after for start, length, after in zip(starts, lengths, starts[1:], strict=False)):
+        return None
+    pixels = np.fromfile(path, np.uint8, sum(lengths), offset=starts[0])
+    return pixels.reshape(shape) if len(pixels) == sum(lengths) else None  # of a file that was cut off Pillow tells
 
 
 _KINDS = {"L": "grey", "LA": "RGBA", "P": "palette", "PA": "palette", "1": "1 bit", "I": "16 bit"}
 _ORIENTATION, _MAKER, _MODEL, _SOFTWARE = 274, 271, 272, 305  # tags of EXIF and TIFF
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339  # tags of TIFF
+_STRIPS, _STRIP_LENGTHS, _PLANES = 273, 279, 284
 # Of size, place and compression of a picture, its resolution, date, maker; not of a description, pages within, alpha.
 _PLAIN_TAGS = {*range(254, 270), *range(271, 285), 296, 305, 306, 315, 317, 318, 319, *range(322, 326), 339}
 
