@@ -39,6 +39,7 @@ class Audit:
         notes: What was assumed on opening, and what is known about leakage.
         quarantine: Columns `id`, `path`, `finding`, `reason`: images that should be left out, once each, for the
             worst that stands against them.
+        unit: What is counted as an image: `image`, or `slide` where rows are features of slides.
     """
 
     cohort_name: str
@@ -51,6 +52,7 @@ class Audit:
     quarantine: pd.DataFrame
     data: str = ""
     fingerprint: str = ""
+    unit: str = "image"
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -74,6 +76,7 @@ class Audit:
             data=self.data,
             fingerprint=self.fingerprint,
             images=self.images,
+            unit=self.unit,
             classes=self.classes,
             groups=self.groups,
             splits=self.splits,
@@ -157,6 +160,7 @@ def check(
         _quarantine(table, findings),
         data=cohort.origin,
         fingerprint=cohort.fingerprint,
+        unit=cohort.unit,
     )
 
 

@@ -40,6 +40,7 @@ class AuditRecord(Record):
         cohort: Name of the data.
         data: Their absolute path, or a specification of synthetic tissue.
         fingerprint: Of ids, labels and files.
+        unit: What is counted as an image: `image`, or `slide` where rows are features of slides.
         classes: Images by class.
         groups: Slides or patients.
         splits: Images by split and class.
@@ -54,6 +55,7 @@ class AuditRecord(Record):
     data: str = ""
     fingerprint: str = ""
     images: int = 0
+    unit: str = "image"
     classes: dict[str, int] = {}
     groups: int | None = None
     splits: dict[str, dict[str, int]] = {}

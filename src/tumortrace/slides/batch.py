@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -28,6 +25,7 @@ from tumortrace.slides.dense import dense_overlap
 from tumortrace.slides.failures import say_failed
 from tumortrace.slides.identity import content_of
 from tumortrace.slides.memory import BATCHES, held_by_batch, largest_within
+from tumortrace.slides.naming import names_of
 from tumortrace.slides.result import ScanResult, default_folder, holds, made_with, maps_of, same_slide
 from tumortrace.slides.scale import patch_resolution_of
 from tumortrace.slides.scan import scan
@@ -276,38 +274,16 @@ def _tell(scans: Sequence[ScanResult]) -> None:
 
 
 def folders_for(run: Path, files: Sequence[Path], out: Path | None) -> list[Path]:
-    """A folder for each slide, named by its file, and where another slide has that name, by more of its path.
+    """A folder for each slide, named by `names_of`; one that holds the scan of another slide is left as it is."""
 
-    Names that differ only in capitals count as one, as they are on many disks. A folder that holds the scan of another
-    slide, by its content, is left as it is.
+    def place(name: str) -> Path:
+        return default_folder(run, name) if out is None else out / name
 
-    Example:
-        >>> [folder.name for folder in folders_for(Path("r"), [Path("a/x.svs"), Path("b/x.svs")], Path("out"))]
-        ['a-x', 'b-x']
-        >>> [folder.name for folder in folders_for(Path("r"), [Path("a/x.svs"), Path("a/x.tif")], Path("out"))]
-        ['x-svs', 'x-tif']
-    """
-    names = [_names(file) for file in files]
-    counts = [Counter(name.casefold() for name in set_) for set_ in zip(*names, strict=True)]
-    used: set[str] = set()
-    folders = []
-    for file, candidates in zip(files, names, strict=True):
-        home, content = default_folder(run, file) if out is None else out / file.stem, content_of(file)
-        for name, known in zip(candidates, counts, strict=True):
-            folder = home.with_name(home.name.removesuffix(file.stem) + name)
-            if known[name.casefold()] > 1 or name.casefold() in used:
-                continue
-            holder = holds(folder)
-            if holder is None or not content or same_slide(holder, (file.name, content)):
-                break
-            say(f"scan: {folder} holds the scan of another slide, {holder[0]}, and is left as it is")
-        used.add(name.casefold())
-        folders.append(folder)
-    return folders
+    def free(name: str, file: Path) -> bool:
+        holder, content = holds(place(name)), content_of(file)
+        if holder is None or not content or same_slide(holder, (file.name, content)):
+            return True
+        say(f"scan: {place(name)} holds the scan of another slide, {holder[0]}, and is left as it is")
+        return False
 
-
-def _names(file: Path) -> list[str]:
-    """What a slide's folder can be called, the shortest first; the last is of this file and content alone."""
-    stem, parent, ending = file.stem, Path(os.path.abspath(file)).parent.name, file.suffix.lstrip(".")
-    unique = blake2b(f"{file.resolve()} {content_of(file)}".encode(), digest_size=4).hexdigest()
-    return [stem, f"{parent}-{stem}", f"{stem}-{ending}", f"{parent}-{stem}-{ending}", f"{stem}-{unique}"]
+    return [place(name) for name in names_of(files, free)]

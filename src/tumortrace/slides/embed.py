@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,6 +31,8 @@ from tumortrace.slides.cohort import SlideCohort, join, open_slides
 from tumortrace.slides.encoder import Encoder, encoder_of
 from tumortrace.slides.failures import say_failed
 from tumortrace.slides.identity import content_of, digest_of
+from tumortrace.slides.naming import names_of
+from tumortrace.slides.result import same_slide
 from tumortrace.slides.scale import check_arguments, level_to_read, require_bits, slide_resolution, tile_scale
 from tumortrace.slides.scanned import learnt_from, names_in, used_by
 from tumortrace.slides.slide import RESAMPLING, Slide
@@ -147,7 +148,7 @@ def embed_slides(
         plane=plane,
     )
     _require_alike(asked, encoder)
-    names, taught = names_of(files), _taught(Path(body), cohort)
+    names, taught = names_of(files, partial(_free, asked)), _taught(Path(body), cohort)
     if any(taught):
         say(
             f"warning: {encoder.body} has learnt from patches of {sum(taught)} of {count(len(taught), 'slide')}, or of "
@@ -237,6 +238,7 @@ def embed_slide(asked: Asked, encoder: Encoder, piece: tuple[Path, str, bool], t
             **_of_all(asked, encoder),
             "encoder": encoder.about,
             "slide": slide.name,
+            "content": request["content"],
             "size": [slide.width, slide.height],
             "slide_resolution": um,
             "level": level,
@@ -260,29 +262,6 @@ def write_pt(file: Path, features: np.ndarray) -> None:
     # of an open file, since torch writes the name of a closed one into it
     with replacing(file) as temporary, open(temporary, "wb") as target:
         torch.save(torch.from_numpy(np.array(features)), target)
-
-
-def names_of(files: Sequence[Path]) -> list[str]:
-    """What each slide's file is called: as the slide, or where several have its name, its folder before that.
-
-    Example:
-        >>> names_of([Path("a/x.svs"), Path("a/y.svs")]), names_of([Path("a/x.svs"), Path("b/x.svs")])
-        (['x', 'y'], ['a-x', 'b-x'])
-    """
-    stems = [file.stem for file in files]
-    longer = [f"{file.absolute().parent.name}-{file.stem}" for file in files]
-    whole = [f"{name}-{file.suffix[1:]}" for name, file in zip(longer, files, strict=True)]
-    choices = [stems, longer, whole]
-    counts = [Counter(name.casefold() for name in names) for names in choices]
-    chosen = [
-        next((name for name, known in zip(names, counts, strict=True) if known[name.casefold()] == 1), names[-1])
-        for names in zip(*choices, strict=True)
-    ]
-    if len(set(chosen)) < len(chosen):
-        raise SlideError(
-            "slides of one name in folders of one name", expected="names that differ", remedy="rename them"
-        )
-    return chosen
 
 
 def _write_table(folder: Path, cohort: SlideCohort, names: Sequence[str], asked: Sequence[Path]) -> None:
@@ -320,6 +299,19 @@ def _write_table(folder: Path, cohort: SlideCohort, names: Sequence[str], asked:
 
 def _place(asked: Asked, name: str) -> Path:
     return (asked.out / "h5_files" if asked.layout == "clam" else asked.out) / f"{name}.h5"
+
+
+def _free(asked: Asked, name: str, slide: Path) -> bool:
+    """Whether no features of another slide are kept under a name; those are left as they are."""
+    try:
+        about = FeatureFile.read(_place(asked, name)).about
+    except TumorTraceError:  # none, or damaged ones
+        return True
+    kept, content = (about.get("slide", slide.name), about.get("content", "")), content_of(slide)
+    if not content or same_slide(kept, (slide.name, content)):
+        return True
+    say(f"embed-slides: {_place(asked, name)} holds features of another slide, {kept[0]}, and is left as it is")
+    return False
 
 
 def _beside(file: Path, ending: str) -> Path:

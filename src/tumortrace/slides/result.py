@@ -154,9 +154,9 @@ def maps_of(weights: str, overlap: float, threshold: float | None) -> dict[str, 
     return {"models": weights, "overlaps": overlap, "thresholds of patches": threshold}
 
 
-def default_folder(run: Path, slide: Path) -> Path:
-    """`scans/<slide>` in a run folder, `scan-<slide>` in the current folder for a bundle."""
-    return run / "scans" / slide.stem if (run / "model").is_dir() else Path.cwd() / f"scan-{slide.stem}"
+def default_folder(run: Path, name: str) -> Path:
+    """`scans/<name>` in a run folder, `scan-<name>` in the current folder for a bundle."""
+    return run / "scans" / name if (run / "model").is_dir() else Path.cwd() / f"scan-{name}"
 
 
 def claim(folder: Path, name: str, content: str) -> Path:

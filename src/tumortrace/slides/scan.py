@@ -202,7 +202,9 @@ def scan(
         }
         asked |= {name: value for name, value in (("bits", bits), ("plane", plane), ("dense", dense)) if value}
         asked |= {"block": block} if block != SIDE else {}
-        folder = claim(Path(out) if out is not None else default_folder(Path(run), opened.path), opened.name, content)
+        folder = claim(
+            Path(out) if out is not None else default_folder(Path(run), opened.path.stem), opened.name, content
+        )
         if share is not None and opened.lacks_levels:
             raise ShareKept
         with only_scan(folder, share):

@@ -6,8 +6,9 @@ is missing in the evidence and yields nothing, so that the same finders serve th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -139,7 +140,13 @@ def find_all(evidence: Evidence) -> tuple[Finding, ...]:
     names = {finding.name for finding in found}
     told = tuple(start for start, other in _SAID_BY.items() if other in names)
     found = [finding for finding in found if not finding.name.startswith(told)] if told else found
+    if evidence.cohort.has_bags:
+        found = [replace(one, message=_of_slides(one.message), remedy=_of_slides(one.remedy)) for one in found]
     return tuple(sorted(found, key=lambda finding: VERDICTS.index(finding.verdict)))
+
+
+def _of_slides(text: str) -> str:
+    return re.sub(r"(?<![-\w])image(s?)(?![-\w])", r"slide\1", text)  # options keep their names
 
 
 def examples(rows: pd.DataFrame, says: Iterable[object] | None = None) -> tuple[Example, ...]:
