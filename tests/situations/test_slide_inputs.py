@@ -77,6 +77,31 @@ def test_features_are_added_to_others(tmp_path: Path) -> None:
 
 @situation(
     "slides",
+    there="features of a slide, and another slide of its name in another folder",
+    typed="tumortrace embed-slides BODY FOLDER -o FEATURES",
+    right="its features are named by its folder too, aloud; those that were there stay, and so does a repeated call",
+)
+def test_features_of_another_slide_of_the_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As with scans; a table tells both apart."""
+    for dark, name in enumerate(("one", "two"), 1):
+        (tmp_path / name).mkdir()
+        draw(tmp_path / name / "x.tif", dark)
+        (tmp_path / name / "t.csv").write_text(f"slide,label\nx.tif,{('normal', 'tumour')[dark - 1]}\n")
+    features = tmp_path / "features"
+    for name in ("one", "two", "one", "two"):
+        assert run(["embed-slides", *BODY, str(tmp_path / name / "t.csv"), "-o", str(features)]) == 0
+    told = capsys.readouterr().err
+    assert told.count("x.h5 holds features of another slide, x.tif, and is left as it is") == 2
+    assert told.count("complete already") == 2
+    assert sorted(file.name for file in features.glob("*.h5")) == ["two-x.h5", "x.h5"]
+    assert pd.read_csv(features / "slides.csv")[["slide", "label"]].to_numpy().tolist() == [
+        ["x", "normal"],
+        ["two-x", "tumour"],
+    ]
+
+
+@situation(
+    "slides",
     there="a copy of a slide under another name, as of another patient",
     typed="tumortrace slide-score SCANS TABLE",
     right="refused with both names: it would stand on two sides",

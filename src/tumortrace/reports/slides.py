@@ -26,6 +26,7 @@ OVERVIEW = "overview.jpg"
 SHOWN = 12  # tiles of a kind
 _SIDE, _THUMBNAIL = 1200, 200  # px of the longer side
 _HEAT = 0.55  # of the heat over the grey slide
+_ROWS = 128  # of a picture at a time, as colours take 100 bytes a px
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,14 @@ def _shown(tile: TilePicture) -> Context:
 
 def _with_heat(thumbnail: np.ndarray, heat: np.ndarray) -> Image.Image:
     """The slide in grey, and the heat over it in colour."""
-    ground = np.repeat(thumbnail.mean(axis=2, keepdims=True), 3, axis=2)
-    colours = matplotlib.colormaps["RdYlBu_r"](np.nan_to_num(heat))[..., :3] * 255
-    weight = np.where(np.isnan(heat), 0.0, _HEAT)[..., None]
-    return Image.fromarray((ground * (1 - weight) + colours * weight).round().astype(np.uint8))
+    picture = np.empty_like(thumbnail)
+    for start in range(0, len(picture), _ROWS):
+        some = slice(start, start + _ROWS)
+        ground = thumbnail[some].mean(axis=2, keepdims=True)
+        colours = matplotlib.colormaps["RdYlBu_r"](np.nan_to_num(heat[some]))[..., :3] * 255
+        weight = np.where(np.isnan(heat[some]), 0.0, _HEAT)[..., None]
+        picture[some] = (ground * (1 - weight) + colours * weight).round()
+    return Image.fromarray(picture)
 
 
 def _verdict(record: ScanRecord) -> str:

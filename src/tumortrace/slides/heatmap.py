@@ -9,10 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from shapely.geometry import Polygon
 
 from tumortrace.records.files import replacing
 from tumortrace.records.provenance import RESEARCH_USE
+
+_DPI = 150
 
 
 def heat_array(tiles: pd.DataFrame, slide: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
@@ -73,17 +76,26 @@ def draw_heatmap(
     figure = Figure(figsize=(2 * panel + 1.6, 6.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    left.imshow(thumbnail)
+    # Matplotlib takes some 100 bytes for each px of a picture, of which a large one shows every second or third
+    by = max(1, int(max(width / (panel * _DPI), height / (5.2 * _DPI))))
+    thumbnail = np.asarray(Image.fromarray(thumbnail).reduce(by))
+    rows, columns = thumbnail.shape[:2]
+    extent = (-0.5, by * columns - 0.5, by * rows - 0.5, -0.5)
+    left.imshow(thumbnail, extent=extent)
     if mask.any() and not mask.all():
-        left.contour(mask, levels=[0.5], colors="black", linewidths=0.6)
+        x, y = by * np.arange(columns), by * np.arange(rows)
+        left.contour(x, y, mask[::by, ::by], levels=[0.5], colors="black", linewidths=0.6)
     for polygon in outlines:
         for ring in (polygon.exterior, *polygon.interiors):
             x, y = np.asarray(ring.xy) - 0.5  # a picture's first px lies around 0
             left.plot(x, y, color="#c00000", linewidth=1.0, scalex=False, scaley=False)
     found = f"tissue (black), {positive_class} (red)" if outlines else "tissue (black)"
     left.set_title(found if mask.any() else "no tissue found", fontsize=9, parse_math=False)
-    right.imshow(thumbnail.mean(axis=2), cmap="gray", vmin=0, vmax=255)  # grey: only the heat has colour
-    layer = right.imshow(heat, cmap="RdYlBu_r", vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
+    # grey: only the heat has colour
+    right.imshow(thumbnail.mean(axis=2, dtype=np.float32), cmap="gray", vmin=0, vmax=255, extent=extent)
+    layer = right.imshow(
+        heat[::by, ::by], cmap="RdYlBu_r", vmin=0, vmax=1, alpha=0.6, interpolation="nearest", extent=extent
+    )
     right.set_title("heat map" if np.isfinite(heat).any() else "nothing to predict", fontsize=9)
     bar = figure.colorbar(layer, ax=right, fraction=0.05, pad=0.02)
     bar.set_label(f"probability of {positive_class}", parse_math=False)
@@ -96,7 +108,7 @@ def draw_heatmap(
     figure.suptitle(title, fontsize=11, parse_math=False)
     figure.supxlabel(RESEARCH_USE, fontsize=8)
     with replacing(target) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=_DPI)
 
 
 def _draw_scale_bar(axes: Axes, resolution: float, width: int, height: int) -> None:

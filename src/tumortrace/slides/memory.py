@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from tumortrace.slides.slide import Slide
 
 BATCHES = (256, 128, 64, 32, 16, 8)
-"""Tiles per call of the model; the first where memory is not bounded."""
+"""Tiles per call of the model, the most first."""
 SIDES = (SIDE, SIDE // 2, SIDE // 4)
 """Px of a block's side in a dense scan; likewise."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LIBRARIES = 900 << 20  # Python, torch, SciPy, Matplotlib, the readers
 # bytes of one, at most at a time
-_OVERVIEW_PX = 190  # of the overview: Matplotlib draws two panels of it; to find tissue takes 45
+_OVERVIEW_PX = 65  # of the overview, while tissue is sought on it; to draw it takes 40, for the report 12
 _DECODED_PX = 7  # of a plain image, which is decoded whole
 _HEAT_PX = 26  # of the heat: sum, count and mean in float64
 _TILE = 800  # of the map: journal, table, outline of a positive one
@@ -91,6 +91,12 @@ def largest_within(limit: str, sizes: Sequence[int], held: Callable[[int], float
     whose = "this model" if where is None else "this slide and model"
     expected, remedy = f"at least {least:.2f}GB for {whose}", "raise it, or leave it out"
     raise SlideError(f"--max-memory {limit}", where=where, expected=expected, remedy=remedy)
+
+
+def usual_batch(model: Model) -> int:
+    """Tiles per call of the model where memory is not bounded: fewer on CPUs, which gain nothing by more."""
+    device = getattr(model, "device", None)
+    return BATCHES[0] if getattr(device, "type", "cpu") != "cpu" else BATCHES[1]
 
 
 def held_by_batch(model: Model) -> Callable[[int], float]:

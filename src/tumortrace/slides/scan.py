@@ -32,7 +32,15 @@ from tumortrace.slides.focus import told_of_focus
 from tumortrace.slides.heat_pyramid import heat_levels, write_heat
 from tumortrace.slides.heatmap import draw_heatmap, heat_array
 from tumortrace.slides.identity import content_of, digest_of
-from tumortrace.slides.memory import BATCHES, SIDES, held_by_batch, held_by_block, held_by_slide, largest_within
+from tumortrace.slides.memory import (
+    BATCHES,
+    SIDES,
+    held_by_batch,
+    held_by_block,
+    held_by_slide,
+    largest_within,
+    usual_batch,
+)
 from tumortrace.slides.outlines import outlines_geojson, tumour_polygons
 from tumortrace.slides.result import (
     HEAT,
@@ -85,7 +93,7 @@ def scan(
     out: str | Path | None = None,
     overlap: float = 0.0,
     minimum_tissue: float = 0.25,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: str = "auto",
     model: Model | None = None,
     resolution: float | None = None,
@@ -116,7 +124,7 @@ def scan(
         out: Folder to write to. Default: `scans/<slide>` in the run folder, `scan-<slide>` here for a bundle.
         overlap: Share of a tile's side that the next one repeats, in [0, .9].
         minimum_tissue: Smallest share of tissue in a tile that is kept, in [0, 1].
-        batch_size: Tiles per call of the model.
+        batch_size: Tiles per call of the model. Default: 128 on a CPU, else 256.
         device: `auto`, `cpu`, `cuda`, ...; not used when `model` is given.
         model: A model that is loaded already.
         resolution: Um per px at full resolution, where the file states none.
@@ -175,12 +183,13 @@ def scan(
         "--override-resolution": override_resolution,
         "--patch-resolution": patch_resolution,
     }
-    check_arguments(overlap, minimum_tissue, batch_size, bits, resolutions)
+    check_arguments(overlap, minimum_tissue, 1 if batch_size is None else batch_size, bits, resolutions)
     if model is None:
         from tumortrace.models.bundle import load_model
 
         model = load_model(Path(run), device=device, backend=None)
         model.require_preparation(None, name or Path(slide).name)
+    batch_size = batch_size or usual_batch(model)
     bits = bits or getattr(model.info, "bits", None)
     if dense:
         overlap = dense_overlap(model, overlap)
