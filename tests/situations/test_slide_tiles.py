@@ -180,9 +180,11 @@ def test_classes_that_nobody_knows_are_told_and_not_guessed(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "annotations of 'Lesion', no class at all" in said
     assert "--class" in said
-    assert run([*asked, "--class", "lesion=positive", "--class", "none=ignore"]) == 0
+    assert run([*asked, "--class", "lesion=positive", "--class", "none=ignore", "--class", "Stromma=negative"]) == 0
     assert open_cohort(out).table["label"].sum() == 4  # middle thirds from 16, 64 and 112 px on
-    capsys.readouterr()
+    said = capsys.readouterr().err
+    assert "--class stromma=negative changes nothing: no outline is of this class" in said
+    assert "--class lesion" not in said
     assert run([*asked, "--class", "lesion=tumour"]) != 0
     assert "--class lesion=tumour" in capsys.readouterr().err
 

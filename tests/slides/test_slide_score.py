@@ -194,6 +194,27 @@ def test_a_score_is_applied_to_slides_without_labels(material: Material, learnt:
     assert not SlideScoreRecord.read(tmp_path / "new").fitted_here
 
 
+def test_a_score_is_not_judged_on_what_it_learnt_from(
+    material: Material, learnt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own cohort, labels and all: the test slides alone are judged; known by content, whatever they are called."""
+    judged = PREDICTIONS.read(learnt)
+    test = judged[judged["split"] == "test"].set_index("id")["probability"]
+    table = pd.read_csv(material.table).drop(columns="patient")
+    table.insert(0, "id", [f"renamed-{name}" for name in plan_slides(40, 0)["id"]])
+    table.to_csv(material.table.with_name("renamed.csv"), index=False)
+    renamed = Material(material.table.with_name("renamed.csv"), material.scans)
+    for material_, prefix in ((material, ""), (renamed, "renamed-")):
+        out = tmp_path / f"{prefix}out"
+        assert material_.score(out, "--score", str(learnt)) == 0
+        assert f"warning: {40 - len(test)} slides left out, as the score has learnt from them" in " ".join(
+            capsys.readouterr().err.split()
+        )
+        again = PREDICTIONS.read(out).set_index("id")["probability"]
+        assert sorted(again.index) == sorted(prefix + test.index)
+        assert again[prefix + test.index].to_numpy() == pytest.approx(test.to_numpy(), abs=0)
+
+
 def test_slides_that_the_patches_model_knows_only_train(material: Material, tmp_path: Path) -> None:
     """Patients in the run's training split are told, and stand in no split that is judged; nor do the table's own."""
     patients = sorted(set(pd.read_csv(material.table)["patient"]))[:8]

@@ -54,6 +54,7 @@ class FittedScore(Part):
         choice: How the calibration was chosen.
         threshold: A slide is called positive where its probability is at or above it.
         overlap: With which the maps were made, like `patch_threshold`.
+        contents: Digests of the slides that it was learnt and calibrated on; `named` are their patients, where known.
     """
 
     features: list[Weight]
@@ -71,6 +72,8 @@ class FittedScore(Part):
     model: NamedModel = Field(default_factory=NamedModel)
     overlap: float = 0.0
     patch_threshold: float | None = None
+    contents: list[str] = []
+    named: list[str] = []
 
 
 class PatientStage(Part):

@@ -19,7 +19,7 @@ class TiledSlide(Part):
         id: Of the slide.
         file: Its tiles, relative to the folder; blank where none were cut.
         preview: Its picture, relative to the folder.
-        annotations: Name of their file; blank where there is none.
+        annotations: Name of their file; blank where there is none. `outlined` are the classes in it.
         resolution: Um per px of the slide; `level` that was read.
         candidates: Tiles with tissue by label (-1: none), before sampling; `tiles` those that were cut.
         failed: Why it could not be tiled.
@@ -29,6 +29,7 @@ class TiledSlide(Part):
     file: str = ""
     preview: str = ""
     annotations: str = ""
+    outlined: list[str] = []
     resolution: float | None = None
     level: int | None = None
     candidates: dict[str, int] = {}

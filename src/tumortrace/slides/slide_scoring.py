@@ -37,6 +37,7 @@ from tumortrace.slides.slide_model import apply_score, fit_score
 from tumortrace.slides.stages import agreement, known_stage, slide_size, stages
 
 SHARES = {"train": 0.4, "calibration": 0.2, "test": 0.4}
+PATCHES_SEEN = "the patches' model has learnt from their patches"
 STAGE_COLUMNS = ("stage", "pn", "pn_stage", "pnstage")
 _COLUMNS = ("id", "group", "split", "label", "probability", "prediction", "decision", "logit", "size")
 
@@ -126,11 +127,12 @@ def slide_score(
         rows, said = divide(rows, cohort, seen, seed)
         notes += said
         known = fit_score(rows, policy=threshold, coverage=coverage or None, seed=seed)
-        known = known.model_copy(update=_made_by(found[0], cohort))
+        used = set(rows.loc[rows["split"].isin(("train", "calibration")), "id"])
+        known = known.model_copy(update=_made_by([scan for scan in found if scan.entry.id in used], cohort))
         rows = rows[rows["split"] != "train"]
     else:
         _require_same_maps(known, found[0], scans)
-        rows, said = _to_judge(rows, seen)
+        rows, said = _to_judge(rows, seen, _learnt_from(known, found))
         notes += said
     rows = apply_score(known, rows)
     judged = {scan.entry.id: scan for scan in found if scan.entry.id in set(rows["id"])}
@@ -208,7 +210,7 @@ def divide(rows: pd.DataFrame, cohort: SlideCohort, seen: set[str], seed: int) -
     if rows["split"].notna().any():
         lost = rows["id"].isin(seen) & (rows["split"] != "train")
         if lost.any():
-            notes.append(f"warning: {_left_out(rows['id'][lost])}")
+            notes.append(f"warning: {_left_out(rows['id'][lost], PATCHES_SEEN)}")
         rows = rows[~lost]
         known = pd.Series(False, rows.index)
     else:
@@ -236,32 +238,58 @@ def divide(rows: pd.DataFrame, cohort: SlideCohort, seen: set[str], seed: int) -
     return divided[divided["split"].notna()].reset_index(drop=True), [*notes, *splits.notes]
 
 
-def _to_judge(rows: pd.DataFrame, seen: set[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The slides that a score is applied to, those of a test split alone where the table has one, and notes."""
+def _to_judge(rows: pd.DataFrame, seen: set[str], used: set[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The slides that a score is applied to, those of a test split alone where the table has one, and notes.
+
+    Args:
+        rows: Of the slides; those without a label are answered, whoever has learnt from them.
+        seen: Ids of those whose patches the patches' model has learnt from.
+        used: Ids of those that the score has learnt from.
+    """
     notes = []
     if (rows["split"] == "test").any():
-        rows = rows[rows["split"] == "test"]
-    lost = rows["id"].isin(seen) & rows["label"].notna()
-    if lost.any():
-        notes.append(f"warning: {_left_out(rows['id'][lost])}")
+        others = rows["split"] != "test"
+        if others.any():
+            notes.append(f"{count(int(others.sum()), 'slide')} of other splits than test left out")
+        rows = rows[~others]
+    lost = pd.Series(False, rows.index)
+    for names, why in ((seen, PATCHES_SEEN), (used, "the score has learnt from them or their patients")):
+        known = rows["id"].isin(names) & rows["label"].notna() & ~lost
+        if known.any():
+            notes.append(f"warning: {_left_out(rows['id'][known], why)}")
+        lost |= known
     rows = rows[~lost]
     if rows.empty:
-        raise RunError("the patches' model has learnt from all of these slides", expected="slides that are new to it")
+        raise RunError(
+            "the score, or the patches' model, has learnt from all of these slides",
+            expected="slides that are new to both",
+            remedy="name others, or leave their labels out to be answered without being judged",
+        )
     return rows.assign(split="test").reset_index(drop=True), notes
 
 
-def _left_out(names: pd.Series) -> str:
+def _left_out(names: pd.Series, why: str) -> str:
     some = ", ".join(names.head(3)) + (", ..." if len(names) > 3 else "")
-    return f"{count(len(names), 'slide')} left out, as the patches' model has learnt from their patches: {some}"
+    return f"{count(len(names), 'slide')} left out, as {why}: {some}"
 
 
-def _made_by(scan: Scanned, cohort: SlideCohort) -> dict[str, object]:
-    record = scan.record
+def _learnt_from(known: FittedScore, found: Sequence[Scanned]) -> set[str]:
+    """Ids of slides that a score was learnt or calibrated on, by content or by patient."""
+    contents, named = set(known.contents), set(known.named)
+    return {scan.entry.id for scan in found if scan.record.content in contents or scan.entry.group.casefold() in named}
+
+
+def _made_by(scans: Sequence[Scanned], cohort: SlideCohort) -> dict[str, object]:
+    """What a score that was learnt from these scans keeps of them."""
+    record = scans[0].record
+    entries = [scan.entry for scan in scans]
     return {
         "classes": cohort.classes,
         "model": record.model,
         "overlap": record.overlap,
         "patch_threshold": record.threshold,
+        "contents": sorted(scan.record.content for scan in scans),
+        "named": sorted({entry.group.casefold() for entry in entries if entry.group != entry.id}),
     }
 
 

@@ -204,6 +204,10 @@ def _fill(
             expected="annotations beside the slides, or slides with labels",
             remedy="see `tumortrace tile --help` for how they are found; --unlabelled tile cuts tiles without label",
         )
+    unmet = [] if failed else settings.classes.unmet(name for plan in plans for name in plan.outlined)
+    notes = [f"--class {said} changes nothing: no outline is of this class" for said in unmet]
+    for note in notes:
+        say(f"note: {note}")
     names = ("normal", "tumour") if cohort.classes == _UNNAMED else cohort.classes
     cuts = {
         number: _Cut(
@@ -248,7 +252,7 @@ def _fill(
         resolution=settings.resolution,
         label_by=settings.rule,
         slides=slides,
-        notes=list(cohort.notes),
+        notes=[*cohort.notes, *notes],
         use=RESEARCH_USE,
     )
     folder.write(record)

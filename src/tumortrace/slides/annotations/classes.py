@@ -88,6 +88,16 @@ class Classes:
                 return self.said.get(key) or _KNOWN[key]
         return None
 
+    def unmet(self, names: Iterable[str]) -> list[str]:
+        """What the user says of classes of which none is among these names.
+
+        Example:
+            >>> Classes.of(["Stromma=negative", "none=ignore"]).unmet(["Stroma", "Tumor", ""])
+            ['stromma=negative']
+        """
+        met = {key for name in names for key in (_key(name) or _NONE, _key(name.partition(":")[0]))}
+        return [f"{name}={meaning}" for name, meaning in self.said.items() if name not in met]
+
     def unknown(self, regions: Iterable[Region]) -> list[str]:
         """Names whose meaning is not known, sorted; `none` for those without."""
         return sorted({region.name or _NONE for region in regions if self.meaning(region.name) is None})

@@ -38,7 +38,7 @@ def annotations_of(entries: Sequence[SlideEntry], where: Path | None) -> list[Pa
     if where is not None and not any(files):
         name = entries[0].path.stem
         raise SlideError(
-            f"no annotations of any of {len(entries)} slides",
+            "no annotations of " + ("the slide" if len(entries) == 1 else f"any of {len(entries)} slides"),
             where=where,
             expected=f"files named as the slides are, such as {name}.geojson, {name}.xml or {name}_mask.png",
             remedy="rename them, or give each slide its own in a table (column annotations)",

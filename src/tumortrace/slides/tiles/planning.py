@@ -59,6 +59,7 @@ def plan_slide(entry: SlideEntry, annotations: Path | None, settings: Settings) 
         regions = [] if annotations is None else read_annotations(annotations, size, notes)
         if annotations is not None and not regions and entry.label is None:
             notes.append(f"{annotations.name} outlines nothing: all its tiles are taken for normal")
+        info = info.model_copy(update={"outlined": sorted({region.name for region in regions})})
         areas = settings.classes.areas(regions)
         _refuse_contradiction(entry, annotations, areas)
         thumbnail = overview(slide, resolution)

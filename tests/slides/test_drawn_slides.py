@@ -1,0 +1,69 @@
+"""From drawn slides to the verdict on slides of other patients, by the verbs that a user types, one after another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumortrace.cli.main import run
+from tumortrace.records.metrics import Metrics
+from tumortrace.records.slides import SlideScoreRecord
+
+pytestmark = pytest.mark.slow
+
+
+def typed(*words: object) -> None:
+    """A call that succeeds."""
+    assert run([str(word) for word in words]) == 0
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of tiles of 20 slides, and its scans and features of 40 slides of 20 other patients."""
+    home = tmp_path_factory.mktemp("drawn")
+    typed("synth", "slides", home / "teach", "--count", 20, "--seed", 7)
+    typed("tile", home / "teach" / "slides.csv", "-o", home / "tiles")
+    typed("train", home / "tiles", "--recipe", "tumortrace-fast", "-o", home / "runs")
+    model = next((home / "runs").iterdir())
+    typed("synth", "slides", home / "cohort", "--count", 40)
+    typed("scan", model, home / "cohort" / "slides.csv", "-o", home / "scans")
+    typed("embed-slides", model, home / "cohort" / "slides.csv", "-o", home / "features")
+    return home
+
+
+def shuffled(table: Path) -> Path:
+    """A table beside another one, in which patients have each other's slides' labels."""
+    known = pd.read_csv(table)
+    labels = known["label"].to_numpy().reshape(-1, 2)
+    known["label"] = labels[np.random.default_rng(1).permutation(len(labels))].ravel()
+    known = known.drop(columns=["annotations", "stage"], errors="ignore")
+    known.to_csv(table.with_name("shuffled.csv"), index=False)
+    return table.with_name("shuffled.csv")
+
+
+def test_a_slide_score_tells_patients_apart_that_it_has_not_seen(home: Path) -> None:
+    """AUROC of .95 or more by slide and patient; lesions are found, and stages are those of the table."""
+    typed("slide-score", home / "scans", home / "cohort" / "slides.csv", "-o", home / "score")
+    record = SlideScoreRecord.read(home / "score")
+    assert Metrics.read(home / "score")["test"]["auroc"].value >= 0.95
+    assert record.by_patient["test"]["auroc"].value >= 0.95
+    assert record.froc["test"].lesions > 5
+    assert record.froc["test"].mean.value > 0.8
+    assert record.kappa["test"].value > 0.5
+    typed("slide-score", home / "scans", shuffled(home / "cohort" / "slides.csv"), "-o", home / "by-chance")
+    low, high = Metrics.read(home / "by-chance")["test"]["auroc"].ci95
+    assert low < 0.5 < high
+
+
+def test_attention_learns_from_labels_of_slides_alone(home: Path) -> None:
+    """AUROC of .95 or more on patients not seen; with labels dealt anew, .5 lies within the interval."""
+    typed("train", home / "features", "--recipe", "slide-attention", "-o", home / "bags")
+    assert Metrics.read(next((home / "bags").iterdir()))["test"]["auroc"].value >= 0.95
+    table = home / "features" / "slides.csv"
+    shuffled(table).replace(table)
+    typed("train", home / "features", "--recipe", "slide-attention", "-o", home / "by-chance-bags")
+    low, high = Metrics.read(next((home / "by-chance-bags").iterdir()))["test"]["auroc"].ci95
+    assert low < 0.5 < high
