@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.slides.bags import write_bags
 from tumortrace.cli.main import run
+from tumortrace.records.data import AuditRecord
 
 
 @pytest.fixture
@@ -80,3 +83,17 @@ def test_what_is_no_data_set_is_refused_in_one_line(tmp_path: Path, capsys: pyte
     """As every verb does."""
     assert run(["check", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_audit_of_features_speaks_of_slides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the screen, in the record and on the page."""
+    data = write_bags(tmp_path / "bags", patients=6, slides=1, tiles=3, width=2)
+    table = pd.read_csv(data / "slides.csv")
+    table.assign(label=table["label"].where(table.index > 0)).to_csv(data / "slides.csv", index=False)
+    run(["check", str(data), "-o", str(tmp_path / "out")])
+    told = capsys.readouterr()
+    assert "1 of 6 slides carry no label" in " ".join(told.out.split())
+    assert AuditRecord.read(tmp_path / "out").unit == "slide"
+    page = (tmp_path / "out" / "audit.html").read_text("utf-8")
+    assert "<span>Slides</span><strong>6</strong>" in page
+    assert not re.search(r"\b[Ii]mages?\b", re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL))
