@@ -23,6 +23,6 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
         monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: model)
 
     monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+    monkeypatch.setattr("tumortrace.reports.report.renew_report", lambda *_: None)
     use()
     return use

@@ -29,8 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "FEWEST", 10)
     monkeypatch.setattr(precision, "_FLIPS", 1.0)  # a network that has hardly learnt calls by a hair's breadth
     monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
-    monkeypatch.setattr("tumortrace.slides.scan.renew_report", lambda *_: None)
+    monkeypatch.setattr("tumortrace.reports.report.renew_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

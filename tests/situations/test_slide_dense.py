@@ -31,7 +31,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     made = model_of(resolution=1.0, symmetries=True)
     monkeypatch.setattr("tumortrace.models.bundle.load_model", lambda *_, **__: made)
     monkeypatch.setattr("tumortrace.slides.scan.draw_heatmap", lambda target, *_, **__: target.write_bytes(b"picture"))
-    monkeypatch.setattr("tumortrace.slides.batch.renew_report", lambda *_: None)
+    monkeypatch.setattr("tumortrace.reports.report.renew_report", lambda *_: None)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -70,18 +71,81 @@ def test_a_single_device_is_not_divided(tissue: Path, tmp_path: Path) -> None:
         train(tissue, changes=SMALL, out=tmp_path, seed=1, devices=2, device="mps")
 
 
+def test_two_machines_make_one_run(tissue: Path, small_run: Path, tmp_path: Path) -> None:
+    """The command typed on each, here on one; the second keeps no records."""
+    words = ["train", str(tissue), "--seed", "1", "--devices", "1", "--nodes", "2", "-o", str(tmp_path / "runs")]
+    words += [word for change in SMALL for word in ("--set", change)]
+    command = [str(Path(sys.executable).with_name("tumortrace")), *words]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "GLOO_SOCKET_IFNAME": "lo"}
+    machines = [
+        subprocess.Popen(command, env=os.environ | meeting | {"NODE_RANK": node}, stderr=subprocess.PIPE)
+        for node in ("1", "0")
+    ]
+    told = [machine.communicate()[1].decode() for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], told
+    assert all(f"waiting for the other machines, at localhost:{meeting['MASTER_PORT']}" in lines for lines in told)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert records(run) == records(small_run)
+    assert "--nodes 2" in RunRecord.read(run).command
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({}, "(no NODE_RANK, no MASTER_ADDR, no MASTER_PORT)"),
+        ({"MASTER_ADDR": "n1", "MASTER_PORT": "1"}, "(no NODE_RANK, MASTER_ADDR=n1, MASTER_PORT=1)"),
+        ({"NODE_RANK": "2", "MASTER_ADDR": "n1", "MASTER_PORT": "1"}, "(NODE_RANK=2, MASTER_ADDR=n1, MASTER_PORT=1)"),
+        ({"NODE_RANK": "0", "MASTER_ADDR": "n1", "MASTER_PORT": "x"}, "(NODE_RANK=0, MASTER_ADDR=n1, MASTER_PORT=x)"),
+        ({"SLURM_NTASKS": "8", "SLURM_JOB_ID": "1"}, "under srun or torchrun"),
+    ],
+)
+def test_nothing_tells_which_machine_this_is(
+    variables: dict[str, str], line: str, tissue: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """What is missing is named, and how it is given."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert typed(["train", str(tissue), "--devices", "4", "--nodes", "2"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("tumortrace: --nodes 2, and nothing tells which of the machines this is (")
+    assert line in told
+    assert "srun --nodes 2 --ntasks-per-node 4" in told
+
+
+def test_each_machine_starts_its_own_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two with four each has the ranks 4 to 7."""
+    for name, value in {"NODE_RANK": "1", "MASTER_ADDR": "n1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    place = ranks.place_of(4, 2)
+    assert place == ranks.Place(4, 8, 0, 4, ("n1", 29500))
+    others = [ranks._beside(place, local, ("n1", 29500)) for local in range(1, 4)]
+    assert [(other.rank, other.local, other.here) for other in others] == [(5, 1, 1), (6, 2, 1), (7, 3, 1)]
+
+
+def test_a_port_that_is_taken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first machine, in one line."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(RunError, match=f"the processes of the training cannot meet at localhost:{port}"):
+            ranks._met(ranks.Place(0, 2, 0, 1, ("localhost", port)), ("localhost", port))
+
+
 def test_a_launcher_and_devices_have_to_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise each process would make a run of its own."""
-    assert not ranks.follows(2)  # no launcher
+    assert ranks.place_of(2) == ranks.Place(0, 2, 0, 2, ("127.0.0.1", 0))  # no launcher
     given = {"TORCHELASTIC_RUN_ID": "1", "RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
     for name, value in {**given, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert ranks.follows(4)
+    assert ranks.place_of(4) == ranks.place_of(2, 2) == ranks.Place(1, 4, 1)
     for devices in (1, 2):
         with pytest.raises(RunError, match=f"4 processes of a launcher, and --devices {devices}"):
-            ranks.follows(devices)
-    monkeypatch.setenv("RANK", "0")
-    assert not ranks.follows(4)
+            ranks.place_of(devices)
+    with pytest.raises(RunError, match="4 processes of a launcher, and --devices 4 --nodes 2"):
+        ranks.place_of(4, 2)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert ranks.launched() is None  # the only one: it starts the others itself
 
@@ -108,6 +172,7 @@ def test_of_slurm_a_step_is_a_launcher_and_a_batch_script_none(monkeypatch: pyte
     ("words", "line"),
     [
         (["--devices", "2", "--members", "2"], "--devices with --fractions or --members"),
+        (["--nodes", "2", "--members", "2"], "--devices with --fractions or --members"),
         (["--devices", "2", "--recipe", "texture-logistic"], "--devices 2 with recipe texture-logistic"),
     ],
 )

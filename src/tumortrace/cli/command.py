@@ -42,7 +42,7 @@ TYPES: Mapping[str, Any] = {
 }
 """Arguments of which the command line knows more than the function's annotation says."""
 
-LEAST = dict.fromkeys(("devices", "epochs_max", "repeats", "sample", "trials", "workers"), 1) | {"folds": 2}
+LEAST = dict.fromkeys(("devices", "epochs_max", "nodes", "repeats", "sample", "trials", "workers"), 1) | {"folds": 2}
 LEAST |= dict.fromkeys(("before_after", "pictures", "seed", "split_seed"), 0)
 """The least number that may be given."""
 

@@ -90,6 +90,7 @@ def train(
     repeats: int = 3,
     distil: Path | None = None,
     devices: int = 1,
+    nodes: int = 1,
     workers: int = 1,
     cluster: str | None = None,
     **options: Any,
@@ -101,12 +102,12 @@ def train(
         fractions: A learning curve instead: shares of the training split to train on, as in `1%,10%,100%`.
         repeats: How often, where `--fractions` is given.
         distil: Run or bundle of a teacher, whose probabilities are learnt beside the labels.
-        devices: GPUs, or processes where there are none, that compute each batch together: on this machine, or as many
-            as torchrun or srun have started, on several.
+        devices: GPUs of a machine, or processes where there are none, that compute each batch together.
+        nodes: Machines that do, each with so many: started by torchrun or srun, or each by itself (docs/training.md).
         workers: Processes among which the models of `--fractions` are divided, each with one thread.
         cluster: Divide them on a Ray cluster instead: `local`, `auto` or HOST:PORT.
     """
-    if devices != 1 and (fractions is not None or members != 1):
+    if devices * nodes != 1 and (fractions is not None or members != 1):
         raise RunError("--devices with --fractions or --members", expected="one training", remedy="leave one out")
     if fractions is not None:
         if members != 1 or distil is not None:
@@ -125,7 +126,7 @@ def train(
         return train_members(members=members, distil=distil, **options)
     from tumortrace.training.train import train
 
-    return train(distil=distil, devices=devices, **options)
+    return train(distil=distil, devices=devices, nodes=nodes, **options)
 
 
 def _require_no_division(workers: int, cluster: str | None) -> None:

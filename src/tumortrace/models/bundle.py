@@ -487,6 +487,12 @@ def load_model(
     return model_of(info, network, resolve_device(device), detector, drift=drift, folder=folder)
 
 
+def described(path: str | Path) -> Model:
+    """A model of which nothing is read but what `model.json` says, for who does not predict; as `load_model`."""
+    folder = find_bundle(path)
+    return Model(ModelInfo.read(folder), None, None, folder=folder)
+
+
 def _read_network(folder: Path, info: ModelInfo) -> Network:
     """The network of a bundle.
 

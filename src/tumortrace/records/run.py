@@ -29,7 +29,8 @@ class Arguments(Part):
         distil: Path of the teacher.
         storage: Where machines that search together keep their trials, without a password.
         study: Name of their study there, where it is not the space's.
-        devices: How many processes compute each batch together.
+        devices: How many processes of a machine compute each batch together.
+        nodes: On how many machines.
     """
 
     data: str | None = None
@@ -48,6 +49,7 @@ class Arguments(Part):
     device: str = "auto"
     precision: str = "auto"
     devices: int = 1
+    nodes: int = 1
     distil: str | None = None
     members: int | None = None
     runs: list[str] = []

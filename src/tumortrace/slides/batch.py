@@ -19,7 +19,6 @@ from tumortrace.records.progress import say
 from tumortrace.records.scans import ScanRecord
 from tumortrace.records.stores import url_of
 from tumortrace.records.user_tables import SUFFIXES
-from tumortrace.reports.report import renew_report
 from tumortrace.slides.cohort import SlideCohort, SlideEntry, join, open_slides
 from tumortrace.slides.dense import dense_overlap
 from tumortrace.slides.failures import say_failed
@@ -108,7 +107,7 @@ def scan_slides(
         ModelError: The model cannot be loaded.
         RunError: Interrupted.
     """
-    from tumortrace.models.bundle import load_model
+    from tumortrace.models.bundle import described, load_model
 
     cohort = _cohort(slides, positive, patient_pattern)
     files = [entry.path for entry in cohort.entries]
@@ -116,7 +115,10 @@ def scan_slides(
     folders = folders_for(run, files, out)
     require_folder(folders[0].parent)
     summary = Summary(folders[0].parent) if len(files) > 1 else None
-    model = load_model(run, device=device, backend=backend)
+    divided = Hands(**hands)
+    begin = partial(load_model, run, device=device, backend=backend)
+    whole = not divided.elsewhere or dense or max_memory is not None
+    model = begin() if whole else described(run)  # workers load it; nobody waits for torch here
     model.require_preparation(None, files[0].name)
     patch_resolution_of(model.info.resolution, patch_resolution)
     exact = dense_overlap(model, overlap) if dense else overlap
@@ -161,7 +163,6 @@ def scan_slides(
         precision=precision,
         renew=False,
     )
-    divided = Hands(**hands)
 
     def scanned_by_all(
         do: Callable[..., object], pieces: Sequence[Any], receive: Callable[..., object], places: Sequence[Path]
@@ -170,7 +171,7 @@ def scan_slides(
             partial(do, options),
             pieces,
             receive,
-            begin=partial(load_model, run, device=device, backend=backend) if divided.elsewhere else lambda: model,
+            begin=begin if divided.elsewhere else lambda: model,
             places=places,
             title="scanning",
             hands=divided,
@@ -187,7 +188,9 @@ def scan_slides(
             _tell(scanned)
             if (page := summary.report()) is not None:
                 say(f"scan: all slides: {page}")
-        if scanned:
+        if scanned and scanned[-1].folder.resolve().is_relative_to(run.resolve()):
+            from tumortrace.reports.report import renew_report  # torch comes with it
+
             renew_report(run, scanned[-1].folder)
     failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
     return say_failed("scan", "scanned", failed, len(files))

@@ -23,7 +23,6 @@ from tumortrace.records.journal import Journal
 from tumortrace.records.progress import progress_bar, say
 from tumortrace.records.scans import ScanRecord
 from tumortrace.records.tables import TILES
-from tumortrace.reports.report import renew_report
 from tumortrace.reports.slides import SHOWN, ScanPictures, TilePicture, write_scan_report
 from tumortrace.reports.wording import called
 from tumortrace.slides.assess import Batches, Progress, ask, assess, by_tile, tiles_of
@@ -311,6 +310,8 @@ def scan(
             record.write(folder)  # last: where it lies, the scan is complete
             clear(folder)
     if renew:
+        from tumortrace.reports.report import renew_report  # torch comes with it
+
         renew_report(Path(run), folder)
     return ScanResult(folder, tiles, record)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tumortrace.cohorts.bags import bags_of
-from tumortrace.errors import RunError
+from tumortrace.errors import RecipeError, RunError
 from tumortrace.evaluation.measures import MEASURES
 from tumortrace.models.architecture import Network, build_network
 from tumortrace.models.bags.pooling import SlidePooling
@@ -53,7 +53,6 @@ from tumortrace.training.task import Patches, Task, epoch_order
 
 CHECKPOINT_SECONDS = 60
 AHEAD = 50  # steps that an accelerator may be given before its outcomes are looked at
-SMALLEST_PART = 4  # images of which a batch norm can tell statistics
 
 
 class Part(NamedTuple):
@@ -61,7 +60,7 @@ class Part(NamedTuple):
 
     loss: Tensor
     outputs: Tensor  # logits and labels, shape (n, 2)
-    gradients: list[Tensor | None]
+    gradients: list[Tensor | None]  # of what its loss, weighed by its share, adds to that of the batch
 
 
 class Taken(NamedTuple):
@@ -113,6 +112,13 @@ class GradientLearner:
         self.outputs: list[Tensor] = []  # logits and labels of the epoch's steps so far
         self.taken: list[Taken] = []  # steps that are computed, or will be
         self.ahead = 1 if self.device.type == "cpu" else AHEAD
+        if recipe.sync_batch_norm and len(task.training.rows) // self.steps < ranks.count:
+            raise RecipeError(
+                f"batches of {len(task.training.rows) // self.steps} images among {ranks.count} processes",
+                where="batch_size",
+                expected="an image for each, where sync_batch_norm is true",
+                remedy="raise batch_size, or take fewer processes",
+            )
         self._enter_stage()
 
     @property
@@ -184,7 +190,7 @@ class GradientLearner:
             device=self.device,
             precision=self.precision,
             head_alone=self.trains_head,
-            least=self.ranks.count,
+            ranks=self.ranks.count,
         )
 
     def _next_stage(self) -> None:
@@ -228,14 +234,14 @@ class GradientLearner:
 
     def _step(self, batch: np.ndarray) -> None:
         """Learn from a batch, whose parts are computed side by side: as many on every machine, however many cores."""
-        rows = np.array_split(np.arange(len(batch)), min(self.descent.parts, max(1, len(batch) // SMALLEST_PART)))
+        rows = self.descent.divided(len(batch))
         shares, mine = [len(part) / len(batch) for part in rows], self.ranks.of(range(len(rows)))
-        learnt = list(self.streams.map(self._part, ((part, batch[rows[part]]) for part in mine)))
+        learnt = list(self.streams.map(self._part, ((part, batch[rows[part]], shares[part]) for part in mine)))
         losses = torch.zeros(len(rows), device=self.device)  # sums of what each process has
         outputs = torch.zeros(len(batch), 2, device=self.device)
         for part, one in zip(mine, learnt, strict=True):
             losses[part], outputs[rows[part]] = one.loss, one.outputs
-        gradients = self.descent.mean([shares[part] for part in mine], [one.gradients for one in learnt])
+        gradients = self.descent.sum([one.gradients for one in learnt])
         *gradients, total, seen = self.ranks.sum([*gradients, losses, outputs], [*self.descent.learnt, losses, outputs])
         assert total is not None
         assert seen is not None
@@ -253,8 +259,8 @@ class GradientLearner:
             self.outputs.append(outputs.cpu())
         self.taken = []
 
-    def _part(self, numbered: tuple[int, np.ndarray]) -> Part:
-        part, rows = numbered
+    def _part(self, numbered: tuple[int, np.ndarray, float]) -> Part:
+        part, rows, share = numbered
         state = self.progress
         generator = torch.Generator(self.device).manual_seed(seed_of(self.task.seed, state.epoch, state.step, part))
         inputs = self.training.tensor(rows, self.device, self.recipe.tiles, generator)
@@ -270,7 +276,7 @@ class GradientLearner:
         else:
             losses = [binary_loss(one.view(-1), targets, self.recipe.loss, self.share) for one in learners]
         loss = torch.stack(losses)
-        gradients = self.descent.gradients(loss.sum())
+        gradients = self.descent.gradients(loss.sum() * share)
         labels = torch.from_numpy(self.training.labels[rows]).to(self.device, non_blocking=True)
         outputs = torch.stack([logits.detach().view(-1), labels], 1)
         return Part(loss.detach().mean(), outputs, gradients)

@@ -12,9 +12,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -25,6 +25,7 @@ from torch import Tensor, distributed
 
 from tumortrace.errors import RunError
 from tumortrace.models.device import resolve_device
+from tumortrace.records.progress import say
 from tumortrace.training.task import Patches, Task
 
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ class Ranks:
         if self.count == 1:
             return results
         everyone: list[list[Result]] = [[] for _ in range(self.count)]
-        with _told():
+        with told():
             distributed.all_gather_object(everyone, results)
         return [everyone[index % self.count][index // self.count] for index in range(len(items))]
 
@@ -83,7 +84,7 @@ class Ranks:
         terms = [torch.zeros_like(form) if term is None else term for term, form in zip(tensors, like, strict=True)]
         there = torch.tensor([float(term is not None) for term in tensors], device=self.device)
         flat = torch.cat([*(term.to(self.device).reshape(-1) for term in terms), there])
-        with _told():
+        with told():
             distributed.all_reduce(flat)
         *sums, there = flat.split([*(term.numel() for term in terms), len(terms)])
         # laid out in memory as before, since the order in which products are added up follows from that
@@ -93,14 +94,14 @@ class Ranks:
     def follow(self, tensors: Sequence[Tensor]) -> None:
         """Take over, in place, what the first process has."""
         if self.count > 1:
-            with _told():
+            with told():
                 for tensor in tensors:
                     distributed.broadcast(tensor, 0)
 
     def wait(self) -> None:
         """Until all have come as far."""
         if self.count > 1:
-            with _told():
+            with told():
                 distributed.barrier()
 
 
@@ -109,11 +110,21 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process stands among those that a launcher has started."""
+    """Where a process stands among those of a training.
 
-    rank: int
-    count: int
-    local: int  # among those of its machine
+    Attributes:
+        rank: Of this process, from 0.
+        count: How many there are.
+        local: Which it is on its machine, from 0.
+        here: How many of its machine it starts itself, this one with them; a launcher has started all.
+        meeting: Host and port at which the first one awaits the others; None where a launcher has said it to torch.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+    here: int = 1
+    meeting: tuple[str, int] | None = None
 
 
 def launched() -> Place | None:
@@ -150,63 +161,118 @@ def _by_torchrun() -> bool:
     return distributed.is_available() and distributed.is_torchelastic_launched()
 
 
-def follows(devices: int) -> bool:
-    """Whether a launcher has started this process as another one than the first of `devices`.
+def place_of(devices: int, nodes: int = 1) -> Place:
+    """Where this process stands among `devices` on each of `nodes` machines.
+
+    Without a launcher the command is typed on each machine, and the variables by which Fabric knows them tell which one
+    it is.
 
     Raises:
-        RunError: It has started another number of processes.
+        RunError: A launcher has started another number of processes, or nothing tells which machine this is.
+
+    Example:
+        >>> place_of(2)
+        Place(rank=0, count=2, local=0, here=2, meeting=('127.0.0.1', 0))
     """
-    place = launched()
-    if place is None:
-        return False
-    if devices != place.count and (devices > 1 or _by_torchrun()):
+    place, count = launched(), devices * nodes
+    if place is not None and (count > 1 or _by_torchrun()):
+        if count != place.count:
+            asked = f"--devices {devices}" + (f" --nodes {nodes}" if nodes > 1 else "")
+            raise RunError(
+                f"{place.count} processes of a launcher, and {asked}",
+                expected="as many processes as devices of all machines",
+                remedy="give the devices of one machine with --devices, the machines with --nodes; or leave the "
+                "launcher out",
+            )
+        return place
+    if nodes == 1:
+        return Place(0, devices, 0, devices, ("127.0.0.1", 0))
+    values = {name: os.environ.get(name, "") for name in ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")}
+    node, address, port = values.values()
+    if not (address and port.isdigit() and int(port) < 1 << 16 and node.isdigit() and int(node) < nodes):
+        given = ", ".join(f"{name}={value}" if value else f"no {name}" for name, value in values.items())
         raise RunError(
-            f"{place.count} processes of a launcher, and --devices {devices}",
-            expected="as many processes as devices",
-            remedy=f"add --devices {place.count}, or start the command without the launcher",
+            f"--nodes {nodes}, and nothing tells which of the machines this is ({given})",
+            expected="the command under srun or torchrun, or on each machine by itself with these variables",
+            remedy=f"srun --nodes {nodes} --ntasks-per-node {devices} tumortrace ..., or set NODE_RANK to 0 on the "
+            f"first machine, to {nodes - 1} on the last, MASTER_ADDR and MASTER_PORT to the first one's name and a "
+            "free port",
         )
-    return devices > 1 and place.rank > 0
+    return Place(int(node) * devices, count, 0, devices, (address, int(port)))
 
 
 @contextmanager
-def together(task: Task, devices: int) -> Iterator[tuple[Task, Ranks]]:
+def together(task: Task, devices: int, nodes: int = 1) -> Iterator[tuple[Task, Ranks]]:
     """The task on this process's device, and the processes that learn it with this one, the first of them.
 
     Args:
         task: The task.
-        devices: How many processes; those that no launcher has started are started here, on this machine.
+        devices: How many processes of a machine; those that no launcher has started are started here.
+        nodes: How many machines.
 
     Raises:
-        RunError: There are not as many GPUs, or the device is a single one.
+        RunError: There are not as many GPUs, the device is a single one, or the processes do not find each other.
         ModelError: The device is not there.
     """
-    if devices == 1:
+    if devices * nodes == 1:
         yield task, ALONE
         return
-    place = launched()
+    place = place_of(devices, nodes)
     if task.device not in ("auto", "cpu", "cuda"):
         raise RunError(f"--devices {devices} with --device {task.device}", expected="--device auto, cpu or cuda")
-    local = devices if place is None else 1
     gpus = torch.cuda.device_count() if resolve_device(task.device).type == "cuda" else 0
-    if gpus and local > gpus:
+    if gpus and place.here > gpus:
         there = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
         raise RunError(f"--devices {devices}, and {there} here", expected="a GPU for each", remedy=f"--devices {gpus}")
+    with _connected(place):
+        with told():
+            distributed.broadcast_object_list([_portable(task)], 0)
+        yield _placed(task, place)
+
+
+def follow(learn: Callable[[Task, Ranks], object], place: Place) -> Path:
+    """Take the task from the first process and learn it with it; returns the run folder.
+
+    Args:
+        learn: What to do with it.
+        place: Where this process stands.
+    """
+    with _connected(place):
+        given: list[Any] = [None]
+        with told():
+            distributed.broadcast_object_list(given, 0)
+        task = _opened(cast(Task, given[0]))
+        learn(*_placed(task, place))
+        return task.checkpoints.parent
+
+
+def follow_here(*place: Any) -> None:
+    """What a process does that another of its machine has started: follow, and end quietly with the first one."""
+    from tumortrace.training.train import learn
+
+    with suppress(RunError):  # the first process tells it
+        follow(learn, Place(*place))
+
+
+@contextmanager
+def _connected(place: Place) -> Iterator[None]:
+    """All processes of the training know each other; those that this one has to start are started, and ended."""
     threads = torch.get_num_threads()
     others: list[subprocess.Popen[bytes]] = []
     try:
-        if place is None:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
-            store = distributed.TCPStore("127.0.0.1", 0, devices, is_master=True, wait_for_workers=False)
-            each = max(1, threads // devices)
-            torch.set_num_threads(each)
-            others = [_started(rank, devices, store.port, each) for rank in range(1, devices)]
-            _wait_for(others, store)
-            distributed.init_process_group(store=store, rank=0, world_size=devices, timeout=PATIENCE)
-        else:
+        if place.meeting is None:
             distributed.init_process_group(timeout=PATIENCE)
-        with _told():
-            distributed.broadcast_object_list([_portable(task)], 0)
-        yield _placed(task, Place(0, devices, 0 if place is None else place.local))
+        else:
+            store = _met(place, place.meeting)
+            store.set(f"there/{place.rank}", "")
+            if place.here > 1:
+                each = max(1, threads // place.here)
+                torch.set_num_threads(each)
+                host = place.meeting[0]
+                others = [_started(each, _beside(place, local, (host, store.port))) for local in range(1, place.here)]
+                _wait_for(others, store, range(place.rank + 1, place.rank + place.here))
+            distributed.init_process_group(store=store, rank=place.rank, world_size=place.count, timeout=PATIENCE)
+        yield
     finally:
         torch.set_num_threads(threads)
         if distributed.is_initialized():
@@ -217,49 +283,39 @@ def together(task: Task, devices: int) -> Iterator[tuple[Task, Ranks]]:
             other.kill()
 
 
-def follow(learn: Callable[[Task, Ranks], object], place: Place | None = None) -> Path:
-    """Take the task from the first process and learn it with it; returns the run folder.
-
-    Args:
-        learn: What to do with it.
-        place: Where this process stands; None asks the launcher.
-    """
-    place = place or launched()
-    assert place is not None
-    if not distributed.is_initialized():
-        distributed.init_process_group(timeout=PATIENCE)
+def _met(place: Place, meeting: tuple[str, int]) -> distributed.TCPStore:
+    """Where processes find each other: held by the first one."""
+    host, port = meeting
+    if host == "127.0.0.1":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    elif place.here > 1 or place.local == 0:
+        say(f"waiting for the other machines, at {host}:{port}")
+    first = place.rank == 0
     try:
-        given: list[Any] = [None]
-        with _told():
-            distributed.broadcast_object_list(given, 0)
-        task = _opened(cast(Task, given[0]))
-        learn(*_placed(task, place))
-        return task.checkpoints.parent
-    finally:
-        distributed.destroy_process_group()
+        return distributed.TCPStore(host, port, place.count, first, PATIENCE, wait_for_workers=False)
+    except RuntimeError as error:
+        raise RunError(
+            f"the processes of the training cannot meet at {host}:{port}",
+            expected="a free port of this machine" if first else "the first machine's name and port",
+            remedy="see MASTER_ADDR and MASTER_PORT",
+        ) from error
 
 
-def follow_here(rank: int, count: int, port: int) -> None:
-    """What a process does that `together` has started: follow, and end quietly with the first one."""
-    from tumortrace.training.train import learn
-
-    store = distributed.TCPStore("127.0.0.1", port, count, is_master=False)
-    store.set(f"there/{rank}", "")
-    distributed.init_process_group(store=store, rank=rank, world_size=count, timeout=PATIENCE)
-    with suppress(RunError):  # the first process tells it
-        follow(learn, Place(rank, count, rank))
+def _beside(place: Place, local: int, meeting: tuple[str, int]) -> Place:
+    return Place(place.rank + local, place.count, local, 1, meeting)
 
 
-def _started(rank: int, count: int, port: int, threads: int) -> subprocess.Popen[bytes]:
-    program = f"from tumortrace.training.ranks import follow_here; follow_here({rank}, {count}, {port})"
+def _started(threads: int, place: Place) -> subprocess.Popen[bytes]:
+    program = f"from tumortrace.training.ranks import follow_here; follow_here(*{astuple(place)})"
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     # in a session of its own: the keyboard interrupts the first process alone, and its end ends the others
     return subprocess.Popen([sys.executable, "-c", program], env=environment, start_new_session=True)
 
 
-def _wait_for(others: Sequence[subprocess.Popen[bytes]], store: distributed.TCPStore) -> None:
+def _wait_for(others: Sequence[subprocess.Popen[bytes]], store: distributed.TCPStore, ranks: Iterable[int]) -> None:
     """Until all that were started are there; one that ends before would be waited for in vain."""
-    while not store.check([f"there/{rank}" for rank in range(1, len(others) + 1)]):
+    keys = [f"there/{rank}" for rank in ranks]
+    while not store.check(keys):
         if any(other.poll() is not None for other in others):
             raise RunError("a process of the training could not be started", remedy="see why above, and resume the run")
         time.sleep(0.1)
@@ -275,7 +331,7 @@ def _placed(task: Task, place: Place) -> tuple[Task, Ranks]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """A connection that breaks means that one of the processes has ended."""
     try:
         yield

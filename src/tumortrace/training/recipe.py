@@ -55,6 +55,8 @@ class Recipe(Part):
         epochs: At most so many.
         batch_size: Images of a step, give or take one.
         tiles: Of a slide's tiles, how many at most are drawn for a step; models of slides alone.
+        sync_batch_norm: Whether batch norm takes its statistics from all images of a step together, whichever process
+            has them; otherwise from those of each process, on CPUs from those of each part.
         sampling: "balanced" draws both classes equally often, the rarer with repeats.
         loss: What is minimised.
         optimiser: How.
@@ -88,6 +90,7 @@ class Recipe(Part):
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=64, ge=2)
     tiles: int | None = Field(default=None, ge=1)
+    sync_batch_norm: bool = False
     sampling: Literal["natural", "balanced"] = "natural"
     loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()

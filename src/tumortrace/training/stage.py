@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
 from typing import TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,9 +23,11 @@ from tumortrace.models.streams import Streams
 from tumortrace.training.optimiser import Muon, build_average, build_optimiser
 from tumortrace.training.options import Loss, Schedule
 from tumortrace.training.recipe import Recipe
+from tumortrace.training.whole_batch import WholeBatchNorm
 
 Learning = TypeVar("Learning", bound=nn.Module)
 PARTS = 2  # of a batch on CPUs; batch norm sees each by itself, so that the number is the same on every machine
+SMALLEST_PART = 4  # images of which a batch norm can tell statistics
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Descent:
         device: Where it learns.
         precision: As `resolve_precision` names it.
         head_alone: Whether steps take features and train `network.top` on them.
-        least: Into how many parts a batch is divided at least.
+        ranks: How many processes compute a batch together: into so many parts it is divided at least.
 
     Attributes:
         average: Averaged weights, or None.
@@ -70,7 +74,7 @@ class Descent:
         device: torch.device,
         precision: str = "32-true",
         head_alone: bool,
-        least: int = 1,
+        ranks: int = 1,
     ) -> None:
         freeze(network, stage.freeze)
         self.network, self.clip, self.stage = network, recipe.optimiser.clip_norm, stage
@@ -81,7 +85,8 @@ class Descent:
         learning: nn.Module = network.top if head_alone else network
         self.learnt = [p for p in learning.parameters() if p.requires_grad]
         whole = head_alone or "body" in stage.freeze or device.type != "cpu" or _draws(network)
-        self.parts, self.head_alone = max(1 if whole else PARTS, least), head_alone
+        self.parts, self.head_alone = max(1 if whole or recipe.sync_batch_norm else PARTS, ranks), head_alone
+        self.sync_batch_norm = recipe.sync_batch_norm and ranks > 1  # one process has the whole batch in one part
         self._make_twins()
         if self.average is not None:
             self.average.to(device)
@@ -107,6 +112,11 @@ class Descent:
     def _make_twins(self) -> None:
         self.networks = [self.network, *(twin(self.network) for _ in range(self.parts - 1))]
 
+    def divided(self, size: int) -> list[np.ndarray]:
+        """The images of a batch of some size, from 0, in parts."""
+        most = self.parts if self.sync_batch_norm else min(self.parts, max(1, size // SMALLEST_PART))
+        return np.array_split(np.arange(size), most)
+
     def train(self) -> None:
         """Put what learns into training mode, and what is frozen into inference mode."""
         for network in self.networks:
@@ -118,7 +128,8 @@ class Descent:
         The members of an ensemble learn each for itself: what they have in common are the images.
         """
         network = self.networks[part]
-        with autocast(self.device, self.precision), drawing_from(generator, network):
+        norms = WholeBatchNorm() if self.sync_batch_norm else nullcontext()
+        with autocast(self.device, self.precision), drawing_from(generator, network), norms:
             if self.head_alone or len(network.members()) == 1:
                 logits: Tensor = (network.top(inputs) if self.head_alone else network(inputs)).float()
                 return [logits], logits
@@ -129,16 +140,16 @@ class Descent:
         """Of what learns, in its order; nothing is added up in the parameters themselves."""
         return list(torch.autograd.grad(loss, self.learnt, allow_unused=True))
 
-    def mean(self, shares: Sequence[float], gradients: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
-        """What parts of a batch add to the mean of the gradients, each weighed by its share of the batch."""
+    def sum(self, gradients: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
+        """Of the gradients of parts of a batch."""
         total: list[Tensor | None] = []
         for _, *parts in zip(self.learnt, *gradients, strict=True):
-            terms = [share * part for share, part in zip(shares, parts, strict=True) if part is not None]
+            terms = [part for part in parts if part is not None]
             total.append(reduce(torch.add, terms) if terms else None)
         return total
 
     def step(self, gradients: Sequence[Tensor | None], streams: Streams) -> None:
-        """One step down the mean of the parts' gradients."""
+        """One step down the gradients of a batch."""
         for parameter, gradient in zip(self.learnt, gradients, strict=True):
             parameter.grad = gradient
         if self.clip is not None:

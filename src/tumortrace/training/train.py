@@ -22,7 +22,7 @@ from tumortrace.training.experiment import ON_GIVEN_SPLITS, Experiment, take_up
 from tumortrace.training.finish import finish
 from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.learner import Learner
-from tumortrace.training.ranks import Ranks, follow, follows, together
+from tumortrace.training.ranks import Ranks, follow, place_of, together
 from tumortrace.training.recipe import Recipe, choose_recipe
 from tumortrace.training.task import Task, teacher_targets
 from tumortrace.work.hands import Hands
@@ -49,6 +49,7 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     devices: int = 1,
+    nodes: int = 1,
     **reading: Unpack[ReadingOptions],
 ) -> Path:
     """Train, calibrate and evaluate a classifier; write everything about it into a new run folder.
@@ -69,8 +70,8 @@ def train(
             its own leakage.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "32" or "bf16".
-        devices: GPUs, or processes where there are none, that compute each batch together: on this machine, or as many
-            as torchrun or srun have started, on several.
+        devices: GPUs of a machine, or processes where there are none, that compute each batch together.
+        nodes: Machines that do, each with so many: started by torchrun or srun, or each by itself (docs/training.md).
         **reading: How the data are read: options of `open_cohort`.
 
     Returns:
@@ -79,10 +80,10 @@ def train(
     Raises:
         TumorTraceError: The data, the recipe or the machine do not allow it; the message says what to do.
     """
-    if follows(devices):
-        return follow(learn)
+    if devices * nodes > 1 and (place := place_of(devices, nodes)).rank:
+        return follow(learn, place)
     recipe, changes = choose_recipe(recipe, changes, epochs, weights)
-    if devices > 1 and learner_of(recipe) is not GradientLearner:
+    if devices * nodes > 1 and learner_of(recipe) is not GradientLearner:
         raise RecipeError(
             f"--devices {devices} with recipe {recipe.name}", expected="a recipe that learns by gradient descent"
         )
@@ -111,6 +112,7 @@ def train(
         device=device,
         precision=precision,
         devices=devices,
+        nodes=nodes,
         distil=None if distil is None else str(Path(distil).resolve()),
     )
     experiment.keep()
@@ -127,8 +129,9 @@ def resume(run_folder: str | Path, data: str | Path | Cohort | None = None) -> P
     Raises:
         RunError: The folder is no run, or the data have changed since.
     """
-    if follows(Run(Path(run_folder)).record.arguments.devices):
-        return follow(learn)
+    asked = Run(Path(run_folder)).record.arguments
+    if asked.devices * asked.nodes > 1 and (place := place_of(asked.devices, asked.nodes)).rank:
+        return follow(learn, place)
     experiment = take_up(run_folder, "train", "a run of `train`", data, "resume(run, data=cohort)")
     return Path(run_folder) if experiment is None else fit(experiment)
 
@@ -137,10 +140,10 @@ def fit(experiment: Experiment) -> Path:
     """Carry out an experiment of one training, from where it stands to its end; returns its folder."""
     run, recipe, material = experiment.run, experiment.recipe, experiment.material
     started = time.monotonic()
-    devices = experiment.arguments.devices
+    arguments = experiment.arguments
     with experiment.recorded(), ExitStack() as stack:
         task, notes = _taught(experiment, experiment.task(run.folder, recipe, run.record.seed))
-        task, ranks = stack.enter_context(together(task, devices))
+        task, ranks = stack.enter_context(together(task, arguments.devices, arguments.nodes))
         learner = learner_of(recipe)(task) if ranks.count == 1 else GradientLearner(task, ranks)
         resumed = learner.resume()
         earlier = sum(epoch["seconds"] for epoch in learner.progress.history)  # before a kill, whole epochs alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import signal
@@ -30,13 +31,23 @@ def processes(
         accelerated: Whether they take an accelerator.
     """
     devices: list[str] = []
-    if accelerated and "torch" in sys.modules:  # whose caller has resolved a device by it
+    if accelerated and _may_have_gpus():
+        import torch
+
         devices = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        devices = devices if devices[0] else [str(place) for place in range(sys.modules["torch"].cuda.device_count())]
+        devices = devices if devices[0] else [str(place) for place in range(torch.cuda.device_count())]
     return [
         Process(begin, do, ONE_THREAD | ({"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]} if devices else {}))
         for place in range(number)
     ]
+
+
+def _may_have_gpus() -> bool:
+    """Whether the machine has a driver of NVIDIA or AMD; to count its GPUs takes torch."""
+    with suppress(OSError):
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return True
+    return os.path.exists("/dev/kfd")
 
 
 class Process:
