@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import threading
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -375,3 +376,21 @@ def test_web_servers(web: str, classes: Path) -> None:
     with pytest.raises(RunError, match="nothing is there"):
         at_hand(f"{web}/none.h5")
     assert cache_folder() in file.parents
+
+
+@situation(
+    "stores",
+    there="a folder in a store that is larger than the disk",
+    typed="tumortrace check s3://lab/patches",
+    right="refused in one line before anything is fetched",
+)
+def test_more_than_the_disk_holds_is_refused(
+    web: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what is needed, what there is, and the remedy."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 100, 0))
+    assert run(["check", f"{web}/"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no room for 0.0 GB, with 0.0 GB free; expected room for a copy" in line
+    assert not list((cache_folder() / "remote").rglob("*.png"))

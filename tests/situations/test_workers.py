@@ -192,6 +192,15 @@ def test_a_killed_worker_changes_no_byte(
     assert not workers()
 
 
+def test_the_command_that_divides_a_scan_loads_no_torch(commands: dict[str, list[str]], tmp_path: Path) -> None:
+    """Its workers do, and would wait for it."""
+    program = "import sys; from tumortrace.cli.main import run; from tumortrace.slides import batch; "
+    program += "batch.carry_out = lambda *_, **__: None; sys.exit(run() or 2 * ('torch' in sys.modules))"
+    words = [*commands["scan"], str(tmp_path / "out"), "--workers", "2"]
+    ended = subprocess.run([sys.executable, "-c", program, *words], env=os.environ, check=False)
+    assert ended.returncode == 0
+
+
 @pytest.mark.parametrize("hands", WORKERS)
 def test_tiles_are_the_same_bytes(
     hands: list[str], commands: dict[str, list[str]], whole: Whole, tmp_path: Path
