@@ -118,11 +118,13 @@ def test_workers_end_with_their_caller(number: signal.Signals, code: int, tmp_pa
         """
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
-    process = subprocess.Popen([sys.executable, "-c", program, tmp_path], env=environment)
+    process = subprocess.Popen([sys.executable, "-c", program, tmp_path], env=environment, stderr=subprocess.PIPE)
     files = [tmp_path / f"{piece}.pid" for piece in (1, 2)]
     until(lambda: all(file.exists() and file.read_text() for file in files))
     process.send_signal(number)
-    assert process.wait(30) == code
+    told = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == code
+    assert "was lost" not in told, "they were ended"
     until(lambda: not any(alive(int(file.read_text())) for file in files))
     assert all(file.with_suffix(".ended").exists() for file in files) == (number != signal.SIGKILL)
 

@@ -143,15 +143,19 @@ class _Division:
     def carry_out(self, receive: Callable[[int, Any], object]) -> None:
         for seat, worker in enumerate(self._workers, 1):
             _thread(self._follow, seat, worker)
-        for number in range(len(self._pieces)):
-            with self._changed:
-                while self._fatal is None and number not in self._outcomes:
-                    self._changed.wait()
-                if self._fatal is not None:
-                    raise self._fatal
-                outcome = self._outcomes[number]
-            receive(number, outcome)
-            self._outcomes[number] = None  # it may be large
+        try:
+            for number in range(len(self._pieces)):
+                with self._changed:
+                    while self._fatal is None and number not in self._outcomes:
+                        self._changed.wait()
+                    if self._fatal is not None:
+                        raise self._fatal
+                    outcome = self._outcomes[number]
+                receive(number, outcome)
+                self._outcomes[number] = None  # it may be large
+        except BaseException as error:
+            self._fatal = error  # workers that are ended now are not lost
+            raise
 
     def _follow(self, seat: int, worker: Worker) -> None:
         number: int | None = None
