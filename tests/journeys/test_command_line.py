@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tumortrace import __version__
-from tumortrace.cli.main import run
+from tumortrace.cli.main import main, run
 from tumortrace.cli.verbs import VERBS, Verb
 
 
@@ -91,6 +92,25 @@ def test_a_verb_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "Blend runs." in shown
     assert "Of the blend." in shown
     assert run(["blend", "a", "--seed", "-1"]) == 2
+
+
+def test_garbage_is_looked_for_while_a_verb_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not while it is loaded, and after a wrong call too."""
+    told = "import gc\nprint('loaded', gc.isenabled())\ndef count():\n    print('works', gc.isenabled())\n"
+    (tmp_path / "counts.py").write_text(told)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(VERBS, "count", Verb("counts:count"))
+    monkeypatch.setattr(gc, "freeze", lambda: print("frozen"))  # this process has garbage of other tests
+    for words, code in ((["count"], 0), (["count", "--none"], 2)):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == code
+        assert gc.isenabled()
+        assert capsys.readouterr().out.splitlines() == (
+            ["loaded False", "frozen", "works True"] if not code else ["frozen"]
+        )
 
 
 def test_the_list_of_verbs_tells_what_their_functions_say(capsys: pytest.CaptureFixture[str]) -> None:
