@@ -224,7 +224,7 @@ class Cohort:
     @property
     def unit(self) -> str:
         """What a row is, for messages."""
-        return "slide" if self.has_bags else "image"
+        return "slide" if self.has_bags or self.layout == "slides" else "image"
 
     @property
     def has_groups(self) -> bool:

@@ -289,8 +289,8 @@ def _one_sided(rows: pd.DataFrame, cohort: Cohort) -> list[str]:
     for split, name in lacking:
         if split == "train":
             expected = f"each of {len(names)} classes" if cohort.class_names else "both classes"
-            raise SplitError(f"the training split holds no image of {name}", where=cohort.name, expected=expected)
-    return [f"the {split} split holds no image of {name}" for split, name in lacking]
+            raise SplitError(f"the training split holds no {cohort.unit} of {name}", where=cohort.name, expected=expected)
+    return [f"the {split} split holds no {cohort.unit} of {name}" for split, name in lacking]
 
 
 def _finish(rows: pd.DataFrame, cohort: Cohort, by_group: bool, notes: list[str]) -> Splits:
