@@ -289,7 +289,8 @@ def _one_sided(rows: pd.DataFrame, cohort: Cohort) -> list[str]:
     for split, name in lacking:
         if split == "train":
             expected = f"each of {len(names)} classes" if cohort.class_names else "both classes"
-            raise SplitError(f"the training split holds no {cohort.unit} of {name}", where=cohort.name, expected=expected)
+            found = f"the training split holds no {cohort.unit} of {name}"
+            raise SplitError(found, where=cohort.name, expected=expected)
     return [f"the {split} split holds no {cohort.unit} of {name}" for split, name in lacking]
 
 
