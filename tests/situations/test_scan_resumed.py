@@ -73,6 +73,43 @@ def test_a_killed_batch_goes_on_at_its_slide(tmp_path: Path, use: Use, capsys: p
     assert len(calls) == 3
 
 
+@situation(
+    "slides",
+    there="a run folder that was renamed or moved, its slides killed midway in it or complete",
+    typed="the same `tumortrace scan` of the folder as it is called now",
+    right="goes on with the next batch, and complete slides are told so, as before",
+)
+def test_scans_move_with_their_run(tmp_path: Path) -> None:
+    """One slide is complete, of the other one batch of two is kept."""
+    slides = [write_slide(tmp_path / f"{name}.tiff") for name in "ab"]
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    calls: list[int] = []
+
+    def killed(images: np.ndarray) -> np.ndarray:
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return dark_share(images)
+
+    scan(tmp_path / "run", slides[0], model=fake_model(killed), batch_size=10**6, renew=False)
+    with pytest.raises(KeyboardInterrupt):
+        scan(tmp_path / "run", slides[1], model=fake_model(killed), batch_size=2, renew=False)
+    moved = (tmp_path / "run").rename(tmp_path / "named anew")
+    calls.clear()
+    kept = scan(moved, slides[0], model=fake_model(), batch_size=10**6, renew=False)
+    assert kept.kept
+    assert kept.folder == moved / "scans" / "a"
+    whole = scan(tmp_path / "other", slides[1], out=tmp_path / "whole", model=fake_model(), batch_size=2)
+
+    def counted(images: np.ndarray) -> np.ndarray:
+        calls.append(len(images))
+        return dark_share(images)
+
+    rest = scan(moved, slides[1], model=fake_model(counted), batch_size=2, renew=False)
+    assert sum(calls) == len(whole.tiles) - 2
+    pd.testing.assert_frame_equal(rest.tiles, whole.tiles)
+
+
 def test_a_scan_whose_files_are_gone_is_not_complete(tmp_path: Path) -> None:
     """A record without its table is made anew."""
     slide = write_slide(tmp_path / "a.tiff")
