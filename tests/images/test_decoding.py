@@ -274,6 +274,18 @@ def test_only_plain_tiffs_go_the_short_way(tmp_path: Path) -> None:
         assert decoding._plain_tiff(str(tmp_path / f"{number}.tif"), 10**6) is None
 
 
+def test_bits_that_stand_the_other_way_round_are_turned(tmp_path: Path) -> None:
+    """TIFF's FillOrder 2: each byte's lowest bit comes first."""
+    file = tmp_path / "a.tif"
+    turned = np.packbits(np.unpackbits(PLAIN, bitorder="little")).reshape(PLAIN.shape)
+    tifffile.imwrite(file, turned, photometric="rgb", software=False, metadata=None)
+    unit, order = (struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in ((296, 1), (266, 2)))
+    whole = file.read_bytes()
+    assert whole.count(unit) == 1  # tifffile writes no FillOrder: it takes the place of the unit of resolution
+    file.write_bytes(whole.replace(unit, order))
+    np.testing.assert_array_equal(read_image(file), PLAIN)
+
+
 @pytest.mark.parametrize("rows", [20, 7])
 def test_strips_that_lie_otherwise_are_put_together(tmp_path: Path, rows: int) -> None:
     """In the order of their tags, whatever the order in the file; a file that lacks its last strip is refused."""

@@ -308,7 +308,8 @@ def _as_it_lies(path: str, tags: Any, shape: tuple[int, int, int]) -> np.ndarray
     Pillow hands them on row by row, which takes longer than reading the file.
     """
     starts, lengths = tags.get(_STRIPS, ()), tags.get(_STRIP_LENGTHS, ())
-    if tags.get(_COMPRESSION, 1) != 1 or tags.get(_PLANES, 1) != 1 or sum(lengths) != math.prod(shape):
+    as_bytes_are = all(tags.get(tag, 1) == 1 for tag in (_COMPRESSION, _PLANES, _FILL_ORDER))
+    if not as_bytes_are or sum(lengths) != math.prod(shape):
         return None
     if any(start + length != after for start, length, after in zip(starts, lengths, starts[1:], strict=False)):
         return None
@@ -319,7 +320,7 @@ def _as_it_lies(path: str, tags: Any, shape: tuple[int, int, int]) -> np.ndarray
 _KINDS = {"L": "grey", "LA": "RGBA", "P": "palette", "PA": "palette", "1": "1 bit", "I": "16 bit"}
 _ORIENTATION, _MAKER, _MODEL, _SOFTWARE = 274, 271, 272, 305  # tags of EXIF and TIFF
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 277, 339  # tags of TIFF
-_STRIPS, _STRIP_LENGTHS, _PLANES = 273, 279, 284
+_STRIPS, _STRIP_LENGTHS, _PLANES, _FILL_ORDER = 273, 279, 284, 266
 # Of size, place and compression of a picture, its resolution, date, maker; not of a description, pages within, alpha.
 _PLAIN_TAGS = {*range(254, 270), *range(271, 285), 296, 305, 306, 315, 317, 318, 319, *range(322, 326), 339}
 
