@@ -110,7 +110,7 @@ def test_the_record_is_plain_json(clean: pd.DataFrame) -> None:
     break_files(clean)
     record = json.loads(json.dumps(check(cohort(clean)).to_record().as_json()))
     names = {"cohort", "images", "classes", "groups", "splits", "findings", "notes", "quarantined"}
-    assert set(record) == names | {"data", "fingerprint"}
+    assert set(record) == names | {"data", "fingerprint", "unit"}
     found = {each["name"]: each for each in record["findings"]}["unreadable"]
     assert set(found) == {"name", "verdict", "count", "message", "remedy", "examples"}
     assert set(found["examples"][0]) == {"id", "path", "says"}

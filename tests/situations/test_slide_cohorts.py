@@ -147,8 +147,8 @@ def test_memory_is_bounded(slides: Path, tmp_path: Path, use: Use, capsys: pytes
     use(counted)
     words = ["scan", "run", str(slides / "calm.tiff"), *WORDS, "--overlap", "0.5"]
     assert run([*words, "-o", str(tmp_path / "a"), "--max-memory", "925MB"]) == 0
-    assert "note: 8 tiles at a time in place of 256, to keep within 925MB" in capsys.readouterr().err
-    assert max(seen) == 8
+    assert "note: 16 tiles at a time in place of 128, to keep within 925MB" in capsys.readouterr().err
+    assert max(seen) == 16
     assert run([*words, "-o", str(tmp_path / "b")]) == 0
     same = [(tmp_path / name / "calm" / "tiles.csv").read_bytes() for name in "ab"]
     assert same[0] == same[1]

@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:  # before the verb begins, or after it
         code = _refuse(_INTERRUPTED)
     finally:
+        gc.unfreeze()  # or else libraries that count what is left at the end take it for lost, and say so
         gc.enable()
     sys.exit(code)
 
