@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scipy.special import logsumexp
 
 from tests.conftest import SMALL
@@ -140,6 +140,32 @@ def test_it_learns_and_training_starts_from_it(tissue: Path, tmp_path: Path) -> 
     assert "pretrained.safetensors" in (run / "run.json").read_text()
     with pytest.raises(RunError, match=r"learnt from [\d,]+ of the [\d,]+ images that are to measure"):
         train(tissue, changes=SMALL, weights=out, out=tmp_path / "runs", seed=1, split="random")
+
+
+def test_weights_that_know_a_patient_are_refused(tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By other images of the same slides too, and where what was seen is not known; random ones are not asked."""
+    table = open_cohort(tissue).table[["id", "path", "label", "group"]]
+    halves = table.groupby("group").cumcount() % 2
+    for number in (0, 1):
+        table[halves == number].to_csv(tmp_path / f"half-{number}.csv", index=False)
+    table[halves == 0].drop(columns="label").to_csv(tmp_path / "unlabelled.csv", index=False)
+    out = pretrain(tmp_path / "unlabelled.csv", epochs=1, out=tmp_path / "pre", **QUICK)
+    calls = {"changes": [*SMALL, "epochs=1"], "out": tmp_path / "runs"}
+    with pytest.raises(RunError, match=r"images of 3 slides or patients that are to measure the model, such as slide-"):
+        train(tmp_path / "half-1.csv", weights=out, **calls)
+    (out / "seen.csv").rename(out / "gone.csv")
+    with pytest.raises(RunError, match=r"no seen\.csv"):
+        train(tmp_path / "half-1.csv", weights=out, **calls)
+    monkeypatch.chdir(out)
+    train(tmp_path / "half-1.csv", weights="random", **calls)
+
+
+def test_a_whole_networks_file_still_fills_its_head(tmp_path: Path) -> None:
+    """Under whatever prefix it was saved."""
+    saved, fresh = (build_network("centre-resnet", (32, 32), ARGUMENTS) for _ in range(2))
+    save_file({f"module.{name}": value for name, value in saved.state_dict().items()}, tmp_path / "w.safetensors")
+    load_weights(fresh, str(tmp_path / "w.safetensors"))
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in fresh.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,36 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
+def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """What an optimiser remembers of each parameter, named `prefix.parameter.what`; not copies.
+
+    Example:
+        >>> weights = torch.nn.Parameter(torch.ones(2))
+        >>> optimiser = torch.optim.SGD([weights], lr=1.0, momentum=0.5)
+        >>> weights.grad = torch.ones(2)
+        >>> optimiser.step()
+        >>> optimiser_tensors(optimiser, "sgd")
+        {'sgd.0.momentum_buffer': tensor([1., 1.])}
+    """
+    remembered = optimiser.state_dict()["state"].items()
+    return {
+        f"{prefix}.{index}.{name}": value
+        for index, values in remembered
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    """Let an optimiser remember what `optimiser_tensors` gave, among other tensors."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(f"{prefix}."):
+            index, _, name = key.removeprefix(f"{prefix}.").partition(".")
+            state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the names and bytes of tensors, in the order of their names."""
     digest = hashlib.sha256()

@@ -71,7 +71,7 @@ def load_weights(network: Network, source: str) -> dict[str, Any]:
     else:
         tensors, place = read_weights(path), str(path)
         digest = tensors_sha256(tensors) if path.name.endswith(INDEX) else sha256(path)
-    if body is None and not any(name.startswith("top.") for name in tensors):
+    if body is None and not any(name.startswith(prefix + "top.") for name in tensors for prefix in _PREFIXES):
         target = network.body  # as `pretrain` writes it
     unused, told = _fill(target, tensors, place)
     published = f"published weights of {body}, {place if path is None else path.name}"

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tumortrace.errors import RunError
 from tumortrace.images.super_resolution import downsample, restoration_quality, run_generator
-from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
+from tumortrace.models.checkpoint import load_checkpoint, load_optimiser, optimiser_tensors, save_checkpoint
 from tumortrace.models.device import keep_memory
 from tumortrace.models.streams import small_as_zero
 from tumortrace.records.progress import progress_bar
@@ -118,12 +118,7 @@ class Learner:
         for name, optimiser in self.optimisers.items():
             network = getattr(self, name)
             network.load_state_dict({key: tensors[f"{name}.{key}"] for key in network.state_dict()})
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"adam.{name}."):
-                    index, moment = key.split(".")[2:]
-                    moments.setdefault(int(index), {})[moment] = value
-            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+            load_optimiser(optimiser, tensors, f"adam.{name}")
 
     def record(self) -> Open:
         """How the generator was learnt: settings, losses averaged over fiftieths of the steps, time."""
@@ -199,8 +194,7 @@ class Learner:
         tensors: dict[str, Tensor] = {}
         for name, optimiser in self.optimisers.items():
             tensors |= {f"{name}.{key}": value for key, value in getattr(self, name).state_dict().items()}
-            for index, moments in optimiser.state_dict()["state"].items():
-                tensors |= {f"adam.{name}.{index}.{key}": value for key, value in moments.items()}
+            tensors |= optimiser_tensors(optimiser, f"adam.{name}")
         save_checkpoint(self.checkpoint, tensors, {"settings": asdict(self.settings), "state": asdict(self.state)})
 
 

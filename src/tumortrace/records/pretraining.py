@@ -18,6 +18,7 @@ class Pretraining(Made):
         recipe: Whose network it is the body of.
         data: Name, layout and fingerprint of the images.
         images: Distinct ones that were learnt from.
+        groups: Their slides or patients, in small letters; empty where not known.
         left_out: Images that were not looked at, as they, or others of their slide or patient, measure a model.
         settings: Epochs, size of batches, seed, device and precision.
         views: What parted two views of an image.
@@ -34,6 +35,7 @@ class Pretraining(Made):
     recipe: str = ""
     data: Open = {}
     images: int = 0
+    groups: list[str] = []
     left_out: int = 0
     settings: Open = {}
     views: Open = {}

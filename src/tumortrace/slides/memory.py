@@ -95,6 +95,8 @@ def largest_within(limit: str, sizes: Sequence[int], held: Callable[[int], float
 
 def usual_batch(model: Model) -> int:
     """Tiles per call of the model where memory is not bounded: fewer on CPUs, which gain nothing by more."""
+    if getattr(model, "runtime", None) is not None:  # on a CPU, and its device would be asked of torch
+        return BATCHES[1]
     device = getattr(model, "device", None)
     return BATCHES[0] if getattr(device, "type", "cpu") != "cpu" else BATCHES[1]
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from tumortrace.errors import ModelError, RunError
 from tumortrace.images.augmentation import Augmentation
 from tumortrace.models.architecture import Network
-from tumortrace.models.checkpoint import load_checkpoint, save_checkpoint
+from tumortrace.models.checkpoint import load_checkpoint, load_optimiser, optimiser_tensors, save_checkpoint
 from tumortrace.models.device import autocast, keep_memory
 from tumortrace.models.layers import drawing_from
 from tumortrace.models.streams import Streams, streams
@@ -68,7 +68,7 @@ class Contrast(nn.Module):
 
     Args:
         network: Its `body` is what learns.
-        features: Of an image, as `described` gives them.
+        features: Of an image, as `mean_features` gives them.
     """
 
     def __init__(self, network: Network, features: int) -> None:
@@ -80,11 +80,11 @@ class Contrast(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Views (N, 3, H, W) as points (N, 128)."""
-        points: Tensor = self.projection(described(self.body(images)))
+        points: Tensor = self.projection(mean_features(self.body(images)))
         return points
 
 
-def described(maps: Tensor) -> Tensor:
+def mean_features(maps: Tensor) -> Tensor:
     """An image's features: the mean of each map (N, C, h, w) over the image; of tokens (N, T, C) over them."""
     return maps.mean((2, 3)) if maps.ndim == 4 else maps.mean(1) if maps.ndim == 3 else maps
 
@@ -166,12 +166,7 @@ class ContrastiveLearner:
             )
         self.progress = Progress(**saved["progress"])
         self.learning.load_state_dict({name: tensors[f"learning.{name}"] for name in self.learning.state_dict()})
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser."):
-                _, index, moment = key.split(".")
-                moments.setdefault(int(index), {})[moment] = value
-        self.optimiser.load_state_dict({"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        load_optimiser(self.optimiser, tensors, "optimiser")
 
     def fit(self, after_epoch: Callable[[list[Row]], None]) -> None:
         """Take the steps that are left; `after_epoch` is given the history so far."""
@@ -217,7 +212,7 @@ class ContrastiveLearner:
                 where=f"recipe {self.recipe.name}",
                 remedy="pre-train a recipe of one of them",
             )
-        return described(maps).shape[1]
+        return mean_features(maps).shape[1]
 
     def _view(self, indices: np.ndarray, number: int) -> tuple[Tensor, torch.Generator]:
         """One of the two views of images, ready for the body, and the source of what is drawn after."""
@@ -233,7 +228,8 @@ class ContrastiveLearner:
         seed_everything(settings.seed, state.epoch, state.step)
         done, total = self._done, settings.epochs * self.steps
         for group in self.optimiser.param_groups:
-            group["lr"] = group["scale"] * learning_rate(self.recipe.schedule, self.recipe.optimiser.lr, done, total)
+            rate = learning_rate(self.recipe.schedule, self.recipe.optimiser.lr, done, total, epoch=state.epoch)
+            group["lr"] = group["scale"] * rate
 
         def forward(numbered: tuple[int, Contrast]) -> Tensor:
             number, network = numbered
@@ -258,14 +254,15 @@ class ContrastiveLearner:
         first, second = several.map(backward, zip(points, leaves, strict=True))
         for parameter, one, other in zip(self.learnt, first, second, strict=True):
             parameter.grad = one + other
+        if self.recipe.optimiser.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.learnt, self.recipe.optimiser.clip_norm)
         self.optimiser.step()
         state.loss += loss.item()
         state.matched += matched.item()
 
     def _save(self) -> None:
         tensors = {f"learning.{name}": value for name, value in self.learning.state_dict().items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": v for name, v in moments.items() if isinstance(v, Tensor)}
+        tensors |= optimiser_tensors(self.optimiser, "optimiser")
         save_checkpoint(
             self.checkpoint, tensors, {"settings": asdict(self.settings), "progress": asdict(self.progress)}
         )

@@ -130,7 +130,8 @@ def pretrain(
         digests = pd.DataFrame({"digest": [material.store.digests[row] for row in rows]})
         SEEN.write(out, digests.assign(split="train"))
         history = learner.progress.history
-        options = {"recipe": chosen.name, "set": changes, "epochs": epochs, "batch_size": batch_size}
+        named = chosen.name if isinstance(recipe, Recipe) else recipe
+        options: dict[str, object] = {"recipe": named, "set": changes, "epochs": epochs, "batch_size": batch_size}
         options |= {"seed": seed, "split_seed": split_seed, "device": device, "precision": precision}
         read = {} if cohort.source is None else cohort.source.arguments()
         Pretraining(
@@ -138,8 +139,15 @@ def pretrain(
             recipe=chosen.name,
             data={"name": cohort.name, "layout": cohort.layout, "fingerprint": cohort.fingerprint},
             images=len(rows),
+            groups=sorted(set(cohort.table["group"].iloc[rows].dropna().str.casefold())),
             left_out=len(cohort) - len(rows),
-            settings={"epochs": epochs, "batch_size": settings.batch_size, "seed": seed, "device": str(where)},
+            settings={
+                "epochs": epochs,
+                "batch_size": settings.batch_size,
+                "seed": seed,
+                "device": str(where),
+                "precision": settings.precision,
+            },
             views=VIEWS.model_dump(mode="json", exclude_defaults=True),
             matched=history[-1]["matched"],
             weights_sha256=sha256(out / PRETRAINED),

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from tumortrace.evaluation.measures import rises
 from tumortrace.models.architecture import Network, freeze, train_unfrozen
+from tumortrace.models.checkpoint import load_optimiser, optimiser_tensors
 from tumortrace.models.device import autocast
 from tumortrace.models.layers import Dropout, drawing_from
 from tumortrace.models.streams import Streams
@@ -175,10 +176,7 @@ class Descent:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that `load` needs, by name."""
-        tensors = self.state
-        for index, values in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": v for name, v in values.items() if isinstance(v, Tensor)}
-        return tensors
+        return self.state | optimiser_tensors(self.optimiser, "optimiser")
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take up what `tensors` gave."""
@@ -186,12 +184,7 @@ class Descent:
         self._make_twins()  # frozen batch norm computes with the statistics that were loaded
         if self.average is not None:
             self.average.load_state_dict(_below(tensors, "average"))
-        groups = self.optimiser.state_dict()["param_groups"]
-        values: dict[int, dict[str, Tensor]] = {}
-        for name, value in _below(tensors, "optimiser").items():
-            index, _, key = name.partition(".")
-            values.setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict({"state": values, "param_groups": groups})
+        load_optimiser(self.optimiser, tensors, "optimiser")
 
 
 def twin(network: Learning) -> Learning:

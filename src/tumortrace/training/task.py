@@ -271,26 +271,32 @@ def seen_among(seen: Mapping[str, str], material: Material, splits: Splits) -> t
 
 
 def require_unseen(weights: str | Path, material: Material, splits: Splits) -> None:
-    """Refuse weights that have learnt, by `pretrain`, from images that are to measure the model.
+    """Refuse weights that have learnt, by `pretrain`, from images, slides or patients that are to measure the model.
 
     Args:
-        weights: As recipes name them; those without a `seen.csv` beside them pass.
+        weights: As recipes name them; those without the record of a pre-training beside them pass.
         material: The images.
         splits: Their splits.
 
     Raises:
-        RunError: They have.
+        RunError: They have, or what they have learnt from is not known, as its table is not there.
     """
-    folder = Path(weights) if Path(weights).is_dir() else Path(weights).parent
-    if not Pretraining.exists(folder):
+    file = Path(weights).expanduser()
+    folder = file if file.is_dir() else file.parent
+    if not file.exists() or (record := Pretraining.find(folder)) is None:
         return
-    learnt, measuring = seen_among(read_seen(SEEN.file(folder)), material, splits)
+    remedy = "pre-train on this data with the same --seed, which leaves them out, or on other images"
+    table = SEEN.read(folder)
+    learnt, measuring = seen_among(dict(zip(table["digest"], table["split"], strict=True)), material, splits)
     if learnt:
-        raise RunError(
-            f"the weights were learnt from {learnt:,} of the {measuring:,} images that are to measure the model",
-            where=weights,
-            remedy="pre-train on this data with the same --seed, which leaves them out, or on other images",
+        found = f"the weights were learnt from {learnt:,} of the {measuring:,} images that are to measure the model"
+        raise RunError(found, where=weights, remedy=remedy)
+    others = splits.table.loc[splits.table["split"] != "train", "group"].dropna().str.casefold()
+    if shared := sorted(set(others) & set(record.groups)):
+        found = (
+            f"the weights were learnt from images of {len(shared):,} slides or patients that are to measure the model"
         )
+        raise RunError(f"{found}, such as {shared[0]}", where=weights, remedy=remedy)
 
 
 def teacher_targets(
