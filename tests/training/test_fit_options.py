@@ -225,6 +225,32 @@ def test_balanced_sampling_shows_both_classes_equally_often(patches: Patches) ->
     assert not np.array_equal(order, epoch_order(patches.labels, True, (1, 3)))
 
 
+def test_few_images_are_gone_over_more_than_once_an_epoch(patches: Patches, tmp_path: Path) -> None:
+    """Three steps a pass and 2 epochs make 20 steps by 4 passes each, each image in each, every pass in its own order."""
+    small = ["preprocessing.size=32", "batch_size=16"]
+    fit = trainer(patches, tmp_path / "a", [*small, "epochs=2", "least_steps=20"])
+    batches: list[np.ndarray] = []
+    take = fit._step
+    fit._step = lambda batch: (batches.append(batch), take(batch))[1]  # type: ignore[method-assign]
+    fit.fit()
+    assert [len(batch) for batch in batches] == [16] * 24
+    passes = np.concatenate(batches).reshape(8, 48)
+    assert (np.sort(passes) == np.arange(48)).all()
+    assert len({order.tobytes() for order in passes}) == 8
+    assert "4 times" in fit.notes[0]
+    first = trainer(patches, tmp_path / "b", [*small, "epochs=2"])
+    first.fit()
+    assert first.notes == []
+    assert first.progress.history[1]["train_loss"] > 2 * fit.progress.history[1]["train_loss"]  # a mean, not a sum
+
+
+def test_epochs_that_are_asked_for_are_passes() -> None:
+    """A change of epochs alone ends the recipe's least number of steps; one of that number stands."""
+    assert load_recipe("tumortrace").least_steps > 0
+    assert load_recipe("tumortrace", ["epochs=3"]).least_steps == 0
+    assert load_recipe("tumortrace", ["epochs=3", "least_steps=7"]).least_steps == 7
+
+
 def test_gradients_are_clipped(patches: Patches, tmp_path: Path) -> None:
     """With a tiny largest norm and plain SGD a step is no longer than rate times norm."""
     options = ["preprocessing.size=32", "batch_size=48", "epochs=1", "optimiser={name: sgd, lr: 0.5, clip_norm: 0.001}"]

@@ -106,15 +106,22 @@ class GradientLearner:
         kinds = task.training.kinds
         self.shares = torch.from_numpy(np.bincount(kinds) / len(kinds)).float().to(self.device)
         self.share = float(task.training.labels.mean())  # of positives
-        self.steps = max(1, round(len(task.training.rows) / recipe.batch_size))
+        once = max(1, round(len(task.training.rows) / recipe.batch_size))
+        self.passes = max(1, -(-recipe.least_steps // (recipe.epochs * once)))
+        self.steps = once * self.passes
         self.progress, self.streams = Progress(), Streams()
         self.notes: list[str] = []
+        if self.passes > 1:
+            self.notes.append(
+                f"the {len(task.training.rows):,} training images are few: each of {recipe.epochs} epochs goes over them "
+                f"{self.passes} times (least_steps {recipe.least_steps:,}); --epochs N goes over them N times in all"
+            )
         self.outputs: list[Tensor] = []  # logits and labels of the epoch's steps so far
         self.taken: list[Taken] = []  # steps that are computed, or will be
         self.ahead = 1 if self.device.type == "cpu" else AHEAD
-        if recipe.sync_batch_norm and len(task.training.rows) // self.steps < ranks.count:
+        if recipe.sync_batch_norm and len(task.training.rows) // once < ranks.count:
             raise RecipeError(
-                f"batches of {len(task.training.rows) // self.steps} images among {ranks.count} processes",
+                f"batches of {len(task.training.rows) // once} images among {ranks.count} processes",
                 where="batch_size",
                 expected="an image for each, where sync_batch_norm is true",
                 remedy="raise batch_size, or take fewer processes",
@@ -203,8 +210,11 @@ class GradientLearner:
 
     def _train_epoch(self, advance: Callable[[], None]) -> None:
         recipe, state = self.recipe, self.progress
-        order = epoch_order(self.training.kinds, recipe.sampling == "balanced", (self.task.seed, state.epoch))
-        batches = np.array_split(order, self.steps)  # sizes differ by one at most: no image is dropped
+        batches: list[np.ndarray] = []
+        for number in range(self.passes):
+            seed = (self.task.seed, state.epoch, *([number] if number else []))
+            order = epoch_order(self.training.kinds, recipe.sampling == "balanced", seed)
+            batches += np.array_split(order, self.steps // self.passes)  # sizes differ by one at most: none is dropped
         self.descent.train()
         started = saved = time.monotonic()
         while state.step < self.steps:
@@ -303,7 +313,7 @@ class GradientLearner:
             "epoch": state.epoch + 1,
             "stage": state.stage + 1,
             "learning_rate": self.descent.rate,
-            "train_loss": state.loss_sum / len(self.training.rows),
+            "train_loss": state.loss_sum / (self.passes * len(self.training.rows)),
             **{f"validation_{name}": value for name, value in metrics.items()},
             **{f"train_{name}": training[name] for name in MEASURES},
         }

@@ -53,6 +53,8 @@ class Recipe(Part):
         learner: Instead of gradient descent, on descriptors of model `texture`.
         symmetries: Whether the bundle averages the eight rotations and mirrorings.
         epochs: At most so many.
+        least_steps: For so many steps in all, an epoch goes over few images more than once. A change of `epochs`
+            alone makes it 0, so that each epoch that was asked for is one pass.
         batch_size: Images of a step, give or take one.
         tiles: Of a slide's tiles, how many at most are drawn for a step; models of slides alone.
         sync_batch_norm: Whether batch norm takes its statistics from all images of a step together, whichever process
@@ -88,6 +90,7 @@ class Recipe(Part):
     learner: Classifier | None = None
     symmetries: bool = False
     epochs: int = Field(ge=1)
+    least_steps: int = Field(default=0, ge=0)
     batch_size: int = Field(default=64, ge=2)
     tiles: int | None = Field(default=None, ge=1)
     sync_batch_norm: bool = False
@@ -163,6 +166,9 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError("not a recipe", where=where, expected="a YAML mapping with name, description, model, epochs")
     for change in changes:
         _apply(document, change)
+    changed = {change.partition("=")[0].strip() for change in changes}
+    if "epochs" in changed and "least_steps" not in changed:
+        document["least_steps"] = 0
     return _validated(document, where)
 
 
