@@ -17,17 +17,15 @@ from typing import Any
 
 import pandas as pd
 from results import (
-    FRACTIONS,
     RESOLUTION,
     TESTED,
     TRAINED,
     command,
     data,
-    labels_section,
+    labels_table,
     percents,
     read,
     rows_to_markdown,
-    sample_with_test,
     shown,
     shown_spread,
     stressed,
@@ -122,15 +120,18 @@ ARMS = {
     ),
     "invariant": Arm("tumortrace", (*INVARIANT, "epochs=40", "stopping.patience=40"), "equivariant network, 40 epochs"),
 }
-FEW, DRAWS, PASSES = 600, 3, 40  # labelled patches, how often they are drawn, and epochs
+FEW, DRAWS = 600, 3  # labelled patches, and how often they are drawn
+SHARES = (0.01, 0.03, 0.1, 0.3, 1.0)
 STARTS = ("random weights", "pre-trained")
 TOLD = ("tumortrace", "without turns", "batch norm alone")
 
 
 def labels(folder: Path) -> Path:
-    """The default recipe from few labelled patches to many."""
-    table = sample_with_test(folder)
-    return learning_curve(table, fractions=FRACTIONS, repeats=3, out=folder / "labels", resolution=RESOLUTION)
+    """The fast recipe from 200 labelled patches to all."""
+    out = folder / "labels"
+    return learning_curve(
+        whole(folder), fractions=SHARES, repeats=DRAWS, recipe="tumortrace-fast", out=out, resolution=RESOLUTION
+    )
 
 
 def few(folder: Path, draw: int) -> Path:
@@ -155,7 +156,7 @@ def from_few(draw: int, pretrained: bool) -> Callable[[Path], Path]:
         index = read(folder / "index.json")
         weights = folder / index["pretrained"] if pretrained else None
         out, table = folder / "few", few(folder, draw)
-        return train(table, recipe="tumortrace-fast", epochs=PASSES, weights=weights, out=out, resolution=RESOLUTION)
+        return train(table, recipe="tumortrace-fast", weights=weights, out=out, resolution=RESOLUTION)
 
     return part
 
@@ -199,6 +200,8 @@ def collect(folder: Path, file: Path) -> dict[str, Any]:
             section, arm, figures = "few labels", name, read(folder / made / "pretraining.json")
         elif name == "patients":
             section, figures = name, read(folder / made / "crossval.json")
+        elif name == "labels":
+            section, figures = name, read(folder / made / "learning_curve.json")
         else:
             continue
         kept.setdefault(section, {})[arm] = figures
@@ -288,7 +291,7 @@ def few_section(arms: dict[str, Any]) -> list[str]:
     record = arms["pretrained"]
     lines = [f"## From {FEW} labelled patches", ""]
     lines += [
-        f"`tumortrace-fast`, {PASSES} epochs, on {FEW} labelled patches, drawn {DRAWS} times; its body from random",
+        f"`tumortrace-fast` on {FEW} labelled patches, drawn {DRAWS} times; its body from random",
         f"weights, or from `tumortrace pretrain` on {record['images']:,} training patches without labels:",
         f"{record['settings']['epochs']} epochs in {record['seconds'] / 60:.0f} minutes, after which",
         f"{100 * record['matched']:.0f} % of the views find the other view of their patch in a batch of",
@@ -306,12 +309,18 @@ def few_section(arms: dict[str, Any]) -> list[str]:
     return [*lines, f"Pre-training changes the AUROC by {told}: {signed(sum(gains) / len(gains))} on average.", ""]
 
 
+def labels_section(records: dict[str, Any]) -> list[str]:
+    """From few labels to many."""
+    return labels_table(records["labels"])
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "arms": arms_section,
     "stressed": robustness_section,
     "unlike": unlike_section,
     "few labels": few_section,
     "patients": patients_section,
+    "labels": labels_section,
 }
 
 
@@ -322,9 +331,6 @@ def write(folder: Path, target: Path) -> None:
     for name, section in SECTIONS.items():
         if name in figures:
             lines += section(figures[name])
-    index = read(folder / "index.json") if (folder / "index.json").is_file() else {}
-    if "labels" in index:
-        lines += labels_section(folder, index, target.parent / target.stem)
     write_text(target, "\n".join(lines).rstrip() + "\n")
 
 

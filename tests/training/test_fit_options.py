@@ -226,7 +226,7 @@ def test_balanced_sampling_shows_both_classes_equally_often(patches: Patches) ->
 
 
 def test_few_images_are_gone_over_more_than_once_an_epoch(patches: Patches, tmp_path: Path) -> None:
-    """Three steps a pass and 2 epochs make 20 steps by 4 passes each, each image in each, every pass in its own order."""
+    """20 steps in 2 epochs take 4 passes of 3 steps each: each image in each pass, every pass in its own order."""
     small = ["preprocessing.size=32", "batch_size=16"]
     fit = trainer(patches, tmp_path / "a", [*small, "epochs=2", "least_steps=20"])
     batches: list[np.ndarray] = []

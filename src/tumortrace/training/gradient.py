@@ -113,8 +113,8 @@ class GradientLearner:
         self.notes: list[str] = []
         if self.passes > 1:
             self.notes.append(
-                f"the {len(task.training.rows):,} training images are few: each of {recipe.epochs} epochs goes over them "
-                f"{self.passes} times (least_steps {recipe.least_steps:,}); --epochs N goes over them N times in all"
+                f"few training images: each of {recipe.epochs} epochs goes over them {self.passes} times "
+                f"(least_steps {recipe.least_steps:,}); --epochs N goes over them N times in all"
             )
         self.outputs: list[Tensor] = []  # logits and labels of the epoch's steps so far
         self.taken: list[Taken] = []  # steps that are computed, or will be
