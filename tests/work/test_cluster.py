@@ -1,17 +1,25 @@
-"""A cluster that cannot be had is refused in one line, with or without Ray."""
+"""A Ray cluster carries out pieces as this process does; one that cannot be had is refused in one line."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import sys
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.work.doing import OddError, at, twice
 from tumortrace.errors import MissingDependencyError, RunError
 from tumortrace.work.cluster import actors
-from tumortrace.work.pieces import nothing
+from tumortrace.work.hands import Hands
+from tumortrace.work.pieces import carry_out, nothing
+from tumortrace.work.worker import LostError
+
+WITH_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 
 def refused(address: str) -> str:
@@ -47,9 +55,47 @@ def test_a_cluster_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert refused("local").startswith("--cluster local: no Ray cluster (The current node timed out during startup.)")
 
 
+@WITH_RAY
 def test_a_machine_of_no_cluster_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray does not report its use to anybody, and whoever answers SIGTERM goes on doing so."""
-    pytest.importorskip("ray", reason="Ray is not installed")
+    """Ray does not report its use to anybody."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     assert "no Ray cluster" in refused("auto")
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@WITH_RAY
+def test_a_cluster_gives_what_one_process_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the order of the pieces; refusals, a lost worker and what a worker says are told as by other workers."""
+    told: list[object] = []
+    pieces = [2, 3, 4, 5]
+    places = [tmp_path / str(piece) for piece in pieces]
+    carry_out(
+        twice,
+        pieces,
+        lambda number, outcome: told.append((number, outcome)),
+        begin=partial(at, tmp_path),
+        places=places,
+        title="",
+        hands=Hands(cluster="local"),
+    )
+    numbers, (two, odd, four, five) = zip(*told, strict=True)  # type: ignore[misc]
+    assert numbers == (0, 1, 2, 3)
+    assert (two[0], four[0], five[0]) == (4, 8, 10)
+    assert isinstance(odd, OddError)
+    assert os.getpid() not in {two[1], four[1], five[1]}
+    err = capsys.readouterr().err
+    assert "a line\n" in err
+    assert "4: its worker was lost (" in err
+
+
+@WITH_RAY
+def test_no_cluster_is_left_or_begun_afterwards(tmp_path: Path) -> None:
+    """Neither by a worker that was still starting when the last piece was done, nor by one that is asked too late."""
+    import ray
+
+    with actors(twice, partial(at, tmp_path), "local", 1) as (worker,):
+        worker.start()
+    assert not ray.is_initialized()
+    with pytest.raises(LostError):
+        next(worker.answer(2))
+    assert not ray.is_initialized()

@@ -50,12 +50,14 @@ class Actor:
             if self._actor is None:
                 self._actor = self._kind.remote(*self._task)
             actor = self._actor
-        self._asked(actor.ready.remote())
+        with self._asking() as ray:
+            ray.get(actor.ready.remote())
 
     def answer(self, piece: Any) -> Iterator[Message]:
         """See `Worker`."""
-        for reference in self._actor.answer.options(num_returns="streaming").remote(piece):
-            yield self._asked(reference)
+        with self._asking() as ray:
+            for reference in self._actor.answer.options(num_returns="streaming").remote(piece):
+                yield ray.get(reference)
 
     def close(self) -> None:
         """See `Worker`."""
@@ -67,12 +69,13 @@ class Actor:
             with suppress(Exception):  # of a cluster that is gone
                 ray.kill(actor)
 
-    def _asked(self, reference: Any) -> Any:
+    @contextmanager
+    def _asking(self) -> Iterator[Any]:
         import ray
 
         try:
-            return ray.get(reference)
-        except ray.exceptions.RayError as error:
+            yield ray
+        except Exception as error:  # of any class, where the cluster is gone
             with suppress(Exception):
                 ray.kill(self._actor)
             self._actor = None
@@ -123,6 +126,9 @@ def _connected(address: str) -> Any:
                 f"nothing answers there ({error})", where=f"--cluster {address}", expected="the head of a Ray cluster"
             ) from error
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before it is imported: nothing is reported to anybody
+    # Nor does a late question to an actor start a cluster of its own, which would end with the thread that asked,
+    # and a minute later this process with it, by Ray's own `_exit`.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         import ray
     except ImportError as error:

@@ -18,6 +18,7 @@ from tumortrace.work.processes import processes
 from tumortrace.work.worker import REFUSALS, Done, LostError, Tell, Worker
 
 ATTEMPTS = 3  # at a piece that ends its workers
+_PATIENCE = 5.0  # seconds in which who waits for a worker that was ended learns of it; of a cluster that is gone, never
 
 Shared = TypeVar("Shared")
 Piece = TypeVar("Piece")
@@ -113,7 +114,7 @@ def _here(
 def _workers(
     do: Callable[..., Any], begin: Callable[[], Any], hands: Hands, pieces: int, accelerated: bool
 ) -> Iterator[Sequence[Worker]]:
-    """Those among whom the pieces are divided, ended when the context is left; none where all is done here."""
+    """Those among whom the pieces are divided; none where all is done here."""
     workers: Sequence[Worker] = []
     with ExitStack() as stack:
         if hands.cluster is not None:
@@ -122,11 +123,7 @@ def _workers(
             workers = stack.enter_context(actors(do, begin, hands.cluster, pieces, accelerated))
         elif hands.workers > 1:
             workers = processes(begin, do, min(hands.workers, pieces), accelerated)
-        try:
-            yield workers
-        finally:
-            for closing in [_thread(worker.close) for worker in workers]:  # side by side, as each may take its time
-                closing.join()
+        yield workers
 
 
 class _Division:
@@ -141,8 +138,7 @@ class _Division:
         self._changed = threading.Condition()
 
     def carry_out(self, receive: Callable[[int, Any], object]) -> None:
-        for seat, worker in enumerate(self._workers, 1):
-            _thread(self._follow, seat, worker)
+        following = [_thread(self._follow, seat, worker) for seat, worker in enumerate(self._workers, 1)]
         try:
             for number in range(len(self._pieces)):
                 with self._changed:
@@ -154,8 +150,15 @@ class _Division:
                 receive(number, outcome)
                 self._outcomes[number] = None  # it may be large
         except BaseException as error:
-            self._fatal = error  # workers that are ended now are not lost
+            with self._changed:
+                self._fatal = error  # workers that are ended now are not lost
+                self._changed.notify_all()
             raise
+        finally:
+            for ending in [_thread(worker.close) for worker in self._workers]:  # side by side, as each takes its time
+                ending.join()
+            for thread in following:  # nobody asks a worker any more where the cluster is left next
+                thread.join(_PATIENCE)
 
     def _follow(self, seat: int, worker: Worker) -> None:
         number: int | None = None
