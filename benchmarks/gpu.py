@@ -28,7 +28,7 @@ from torch.autograd import DeviceType
 
 from tumortrace.models.device import resolve_device
 from tumortrace.models.streams import streams
-from tumortrace.training import gradient
+from tumortrace.training import compiled, gradient
 from tumortrace.training.gradient import GradientLearner
 from tumortrace.training.recipe import load_recipe
 from tumortrace.training.task import Patches, Task
@@ -60,7 +60,8 @@ def learner_of(
     training: Patches, changes: Sequence[str], way: str, folder: Path, device: str, backend: str
 ) -> GradientLearner:
     """The learner that `train` has, on these images."""
-    recipe = load_recipe("tumortrace", changes)
+    recipe = load_recipe("tumortrace", [*changes, f"compile={way == 'compiled'}"])
+    compiled.BACKEND = backend
     validation = Patches(training.images, training.rows[:8], training.labels[:8])
     room = gradient.room_for_images
     if way == "disk":
@@ -74,8 +75,6 @@ def learner_of(
         gradient.room_for_images = room
     if way != "disk" and learner.training.kept is None:
         raise SystemExit(f"{training.bytes / 1e9:.1f} GB of images do not fit into half of the device's free memory")
-    if way == "compiled":
-        learner.network.compile(backend=backend)
     return learner
 
 

@@ -59,6 +59,7 @@ class Recipe(Part):
         tiles: Of a slide's tiles, how many at most are drawn for a step; models of slides alone.
         sync_batch_norm: Whether batch norm takes its statistics from all images of a step together, whichever process
             has them; otherwise from those of each process, on CPUs from those of each part.
+        compile: Whether torch compiles the steps: `cuda`, on an NVIDIA GPU alone. The first steps take longer then.
         sampling: "balanced" draws both classes equally often, the rarer with repeats.
         loss: What is minimised.
         optimiser: How.
@@ -94,6 +95,7 @@ class Recipe(Part):
     batch_size: int = Field(default=64, ge=2)
     tiles: int | None = Field(default=None, ge=1)
     sync_batch_norm: bool = False
+    compile: bool | Literal["cuda"] = False
     sampling: Literal["natural", "balanced"] = "natural"
     loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
@@ -111,6 +113,8 @@ class Recipe(Part):
             raise ValueError("a probe and a learner: give one of them")
         if (self.learner is not None) != (self.model.name == "texture"):
             raise ValueError("model texture is fitted by a learner, and a learner fits model texture")
+        if self.compile and self.sync_batch_norm:
+            raise ValueError("compile and sync_batch_norm: what processes tell each other is not compiled; take one")
         if self.augmentation.fill == "surroundings" and (self.preprocessing.prepares or self.preprocessing.size):
             raise ValueError(
                 "augmentation.fill surroundings looks at pixels around preprocessing.crop, which stain, equalisation, "

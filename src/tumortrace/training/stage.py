@@ -21,6 +21,7 @@ from tumortrace.models.checkpoint import load_optimiser, optimiser_tensors
 from tumortrace.models.device import autocast
 from tumortrace.models.layers import Dropout, drawing_from
 from tumortrace.models.streams import Streams
+from tumortrace.training.compiled import compiled, compiling
 from tumortrace.training.optimiser import Muon, build_average, build_optimiser
 from tumortrace.training.options import Loss, Schedule
 from tumortrace.training.recipe import Recipe
@@ -85,7 +86,9 @@ class Descent:
         self.optimiser = build_optimiser(network, recipe.optimiser)
         learning: nn.Module = network.top if head_alone else network
         self.learnt = [p for p in learning.parameters() if p.requires_grad]
-        whole = head_alone or "body" in stage.freeze or device.type != "cpu" or _draws(network)
+        compiles = not head_alone and (recipe.compile is True or recipe.compile == device.type)
+        self.compute, self.compiling = (compiled(_logits), compiling) if compiles else (_logits, nullcontext)
+        whole = head_alone or "body" in stage.freeze or device.type != "cpu" or compiles or _draws(network)
         self.parts, self.head_alone = max(1 if whole or recipe.sync_batch_norm else PARTS, ranks), head_alone
         self.sync_batch_norm = recipe.sync_batch_norm and ranks > 1  # one process has the whole batch in one part
         self._make_twins()
@@ -130,16 +133,18 @@ class Descent:
         """
         network = self.networks[part]
         norms = WholeBatchNorm() if self.sync_batch_norm else nullcontext()
-        with autocast(self.device, self.precision), drawing_from(generator, network), norms:
+        # a source of its own would be compiled in, anew each step; a compiled step has one part, and torch's serves
+        draws = nullcontext() if self.compute is not _logits else drawing_from(generator, network)
+        with autocast(self.device, self.precision), draws, norms, self.compiling():
+            outputs = network.top(inputs) if self.head_alone else self.compute(network, inputs)
             if self.head_alone or len(network.members()) == 1:
-                logits: Tensor = (network.top(inputs) if self.head_alone else network(inputs)).float()
-                return [logits], logits
-            several = network.features(inputs)
-            return [member.float() for member in several.unbind(1)], network.top(several.detach()).float()
+                return [outputs.float()], outputs.float()
+            return [member.float() for member in outputs.unbind(1)], network.top(outputs.detach()).float()
 
     def gradients(self, loss: Tensor) -> list[Tensor | None]:
         """Of what learns, in its order; nothing is added up in the parameters themselves."""
-        return list(torch.autograd.grad(loss, self.learnt, allow_unused=True))
+        with self.compiling():
+            return list(torch.autograd.grad(loss, self.learnt, allow_unused=True))
 
     def sum(self, gradients: Sequence[Sequence[Tensor | None]]) -> list[Tensor | None]:
         """Of the gradients of parts of a batch."""
@@ -193,6 +198,12 @@ def twin(network: Learning) -> Learning:
     No one reads those that it gathers while it learns; where batch norm is frozen it computes with what was copied.
     """
     return deepcopy(network, {id(parameter): parameter for parameter in network.parameters()})
+
+
+def _logits(network: Network, inputs: Tensor) -> Tensor:
+    """Of the network; of an ensemble, those of each member, shape (N, M, ...)."""
+    outputs: Tensor = network(inputs) if len(network.members()) == 1 else network.features(inputs)
+    return outputs
 
 
 def _draws(network: nn.Module) -> bool:
