@@ -160,6 +160,19 @@ def killing(victims: Callable[[], list[int]]) -> Iterator[None]:
         thread.join()
 
 
+@contextmanager
+def typed(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a process of its own, which is killed at the end of the context."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
+    program = [sys.executable, "-c", "from tumortrace.cli.main import main; main()", *command]
+    process = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 @situation(
     "slides",
     there="a folder of slides, two workers of which one is killed in the middle of a slide",
@@ -192,22 +205,28 @@ def test_a_killed_worker_changes_no_byte(
     assert not workers()
 
 
-def test_the_command_that_divides_a_scan_loads_no_torch(commands: dict[str, list[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("verb", "module"), [("scan", "batch"), ("tile", "tile")])
+def test_the_command_that_divides_slides_loads_no_torch(
+    verb: str, module: str, commands: dict[str, list[str]], tmp_path: Path
+) -> None:
     """Its workers do, and would wait for it."""
-    program = "import sys; from tumortrace.cli.main import run; from tumortrace.slides import batch; "
-    program += "batch.carry_out = lambda *_, **__: None; sys.exit(run() or 2 * ('torch' in sys.modules))"
-    words = [*commands["scan"], str(tmp_path / "out"), "--workers", "2"]
+    program = "import sys; from importlib import import_module; from tumortrace.cli.main import run; "
+    program += f"import_module('tumortrace.slides.{module}').carry_out = "
+    program += "lambda *_, **__: sys.exit(3 + ('torch' in sys.modules)); run()"
+    words = [*commands[verb], str(tmp_path / "out"), "--workers", "2"]
     ended = subprocess.run([sys.executable, "-c", program, *words], env=os.environ, check=False)
-    assert ended.returncode == 0
+    assert ended.returncode == 3
 
 
 @pytest.mark.parametrize("hands", WORKERS)
 def test_tiles_are_the_same_bytes(
     hands: list[str], commands: dict[str, list[str]], whole: Whole, tmp_path: Path
 ) -> None:
-    """Cut by two; the pieces of `tile` are too short here to kill a worker in the middle of one."""
-    assert run([*commands["tile"], str(tmp_path / "out"), *hands]) == 1
-    assert written(tmp_path / "out") == whole("tile")
+    """Cut by two, one of whom is killed; the pieces are too short here for it to be in the middle of one each time."""
+    out = tmp_path / "out"
+    with killing(partial(begun, out)):
+        assert run([*commands["tile"], str(out), *hands]) == 1
+    assert {name: content for name, content in written(out).items() if not name.endswith(".tmp")} == whole("tile")
 
 
 @situation(
@@ -217,19 +236,16 @@ def test_tiles_are_the_same_bytes(
     right="its workers end with it; the second call goes on and ends with the same bytes",
 )
 @pytest.mark.parametrize("hands", WORKERS)
+@pytest.mark.parametrize("verb", ["scan", "embed-slides", "tile"])
 def test_a_killed_command_changes_no_byte(
-    hands: list[str], commands: dict[str, list[str]], whole: Whole, tmp_path: Path
+    verb: str, hands: list[str], commands: dict[str, list[str]], whole: Whole, tmp_path: Path
 ) -> None:
-    command = [*commands["scan"], str(tmp_path / "out"), *hands]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
-    program = [sys.executable, "-c", "from tumortrace.cli.main import main; main()", *command]
-    process = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    until(lambda: begun(tmp_path / "out"))
-    process.kill()
-    process.wait()
-    assert len(written(tmp_path / "out")) < len(whole("scan"))
+    command = [*commands[verb], str(tmp_path / "out"), *hands]
+    with typed(command):
+        until(lambda: begun(tmp_path / "out"))
+    assert len(written(tmp_path / "out")) < len(whole(verb))
     assert run(command) == 1
-    assert whole("scan").items() <= written(tmp_path / "out").items()
+    assert whole(verb).items() <= written(tmp_path / "out").items()
 
 
 @situation(
@@ -301,6 +317,22 @@ def test_predictions_of_a_killed_worker_are_made_by_another(
             break
     assert "its worker was lost" in told
     assert not workers()
+
+
+@pytest.mark.parametrize("hands", WORKERS)
+def test_a_killed_command_predicts_the_same(
+    hands: list[str], predicting: list[str], predictions: bytes, tmp_path: Path
+) -> None:
+    """Killed as soon as a worker has answered, as far as it has not ended by then."""
+    for attempt in range(3):
+        command = [*predicting, str(out := tmp_path / f"{attempt}.csv"), *hands]
+        with typed(command) as process:
+            until(lambda: process.poll() is not None or [*cache_folder().glob("stores/*/*/answers/*/*.npz")])
+        if cut := not out.exists():
+            break
+    assert cut
+    assert run(command) == 0
+    assert out.read_bytes() == predictions
 
 
 def test_predictions_of_a_killed_command_are_not_made_again(

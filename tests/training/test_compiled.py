@@ -32,7 +32,7 @@ def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(few_replicates: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced and differentiated by torch's compiler, but not written as C++, which takes a minute and a C++ compiler."""
+    """Traced and differentiated by torch's compiler, but not written as C++, which takes a minute and wants one."""
     monkeypatch.setattr(experiment, "renew_report", lambda folder: None)
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
     torch.compiler.reset()
@@ -44,7 +44,7 @@ def graphs() -> int:
 
 
 def test_compiled_steps_have_the_losses_of_others(tissue: Path, tmp_path: Path) -> None:
-    """In batches whose sizes differ by one image; names in the weights are the same, and a run goes on from its checkpoint."""
+    """In batches whose sizes differ by one image; names in weights and checkpoints are the same."""
     options = {"seed": 1, "precision": "32", "device": "cpu"}
     plain = train(tissue, changes=[*STEPS, "sync_batch_norm=true"], out=tmp_path / "plain", **options)  # in one part
     before = graphs()

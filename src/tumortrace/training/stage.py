@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
@@ -87,7 +87,8 @@ class Descent:
         learning: nn.Module = network.top if head_alone else network
         self.learnt = [p for p in learning.parameters() if p.requires_grad]
         compiles = not head_alone and (recipe.compile is True or recipe.compile == device.type)
-        self.compute, self.compiling = (compiled(_logits), compiling) if compiles else (_logits, nullcontext)
+        self.compute = compiled(_logits) if compiles else _logits
+        self.compiling: Callable[[], AbstractContextManager[None]] = compiling if compiles else nullcontext
         whole = head_alone or "body" in stage.freeze or device.type != "cpu" or compiles or _draws(network)
         self.parts, self.head_alone = max(1 if whole or recipe.sync_batch_norm else PARTS, ranks), head_alone
         self.sync_batch_norm = recipe.sync_batch_norm and ranks > 1  # one process has the whole batch in one part
