@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -137,7 +138,7 @@ def _connected(address: str) -> Any:
         ) from error
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as error:  # a node that does not start in time is one of no other class
         raise RunError(
             f"no Ray cluster ({' '.join(str(error).split())[:200]})",
