@@ -10,6 +10,8 @@
 set -euo pipefail
 [ "$#" -gt 0 ] || { echo "usage: sbatch --nodes=N deploy/slurm.sh VERB ARGUMENTS" >&2; exit 2; }
 export RAY_USAGE_STATS_ENABLED=0
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n') # no other user of the machines has a say in this cluster
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${hosts[0]}

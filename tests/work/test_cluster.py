@@ -55,6 +55,31 @@ def test_a_cluster_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert refused("local").startswith("--cluster local: no Ray cluster (The current node timed out during startup.)")
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_cluster_is_told_the_token_that_is_there(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray tells it by itself for `auto` alone, and clusters that `ray start` makes ask for it, where there is one."""
+    modes: list[str | None] = []
+
+    def init(**_: object) -> None:
+        modes.append(os.environ.get("RAY_AUTH_MODE"))
+        raise ConnectionError("no")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    if there:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        told = refused(f"127.0.0.1:{server.getsockname()[1]}")
+    assert modes == ["token" if there else None]
+    assert "put that here into ~/.ray/auth_token" in told
+
+
 @WITH_RAY
 def test_a_machine_of_no_cluster_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray does not report its use to anybody."""

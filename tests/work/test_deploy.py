@@ -75,7 +75,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     stands = {
         "scontrol": "printf 'm1\\nm2\\n'",
         "srun": 'case "$*" in *hostname*) echo 10.0.0.1 fe80::1 ;; esac',
-        "ray": "printf ' 1 node_1\\n 1 node_2\\n'",
+        "ray": "echo $RAY_AUTH_MODE of ${#RAY_AUTH_TOKEN} letters >> calls; printf ' 1 node_1\\n 1 node_2\\n'",
         "tumortrace": 'trap "touch ordered; exit 1" TERM\ntouch begun\nfor _ in `seq $WAIT`; do sleep .1; done; exit 3',
     }
     (tmp_path / "bin").mkdir()
@@ -96,6 +96,7 @@ def test_the_batch_script_makes_a_cluster_for_one_command(slurm: dict[str, str],
     others = "--nodes=1 --ntasks=1 --overlap --nodelist=m2"
     assert f"srun {others} {start} --address=10.0.0.1:6379" in calls
     assert "tumortrace scan a run slides --cluster 10.0.0.1:6379" in calls
+    assert "token of 64 letters" in calls, "nobody else has a say in the cluster"
 
 
 def test_before_the_time_is_up_the_command_is_asked_to_end(slurm: dict[str, str], tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from tumortrace.errors import MissingDependencyError, RunError
 from tumortrace.records.progress import say
 from tumortrace.work.worker import ONE_THREAD, Attendant, Ended, LostError, Message
+
+_TOKEN = Path("~/.ray/auth_token")  # where Ray keeps it
 
 
 class Attending:
@@ -130,6 +133,8 @@ def _connected(address: str) -> Any:
     # Nor does a late question to an actor start a cluster of its own, which would end with the thread that asked,
     # and a minute later this process with it, by Ray's own `_exit`.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+    if ":" in address and ({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or _TOKEN.expanduser().exists()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # `ray start` asks for one there; by itself Ray tells none
     try:
         import ray
     except ImportError as error:
@@ -143,7 +148,8 @@ def _connected(address: str) -> Any:
         raise RunError(
             f"no Ray cluster ({' '.join(str(error).split())[:200]})",
             where=f"--cluster {address}",
-            remedy="start one with `ray start --head`, or use --cluster local",
+            remedy="start one with `ray start --head`, or use --cluster local; where it asks for a token, put that "
+            f"here into {_TOKEN}",
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
