@@ -37,7 +37,10 @@ WORKERS = [
     pytest.param(
         ["--cluster", "local"],
         id="ray",
-        marks=pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+        marks=[  # tests/work/test_cluster.py shows shortly that a cluster does what processes do
+            pytest.mark.slow,
+            pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+        ],
     ),
 ]
 BODY = ["resnet18", "--weights", "random", "--set", "preprocessing.size=32", "--patch-resolution", "1.0"]
