@@ -108,6 +108,43 @@ def test_attention_lies_on_the_tiles_that_decide(bags: Path, trained: Path) -> N
         assert float(evidence.sum()) + constant == pytest.approx(float(network(padded)), abs=1e-4)
 
 
+@pytest.mark.parametrize("way", ["attention", "dual", "mean", "max"])
+def test_pooling_is_what_it_says(way: str) -> None:
+    """A bag's vector and each tile's evidence, in numpy without what fills the bag up; "dual" is half of each."""
+    torch.manual_seed(3)
+    network = SlidePooling((1, 5), way, hidden=6, attention=4).eval()
+    network.standardise(torch.arange(5.0), torch.tensor([1.0, 2.0, 0.0, 4.0, 5.0]))
+    tiles = np.random.default_rng(3).normal(size=(7, 5)).astype(np.float32)
+    bag = torch.zeros(1, 9, 6)
+    bag[0, :7, :5], bag[0, :7, 5] = torch.from_numpy(tiles), 1
+    state = {name: value.numpy().astype(float) for name, value in network.state_dict().items()}
+    part = {name.removeprefix("top.0."): value for name, value in state.items()}
+    linear = lambda name, x: x @ part[f"{name}.weight"].T + part[f"{name}.bias"]  # noqa: E731
+    h = np.maximum(linear("embed.0", (tiles - np.arange(5)) / [1, 2, 1, 4, 5]), 0)
+    weights = np.full((7, 1), 1 / 7)
+    if way in ("attention", "dual"):
+        scores = linear(
+            "attention.weigh", np.tanh(linear("attention.what", h)) / (1 + np.exp(-linear("attention.gate", h)))
+        )
+        weights = np.exp(scores) / np.exp(scores).sum()
+    expected = {"max": h.max(0), "dual": ((weights * h).sum(0) + h.max(0)) / 2}.get(way, (weights * h).sum(0))
+    np.testing.assert_allclose(network.pooling(bag)[0].detach(), expected, atol=1e-6)
+    if way == "max":
+        with pytest.raises(ModelError, match="maximum"):
+            network.attention_of(bag)
+        return
+    last = [layer for layer in network.top.modules() if isinstance(layer, torch.nn.Linear)][-1]  # type: ignore[union-attr]
+    w = last.weight[0].detach().numpy().astype(float)
+    evidence = weights[:, 0] * (h @ w)
+    if way == "dual":
+        first = np.array([[tile == h[:, number].argmax() for number in range(6)] for tile in range(7)])
+        evidence = (evidence + (first * h) @ w) / 2
+    told_weights, told = network.attention_of(bag)
+    np.testing.assert_allclose(told_weights[0, :7], weights[:, 0], atol=1e-6)
+    np.testing.assert_allclose(told[0], [*evidence, 0, 0], atol=1e-6)
+    assert float(told.sum() + last.bias.detach()) == pytest.approx(float(network(bag).detach()), abs=1e-5)
+
+
 def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
     """With the patients' labels dealt anew, .5 lies within the interval of the AUROC over the patients not seen."""
     data = write_bags(tmp_path / "shuffled", share=0.1, tiles=20, width=4, patients=40, shuffled=True)

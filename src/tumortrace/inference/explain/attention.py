@@ -72,7 +72,7 @@ def explain_slides(
     """
     model = load_model(run, device=device, slides=True)
     network = model.network
-    if not isinstance(network, SlidePooling) or network.pooling.way != "attention":
+    if not isinstance(network, SlidePooling) or network.pooling.attention is None:
         raise ModelError(
             "a model that weighs all tiles alike, or numbers and no tiles",
             where=run,

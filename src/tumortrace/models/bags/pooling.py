@@ -1,8 +1,11 @@
 """A slide's probability from features of its tiles: embedded, pooled by gated attention, mean or maximum, and weighed.
 
-Ilse, Tomczak, Welling (2018), "Attention-based deep multiple instance learning". A bag is what is known of the tiles of
-one slide; several go through together as one tensor (N, K, D + 1), whose last column is 1 for a tile and 0 for what
-fills up a smaller bag.
+Ilse, Tomczak, Welling (2018), "Attention-based deep multiple instance learning". "dual" takes attention and maximum
+together, half of each, as Li, Li, Eliceiri (2021), "Dual-stream multiple instance learning network", does with two
+scores: attention begins flat, and of a few bags it learns their mean before it finds one tile among hundreds.
+
+A bag is what is known of the tiles of one slide; several go through together as one tensor (N, K, D + 1), whose last
+column is 1 for a tile and 0 for what fills up a smaller bag.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from tumortrace.errors import ModelError
 from tumortrace.models.architecture import BAG_ARCHITECTURES, Network
 from tumortrace.models.layers import Dropout, build_head
 
-Way = Literal["attention", "mean", "max"]
+Way = Literal["attention", "dual", "mean", "max"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
 
@@ -52,7 +55,8 @@ class Pooling(nn.Module):
 
     Args:
         units: Features D of a tile.
-        way: How tiles become one: "attention", "mean" or "max", the largest value of each number.
+        way: How tiles become one: "attention", "mean", "max", the largest value of each number, or "dual", the mean of
+            what attention and "max" give.
         hidden: Numbers in an embedded tile.
         inner: Of `GatedAttention`.
         dropout: Share of the embedded numbers dropped in training.
@@ -67,13 +71,17 @@ class Pooling(nn.Module):
         self.register_buffer("mean", torch.zeros(units))
         self.register_buffer("scale", torch.ones(units))
         self.embed = nn.Sequential(nn.Linear(units, hidden), nn.ReLU(), Dropout(dropout))
-        self.attention = GatedAttention(hidden, inner) if way == "attention" else None
+        self.attention = GatedAttention(hidden, inner) if way in ("attention", "dual") else None
 
     def forward(self, bags: Tensor) -> Tensor:
-        tiles, there = self.embedded(bags)
-        if self.way == "max":  # what is embedded is never negative
-            return (tiles * there.unsqueeze(2)).amax(1)
-        return (self.weights(tiles, there).unsqueeze(2) * tiles).sum(1)
+        return self.parts(*self.embedded(bags)).sum(1)
+
+    def parts(self, tiles: Tensor, there: Tensor) -> Tensor:
+        """What each embedded tile (N, K, hidden) gives to the bag's vector, (N, K, hidden), which is their sum."""
+        if self.way == "max":
+            return _largest(tiles, there)
+        weighed = self.weights(tiles, there).unsqueeze(2) * tiles
+        return (weighed + _largest(tiles, there)) / 2 if self.way == "dual" else weighed
 
     def embedded(self, bags: Tensor) -> tuple[Tensor, Tensor]:
         """The tiles embedded, (N, K, hidden), and which of them there are, bool (N, K)."""
@@ -89,12 +97,19 @@ class Pooling(nn.Module):
         return weights
 
 
+def _largest(tiles: Tensor, there: Tensor) -> Tensor:
+    """Of each number the largest among a bag's tiles (N, K, hidden), in its tile's place, and 0 elsewhere."""
+    shown = tiles * there.unsqueeze(2)  # what is embedded is never negative
+    value, place = shown.max(1, keepdim=True)
+    return torch.zeros_like(shown).scatter(1, place, value)
+
+
 class SlidePooling(Network):
     """Features of a slide's tiles, pooled by gated attention, mean or maximum, under a linear layer.
 
     Args:
         input_size: 1, and the features of a tile.
-        pooling: "attention", "mean" or "max".
+        pooling: "attention", "dual", "mean" or "max".
         hidden: Numbers to which the features of a tile are embedded.
         attention: Inner numbers of the gated attention.
         dropout: Share of the embedded numbers dropped in training.
@@ -157,8 +172,7 @@ class SlidePooling(Network):
                 found, expected="pooling by attention or mean, of two classes", remedy="use slide-attention"
             )
         tiles, there = self.pooling.embedded(bags)
-        weights = self.pooling.weights(tiles, there)
-        return weights, weights * (tiles @ last.weight[0])
+        return self.pooling.weights(tiles, there), self.pooling.parts(tiles, there) @ last.weight[0]
 
 
 BAG_ARCHITECTURES.register("slide-pooling")(SlidePooling)
