@@ -213,7 +213,7 @@ def test_the_wrong_kind_is_refused_in_a_line(
 
 
 def test_predict_and_evaluate_take_slides(bags: Path, trained: Path, tmp_path: Path) -> None:
-    """New slides are predicted, one without tiles is told; those that the run has used are not evaluated."""
+    """New slides are predicted, one without tiles is told; those that the run has used are not evaluated, wherever it has been moved to."""
     fresh = write_bags(tmp_path / "fresh", patients=6, share=0.02, tiles=150, width=8, seed=9)
     with h5py.File(fresh / "p99-0.h5", "w") as file:
         file["features"], file["coords"] = np.empty((0, 8), np.float32), np.empty((0, 2), int)
@@ -223,8 +223,11 @@ def test_predict_and_evaluate_take_slides(bags: Path, trained: Path, tmp_path: P
     said = pd.read_csv(tmp_path / "p.csv").set_index("id")
     assert "no tissue" in said.loc["p99-0", "reason"]
     assert said["probability"].notna().sum() == 12
-    assert command(["evaluate", str(trained), str(bags), "-o", str(tmp_path / "evaluated")]) == 0
-    assert len(pd.read_csv(tmp_path / "evaluated" / "predictions.csv")) == len(unseen_of(trained))
+    moved, features = shutil.copytree(trained, tmp_path / "moved" / "run"), shutil.copytree(bags, tmp_path / "there")
+    assert command(["evaluate", str(moved), str(features), "-o", str(tmp_path / "evaluated")]) == 0
+    again = pd.read_csv(tmp_path / "evaluated" / "predictions.csv", dtype={"id": str}).set_index("id")["probability"]
+    before = unseen_of(trained).set_index("id")["probability"]
+    assert again.to_dict() == pytest.approx(before.to_dict())
 
 
 def test_slides_without_tiles_are_not_learnt_from(bags: Path, tmp_path: Path) -> None:
