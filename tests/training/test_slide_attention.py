@@ -213,7 +213,7 @@ def test_the_wrong_kind_is_refused_in_a_line(
 
 
 def test_predict_and_evaluate_take_slides(bags: Path, trained: Path, tmp_path: Path) -> None:
-    """New slides are predicted, one without tiles is told; those that the run has used are not evaluated, wherever it has been moved to."""
+    """New slides are predicted, one without tiles is told; a moved run is not evaluated on slides that it has used."""
     fresh = write_bags(tmp_path / "fresh", patients=6, share=0.02, tiles=150, width=8, seed=9)
     with h5py.File(fresh / "p99-0.h5", "w") as file:
         file["features"], file["coords"] = np.empty((0, 8), np.float32), np.empty((0, 2), int)
