@@ -22,12 +22,10 @@ from results import (
     TRAINED,
     command,
     data,
-    labels_table,
     percents,
     read,
     rows_to_markdown,
     shown,
-    shown_spread,
     stressed,
     unlike,
     whole,
@@ -35,6 +33,9 @@ from results import (
 
 from tumortrace import crossval, learning_curve, train
 from tumortrace.records.files import write_csv, write_json, write_text
+from tumortrace.records.plans import LearningCurveRecord, Spread
+from tumortrace.reports.crossval import spread
+from tumortrace.reports.learning_curve import curve_verdict
 from tumortrace.reports.wording import decimals, interval, signed
 from tumortrace.training.pretrain import pretrain
 
@@ -153,25 +154,24 @@ def from_few(draw: int, pretrained: bool) -> Callable[[Path], Path]:
     """A part that trains on few labels: from that body, or from random weights."""
 
     def part(folder: Path) -> Path:
-        index = read(folder / "index.json")
-        weights = folder / index["pretrained"] if pretrained else None
+        weights = folder / read(folder / "index.json")["pretrained"] if pretrained else None
         out, table = folder / "few", few(folder, draw)
         return train(table, recipe="tumortrace-fast", weights=weights, out=out, resolution=RESOLUTION)
 
     return part
 
 
-def patients(folder: Path) -> Path:
-    """Recipes through the same five folds of patients."""
-    recipes = ["cnn-64", "cnn-centre-32", "tumortrace-fast", "tumortrace"]
-    return crossval(data() / "idc.csv", recipe=recipes, folds=5, out=folder / "patients")
+def patients(*recipes: str) -> Callable[[Path], Path]:
+    """A part that sends recipes through the same five folds of patients."""
+    return lambda folder: crossval(data() / "idc.csv", recipe=recipes, folds=5, out=folder / "patients", workers=2)
 
 
 PARTS: dict[str, Callable[[Path], Path]] = {
     **ARMS,
     **{f"{name}, stressed": stressed(name, f"stressed-{name.replace(' ', '-')}") for name in TOLD},
     **{f"{name}, unlike": unlike(name, f"unlike-{name.replace(' ', '-')}") for name in TOLD},
-    "patients": patients,
+    "patients": patients("tumortrace-fast", "tumortrace"),
+    "published, patients": patients("cnn-64", "cnn-bn-64", "cnn-crop-32"),
     "labels": labels,
     "pretrained": pretrained,
     **{
@@ -198,10 +198,11 @@ def collect(folder: Path, file: Path) -> dict[str, Any]:
             section, arm, figures = arm, what, arm_figures(folder / made)
         elif name == "pretrained":
             section, arm, figures = "few labels", name, read(folder / made / "pretraining.json")
-        elif name == "patients":
-            section, figures = name, read(folder / made / "crossval.json")
+        elif "patients" in (name, what):
+            kept.setdefault("patients", {}).update(fold_figures(read(folder / made / "crossval.json")))
+            continue
         elif name == "labels":
-            section, figures = name, read(folder / made / "learning_curve.json")
+            section, arm, figures = name, "tumortrace-fast", curve_figures(read(folder / made / "learning_curve.json"))
         else:
             continue
         kept.setdefault(section, {})[arm] = figures
@@ -216,6 +217,23 @@ def arm_figures(run: Path) -> dict[str, Any]:
     reached = {metric: estimate(test[metric]) for metric in ("auroc", "nll", "ece")}
     parameters = record["parameters"]["total"]
     return reached | {"accuracy": estimate(test["at_half"]["accuracy"])} | taken | {"parameters": parameters}
+
+
+def fold_figures(record: dict[str, Any]) -> dict[str, Any]:
+    """What each recipe reached over the folds."""
+    counts = {"patients": record["groups"], "images": record["images"]}
+    metrics = ("auroc", "nll", "ece", "accuracy")
+    recipes = record["recipes"].items()
+    return {name: counts | {metric: outcome["summary"][metric] for metric in metrics} for name, outcome in recipes}
+
+
+def curve_figures(record: dict[str, Any]) -> dict[str, Any]:
+    """AUROC by the number of labels, and what the curve says."""
+    sizes = []
+    for size in record["sizes"]:
+        reached = [row["metrics"]["auroc"] for row in record["runs"] if row["fraction"] == size["fraction"]]
+        sizes.append({"images": size["images"], "runs": [estimate(entry) for entry in reached]})
+    return {"sizes": sizes, "says": curve_verdict(LearningCurveRecord.model_validate(record))}
 
 
 def estimate(entry: dict[str, Any]) -> dict[str, Any]:
@@ -274,16 +292,21 @@ def unlike_section(arms: dict[str, Any]) -> list[str]:
     return lines + rows_to_markdown(["source", *(f"`{name}`" for name in arms)], rows)
 
 
-def patients_section(records: dict[str, Any]) -> list[str]:
+def patients_section(recipes: dict[str, Any]) -> list[str]:
     """Folds of patients."""
-    outcome = records["patients"]
-    lines = [f"## Breast cancer of {outcome['groups']} patients, {outcome['images']:,} patches of 50 px", ""]
-    lines += ["Five folds of patients: mean ± standard deviation, and the interval corrected for shared training.", ""]
-    names = list(outcome["recipes"])
-    rows = [
-        [metric, *(shown_spread(outcome["recipes"][name], metric) for name in names)] for metric in ("auroc", "ece")
+    counts = next(iter(recipes.values()))
+    lines = [f"## Breast cancer of {counts['patients']} patients, {counts['images']:,} patches of 50 px", ""]
+    lines += [
+        "Five folds of patients, none of them on both sides: mean ± standard deviation, and the interval corrected for",
+        "shared training. Those named `cnn-` are of published systems ([reference-systems.md](reference-systems.md)).",
+        "",
     ]
-    return lines + rows_to_markdown(["", *(f"`{name}`" for name in names)], rows)
+    metrics = {"auroc": "AUROC", "nll": "NLL", "ece": "ECE", "accuracy": "accuracy"}
+    rows = [
+        [f"`{name}`", *(spread(Spread.model_validate(figures[metric])) for metric in metrics)]
+        for name, figures in sorted(recipes.items(), key=lambda item: item[1]["auroc"]["mean"])
+    ]
+    return lines + rows_to_markdown(["", *metrics.values()], rows)
 
 
 def few_section(arms: dict[str, Any]) -> list[str]:
@@ -309,9 +332,19 @@ def few_section(arms: dict[str, Any]) -> list[str]:
     return [*lines, f"Pre-training changes the AUROC by {told}: {signed(sum(gains) / len(gains))} on average.", ""]
 
 
-def labels_section(records: dict[str, Any]) -> list[str]:
+def labels_section(recipes: dict[str, Any]) -> list[str]:
     """From few labels to many."""
-    return labels_table(records["labels"])
+    lines = []
+    for name, figures in recipes.items():
+        lines += [f"## `{name}` from few labelled patches to many, {DRAWS} repeats", ""]
+        rows = []
+        for size in figures["sizes"]:
+            values = [entry["value"] for entry in size["runs"]]
+            reached = [shown(entry) for entry in size["runs"]]
+            rows.append([f"{size['images']:,.0f}", decimals(sum(values) / len(values)), *reached])
+        header = ["labelled patches", "AUROC, mean", *(f"repeat {number + 1}" for number in range(DRAWS))]
+        lines += [*rows_to_markdown(header, rows), *figures["says"], ""]
+    return lines
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], list[str]]] = {

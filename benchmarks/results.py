@@ -457,13 +457,8 @@ def percents(entry: dict[str, Any]) -> str:
 
 
 def labels_section(folder: Path, index: dict[str, str], figures: Path) -> list[str]:
-    """Whether more labels would help, with a picture."""
-    lines = labels_table(read(folder / index["labels"] / "learning_curve.json"))
-    return lines + picture(folder / index["labels"] / "figures", "auroc", figures, "labels", "AUROC by labels")
-
-
-def labels_table(outcome: dict[str, Any]) -> list[str]:
-    """What a learning curve reached with few labels and many, and what it says of more."""
+    """Whether more labels would help."""
+    outcome = read(folder / index["labels"] / "learning_curve.json")
     lines = [f"## `tumortrace-fast` from few labelled patches to many, {REPEATS} repeats", ""]
     rows = []
     for size in outcome["sizes"]:
@@ -473,7 +468,8 @@ def labels_table(outcome: dict[str, Any]) -> list[str]:
     lines += rows_to_markdown(
         ["labelled patches", "AUROC, mean", *(f"repeat {number + 1}" for number in range(REPEATS))], rows
     )
-    return [*lines, *curve_verdict(LearningCurveRecord.model_validate(outcome)), ""]
+    lines += [*curve_verdict(LearningCurveRecord.model_validate(outcome)), ""]
+    return lines + picture(folder / index["labels"] / "figures", "auroc", figures, "labels", "AUROC by labels")
 
 
 SECTIONS: dict[str, Callable[[Path, dict[str, str], Path], list[str]]] = {
