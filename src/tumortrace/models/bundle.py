@@ -350,15 +350,11 @@ class Model:
         batches = (images[rows[start : start + size]] for start in starts)
         ready = (np.ascontiguousarray(batch) if prepared else self.info.prepare(batch) for batch in batches)
         if self.runtime is not None:  # it has threads of its own
-            parts = list(map(self.runtime, ready))
-        else:
-            from tumortrace.models.streams import streams
+            return _joined(map(self.runtime, ready), len(rows), self.info)
+        from tumortrace.models.streams import streams
 
-            with streams(self.device, max(1, -(-len(rows) // size))) as several:  # cores are divided among the batches
-                parts = list(several.map(partial(self._batch, embed=embed), ready))
-        if not parts:
-            return Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(self.info.sides))))
-        return Outputs(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+        with streams(self.device, max(1, -(-len(rows) // size))) as several:  # cores are divided among the batches
+            return _joined(several.map(partial(self._batch, embed=embed), ready), len(rows), self.info)
 
     def _batch(self, images: np.ndarray, embed: bool) -> Outputs:
         with self.computing():
@@ -386,6 +382,17 @@ class Model:
                 features.append(likeness_features(maps, view).cpu())
         total = reduce(torch.add, features) if embed else torch.zeros(len(images), 0)
         return Outputs(*((part / len(views)).numpy() for part in (logits, total, classes)))
+
+
+def _joined(parts: Iterable[Outputs], count: int, info: ModelInfo) -> Outputs:
+    """Those of batches, `count` images in all, in one block: many small ones keep freed memory in pieces."""
+    whole, done = None, 0
+    for part in parts:
+        whole = whole or Outputs(*(np.empty((count, *values.shape[1:]), values.dtype) for values in part))
+        for place, values in zip(whole, part, strict=True):
+            place[done : done + len(values)] = values
+        done += len(part.logit)
+    return whole or Outputs(np.empty(0), np.empty((0, 0), np.float32), np.empty((0, len(info.sides))))
 
 
 def model_of(info: ModelInfo, network: Network, device: torch.device, *rest: OodDetector | None, **more: Any) -> Model:

@@ -116,7 +116,8 @@ class GradientLearner:
                 f"few training images: each of {recipe.epochs} epochs goes over them {self.passes} times "
                 f"(least_steps {recipe.least_steps:,}); --epochs N goes over them N times in all"
             )
-        self.outputs: list[Tensor] = []  # logits and labels of the epoch's steps so far
+        self.outputs = torch.zeros(self.passes * len(task.training.rows), 2)  # logits and labels of the epoch's steps
+        self.seen = 0  # images of these so far
         self.taken: list[Taken] = []  # steps that are computed, or will be
         self.ahead = 1 if self.device.type == "cpu" else AHEAD
         if recipe.sync_batch_norm and len(task.training.rows) // once < ranks.count:
@@ -152,7 +153,7 @@ class GradientLearner:
         self.progress = Progress(**state)
         self._enter_stage()
         self.descent.load(tensors)
-        self.outputs = [tensors["outputs"]] if "outputs" in tensors else []
+        self._keep(tensors.get("outputs", self.outputs[:0]))
         return True
 
     def fit(self, after_epoch: AfterEpoch | None = None) -> Progress:
@@ -266,8 +267,13 @@ class GradientLearner:
             value = sum(share * loss for share, loss in zip(shares, losses.tolist(), strict=True))
             self._require_number(value, step)
             self.progress.loss_sum += value * size
-            self.outputs.append(outputs.cpu())
+            self._keep(outputs.cpu())
         self.taken = []
+
+    def _keep(self, outputs: Tensor) -> None:
+        """In one block: many small ones keep memory that is freed between them in pieces, and a long epoch grows."""
+        self.outputs[self.seen : self.seen + len(outputs)] = outputs
+        self.seen += len(outputs)
 
     def _part(self, numbered: tuple[int, np.ndarray, float]) -> Part:
         part, rows, share = numbered
@@ -305,8 +311,7 @@ class GradientLearner:
         if averaging.name == "swa" and state.stage_epoch >= averaging.start * self.stage.epochs:
             self.descent.update_average()
         self._look()
-        outputs = torch.cat(self.outputs)
-        training = scores(outputs[:, 0], outputs[:, 1].numpy())
+        training = scores(self.outputs[:, 0], self.outputs[:, 1].numpy())
         self.ranks.follow(list(self.descent.state.values()))  # running statistics are those of the first part
         metrics = self._validate()
         row: Row = {
@@ -325,7 +330,7 @@ class GradientLearner:
         row["seconds"] = round(state.seconds + time.monotonic() - started, 3)
         state.history.append(row)
         state.epoch, state.stage_epoch = state.epoch + 1, state.stage_epoch + 1
-        state.step, state.loss_sum, state.seconds, self.outputs = 0, 0.0, 0.0, []
+        state.step, state.loss_sum, state.seconds, self.seen = 0, 0.0, 0.0, 0
         self._save_last()
         if self.ranks.first:
             write_csv(self.task.history_file, pd.DataFrame(state.history))
@@ -357,7 +362,7 @@ class GradientLearner:
         self._look()
         if not self.ranks.first:
             return
-        tensors = self.descent.tensors() | ({"outputs": torch.cat(self.outputs)} if self.outputs else {})
+        tensors = self.descent.tensors() | ({"outputs": self.outputs[: self.seen]} if self.seen else {})
         save_checkpoint(self.task.last, tensors, vars(self.progress))
 
     def _stopped(self) -> bool:
