@@ -171,7 +171,7 @@ PARTS: dict[str, Callable[[Path], Path]] = {
     **{f"{name}, stressed": stressed(name, f"stressed-{name.replace(' ', '-')}") for name in TOLD},
     **{f"{name}, unlike": unlike(name, f"unlike-{name.replace(' ', '-')}") for name in TOLD},
     "patients": patients("tumortrace-fast", "tumortrace"),
-    "published, patients": patients("cnn-64", "cnn-bn-64", "cnn-crop-32"),
+    "published, patients": patients("cnn-64", "cnn-bn-64", "cnn-crop-32", "cnn-centre-32"),
     "labels": labels,
     "pretrained": pretrained,
     **{

@@ -37,7 +37,7 @@ WORKERS = [
     pytest.param(
         ["--cluster", "local"],
         id="ray",
-        marks=[  # tests/work/test_cluster.py shows shortly that a cluster does what processes do
+        marks=[  # `test_cluster` shows shortly that a cluster does what processes do
             pytest.mark.slow,
             pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
         ],
